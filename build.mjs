@@ -1,0 +1,263 @@
+// Builds and runs Topsail with nothing but Node >= 20 and npm.
+//
+//   node build.mjs build    install, generate, bundle, and inject into one executable: dist/topsail
+//   node build.mjs start    build, then `dist/topsail quickstart`
+//   node build.mjs test     build, then the whole test suite            (further words go to vitest)
+//   node build.mjs check    format, lint, types, dead code
+//   node build.mjs bench    build, then the benchmark against Envoy     (further words go to it)
+//   node build.mjs gen      only the generated protobuf code
+//
+// The product itself runs on the Node that the npm package node-linux-* carries, never on the caller's.
+// Every step is skipped when its inputs have not changed since it last ran (stamps in build/).
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = path.dirname(fileURLToPath(import.meta.url));
+const at = (...parts) => path.join(root, ...parts);
+const arch = process.arch === "arm64" ? "arm64" : "x64";
+const node26 = at("node_modules", `node-linux-${arch}`, "bin", "node");
+const binary = at("dist", "topsail");
+
+class BuildError extends Error {}
+
+/** Runs a program; on failure says which and how it failed, with its output where that was held back. */
+function run(command, args, options = {}) {
+  const result = spawnSync(command, args, { cwd: root, stdio: "inherit", ...options });
+  if (result.error) throw new BuildError(`cannot run ${path.basename(command)}: ${result.error.message}`);
+  if (result.status !== 0) {
+    const output = result.stderr ? `\n${result.stdout ?? ""}${result.stderr}`.trimEnd() : "";
+    throw new BuildError(`${path.basename(command)} ${args[0] ?? ""} failed (exit ${result.status ?? result.signal})${output}`);
+  }
+  return result;
+}
+
+/** Hash over the content of files and folders; the same tree gives the same hash on every machine. */
+function hashOf(...inputs) {
+  const hash = createHash("sha256");
+  const visit = (file) => {
+    if (!fs.existsSync(file)) return;
+    if (fs.statSync(file).isDirectory()) {
+      for (const name of fs.readdirSync(file).sort()) visit(path.join(file, name));
+    } else {
+      hash.update(path.relative(root, file)).update("\0").update(fs.readFileSync(file)).update("\0");
+    }
+  };
+  for (const input of inputs) visit(input);
+  return hash.digest("hex");
+}
+
+/** Does `work` unless it was done for the same hash before and `output` still stands. */
+function once(name, hash, output, work) {
+  const stamp = at("build", `${name}.stamp`);
+  if (fs.existsSync(output) && fs.existsSync(stamp) && fs.readFileSync(stamp, "utf8") === hash) return;
+  fs.rmSync(stamp, { force: true });
+  work();
+  fs.mkdirSync(path.dirname(stamp), { recursive: true });
+  fs.writeFileSync(stamp, hash);
+}
+
+/** Whether node_modules is what package-lock.json says: npm writes its own record of the tree last. */
+function isInstalled() {
+  const record = at("node_modules", ".package-lock.json");
+  return fs.existsSync(node26) && fs.existsSync(record) && fs.statSync(record).mtimeMs >= fs.statSync(at("package-lock.json")).mtimeMs;
+}
+
+function install() {
+  if (isInstalled()) return;
+  console.error("topsail: installing packages (npm ci)");
+  try {
+    run("npm", ["ci", "--no-progress", "--loglevel=error"], { stdio: ["ignore", "inherit", "inherit"] });
+  } catch (cause) {
+    throw new BuildError(
+      `${cause.message}; is an npm registry reachable? Try: npm ping (a proxy or mirror is set with: npm config set registry URL)`,
+    );
+  }
+  if (!fs.existsSync(node26)) {
+    throw new BuildError(`no Node 26 for ${process.platform}-${process.arch}: Topsail builds on linux x64 and arm64 with glibc >= 2.28`);
+  }
+}
+
+/** Lays out the .proto files: the genuine ones that @grpc/grpc-js-xds ships, then ours from proto/ on top. */
+function layOutProtos(into) {
+  const deps = at("node_modules", "@grpc", "grpc-js-xds", "deps");
+  fs.rmSync(into, { recursive: true, force: true });
+  for (const part of ["envoy-api", "googleapis", "xds"]) fs.cpSync(path.join(deps, part), into, { recursive: true });
+  fs.cpSync(path.join(deps, "protoc-gen-validate", "validate"), path.join(into, "validate"), { recursive: true });
+  const left = [
+    /\/v[12](alpha\d*)?$/, // xDS v2 is gone from Envoy, and these files import what the package lacks
+    /^envoy\/config\/filter$/,
+    /^google\/(api\/service|logging)/,
+    // These import protos of OpenCensus, OpenTelemetry and Prometheus that the package lacks.
+    /^envoy\/config\/trace\/v3\/(opencensus|trace)\.proto$/,
+    /^envoy\/service\/(metrics\/v3\/metrics_service|trace\/v3\/trace_service)\.proto$/,
+    /^envoy\/extensions\/access_loggers\/open_telemetry$/,
+  ];
+  const kept = /^(udpa|google\/(api\/expr|rpc|protobuf))/;
+  const prune = (dir) => {
+    for (const entry of fs.readdirSync(dir, { withFileTypes: true })) {
+      const full = path.join(dir, entry.name);
+      const name = path.relative(into, full);
+      if (!kept.test(name) && left.some((pattern) => pattern.test(name))) fs.rmSync(full, { recursive: true });
+      else if (entry.isDirectory()) prune(full);
+    }
+  };
+  prune(into);
+  // The package's validate.proto is older than the files that use it: StringRules.ignore_empty is missing.
+  const validate = path.join(into, "validate", "validate.proto");
+  const text = fs.readFileSync(validate, "utf8");
+  if (!/message StringRules \{[^}]*ignore_empty/s.test(text)) {
+    fs.writeFileSync(validate, text.replace(/message StringRules \{/, "message StringRules {\n    optional bool ignore_empty = 26;"));
+  }
+  fs.cpSync(at("proto"), into, { recursive: true });
+}
+
+function generate() {
+  const hash = hashOf(at("build.mjs"), at("proto"), at("node_modules", "@grpc", "grpc-js-xds", "package.json"));
+  once("proto", hash, at("src", "api", "gen"), () => {
+    const work = at("build", "proto");
+    layOutProtos(path.join(work, "in"));
+    fs.writeFileSync(path.join(work, "buf.yaml"), "version: v2\nmodules:\n  - path: in\n");
+    const plugin = at("node_modules", ".bin", "protoc-gen-es");
+    const template = {
+      version: "v2",
+      plugins: [
+        {
+          local: [process.execPath, plugin],
+          out: "gen",
+          strategy: "all",
+          opt: ["target=js+dts", "import_extension=js", "js_import_style=module"],
+        },
+      ],
+    };
+    fs.writeFileSync(path.join(work, "buf.gen.yaml"), JSON.stringify(template));
+    fs.rmSync(path.join(work, "gen"), { recursive: true, force: true });
+    run(bufBinary(), ["generate", "--template", "buf.gen.yaml"], { cwd: work, stdio: ["ignore", "pipe", "pipe"], encoding: "utf8" });
+    fs.rmSync(at("src", "api", "gen"), { recursive: true, force: true });
+    fs.cpSync(path.join(work, "gen"), at("src", "api", "gen"), { recursive: true });
+  });
+}
+
+/** The compiled buf, without npm's shim around it: the shim wants the install script that .npmrc turns off. */
+function bufBinary() {
+  const platform = arch === "arm64" ? "aarch64" : "x64";
+  return at("node_modules", "@bufbuild", `buf-linux-${platform}`, "bin", "buf");
+}
+
+async function bundle() {
+  const esbuild = await import("esbuild");
+  const version = JSON.parse(fs.readFileSync(at("package.json"), "utf8")).version;
+  const revision = spawnSync("git", ["rev-parse", "--short=12", "HEAD"], { cwd: root, encoding: "utf8" }).stdout?.trim() || "unknown";
+  await esbuild.build({
+    absWorkingDir: root,
+    entryPoints: { topsail: "src/main.ts", "proxy-worker": "src/proxy/worker.ts" },
+    outdir: at("build", "bundle"),
+    outExtension: { ".js": ".cjs" },
+    bundle: true,
+    platform: "node",
+    target: "node26",
+    format: "cjs",
+    minifySyntax: true,
+    keepNames: false,
+    legalComments: "none",
+    logLevel: "error",
+    define: {
+      "process.env.TOPSAIL_BUILD_VERSION": JSON.stringify(version),
+      "process.env.TOPSAIL_BUILD_REVISION": JSON.stringify(revision),
+      "import.meta.url": '"file:///topsail"', // only read when running from source
+    },
+    loader: { ".html": "text", ".css": "text", ".svg": "text" },
+  });
+}
+
+/** A copy of Node without its symbol table where binutils is there. Only before injection: stripping afterwards breaks the executable. */
+function slimNode() {
+  const slim = at("build", "node");
+  once("node", hashOf(at("node_modules", `node-linux-${arch}`, "package.json")), slim, () => {
+    fs.mkdirSync(path.dirname(slim), { recursive: true });
+    fs.copyFileSync(node26, slim);
+    spawnSync("strip", [slim], { stdio: "ignore" });
+    if (spawnSync(slim, ["--version"]).status !== 0) fs.copyFileSync(node26, slim);
+  });
+  return slim;
+}
+
+async function build() {
+  install();
+  generate();
+  const hash = hashOf(at("build.mjs"), at("src"), at("package-lock.json"), at("proto"));
+  if (fs.existsSync(binary) && fs.existsSync(at("build", "sea.stamp")) && fs.readFileSync(at("build", "sea.stamp"), "utf8") === hash)
+    return;
+  await bundle();
+  fs.mkdirSync(at("dist"), { recursive: true });
+  const output = at("build", "topsail");
+  const sea = {
+    main: at("build", "bundle", "topsail.cjs"),
+    executable: slimNode(),
+    output,
+    disableExperimentalSEAWarning: true,
+    useCodeCache: true,
+    execArgv: ["--disable-warning=ExperimentalWarning"],
+    execArgvExtension: "none",
+    assets: { "proxy-worker": at("build", "bundle", "proxy-worker.cjs") },
+  };
+  fs.writeFileSync(at("build", "sea.json"), JSON.stringify(sea, null, 2));
+  run(node26, ["--build-sea", at("build", "sea.json")], { stdio: ["ignore", "pipe", "pipe"], encoding: "utf8" });
+  // A rename, so that a running dist/topsail keeps its own file.
+  fs.chmodSync(output, 0o755);
+  fs.renameSync(output, binary);
+  fs.writeFileSync(at("build", "sea.stamp"), hash);
+}
+
+/** Runs one of our own programs in the foreground and ends as it ends. */
+function become(command, args) {
+  const result = spawnSync(command, args, { cwd: root, stdio: "inherit", env: { ...process.env, TOPSAIL_NODE: node26 } });
+  if (result.error) throw new BuildError(`cannot run ${path.basename(command)}: ${result.error.message}`);
+  process.exitCode = result.status ?? 1;
+}
+
+function check() {
+  install();
+  generate();
+  run(node26, [at("node_modules", "@biomejs", "biome", "bin", "biome"), "check", "."]);
+  run(node26, [at("node_modules", "typescript", "bin", "tsc"), "-p", "."]);
+  run(node26, [at("node_modules", "knip", "bin", "knip.js"), "--no-progress"]);
+}
+
+const [task = "build", ...rest] = process.argv.slice(2);
+try {
+  if (process.platform !== "linux") throw new BuildError("Topsail builds and runs on Linux");
+  switch (task) {
+    case "build":
+      await build();
+      break;
+    case "gen":
+      install();
+      generate();
+      break;
+    case "start":
+      await build();
+      process.on("SIGINT", () => {}); // Ctrl-C belongs to the quickstart, which cleans up after itself
+      become(binary, ["quickstart", ...rest]);
+      break;
+    case "test":
+      await build();
+      become(node26, [at("node_modules", "vitest", "vitest.mjs"), "run", ...rest]);
+      break;
+    case "check":
+      check();
+      break;
+    case "bench":
+      await build();
+      become(node26, [at("bench", "main.ts"), ...rest]);
+      break;
+    default:
+      throw new BuildError(`unknown task "${task}": build, gen, start, test, check or bench`);
+  }
+} catch (error) {
+  if (!(error instanceof BuildError)) throw error;
+  console.error(`topsail: ${error.message}`);
+  process.exitCode = 1;
+}

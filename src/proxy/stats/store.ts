@@ -1,0 +1,107 @@
+/**
+ * One thread's statistics: numbers in shared memory, names beside them.
+ *
+ * A counter or gauge is one slot; a histogram is a run of slots: count, sum, then one per bucket. The thread that owns the
+ * store writes without locks; the main thread reads the same memory when somebody asks, and adds the threads up by name.
+ * So a scrape never interrupts a request, and the hot path is `values[index] += n`.
+ *
+ * When the block is full it is replaced by one twice the size and the owner's `values` changes: do not keep `values`
+ * across calls, keep the index.
+ */
+
+/** Upper bounds of histogram buckets (milliseconds or plain numbers), as Envoy's default; the last bucket is +Inf. */
+export const histogramBounds = [
+  0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000, 3600000,
+] as const;
+
+const histogramSlots = 2 + histogramBounds.length + 1;
+
+export type StatKind = "counter" | "gauge" | "histogram";
+
+export interface StatDefinition {
+  /** Envoy's dotted name, `cluster.xds-grpc.upstream_rq_total`. Statistics of a single endpoint are named
+   *  `host|<cluster>|<ip:port>|<stat>`: they feed /clusters and are no part of /stats. */
+  readonly name: string;
+  readonly kind: StatKind;
+  readonly slot: number;
+}
+
+/** Index of a counter, gauge or histogram; made once when configuration is compiled, used on every request. */
+export type StatIndex = number & { readonly brand?: "StatIndex" };
+
+export class StatsStore {
+  values: Float64Array;
+  /** Called when statistics were added since the last call of `takeAdded`; not called again before that. */
+  onAdded: (() => void) | undefined;
+  #block: SharedArrayBuffer;
+  #replaced = true;
+  #next = 0;
+  #byName = new Map<string, StatDefinition>();
+  #added: StatDefinition[] = [];
+
+  constructor(initialSlots = 4096) {
+    this.#block = new SharedArrayBuffer(initialSlots * 8);
+    this.values = new Float64Array(this.#block);
+  }
+
+  counter(name: string): StatIndex {
+    return this.#register(name, "counter", 1);
+  }
+
+  gauge(name: string): StatIndex {
+    return this.#register(name, "gauge", 1);
+  }
+
+  histogram(name: string): StatIndex {
+    return this.#register(name, "histogram", histogramSlots);
+  }
+
+  /** Adds to a counter or gauge. Hot. */
+  add(index: StatIndex, amount: number): void {
+    this.values[index]! += amount;
+  }
+
+  set(index: StatIndex, value: number): void {
+    this.values[index] = value;
+  }
+
+  /** Records one value in a histogram. Hot. */
+  record(index: StatIndex, value: number): void {
+    const values = this.values;
+    values[index]! += 1;
+    values[index + 1]! += value;
+    let bucket = 0;
+    while (bucket < histogramBounds.length && value > histogramBounds[bucket]!) bucket++;
+    values[index + 2 + bucket]! += 1;
+  }
+
+  /** What was registered since the last call, for the reader in the main thread. */
+  takeAdded(): { readonly block?: SharedArrayBuffer; readonly added: readonly StatDefinition[] } {
+    const added = this.#added;
+    this.#added = [];
+    const block = this.#replaced ? { block: this.#block } : {};
+    this.#replaced = false;
+    return { ...block, added };
+  }
+
+  #register(name: string, kind: StatKind, slots: number): StatIndex {
+    const known = this.#byName.get(name);
+    if (known) return known.slot;
+    if ((this.#next + slots) * 8 > this.#block.byteLength) this.#grow();
+    const definition: StatDefinition = { name, kind, slot: this.#next };
+    this.#next += slots;
+    this.#byName.set(name, definition);
+    this.#added.push(definition);
+    if (this.#added.length === 1) this.onAdded?.();
+    return definition.slot;
+  }
+
+  #grow(): void {
+    const larger = new SharedArrayBuffer(this.#block.byteLength * 2);
+    const values = new Float64Array(larger);
+    values.set(this.values);
+    this.#block = larger;
+    this.values = values;
+    this.#replaced = true;
+  }
+}

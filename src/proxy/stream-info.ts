@@ -1,0 +1,164 @@
+/**
+ * What is known of one request (or one TCP connection) while it passes, and what its access log line is made from.
+ *
+ * One object per stream, all fields always present so that its shape never changes. Times are milliseconds of
+ * performance.now(), -1 until the event happened. Headers are flat arrays [name, value, name, value, ...], names in lower case.
+ */
+
+export type HeaderList = string[];
+
+/** Bits of Envoy's response flags, in the order in which %RESPONSE_FLAGS% prints them; see `responseFlagNames`. */
+export const responseFlags = {
+  FailedLocalHealthCheck: 1 << 0,
+  NoHealthyUpstream: 1 << 1,
+  UpstreamRequestTimeout: 1 << 2,
+  LocalReset: 1 << 3,
+  UpstreamRemoteReset: 1 << 4,
+  UpstreamConnectionFailure: 1 << 5,
+  UpstreamConnectionTermination: 1 << 6,
+  UpstreamOverflow: 1 << 7,
+  NoRouteFound: 1 << 8,
+  DelayInjected: 1 << 9,
+  FaultInjected: 1 << 10,
+  RateLimited: 1 << 11,
+  UnauthorizedExternalService: 1 << 12,
+  RateLimitServiceError: 1 << 13,
+  DownstreamConnectionTermination: 1 << 14,
+  UpstreamRetryLimitExceeded: 1 << 15,
+  StreamIdleTimeout: 1 << 16,
+  InvalidEnvoyRequestHeaders: 1 << 17,
+  DownstreamProtocolError: 1 << 18,
+  UpstreamMaxStreamDurationReached: 1 << 19,
+  ResponseFromCacheFilter: 1 << 20,
+  NoFilterConfigFound: 1 << 21,
+  DurationTimeout: 1 << 22,
+  UpstreamProtocolError: 1 << 23,
+  NoClusterFound: 1 << 24,
+  OverloadManagerTerminated: 1 << 25,
+  DnsResolutionFailed: 1 << 26,
+  DropOverload: 1 << 27,
+  DownstreamRemoteReset: 1 << 28,
+  UnconditionalDropOverload: 1 << 29,
+} as const;
+
+export type ResponseFlag = keyof typeof responseFlags;
+
+/** The short and long names of the flags, in the order of their bits. */
+export const responseFlagNames: readonly (readonly [short: string, long: ResponseFlag])[] = [
+  ["LH", "FailedLocalHealthCheck"],
+  ["UH", "NoHealthyUpstream"],
+  ["UT", "UpstreamRequestTimeout"],
+  ["LR", "LocalReset"],
+  ["UR", "UpstreamRemoteReset"],
+  ["UF", "UpstreamConnectionFailure"],
+  ["UC", "UpstreamConnectionTermination"],
+  ["UO", "UpstreamOverflow"],
+  ["NR", "NoRouteFound"],
+  ["DI", "DelayInjected"],
+  ["FI", "FaultInjected"],
+  ["RL", "RateLimited"],
+  ["UAEX", "UnauthorizedExternalService"],
+  ["RLSE", "RateLimitServiceError"],
+  ["DC", "DownstreamConnectionTermination"],
+  ["URX", "UpstreamRetryLimitExceeded"],
+  ["SI", "StreamIdleTimeout"],
+  ["IH", "InvalidEnvoyRequestHeaders"],
+  ["DPE", "DownstreamProtocolError"],
+  ["UMSDR", "UpstreamMaxStreamDurationReached"],
+  ["RFCF", "ResponseFromCacheFilter"],
+  ["NFCF", "NoFilterConfigFound"],
+  ["DT", "DurationTimeout"],
+  ["UPE", "UpstreamProtocolError"],
+  ["NC", "NoClusterFound"],
+  ["OM", "OverloadManagerTerminated"],
+  ["DF", "DnsResolutionFailed"],
+  ["DO", "DropOverload"],
+  ["DR", "DownstreamRemoteReset"],
+  ["UDO", "UnconditionalDropOverload"],
+];
+
+/** What is known of the TLS side of a connection; null where the connection is plain. */
+export interface TlsInfo {
+  /** `TLSv1.3` */
+  readonly version: string;
+  readonly cipher: string;
+  readonly sessionId: string;
+  /** The peer's certificate as DER, null when it sent none. */
+  readonly peerCertificate: Buffer | null;
+  readonly localCertificate: Buffer | null;
+}
+
+/** The downstream connection, shared by its streams. */
+export interface ConnectionInfo {
+  readonly id: number;
+  /** `ip:port` after PROXY protocol or original destination; `direct` ones are the socket's. */
+  readonly remoteAddress: string;
+  readonly directRemoteAddress: string;
+  readonly localAddress: string;
+  readonly directLocalAddress: string;
+  /** SNI, "" when none. */
+  readonly requestedServerName: string;
+  readonly filterChainName: string;
+  readonly tls: TlsInfo | null;
+  localCloseReason: string;
+  transportFailureReason: string;
+  terminationDetails: string;
+}
+
+export interface StreamInfo {
+  readonly connection: ConnectionInfo;
+  /** `HTTP/1.1`, `HTTP/2`; null for TCP. */
+  protocol: string | null;
+  /** Wall clock of the first byte, milliseconds since the epoch. */
+  startTimeEpochMs: number;
+  startTime: number;
+  requestEndTime: number;
+  upstreamFirstRequestByteTime: number;
+  upstreamLastRequestByteTime: number;
+  upstreamFirstResponseByteTime: number;
+  upstreamLastResponseByteTime: number;
+  downstreamFirstResponseByteTime: number;
+  endTime: number;
+  requestHeaders: HeaderList;
+  responseHeaders: HeaderList;
+  responseTrailers: HeaderList;
+  method: string;
+  /** With query, as it went upstream or was last rewritten. */
+  path: string;
+  authority: string;
+  scheme: string;
+  /** 0 when nothing was sent. */
+  responseCode: number;
+  responseCodeDetails: string;
+  /** `responseFlags` ORed. */
+  flags: number;
+  /** Body bytes. */
+  bytesReceived: number;
+  bytesSent: number;
+  requestHeaderBytes: number;
+  responseHeaderBytes: number;
+  upstreamWireBytesSent: number;
+  upstreamWireBytesReceived: number;
+  downstreamWireBytesReceived: number;
+  downstreamWireBytesSent: number;
+  /** After X-Forwarded-For; `ip:port`, or the bare ip when it came from the header. */
+  downstreamRemoteAddress: string;
+  routeName: string;
+  virtualClusterName: string;
+  /** Observability name (alt_stat_name) and name. */
+  upstreamCluster: string;
+  upstreamClusterRaw: string;
+  /** `ip:port` of the endpoint, "" before one was chosen. */
+  upstreamHost: string;
+  upstreamHostName: string;
+  upstreamLocalAddress: string;
+  upstreamProtocol: string | null;
+  upstreamTransportFailureReason: string;
+  upstreamAttempts: number;
+  upstreamConnectionId: number;
+  upstreamTls: TlsInfo | null;
+  /** Body of the local reply, for %LOCAL_REPLY_BODY%. */
+  localReplyBody: string;
+  /** filter metadata by namespace, for %DYNAMIC_METADATA%; null until a filter sets some. */
+  dynamicMetadata: Map<string, Record<string, unknown>> | null;
+}
