@@ -1,0 +1,86 @@
+import type { FieldReport } from "../schema/field-report.ts";
+import type { Schema } from "../schema/schema.ts";
+import type { ConfigObject, KindName } from "./object.ts";
+
+/** A column of `kubectl get`, as Kubernetes' additionalPrinterColumns. */
+export interface PrinterColumn {
+  readonly name: string;
+  readonly type: "string" | "integer" | "date" | "boolean";
+  readonly jsonPath: string;
+  readonly description: string;
+  /** Columns above 0 are shown with `-o wide` only. */
+  readonly priority?: number;
+}
+
+/** All there is to know about one kind of configuration; each is declared in its own file and listed in index.ts. */
+export interface Kind<K extends KindName = KindName, Spec = unknown> {
+  readonly kind: K;
+  /** "" for Kubernetes' core group. */
+  readonly group: string;
+  /** Served versions, the preferred one first. */
+  readonly versions: readonly [string, ...string[]];
+  readonly storageVersion: string;
+  readonly plural: string;
+  readonly singular: string;
+  readonly shortNames: readonly string[];
+  readonly categories: readonly string[];
+  readonly namespaced: boolean;
+  readonly columns: readonly PrinterColumn[];
+  readonly schema: Schema<Spec>;
+  /** `root`: the schema describes the whole object (a Secret has `data` beside `metadata`); `spec`: its spec field. */
+  readonly specAt: "spec" | "root";
+  /** Rules beyond the schema. The report stands at the spec (or at the root for `root` kinds). */
+  readonly validate: (object: ConfigObject<Spec>, report: FieldReport) => void;
+}
+
+export const ageColumn: PrinterColumn = {
+  name: "Age",
+  type: "date",
+  jsonPath: ".metadata.creationTimestamp",
+  description: "When the object was made",
+};
+
+type IstioKindOptions<K extends KindName, Spec> = Pick<Kind<K, Spec>, "kind" | "group" | "versions" | "plural" | "schema" | "validate"> & {
+  readonly storageVersion?: string;
+  readonly shortNames?: readonly string[];
+  readonly columns?: readonly PrinterColumn[];
+};
+
+/** A kind of Istio's: namespaced, its message in `spec`, in the categories that its CRD names. */
+export function defineIstioKind<K extends KindName, Spec>(options: IstioKindOptions<K, Spec>): Kind<K, Spec> {
+  const area = options.group.slice(0, options.group.indexOf("."));
+  return {
+    shortNames: [],
+    columns: [],
+    storageVersion: options.versions[options.versions.length - 1] as string,
+    ...options,
+    singular: options.kind.toLowerCase(),
+    categories: ["istio-io", `${area}-istio-io`],
+    namespaced: true,
+    specAt: "spec",
+  };
+}
+
+type KubernetesKindOptions<K extends KindName, Spec> = Pick<Kind<K, Spec>, "kind" | "group" | "plural" | "schema" | "specAt"> & {
+  readonly versions?: readonly [string, ...string[]];
+  readonly shortNames?: readonly string[];
+  readonly categories?: readonly string[];
+  readonly namespaced?: boolean;
+  readonly validate?: Kind<K, Spec>["validate"];
+};
+
+/** A record of Kubernetes' own, read leniently. */
+export function defineKubernetesKind<K extends KindName, Spec>(options: KubernetesKindOptions<K, Spec>): Kind<K, Spec> {
+  const versions = options.versions ?? (["v1"] as const);
+  return {
+    shortNames: [],
+    categories: [],
+    columns: [ageColumn],
+    namespaced: true,
+    validate: () => undefined,
+    ...options,
+    versions,
+    storageVersion: versions[0],
+    singular: options.kind.toLowerCase(),
+  };
+}

@@ -1,0 +1,15 @@
+import { type Infer, int32, map, message, optional, string } from "../schema/schema.ts";
+import { workloadSelectorSchema } from "./selectors.ts";
+
+export const proxyImageSchema = message("ProxyImage", {
+  imageType: string(),
+});
+export type ProxyImage = Infer<typeof proxyImageSchema>;
+
+export const proxyConfigSchema = message("ProxyConfig", {
+  selector: workloadSelectorSchema,
+  concurrency: optional(int32()),
+  environmentVariables: map(string()),
+  image: proxyImageSchema,
+});
+export type ProxyConfig = Infer<typeof proxyConfigSchema>;

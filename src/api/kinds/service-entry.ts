@@ -1,0 +1,30 @@
+import { enumeration, type Infer, list, message, string, uint32 } from "../schema/schema.ts";
+import { workloadSelectorSchema } from "./sidecar.ts";
+import { workloadEntrySchema } from "./workload-entry.ts";
+
+export const servicePortSchema = message("ServicePort", {
+  number: uint32(),
+  protocol: string(),
+  name: string(),
+  targetPort: uint32(),
+});
+export type ServicePort = Infer<typeof servicePortSchema>;
+
+export const serviceEntryLocationSchema = enumeration("MESH_EXTERNAL", "MESH_INTERNAL");
+export type ServiceEntryLocation = Infer<typeof serviceEntryLocationSchema>;
+
+export const serviceEntryResolutionSchema = enumeration("NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS");
+export type ServiceEntryResolution = Infer<typeof serviceEntryResolutionSchema>;
+
+export const serviceEntrySchema = message("ServiceEntry", {
+  hosts: list(string()),
+  addresses: list(string()),
+  ports: list(servicePortSchema),
+  location: serviceEntryLocationSchema,
+  resolution: serviceEntryResolutionSchema,
+  endpoints: list(workloadEntrySchema),
+  workloadSelector: workloadSelectorSchema,
+  exportTo: list(string()),
+  subjectAltNames: list(string()),
+});
+export type ServiceEntry = Infer<typeof serviceEntrySchema>;

@@ -1,0 +1,263 @@
+import {
+  bool,
+  bytes,
+  double,
+  duration,
+  enumeration,
+  type Infer,
+  int32,
+  list,
+  map,
+  message,
+  optional,
+  string,
+  uint32,
+} from "../schema/schema.ts";
+
+export const stringMatchSchema = message(
+  "StringMatch",
+  {
+    exact: optional(string()),
+    prefix: optional(string()),
+    regex: optional(string()),
+  },
+  { oneofs: [["exact", "prefix", "regex"]] },
+);
+export type StringMatch = Infer<typeof stringMatchSchema>;
+
+export const httpMatchRequestSchema = message("HTTPMatchRequest", {
+  name: string(),
+  uri: stringMatchSchema,
+  scheme: stringMatchSchema,
+  method: stringMatchSchema,
+  authority: stringMatchSchema,
+  headers: map(stringMatchSchema),
+  port: uint32(),
+  sourceLabels: map(string()),
+  gateways: list(string()),
+  queryParams: map(stringMatchSchema),
+  ignoreUriCase: bool(),
+  withoutHeaders: map(stringMatchSchema),
+  sourceNamespace: string(),
+  statPrefix: string(),
+});
+export type HTTPMatchRequest = Infer<typeof httpMatchRequestSchema>;
+
+export const portSelectorSchema = message("PortSelector", {
+  number: uint32(),
+});
+export type PortSelector = Infer<typeof portSelectorSchema>;
+
+export const destinationSchema = message("Destination", {
+  host: string(),
+  subset: string(),
+  port: portSelectorSchema,
+});
+export type Destination = Infer<typeof destinationSchema>;
+
+export const headerOperationsSchema = message("HeaderOperations", {
+  set: map(string()),
+  add: map(string()),
+  remove: list(string()),
+});
+export type HeaderOperations = Infer<typeof headerOperationsSchema>;
+
+export const headersSchema = message("Headers", {
+  request: headerOperationsSchema,
+  response: headerOperationsSchema,
+});
+export type Headers = Infer<typeof headersSchema>;
+
+export const httpRouteDestinationSchema = message("HTTPRouteDestination", {
+  destination: destinationSchema,
+  weight: int32(),
+  headers: headersSchema,
+});
+export type HTTPRouteDestination = Infer<typeof httpRouteDestinationSchema>;
+
+export const redirectPortSelectionSchema = enumeration("FROM_PROTOCOL_DEFAULT", "FROM_REQUEST_PORT");
+export type RedirectPortSelection = Infer<typeof redirectPortSelectionSchema>;
+
+export const httpRedirectSchema = message(
+  "HTTPRedirect",
+  {
+    uri: string(),
+    authority: string(),
+    port: optional(uint32()),
+    derivePort: optional(redirectPortSelectionSchema),
+    scheme: string(),
+    redirectCode: uint32(),
+    prefixRewrite: string(),
+  },
+  { oneofs: [["port", "derivePort"]] },
+);
+export type HTTPRedirect = Infer<typeof httpRedirectSchema>;
+
+export const httpBodySchema = message(
+  "HTTPBody",
+  {
+    string: optional(string()),
+    bytes: optional(bytes()),
+  },
+  { oneofs: [["string", "bytes"]] },
+);
+export type HTTPBody = Infer<typeof httpBodySchema>;
+
+export const httpDirectResponseSchema = message("HTTPDirectResponse", {
+  status: uint32(),
+  body: httpBodySchema,
+});
+export type HTTPDirectResponse = Infer<typeof httpDirectResponseSchema>;
+
+export const delegateSchema = message("Delegate", {
+  name: string(),
+  namespace: string(),
+});
+export type Delegate = Infer<typeof delegateSchema>;
+
+export const regexRewriteSchema = message("RegexRewrite", {
+  match: string(),
+  rewrite: string(),
+});
+export type RegexRewrite = Infer<typeof regexRewriteSchema>;
+
+export const httpRewriteSchema = message("HTTPRewrite", {
+  uri: string(),
+  authority: string(),
+  uriRegexRewrite: regexRewriteSchema,
+});
+export type HTTPRewrite = Infer<typeof httpRewriteSchema>;
+
+export const httpRetrySchema = message("HTTPRetry", {
+  attempts: int32(),
+  perTryTimeout: duration(),
+  retryOn: string(),
+  retryRemoteLocalities: optional(bool()),
+  retryIgnorePreviousHosts: optional(bool()),
+  backoff: duration(),
+});
+export type HTTPRetry = Infer<typeof httpRetrySchema>;
+
+export const percentSchema = message("Percent", {
+  value: double(),
+});
+export type Percent = Infer<typeof percentSchema>;
+
+export const httpFaultInjectionDelaySchema = message(
+  "Delay",
+  {
+    percent: int32(),
+    fixedDelay: duration(),
+    exponentialDelay: duration(),
+    percentage: percentSchema,
+  },
+  { oneofs: [["fixedDelay", "exponentialDelay"]] },
+);
+export type HTTPFaultInjectionDelay = Infer<typeof httpFaultInjectionDelaySchema>;
+
+export const httpFaultInjectionAbortSchema = message(
+  "Abort",
+  {
+    httpStatus: optional(int32()),
+    grpcStatus: optional(string()),
+    http2Error: optional(string()),
+    percentage: percentSchema,
+  },
+  { oneofs: [["httpStatus", "grpcStatus", "http2Error"]] },
+);
+export type HTTPFaultInjectionAbort = Infer<typeof httpFaultInjectionAbortSchema>;
+
+export const httpFaultInjectionSchema = message("HTTPFaultInjection", {
+  delay: httpFaultInjectionDelaySchema,
+  abort: httpFaultInjectionAbortSchema,
+});
+export type HTTPFaultInjection = Infer<typeof httpFaultInjectionSchema>;
+
+export const httpMirrorPolicySchema = message("HTTPMirrorPolicy", {
+  destination: destinationSchema,
+  percentage: percentSchema,
+});
+export type HTTPMirrorPolicy = Infer<typeof httpMirrorPolicySchema>;
+
+export const unmatchedPreflightsSchema = enumeration("UNSPECIFIED", "FORWARD", "IGNORE");
+export type UnmatchedPreflights = Infer<typeof unmatchedPreflightsSchema>;
+
+export const corsPolicySchema = message("CorsPolicy", {
+  allowOrigin: list(string()),
+  allowOrigins: list(stringMatchSchema),
+  allowMethods: list(string()),
+  allowHeaders: list(string()),
+  exposeHeaders: list(string()),
+  maxAge: duration(),
+  allowCredentials: optional(bool()),
+  unmatchedPreflights: unmatchedPreflightsSchema,
+});
+export type CorsPolicy = Infer<typeof corsPolicySchema>;
+
+export const httpRouteSchema = message("HTTPRoute", {
+  name: string(),
+  match: list(httpMatchRequestSchema),
+  route: list(httpRouteDestinationSchema),
+  redirect: httpRedirectSchema,
+  directResponse: httpDirectResponseSchema,
+  delegate: delegateSchema,
+  rewrite: httpRewriteSchema,
+  timeout: duration(),
+  retries: httpRetrySchema,
+  fault: httpFaultInjectionSchema,
+  mirror: destinationSchema,
+  mirrors: list(httpMirrorPolicySchema),
+  mirrorPercent: optional(uint32()),
+  mirrorPercentage: percentSchema,
+  corsPolicy: corsPolicySchema,
+  headers: headersSchema,
+});
+export type HTTPRoute = Infer<typeof httpRouteSchema>;
+
+export const tlsMatchAttributesSchema = message("TLSMatchAttributes", {
+  sniHosts: list(string()),
+  destinationSubnets: list(string()),
+  port: uint32(),
+  sourceLabels: map(string()),
+  gateways: list(string()),
+  sourceNamespace: string(),
+});
+export type TLSMatchAttributes = Infer<typeof tlsMatchAttributesSchema>;
+
+export const routeDestinationSchema = message("RouteDestination", {
+  destination: destinationSchema,
+  weight: int32(),
+});
+export type RouteDestination = Infer<typeof routeDestinationSchema>;
+
+export const tlsRouteSchema = message("TLSRoute", {
+  match: list(tlsMatchAttributesSchema),
+  route: list(routeDestinationSchema),
+});
+export type TLSRoute = Infer<typeof tlsRouteSchema>;
+
+export const l4MatchAttributesSchema = message("L4MatchAttributes", {
+  destinationSubnets: list(string()),
+  port: uint32(),
+  sourceSubnet: string(),
+  sourceLabels: map(string()),
+  gateways: list(string()),
+  sourceNamespace: string(),
+});
+export type L4MatchAttributes = Infer<typeof l4MatchAttributesSchema>;
+
+export const tcpRouteSchema = message("TCPRoute", {
+  match: list(l4MatchAttributesSchema),
+  route: list(routeDestinationSchema),
+});
+export type TCPRoute = Infer<typeof tcpRouteSchema>;
+
+export const virtualServiceSchema = message("VirtualService", {
+  hosts: list(string()),
+  gateways: list(string()),
+  http: list(httpRouteSchema),
+  tls: list(tlsRouteSchema),
+  tcp: list(tcpRouteSchema),
+  exportTo: list(string()),
+});
+export type VirtualService = Infer<typeof virtualServiceSchema>;

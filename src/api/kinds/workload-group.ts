@@ -1,0 +1,64 @@
+import { type Infer, int32, list, map, message, string, uint32 } from "../schema/schema.ts";
+import { workloadEntrySchema } from "./workload-entry.ts";
+
+export const workloadGroupObjectMetaSchema = message("ObjectMeta", {
+  labels: map(string()),
+  annotations: map(string()),
+});
+export type WorkloadGroupObjectMeta = Infer<typeof workloadGroupObjectMetaSchema>;
+
+export const httpHeaderSchema = message("HTTPHeader", {
+  name: string(),
+  value: string(),
+});
+export type HTTPHeader = Infer<typeof httpHeaderSchema>;
+
+export const httpHealthCheckConfigSchema = message("HTTPHealthCheckConfig", {
+  path: string(),
+  port: uint32(),
+  host: string(),
+  scheme: string(),
+  httpHeaders: list(httpHeaderSchema),
+});
+export type HTTPHealthCheckConfig = Infer<typeof httpHealthCheckConfigSchema>;
+
+export const tcpHealthCheckConfigSchema = message("TCPHealthCheckConfig", {
+  host: string(),
+  port: uint32(),
+});
+export type TCPHealthCheckConfig = Infer<typeof tcpHealthCheckConfigSchema>;
+
+export const execHealthCheckConfigSchema = message("ExecHealthCheckConfig", {
+  command: list(string()),
+});
+export type ExecHealthCheckConfig = Infer<typeof execHealthCheckConfigSchema>;
+
+export const grpcHealthCheckConfigSchema = message("GrpcHealthCheckConfig", {
+  port: uint32(),
+  service: string(),
+});
+export type GrpcHealthCheckConfig = Infer<typeof grpcHealthCheckConfigSchema>;
+
+export const readinessProbeSchema = message(
+  "ReadinessProbe",
+  {
+    initialDelaySeconds: int32(),
+    timeoutSeconds: int32(),
+    periodSeconds: int32(),
+    successThreshold: int32(),
+    failureThreshold: int32(),
+    httpGet: httpHealthCheckConfigSchema,
+    tcpSocket: tcpHealthCheckConfigSchema,
+    exec: execHealthCheckConfigSchema,
+    grpc: grpcHealthCheckConfigSchema,
+  },
+  { oneofs: [["httpGet", "tcpSocket", "exec", "grpc"]] },
+);
+export type ReadinessProbe = Infer<typeof readinessProbeSchema>;
+
+export const workloadGroupSchema = message("WorkloadGroup", {
+  metadata: workloadGroupObjectMetaSchema,
+  template: workloadEntrySchema,
+  probe: readinessProbeSchema,
+});
+export type WorkloadGroup = Infer<typeof workloadGroupSchema>;
