@@ -1,0 +1,338 @@
+/**
+ * The ADS protocol, server side: state of the world and delta on one gRPC service.
+ *
+ * A stream becomes a connection when its first request brings a node that the handler takes. From then on the client's requests
+ * are decided by `Subscriptions`, and answers come from the handler's session; `push` sends what differs from what the client has.
+ * A client that does not read holds up only itself: while its stream is full nothing more is written, and pushes that fall
+ * into that time melt into one, made from the newest state when it reads again.
+ *
+ * Both protocols send only what changed: a delta stream the changed resources and the names of those that went, a
+ * state-of-the-world stream of a wildcard type the whole set when any of it changed, of a named type the changed names.
+ */
+import { randomUUID } from "node:crypto";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { type ServerDuplexStream, type ServiceDefinition, status, type UntypedServiceImplementation } from "@grpc/grpc-js";
+import type { Node } from "../api/gen/envoy/config/core/v3/base_pb.js";
+import {
+  type DeltaDiscoveryRequest,
+  DeltaDiscoveryRequestSchema,
+  type DeltaDiscoveryResponse,
+  DeltaDiscoveryResponseSchema,
+  type DiscoveryRequest,
+  DiscoveryRequestSchema,
+  type DiscoveryResponse,
+  DiscoveryResponseSchema,
+} from "../api/gen/envoy/service/discovery/v3/discovery_pb.js";
+import { typeUrls } from "../api/type-urls.ts";
+import type { EncodedResource } from "./resource.ts";
+import { type Decision, isWildcardType, Subscriptions, type Watch } from "./subscription.ts";
+
+/** Refuses a stream with a gRPC status; anything else that a handler throws becomes Internal. */
+export class StreamRefused extends Error {
+  override readonly name = "StreamRefused";
+  readonly code: status;
+  constructor(code: status, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+export interface Peer {
+  /** `ip:port` of the client. */
+  readonly address: string;
+}
+
+/** What the control plane knows of one connected client. */
+export interface AdsSession {
+  /** Resources of the type that the watch covers, of `names` alone where given; undefined: unknown type, answered by nothing. */
+  generate(watch: Watch, names: ReadonlySet<string> | undefined): readonly EncodedResource[] | undefined;
+  /** Version that responses carry, `2026-11-24T15:04:05Z/12`. */
+  version(): string;
+  onNack(typeUrl: string, message: string): void;
+  onAck(typeUrl: string): void;
+  onStale(typeUrl: string): void;
+  onSent(typeUrl: string, resources: number, bytes: number): void;
+  onClosed(): void;
+}
+
+export interface AdsHandler {
+  /** Throws StreamRefused for a node that can't be served. */
+  onConnect(node: Node | undefined, connection: AdsConnection, peer: Peer): AdsSession;
+}
+
+/** Which types a push may change, and within EDS which clusters. Absent: everything. */
+export interface PushScope {
+  readonly typeUrls?: ReadonlySet<string>;
+  readonly clusters?: ReadonlySet<string>;
+}
+
+/** Order in which a push goes out, so that nothing refers to what the client does not have yet. */
+const pushOrder = [typeUrls.cds, typeUrls.eds, typeUrls.lds, typeUrls.rds, typeUrls.sds, typeUrls.ecds, typeUrls.nds] as const;
+
+export interface AdsConnection {
+  readonly kind: "sotw" | "delta";
+  readonly subscriptions: Subscriptions;
+  push(scope: PushScope): void;
+  close(error: StreamRefused): void;
+}
+
+/** What differs between the two protocols. */
+interface Dialect<Request, Response> {
+  readonly kind: "sotw" | "delta";
+  node(request: Request): Node | undefined;
+  typeUrl(request: Request): string;
+  decide(subscriptions: Subscriptions, request: Request): Decision;
+  response(watch: Watch, answer: Answer): Response;
+}
+
+interface Answer {
+  readonly version: string;
+  readonly nonce: string;
+  readonly resources: readonly EncodedResource[];
+  readonly removed: readonly string[];
+}
+
+const sotw: Dialect<DiscoveryRequest, DiscoveryResponse> = {
+  kind: "sotw",
+  node: (request) => request.node,
+  typeUrl: (request) => request.typeUrl,
+  decide: (subscriptions, request) =>
+    subscriptions.decideSotw({
+      typeUrl: request.typeUrl,
+      resourceNames: request.resourceNames,
+      responseNonce: request.responseNonce,
+      errorMessage: request.errorDetail?.message,
+    }),
+  response: (watch, { version, nonce, resources }) =>
+    create(DiscoveryResponseSchema, {
+      typeUrl: watch.typeUrl,
+      versionInfo: version,
+      nonce,
+      resources: resources.map((resource) => ({ typeUrl: resource.typeUrl, value: resource.bytes })),
+    }),
+};
+
+const delta: Dialect<DeltaDiscoveryRequest, DeltaDiscoveryResponse> = {
+  kind: "delta",
+  node: (request) => request.node,
+  typeUrl: (request) => request.typeUrl,
+  decide: (subscriptions, request) =>
+    subscriptions.decideDelta({
+      typeUrl: request.typeUrl,
+      subscribe: request.resourceNamesSubscribe,
+      unsubscribe: request.resourceNamesUnsubscribe,
+      initialVersions: request.initialResourceVersions,
+      responseNonce: request.responseNonce,
+      errorMessage: request.errorDetail?.message,
+    }),
+  response: (watch, { version, nonce, resources, removed }) =>
+    create(DeltaDiscoveryResponseSchema, {
+      typeUrl: watch.typeUrl,
+      systemVersionInfo: version,
+      nonce,
+      resources: resources.map((resource) => ({
+        name: resource.name,
+        version: resource.version,
+        resource: { typeUrl: resource.typeUrl, value: resource.bytes },
+      })),
+      removedResources: [...removed],
+    }),
+};
+
+class Connection<Request, Response> implements AdsConnection {
+  readonly kind: "sotw" | "delta";
+  readonly subscriptions = new Subscriptions();
+  readonly #stream: ServerDuplexStream<Request, Response>;
+  readonly #dialect: Dialect<Request, Response>;
+  readonly #handler: AdsHandler;
+  #session: AdsSession | undefined;
+  #isFull = false;
+  #isClosed = false;
+  /** Pushes that came while the client did not read. */
+  #waiting: PushScope | undefined;
+
+  constructor(stream: ServerDuplexStream<Request, Response>, dialect: Dialect<Request, Response>, handler: AdsHandler) {
+    this.#stream = stream;
+    this.#dialect = dialect;
+    this.#handler = handler;
+    this.kind = dialect.kind;
+    stream.on("data", (request: Request) => this.#onRequest(request));
+    stream.on("drain", () => this.#onDrain());
+    stream.on("end", () => this.#onEnd());
+    stream.on("cancelled", () => this.#onEnd());
+    stream.on("error", () => this.#onEnd());
+  }
+
+  push(scope: PushScope): void {
+    if (this.#isClosed) return;
+    if (this.#isFull) {
+      this.#waiting = mergeScopes(this.#waiting, scope);
+      return;
+    }
+    let changedClusters: ReadonlySet<string> | undefined;
+    for (const typeUrl of pushOrder) {
+      const watch = this.subscriptions.watches.get(typeUrl);
+      if (!watch) continue;
+      const isEds = typeUrl === typeUrls.eds;
+      if (isEds && changedClusters) this.#send(watch, changedClusters, true);
+      if (scope.typeUrls && !scope.typeUrls.has(typeUrl)) continue;
+      const sent = this.#send(watch, isEds ? scope.clusters : undefined, false);
+      // A cluster that changed warms again, and waits for its endpoints even if those are what they were.
+      if (typeUrl === typeUrls.cds && this.kind === "delta" && sent.size > 0) changedClusters = sent;
+    }
+  }
+
+  close(error: StreamRefused): void {
+    if (this.#isClosed) return;
+    this.#stream.emit("error", { code: error.code, details: error.message });
+    this.#onEnd();
+  }
+
+  #onRequest(request: Request): void {
+    if (this.#isClosed) return;
+    try {
+      this.#session ??= this.#handler.onConnect(this.#dialect.node(request), this, { address: this.#stream.getPeer() });
+    } catch (error) {
+      this.close(error instanceof StreamRefused ? error : new StreamRefused(status.INTERNAL, "internal error"));
+      if (!(error instanceof StreamRefused)) throw error;
+      return;
+    }
+    const session = this.#session;
+    const typeUrl = this.#dialect.typeUrl(request);
+    const decision = this.#dialect.decide(this.subscriptions, request);
+    switch (decision.kind) {
+      case "nack":
+        session.onNack(typeUrl, decision.message);
+        break;
+      case "stale":
+        session.onStale(typeUrl);
+        break;
+      case "ack":
+        session.onAck(typeUrl);
+        break;
+      case "unsubscribe":
+      case "narrowed":
+        break;
+      case "respond": {
+        const watch = this.subscriptions.watches.get(typeUrl);
+        if (!watch) break;
+        const sent = this.#send(watch, decision.names, true);
+        const eds = this.subscriptions.watches.get(typeUrls.eds);
+        if (typeUrl === typeUrls.cds && this.kind === "delta" && eds && sent.size > 0) this.#send(eds, sent, true);
+        break;
+      }
+      default:
+        decision satisfies never;
+    }
+  }
+
+  /**
+   * Sends what the watch covers and the client does not have; nothing when there is nothing new, unless it `mustAnswer`.
+   * Returns the names that went out.
+   */
+  #send(watch: Watch, names: ReadonlySet<string> | undefined, mustAnswer: boolean): ReadonlySet<string> {
+    const session = this.#session;
+    const wanted = names && !watch.isWildcard ? intersection(names, watch.names) : names;
+    if (!session || (wanted && wanted.size === 0)) return none;
+    const generated = session.generate(watch, wanted);
+    if (!generated) return none;
+
+    const isWhole = wanted === undefined;
+    const changed =
+      mustAnswer && this.kind === "sotw" ? generated : generated.filter((resource) => watch.sent.get(resource.name) !== resource.version);
+    const present = new Set(generated.map((resource) => resource.name));
+    const expected = isWhole ? [...watch.sent.keys()] : [...wanted];
+    const removed = expected.filter((name) => !present.has(name) && watch.sent.has(name));
+    // A name asked for that does not exist is told as removed, or the client would wait for it.
+    const missing =
+      mustAnswer && this.kind === "delta" && !watch.isWildcard
+        ? [...(wanted ?? watch.names)].filter((name) => !present.has(name) && !watch.sent.has(name))
+        : [];
+    if (!mustAnswer && changed.length === 0 && removed.length === 0) return none;
+
+    // State of the world has no other way to say "gone" than to leave away, so a wildcard answer is always the whole set.
+    const resources = this.kind === "sotw" && isWildcardType(watch.typeUrl) ? generated : changed;
+    if (!mustAnswer && this.kind === "sotw" && resources.length === 0) {
+      for (const name of removed) watch.sent.delete(name);
+      return none;
+    }
+    for (const resource of generated) watch.sent.set(resource.name, resource.version);
+    for (const name of removed) watch.sent.delete(name);
+
+    const version = session.version();
+    const nonce = `${version}${randomUUID()}`;
+    watch.nonceSent = nonce;
+    watch.versionSent = version;
+    const isWritable = this.#stream.write(this.#dialect.response(watch, { version, nonce, resources, removed: [...removed, ...missing] }));
+    if (!isWritable) this.#isFull = true;
+    let bytes = 0;
+    for (const resource of resources) bytes += resource.bytes.length;
+    session.onSent(watch.typeUrl, resources.length, bytes);
+    return new Set(resources.map((resource) => resource.name));
+  }
+
+  #onDrain(): void {
+    this.#isFull = false;
+    const waiting = this.#waiting;
+    this.#waiting = undefined;
+    if (waiting) this.push(waiting);
+  }
+
+  #onEnd(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#session?.onClosed();
+    this.#stream.end();
+  }
+}
+
+const none: ReadonlySet<string> = new Set();
+
+function intersection(a: ReadonlySet<string>, b: ReadonlySet<string>): ReadonlySet<string> {
+  return new Set([...a].filter((name) => b.has(name)));
+}
+
+/** The union of two scopes; a part that is not limited in one is not limited in both. */
+export function mergeScopes(a: PushScope | undefined, b: PushScope): PushScope {
+  if (!a) return b;
+  const union = (x: ReadonlySet<string> | undefined, y: ReadonlySet<string> | undefined) => (x && y ? new Set([...x, ...y]) : undefined);
+  const types = union(a.typeUrls, b.typeUrls);
+  const clusters = union(a.clusters, b.clusters);
+  return { ...(types ? { typeUrls: types } : {}), ...(clusters ? { clusters } : {}) };
+}
+
+const base = "/envoy.service.discovery.v3.AggregatedDiscoveryService";
+
+const serviceDefinition: ServiceDefinition = {
+  StreamAggregatedResources: {
+    path: `${base}/StreamAggregatedResources`,
+    requestStream: true,
+    responseStream: true,
+    requestSerialize: (value: DiscoveryRequest) => Buffer.from(toBinary(DiscoveryRequestSchema, value)),
+    requestDeserialize: (bytes: Buffer) => fromBinary(DiscoveryRequestSchema, bytes),
+    responseSerialize: (value: DiscoveryResponse) => Buffer.from(toBinary(DiscoveryResponseSchema, value)),
+    responseDeserialize: (bytes: Buffer) => fromBinary(DiscoveryResponseSchema, bytes),
+  },
+  DeltaAggregatedResources: {
+    path: `${base}/DeltaAggregatedResources`,
+    requestStream: true,
+    responseStream: true,
+    requestSerialize: (value: DeltaDiscoveryRequest) => Buffer.from(toBinary(DeltaDiscoveryRequestSchema, value)),
+    requestDeserialize: (bytes: Buffer) => fromBinary(DeltaDiscoveryRequestSchema, bytes),
+    responseSerialize: (value: DeltaDiscoveryResponse) => Buffer.from(toBinary(DeltaDiscoveryResponseSchema, value)),
+    responseDeserialize: (bytes: Buffer) => fromBinary(DeltaDiscoveryResponseSchema, bytes),
+  },
+};
+
+/** What a grpc-js Server takes: `server.addService(service.definition, service.implementation)`. */
+export function adsService(handler: AdsHandler): { definition: ServiceDefinition; implementation: UntypedServiceImplementation } {
+  return {
+    definition: serviceDefinition,
+    implementation: {
+      StreamAggregatedResources: (stream: ServerDuplexStream<DiscoveryRequest, DiscoveryResponse>) =>
+        void new Connection(stream, sotw, handler),
+      DeltaAggregatedResources: (stream: ServerDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>) =>
+        void new Connection(stream, delta, handler),
+    },
+  };
+}

@@ -1,0 +1,36 @@
+/** Names of clusters, the strings by which listeners, routes, statistics and istioctl speak of them. */
+
+export type TrafficDirection = "outbound" | "inbound";
+
+export interface ClusterName {
+  readonly direction: TrafficDirection;
+  readonly port: number;
+  readonly subset: string;
+  readonly host: string;
+}
+
+export const blackHoleCluster = "BlackHoleCluster";
+export const passthroughCluster = "PassthroughCluster";
+export const inboundPassthroughCluster = "InboundPassthroughCluster";
+
+/** `outbound|9080|v1|reviews.default.svc.cluster.local`; an inbound cluster has the workload's port and no host. */
+export function formatClusterName({ direction, port, subset, host }: ClusterName): string {
+  return `${direction}|${port}|${subset}|${host}`;
+}
+
+export function outboundCluster(host: string, port: number, subset = ""): string {
+  return `outbound|${port}|${subset}|${host}`;
+}
+
+export function inboundCluster(port: number): string {
+  return `inbound|${port}||`;
+}
+
+export function parseClusterName(name: string): ClusterName | undefined {
+  const parts = name.split("|");
+  if (parts.length !== 4) return undefined;
+  const [direction, port, subset, host] = parts as [string, string, string, string];
+  if (direction !== "outbound" && direction !== "inbound") return undefined;
+  if (!/^\d{1,5}$/.test(port)) return undefined;
+  return { direction, port: Number(port), subset, host };
+}

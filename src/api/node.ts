@@ -1,0 +1,105 @@
+/**
+ * A connected proxy as the control plane sees it: `node.id` is `<type>~<ip>~<id>~<dns domain>`, the rest is metadata.
+ * Source: Istio pkg/model/proxy.go, pilot/pkg/model/context.go.
+ */
+import type { Node } from "./gen/envoy/config/core/v3/base_pb.js";
+
+export type ProxyType = "sidecar" | "router";
+
+export interface Locality {
+  readonly region: string;
+  readonly zone: string;
+  readonly subZone: string;
+}
+
+export interface ProxyNode {
+  /** The whole node id, `router~127.0.0.1~ingress.istio-system~istio-system.svc.cluster.local`. */
+  readonly nodeId: string;
+  readonly type: ProxyType;
+  /** First address is the one in the id unless INSTANCE_IPS says more. */
+  readonly ipAddresses: readonly string[];
+  /** Third part of the id, by convention `<name>.<namespace>`; shown by proxy-status. */
+  readonly id: string;
+  readonly dnsDomain: string;
+  readonly namespace: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly locality: Locality;
+  readonly clusterId: string;
+  readonly network: string;
+  readonly serviceAccount: string;
+  readonly istioVersion: string;
+  readonly metadata: Readonly<Record<string, unknown>>;
+}
+
+/** Why a node can't be served; becomes InvalidArgument. */
+export class NodeError extends Error {
+  override readonly name = "NodeError";
+}
+
+const maxIdBytes = 1024;
+
+export function parseNode(node: Node | undefined): ProxyNode {
+  if (!node?.id) throw new NodeError("missing node information");
+  if (node.id.length > maxIdBytes) throw new NodeError(`node id is longer than ${maxIdBytes} characters`);
+  const parts = node.id.split("~");
+  const [type, ip, id, dnsDomain] = parts;
+  if (parts.length !== 4 || !type || id === undefined || dnsDomain === undefined) {
+    throw new NodeError(`missing parts in the service node "${node.id}": want type~ip~id~domain`);
+  }
+  if (type !== "sidecar" && type !== "router") throw new NodeError(`invalid node type "${type}" in the service node "${node.id}"`);
+
+  const metadata = node.metadata ?? {};
+  const labels = stringMap(metadata.LABELS);
+  const instanceIps = text(metadata.INSTANCE_IPS).split(",").filter(Boolean);
+  const ipAddresses = instanceIps.length > 0 ? instanceIps : ip ? [ip] : [];
+  if (ipAddresses.length === 0) throw new NodeError(`no valid IP address in the service node "${node.id}"`);
+  return {
+    nodeId: node.id,
+    type,
+    ipAddresses,
+    id,
+    dnsDomain,
+    namespace: text(metadata.NAMESPACE) || namespaceOfDomain(dnsDomain),
+    labels,
+    locality: localityOf(labels, node),
+    clusterId: text(metadata.CLUSTER_ID) || "Kubernetes",
+    network: text(metadata.NETWORK),
+    serviceAccount: text(metadata.SERVICE_ACCOUNT),
+    istioVersion: text(metadata.ISTIO_VERSION),
+    metadata,
+  };
+}
+
+/** `region/zone/subzone`, missing parts left away; the form of Istio's `locality` fields. */
+export function parseLocality(path: string, separator = "/"): Locality {
+  const [region = "", zone = "", subZone = ""] = path.split(separator);
+  return { region, zone, subZone };
+}
+
+export function formatLocality({ region, zone, subZone }: Locality): string {
+  return [region, zone, subZone].join("/").replace(/\/+$/, "");
+}
+
+function localityOf(labels: Record<string, string>, node: Node): Locality {
+  const region = labels["topology.kubernetes.io/region"];
+  if (region) {
+    return { region, zone: labels["topology.kubernetes.io/zone"] ?? "", subZone: labels["topology.istio.io/subzone"] ?? "" };
+  }
+  const label = labels["istio-locality"];
+  if (label) return label.includes("/") ? parseLocality(label) : parseLocality(label, ".");
+  return { region: node.locality?.region ?? "", zone: node.locality?.zone ?? "", subZone: node.locality?.subZone ?? "" };
+}
+
+function namespaceOfDomain(domain: string): string {
+  const first = domain.split(".", 1)[0];
+  return first || "default";
+}
+
+function text(value: unknown): string {
+  return typeof value === "string" ? value : "";
+}
+
+function stringMap(value: unknown): Record<string, string> {
+  if (typeof value !== "object" || value === null) return {};
+  return Object.fromEntries(Object.entries(value).filter((entry): entry is [string, string] => typeof entry[1] === "string"));
+}

@@ -1,0 +1,107 @@
+/**
+ * DestinationRules by host: which one is in force for a service as a proxy sees it.
+ * Looked up in the proxy's namespace, then the service's, then the root namespace; there the most specific host wins.
+ * Source: Istio pilot/pkg/model/destination_rule.go, push_context.go (destinationRule).
+ */
+import { compareSpecificity, expandShortHost, hostCovers } from "../../api/hostname.ts";
+import type { DestinationRule, TrafficPolicy } from "../../api/kinds/destination-rule.ts";
+import type { ConfigObject } from "../../api/kinds/object.ts";
+import type { ProxyNode } from "../../api/node.ts";
+import { isVisible, type Service, selectorMatches, type Visibility, visibilityOf } from "../../registry/service.ts";
+
+export interface ResolvedDestinationRule {
+  readonly host: string;
+  readonly namespace: string;
+  /** Of the first object; later ones for the same host and visibility add their subsets. */
+  readonly name: string;
+  readonly spec: DestinationRule;
+  readonly visibility: Visibility;
+  readonly exportKey: string;
+}
+
+export class DestinationRuleIndex {
+  readonly #byNamespace = new Map<string, ResolvedDestinationRule[]>();
+  readonly #rootNamespace: string;
+
+  /** `objects` in creation order. */
+  constructor(
+    objects: readonly ConfigObject<DestinationRule>[],
+    domain: string,
+    rootNamespace: string,
+    defaultExportTo: readonly string[],
+  ) {
+    this.#rootNamespace = rootNamespace;
+    for (const object of objects) {
+      const { namespace, name } = object.metadata;
+      const rule: ResolvedDestinationRule = {
+        host: expandShortHost(object.spec.host, namespace, domain).toLowerCase(),
+        namespace,
+        name,
+        spec: object.spec,
+        visibility: visibilityOf(object.spec.exportTo, namespace, defaultExportTo),
+        exportKey: [...object.spec.exportTo].sort().join(","),
+      };
+      const list = this.#byNamespace.get(namespace) ?? [];
+      this.#byNamespace.set(namespace, list);
+      const same = list.findIndex(
+        (known) =>
+          known.host === rule.host && known.exportKey === rule.exportKey && !known.spec.workloadSelector && !rule.spec.workloadSelector,
+      );
+      if (same >= 0) list[same] = mergeRules(list[same]!, rule);
+      else list.push(rule);
+    }
+    for (const list of this.#byNamespace.values()) list.sort((a, b) => compareSpecificity(a.host, b.host));
+  }
+
+  forService(proxy: ProxyNode, service: Service): ResolvedDestinationRule | undefined {
+    if (proxy.namespace !== this.#rootNamespace) {
+      const own = this.#find(proxy.namespace, service.host, proxy, () => true);
+      if (own) return own;
+    }
+    const exported = (rule: ResolvedDestinationRule) => isVisible(rule.visibility, proxy.namespace);
+    return this.#find(service.namespace, service.host, proxy, exported) ?? this.#find(this.#rootNamespace, service.host, proxy, exported);
+  }
+
+  #find(
+    namespace: string,
+    host: string,
+    proxy: ProxyNode,
+    accepts: (rule: ResolvedDestinationRule) => boolean,
+  ): ResolvedDestinationRule | undefined {
+    return this.#byNamespace.get(namespace)?.find((rule) => {
+      if (!hostCovers(rule.host, host) || !accepts(rule)) return false;
+      // A rule for chosen workloads acts in its own namespace only.
+      const selector = rule.spec.workloadSelector?.matchLabels;
+      return !selector || (namespace === proxy.namespace && selectorMatches(selector, proxy.labels));
+    });
+  }
+}
+
+/** The older rule's policy stands; subsets add up, a name already taken is passed over. */
+function mergeRules(older: ResolvedDestinationRule, newer: ResolvedDestinationRule): ResolvedDestinationRule {
+  const names = new Set(older.spec.subsets.map((subset) => subset.name));
+  const subsets = [...older.spec.subsets, ...newer.spec.subsets.filter((subset) => !names.has(subset.name))];
+  return { ...older, spec: { ...older.spec, subsets, trafficPolicy: older.spec.trafficPolicy ?? newer.spec.trafficPolicy } };
+}
+
+/** A subset's policy over the rule's: each field that the subset sets replaces the rule's, whole. */
+export function mergeTrafficPolicy(base: TrafficPolicy | undefined, override: TrafficPolicy | undefined): TrafficPolicy | undefined {
+  if (!base || !override) return override ?? base;
+  const given = Object.fromEntries(
+    Object.entries(override).filter(([, value]) => value !== undefined && !(Array.isArray(value) && value.length === 0)),
+  ) as Partial<TrafficPolicy>;
+  return { ...base, ...given };
+}
+
+/** The policy for one port: its own entry replaces the four settings that an entry can hold; nothing is inherited from above. */
+export function policyForPort(policy: TrafficPolicy | undefined, port: number): TrafficPolicy | undefined {
+  const entry = policy?.portLevelSettings.find((candidate) => candidate.port?.number === port);
+  if (!policy || !entry) return policy;
+  return {
+    ...policy,
+    connectionPool: entry.connectionPool,
+    loadBalancer: entry.loadBalancer,
+    outlierDetection: entry.outlierDetection,
+    tls: entry.tls,
+  };
+}

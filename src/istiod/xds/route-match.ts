@@ -1,0 +1,81 @@
+/** HTTPMatchRequest to Envoy's RouteMatch. Source: Istio pilot/pkg/networking/core/route/route.go (TranslateRouteMatch). */
+import { create } from "@bufbuild/protobuf";
+import {
+  type HeaderMatcher,
+  HeaderMatcherSchema,
+  type QueryParameterMatcher,
+  QueryParameterMatcherSchema,
+  type RouteMatch,
+  RouteMatchSchema,
+} from "../../api/gen/envoy/config/route/v3/route_components_pb.js";
+import { RegexMatcherSchema } from "../../api/gen/envoy/type/matcher/v3/regex_pb.js";
+import type { HTTPMatchRequest, StringMatch } from "../../api/kinds/virtual-service.ts";
+import type { ProxyNode } from "../../api/node.ts";
+import { selectorMatches } from "../../registry/service.ts";
+import { stringMatcher } from "./messages.ts";
+
+/** Whether a match can ever hold for this proxy on this port; what can be decided now is not left to the proxy. */
+export function appliesTo(match: HTTPMatchRequest | undefined, proxy: ProxyNode, gateways: ReadonlySet<string>, port: number): boolean {
+  if (!match) return true;
+  if (match.port !== 0 && match.port !== port) return false;
+  if (match.gateways.length > 0) return match.gateways.some((gateway) => gateways.has(gateway));
+  if (!selectorMatches(match.sourceLabels, proxy.labels)) return false;
+  return match.sourceNamespace === "" || match.sourceNamespace === proxy.namespace;
+}
+
+export function routeMatch(match: HTTPMatchRequest | undefined): RouteMatch {
+  if (!match) return create(RouteMatchSchema, { pathSpecifier: { case: "prefix", value: "/" } });
+  const headers: HeaderMatcher[] = [];
+  for (const name of Object.keys(match.headers).sort()) headers.push(headerMatcher(name, match.headers[name]));
+  for (const name of Object.keys(match.withoutHeaders).sort()) {
+    headers.push({ ...headerMatcher(name, match.withoutHeaders[name]), invertMatch: true, treatMissingHeaderAsEmpty: true });
+  }
+  if (match.method) headers.push(headerMatcher(":method", match.method));
+  if (match.authority) headers.push(headerMatcher(":authority", match.authority));
+  if (match.scheme) headers.push(headerMatcher(":scheme", match.scheme));
+  return create(RouteMatchSchema, {
+    pathSpecifier: pathSpecifier(match.uri),
+    ...(match.ignoreUriCase ? { caseSensitive: false } : {}),
+    headers,
+    queryParameters: Object.keys(match.queryParams)
+      .sort()
+      .map((name) => queryMatcher(name, match.queryParams[name])),
+  });
+}
+
+function pathSpecifier(uri: StringMatch | undefined): RouteMatch["pathSpecifier"] {
+  if (uri?.exact !== undefined) return { case: "path", value: uri.exact };
+  if (uri?.prefix !== undefined) return { case: "prefix", value: uri.prefix };
+  if (uri?.regex !== undefined) return { case: "safeRegex", value: create(RegexMatcherSchema, { regex: uri.regex }) };
+  return { case: "prefix", value: "/" };
+}
+
+function headerMatcher(name: string, match: StringMatch | undefined): HeaderMatcher {
+  const matcher = stringMatcher(match);
+  return create(HeaderMatcherSchema, {
+    name,
+    headerMatchSpecifier: matcher ? { case: "stringMatch", value: matcher } : { case: "presentMatch", value: true },
+  });
+}
+
+function queryMatcher(name: string, match: StringMatch | undefined): QueryParameterMatcher {
+  const matcher = stringMatcher(match);
+  return create(QueryParameterMatcherSchema, {
+    name,
+    queryParameterMatchSpecifier: matcher ? { case: "stringMatch", value: matcher } : { case: "presentMatch", value: true },
+  });
+}
+
+/** Takes every request: nothing behind it in the same virtual host can be reached. */
+export function isCatchAll(match: RouteMatch | undefined): boolean {
+  if (!match || match.headers.length > 0 || match.queryParameters.length > 0 || match.dynamicMetadata.length > 0) return false;
+  switch (match.pathSpecifier.case) {
+    case "prefix":
+    case "pathSeparatedPrefix":
+      return match.pathSpecifier.value === "/";
+    case "safeRegex":
+      return match.pathSpecifier.value.regex === "*";
+    default:
+      return false;
+  }
+}

@@ -1,0 +1,181 @@
+/**
+ * Services and endpoints of Kubernetes' objects, which here are records without a cluster behind them: a Service's endpoints
+ * are its EndpointSlices, else its Endpoints, else the Pods that it selects; WorkloadEntries that it selects always join.
+ */
+
+import type { EndpointSlice, SliceEndpoint } from "../api/kinds/endpoint-slice.ts";
+import type { Endpoints } from "../api/kinds/endpoints.ts";
+import type { ConfigObject } from "../api/kinds/object.ts";
+import type { Service as KubernetesService } from "../api/kinds/service.ts";
+import { parseLocality } from "../api/node.ts";
+import { protocolOfServicePort } from "./protocol.ts";
+import type { ObjectsOf, RegistryOptions } from "./registry.ts";
+import { type Endpoint, type HealthStatus, type Service, type ServicePort, visibilityOf } from "./service.ts";
+import type { Workload, WorkloadIndex } from "./workloads.ts";
+
+export function kubernetesService(object: ConfigObject<KubernetesService>, options: RegistryOptions): Service {
+  const { spec, metadata } = object;
+  const exportTo = (metadata.annotations["networking.istio.io/exportTo"] ?? "")
+    .split(",")
+    .map((entry) => entry.trim())
+    .filter(Boolean);
+  const isHeadless = spec.clusterIP === "None" || spec.clusterIP === "";
+  const isAlias = spec.type === "ExternalName";
+  return {
+    host: `${metadata.name}.${metadata.namespace}.svc.${options.domain}`,
+    namespace: metadata.namespace,
+    name: metadata.name,
+    registry: "Kubernetes",
+    ports: spec.ports.map((port) => ({
+      name: port.name || defaultPortName(spec),
+      number: port.port,
+      protocol: protocolOfServicePort(port),
+      targetPort: typeof port.targetPort === "number" ? port.targetPort : port.port,
+    })),
+    addresses: isHeadless || isAlias ? [] : [spec.clusterIP],
+    resolution: isAlias ? "DNS" : spec.clusterIP === "None" ? "NONE" : "STATIC",
+    isHeadless: spec.clusterIP === "None",
+    isExternal: isAlias,
+    visibility: visibilityOf(exportTo, metadata.namespace, options.defaultServiceExportTo),
+    creationTimestamp: metadata.creationTimestamp,
+    labels: metadata.labels,
+    subjectAltNames: [],
+    selector: spec.selector,
+  };
+}
+
+/** A Service with a single port may leave its name away; endpoints are matched by name, so it needs one here. */
+function defaultPortName(spec: KubernetesService): string {
+  return spec.ports.length === 1 ? "default" : "";
+}
+
+export function kubernetesEndpoints(
+  object: ConfigObject<KubernetesService>,
+  service: Service,
+  objects: ObjectsOf,
+  workloads: WorkloadIndex,
+): Endpoint[] {
+  const { spec, metadata } = object;
+  if (spec.type === "ExternalName") {
+    return service.ports.map((port) => plainEndpoint(spec.externalName, port.number, port.name, metadata.namespace, metadata.name));
+  }
+  const selected = workloads.select(metadata.namespace, spec.selector);
+  const entries = selected.filter((workload) => workload.kind === "entry");
+  const listed = listedEndpoints(object, service, objects, workloads);
+  const pods = listed ? [] : selected.filter((workload) => workload.kind === "pod");
+  return [
+    ...(listed ?? []),
+    ...service.ports.flatMap((port, index) =>
+      [...pods, ...entries].map((workload) => workloadEndpoint(workload, port, spec.ports[index]?.targetPort)),
+    ),
+  ];
+}
+
+/** From EndpointSlices or Endpoints; undefined when there is neither. */
+function listedEndpoints(
+  object: ConfigObject<KubernetesService>,
+  service: Service,
+  objects: ObjectsOf,
+  workloads: WorkloadIndex,
+): Endpoint[] | undefined {
+  const { name, namespace } = object.metadata;
+  const slices = (objects("EndpointSlice") as ConfigObject<EndpointSlice>[]).filter(
+    (slice) => slice.metadata.namespace === namespace && slice.metadata.labels["kubernetes.io/service-name"] === name,
+  );
+  const portName = (listedName: string) => (listedName === "" && service.ports.length === 1 ? (service.ports[0]?.name ?? "") : listedName);
+  if (slices.length > 0) {
+    return slices.flatMap(({ spec }) =>
+      spec.ports.flatMap((port) =>
+        spec.endpoints.flatMap((endpoint) =>
+          endpoint.addresses.map((address) => ({
+            ...describeTarget(endpoint.targetRef?.name, namespace, name, workloads),
+            address,
+            port: port.port,
+            portName: portName(port.name),
+            locality: parseLocality(endpoint.zone ? `/${endpoint.zone}` : ""),
+            health: healthOfConditions(endpoint),
+          })),
+        ),
+      ),
+    );
+  }
+  const table = (objects("Endpoints") as ConfigObject<Endpoints>[]).find(
+    (candidate) => candidate.metadata.namespace === namespace && candidate.metadata.name === name,
+  );
+  if (!table) return undefined;
+  return table.spec.subsets.flatMap((subset) =>
+    subset.ports.flatMap((port) => [
+      ...subset.addresses.map((address) => ({
+        ...describeTarget(address.targetRef?.name, namespace, name, workloads),
+        address: address.ip,
+        port: port.port,
+        portName: portName(port.name),
+      })),
+      ...subset.notReadyAddresses.map((address) => ({
+        ...describeTarget(address.targetRef?.name, namespace, name, workloads),
+        address: address.ip,
+        port: port.port,
+        portName: portName(port.name),
+        health: "unhealthy" as const,
+      })),
+    ]),
+  );
+}
+
+function healthOfConditions({ conditions }: SliceEndpoint): HealthStatus {
+  if (conditions?.terminating) return "draining";
+  return conditions?.ready === false ? "unhealthy" : "healthy";
+}
+
+/** What a listed address is known to be by the pod that it names. */
+function describeTarget(
+  podName: string | undefined,
+  namespace: string,
+  serviceName: string,
+  workloads: WorkloadIndex,
+): Omit<Endpoint, "address" | "port" | "portName"> {
+  const pod = podName ? workloads.pod(namespace, podName) : undefined;
+  return {
+    labels: pod?.labels ?? {},
+    locality: pod?.locality ?? { region: "", zone: "", subZone: "" },
+    network: pod?.network ?? "",
+    weight: 1,
+    serviceAccount: pod?.serviceAccount ?? "",
+    namespace,
+    workloadName: pod?.labels.app ?? (podName || serviceName),
+    health: "healthy",
+    tlsMode: pod?.tlsMode ?? "disabled",
+  };
+}
+
+function workloadEndpoint(workload: Workload, port: ServicePort, targetPort: number | string | undefined): Endpoint {
+  const named = typeof targetPort === "string" && targetPort !== "" ? workload.ports[targetPort] : undefined;
+  const number = workload.kind === "entry" ? (workload.ports[port.name] ?? named ?? port.targetPort) : (named ?? port.targetPort);
+  return {
+    ...plainEndpoint(workload.address, number, port.name, workload.namespace, workload.labels.app ?? workload.name),
+    labels: workload.labels,
+    locality: workload.locality,
+    network: workload.network,
+    weight: workload.weight,
+    serviceAccount: workload.serviceAccount,
+    health: workload.health,
+    tlsMode: workload.tlsMode,
+  };
+}
+
+function plainEndpoint(address: string, port: number, portName: string, namespace: string, workloadName: string): Endpoint {
+  return {
+    address,
+    port,
+    portName,
+    labels: {},
+    locality: { region: "", zone: "", subZone: "" },
+    network: "",
+    weight: 1,
+    serviceAccount: "",
+    namespace,
+    workloadName,
+    health: "healthy",
+    tlsMode: "disabled",
+  };
+}

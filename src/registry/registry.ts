@@ -1,0 +1,125 @@
+/**
+ * What the configuration means: the services of the mesh and the endpoints behind them.
+ *
+ * Pure: objects in, services and endpoints out. Services are read when the registry is made; a service's endpoints only when
+ * somebody asks, then kept. `changedFrom` tells which services answer differently than in an older registry, which is
+ * how an endpoint change becomes an EDS push for a few clusters instead of a push of everything.
+ *
+ *   Service + EndpointSlice/Endpoints/Pod/WorkloadEntry ─┐
+ *   ServiceEntry + endpoints/WorkloadEntry/Pod ──────────┴─> Service[] ──> Endpoint[]
+ */
+
+import type { ConfigObject } from "../api/kinds/object.ts";
+import type { Service as KubernetesService } from "../api/kinds/service.ts";
+import type { ServiceEntry } from "../api/kinds/service-entry.ts";
+import { kubernetesEndpoints, kubernetesService } from "./kubernetes-service.ts";
+import { type Endpoint, type Service, serviceKey } from "./service.ts";
+import { serviceEntryEndpoints, serviceEntryServices } from "./service-entry.ts";
+import { WorkloadIndex } from "./workloads.ts";
+
+/** The objects of a kind, in the order of their creation. */
+export type ObjectsOf = (kind: ConfigObject["kind"]) => readonly ConfigObject[];
+
+export interface RegistryOptions {
+  /** `cluster.local` */
+  readonly domain: string;
+  /** Namespaces to which a service is exported that doesn't say; mesh `defaultServiceExportTo`. */
+  readonly defaultServiceExportTo: readonly string[];
+}
+
+type Source =
+  | { readonly kind: "service"; readonly object: ConfigObject<KubernetesService> }
+  | { readonly kind: "entry"; readonly object: ConfigObject<ServiceEntry> };
+
+export class Registry {
+  /** Oldest first; ties by namespace and name. */
+  readonly services: readonly Service[];
+  readonly #byKey = new Map<string, Service>();
+  readonly #byHost = new Map<string, Service[]>();
+  readonly #sources = new Map<Service, Source>();
+  readonly #endpoints = new Map<Service, readonly Endpoint[]>();
+  readonly #workloads: WorkloadIndex;
+  readonly #objects: ObjectsOf;
+
+  constructor(objects: ObjectsOf, options: RegistryOptions) {
+    this.#objects = objects;
+    this.#workloads = new WorkloadIndex(objects);
+    const services: Service[] = [];
+    const add = (service: Service, source: Source) => {
+      const key = serviceKey(service.host, service.namespace);
+      if (this.#byKey.has(key)) return; // The oldest object that declares a host in a namespace is the one that counts.
+      this.#byKey.set(key, service);
+      this.#sources.set(service, source);
+      services.push(service);
+      const sameHost = this.#byHost.get(service.host);
+      if (sameHost) sameHost.push(service);
+      else this.#byHost.set(service.host, [service]);
+    };
+    const sources: Source[] = [
+      ...(objects("Service") as ConfigObject<KubernetesService>[]).map((object) => ({ kind: "service", object }) as const),
+      ...(objects("ServiceEntry") as ConfigObject<ServiceEntry>[]).map((object) => ({ kind: "entry", object }) as const),
+    ];
+    sources.sort((a, b) => compareAge(a.object, b.object));
+    for (const source of sources) {
+      if (source.kind === "service") add(kubernetesService(source.object, options), source);
+      else for (const service of serviceEntryServices(source.object, options)) add(service, source);
+    }
+    this.services = services;
+  }
+
+  get(host: string, namespace: string): Service | undefined {
+    return this.#byKey.get(serviceKey(host, namespace));
+  }
+
+  /** All services of that host, oldest first. */
+  byHost(host: string): readonly Service[] {
+    return this.#byHost.get(host) ?? [];
+  }
+
+  endpoints(service: Service): readonly Endpoint[] {
+    const known = this.#endpoints.get(service);
+    if (known) return known;
+    const source = this.#sources.get(service);
+    const found = !source
+      ? []
+      : source.kind === "service"
+        ? kubernetesEndpoints(source.object, service, this.#objects, this.#workloads)
+        : serviceEntryEndpoints(source.object, service, this.#workloads);
+    this.#endpoints.set(service, found);
+    return found;
+  }
+
+  /** Services with an endpoint of one of these addresses: the proxy's own, in its namespace. */
+  servicesAt(addresses: readonly string[], namespace: string): { service: Service; endpoint: Endpoint }[] {
+    const found: { service: Service; endpoint: Endpoint }[] = [];
+    for (const service of this.services) {
+      if (service.namespace !== namespace) continue;
+      for (const endpoint of this.endpoints(service)) {
+        if (addresses.includes(endpoint.address)) found.push({ service, endpoint });
+      }
+    }
+    return found;
+  }
+
+  /** Keys of the services whose endpoints differ from `older`'s. Services that only one of the two knows are not listed. */
+  changedEndpoints(older: Registry): string[] {
+    const changed: string[] = [];
+    for (const service of this.services) {
+      const before = older.get(service.host, service.namespace);
+      if (!before) continue;
+      if (JSON.stringify(this.endpoints(service)) !== JSON.stringify(older.endpoints(before))) {
+        changed.push(serviceKey(service.host, service.namespace));
+      }
+    }
+    return changed;
+  }
+}
+
+/** Creation order, the tie-breaker of every conflict in Istio. */
+export function compareAge(a: ConfigObject, b: ConfigObject): number {
+  const byTime = a.metadata.creationTimestamp - b.metadata.creationTimestamp;
+  if (byTime !== 0) return byTime;
+  const nameA = `${a.metadata.name}.${a.metadata.namespace}`;
+  const nameB = `${b.metadata.name}.${b.metadata.namespace}`;
+  return nameA < nameB ? -1 : nameA > nameB ? 1 : 0;
+}

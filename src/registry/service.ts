@@ -1,0 +1,96 @@
+/** A service of the mesh and its endpoints, whatever kind of object they came from. Plain data; made by registry/build. */
+import type { Locality } from "../api/node.ts";
+import type { Protocol } from "./protocol.ts";
+
+export interface ServicePort {
+  readonly name: string;
+  /** The port that clients use. */
+  readonly number: number;
+  readonly protocol: Protocol;
+  /** Port of the workload where it is a number for all of them; else `number`. Named target ports are resolved per endpoint. */
+  readonly targetPort: number;
+}
+
+/** Whence clients learn addresses: an EDS table, a DNS name, or the connection's own destination. */
+export type Resolution = "STATIC" | "DNS" | "DNS_ROUND_ROBIN" | "NONE" | "DYNAMIC_DNS";
+
+/** Where an object may be seen: in all namespaces, in those named, or in none. */
+export type Visibility =
+  | { readonly kind: "public" }
+  | { readonly kind: "none" }
+  | { readonly kind: "namespaces"; readonly namespaces: ReadonlySet<string> };
+
+export interface Service {
+  /** Fully qualified: `reviews.default.svc.cluster.local`, `*.example.com`. */
+  readonly host: string;
+  readonly namespace: string;
+  /** Name of the object that it came from. */
+  readonly name: string;
+  readonly registry: "Kubernetes" | "External";
+  readonly ports: readonly ServicePort[];
+  /** Virtual addresses: IPs or CIDRs. Empty: none of its own. */
+  readonly addresses: readonly string[];
+  readonly resolution: Resolution;
+  readonly isHeadless: boolean;
+  /** MESH_EXTERNAL: no mutual TLS is assumed. */
+  readonly isExternal: boolean;
+  readonly visibility: Visibility;
+  readonly creationTimestamp: number;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly subjectAltNames: readonly string[];
+  readonly selector: Readonly<Record<string, string>>;
+}
+
+export type HealthStatus = "healthy" | "unhealthy" | "draining";
+
+export interface Endpoint {
+  /** IP, absolute `unix://` path, or in DNS services a host name. */
+  readonly address: string;
+  /** 0 for a unix socket. */
+  readonly port: number;
+  /** Name of the service port that it serves. */
+  readonly portName: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly locality: Locality;
+  readonly network: string;
+  readonly weight: number;
+  readonly serviceAccount: string;
+  readonly namespace: string;
+  readonly workloadName: string;
+  readonly health: HealthStatus;
+  /** `istio` when the workload takes mutual TLS, else `disabled`. */
+  readonly tlsMode: "istio" | "disabled";
+}
+
+/** Key of a service in maps: one host may exist in several namespaces. */
+export function serviceKey(host: string, namespace: string): string {
+  return `${namespace}/${host}`;
+}
+
+export function isVisible(visibility: Visibility, namespace: string): boolean {
+  switch (visibility.kind) {
+    case "public":
+      return true;
+    case "none":
+      return false;
+    case "namespaces":
+      return visibility.namespaces.has(namespace);
+    default:
+      return visibility satisfies never;
+  }
+}
+
+/** From an `exportTo` list; empty means the mesh's default. */
+export function visibilityOf(exportTo: readonly string[], namespace: string, meshDefault: readonly string[] = ["*"]): Visibility {
+  const list = exportTo.length > 0 ? exportTo : meshDefault;
+  if (list.includes("*")) return { kind: "public" };
+  if (list.includes("~")) return { kind: "none" };
+  return { kind: "namespaces", namespaces: new Set(list.map((entry) => (entry === "." ? namespace : entry))) };
+}
+
+export function selectorMatches(selector: Readonly<Record<string, string>>, labels: Readonly<Record<string, string>>): boolean {
+  for (const key in selector) {
+    if (labels[key] !== selector[key]) return false;
+  }
+  return true;
+}

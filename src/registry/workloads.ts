@@ -1,0 +1,111 @@
+/** Workloads by namespace, for selectors: WorkloadEntries, and Pods that have an address. */
+
+import type { ConfigObject } from "../api/kinds/object.ts";
+import type { Pod } from "../api/kinds/pod.ts";
+import type { WorkloadEntry } from "../api/kinds/workload-entry.ts";
+import { type Locality, parseLocality } from "../api/node.ts";
+import type { ObjectsOf } from "./registry.ts";
+import { type HealthStatus, selectorMatches } from "./service.ts";
+
+export interface Workload {
+  readonly kind: "entry" | "pod";
+  readonly name: string;
+  readonly namespace: string;
+  readonly address: string;
+  readonly labels: Readonly<Record<string, string>>;
+  /** Ports by name: of a WorkloadEntry those it declares, of a Pod those of its containers. */
+  readonly ports: Readonly<Record<string, number>>;
+  readonly locality: Locality;
+  readonly network: string;
+  readonly weight: number;
+  readonly serviceAccount: string;
+  readonly health: HealthStatus;
+  readonly tlsMode: "istio" | "disabled";
+}
+
+export class WorkloadIndex {
+  readonly #byNamespace = new Map<string, Workload[]>();
+
+  constructor(objects: ObjectsOf) {
+    for (const object of objects("WorkloadEntry") as ConfigObject<WorkloadEntry>[]) this.#add(workloadOfEntry(object.spec, object));
+    for (const object of objects("Pod") as ConfigObject<Pod>[]) {
+      const workload = workloadOfPod(object);
+      if (workload) this.#add(workload);
+    }
+  }
+
+  /** Workloads of the namespace that carry all labels of the selector; an empty selector selects nothing. */
+  select(namespace: string, selector: Readonly<Record<string, string>>): readonly Workload[] {
+    if (Object.keys(selector).length === 0) return [];
+    return (this.#byNamespace.get(namespace) ?? []).filter((workload) => selectorMatches(selector, workload.labels));
+  }
+
+  pod(namespace: string, name: string): Workload | undefined {
+    return this.#byNamespace.get(namespace)?.find((workload) => workload.kind === "pod" && workload.name === name);
+  }
+
+  #add(workload: Workload): void {
+    const list = this.#byNamespace.get(workload.namespace);
+    if (list) list.push(workload);
+    else this.#byNamespace.set(workload.namespace, [workload]);
+  }
+}
+
+/** Also for the endpoints that a ServiceEntry lists inline, which have no metadata of their own. */
+export function workloadOfEntry(spec: WorkloadEntry, object: ConfigObject): Workload {
+  const labels = object.kind === "WorkloadEntry" ? { ...object.metadata.labels, ...spec.labels } : spec.labels;
+  return {
+    kind: "entry",
+    name: object.metadata.name,
+    namespace: object.metadata.namespace,
+    address: spec.address,
+    labels,
+    ports: spec.ports,
+    locality: parseLocality(spec.locality || labels["istio-locality"]?.replaceAll(".", "/") || ""),
+    network: spec.network || labels["topology.istio.io/network"] || "",
+    weight: spec.weight || 1,
+    serviceAccount: spec.serviceAccount,
+    health: healthOfEntry(object),
+    tlsMode: tlsMode(labels, spec.serviceAccount !== ""),
+  };
+}
+
+function workloadOfPod(object: ConfigObject<Pod>): Workload | undefined {
+  const { spec } = object;
+  if (!spec.podIP) return undefined;
+  const labels = object.metadata.labels;
+  return {
+    kind: "pod",
+    name: object.metadata.name,
+    namespace: object.metadata.namespace,
+    address: spec.podIP,
+    labels,
+    ports: Object.fromEntries(
+      spec.containers.flatMap((container) => container.ports.filter((port) => port.name).map((port) => [port.name, port.containerPort])),
+    ),
+    locality: parseLocality(labels["istio-locality"]?.replaceAll(".", "/") ?? ""),
+    network: labels["topology.istio.io/network"] ?? "",
+    weight: 1,
+    serviceAccount: spec.serviceAccountName,
+    health: isReady(spec) ? "healthy" : "unhealthy",
+    // A pod without an injected proxy has no label; Istio reads the injected one.
+    tlsMode: tlsMode(labels, false),
+  };
+}
+
+/** A pod that says nothing of its readiness is a record that somebody wrote by hand: it is taken at its word. */
+function isReady({ conditions }: Pod): boolean {
+  return !conditions.some((condition) => condition.type === "Ready" && condition.status !== "True");
+}
+
+/** The agent's health checks write the condition `Healthy`; an entry without one is taken to be well. */
+function healthOfEntry(object: ConfigObject): HealthStatus {
+  const conditions = (object.status as { conditions?: { type?: string; status?: string }[] } | undefined)?.conditions ?? [];
+  return conditions.some((condition) => condition.type === "Healthy" && condition.status === "False") ? "unhealthy" : "healthy";
+}
+
+function tlsMode(labels: Readonly<Record<string, string>>, hasIdentity: boolean): "istio" | "disabled" {
+  const label = labels["security.istio.io/tlsMode"];
+  if (label !== undefined) return label === "istio" ? "istio" : "disabled";
+  return hasIdentity ? "istio" : "disabled";
+}
