@@ -1,4 +1,5 @@
 import { enumeration, type Infer, list, message, string } from "../schema/schema.ts";
+import { ageColumn, defineIstioKind } from "./kind.ts";
 import { policyTargetReferenceSchema, workloadSelectorSchema } from "./selectors.ts";
 
 export const sourceSchema = message("Source", {
@@ -72,3 +73,13 @@ export const authorizationPolicySchema = message("AuthorizationPolicy", {
   provider: authorizationPolicyExtensionProviderSchema,
 });
 export type AuthorizationPolicy = Infer<typeof authorizationPolicySchema>;
+
+export const authorizationPolicy = defineIstioKind({
+  kind: "AuthorizationPolicy",
+  group: "security.istio.io",
+  versions: ["v1", "v1beta1"],
+  plural: "authorizationpolicies",
+  shortNames: ["ap"],
+  columns: [{ name: "Action", type: "string", jsonPath: ".spec.action", description: "What a match leads to" }, ageColumn],
+  schema: authorizationPolicySchema,
+});

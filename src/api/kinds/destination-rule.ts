@@ -13,6 +13,7 @@ import {
   uint32,
   uint64,
 } from "../schema/schema.ts";
+import { ageColumn, defineIstioKind } from "./kind.ts";
 import { workloadSelectorSchema } from "./selectors.ts";
 import { portSelectorSchema } from "./virtual-service.ts";
 
@@ -250,3 +251,13 @@ export const destinationRuleSchema = message("DestinationRule", {
   workloadSelector: workloadSelectorSchema,
 });
 export type DestinationRule = Infer<typeof destinationRuleSchema>;
+
+export const destinationRule = defineIstioKind({
+  kind: "DestinationRule",
+  group: "networking.istio.io",
+  versions: ["v1", "v1beta1", "v1alpha3"],
+  plural: "destinationrules",
+  shortNames: ["dr"],
+  columns: [{ name: "Host", type: "string", jsonPath: ".spec.host", description: "The service that the rule is for" }, ageColumn],
+  schema: destinationRuleSchema,
+});

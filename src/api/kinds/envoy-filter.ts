@@ -1,4 +1,5 @@
 import { enumeration, type Infer, int32, list, map, message, string, struct, uint32 } from "../schema/schema.ts";
+import { defineIstioKind } from "./kind.ts";
 import { policyTargetReferenceSchema } from "./selectors.ts";
 import { workloadSelectorSchema } from "./sidecar.ts";
 
@@ -164,3 +165,11 @@ export const envoyFilterSchema = message("EnvoyFilter", {
   priority: int32(),
 });
 export type EnvoyFilter = Infer<typeof envoyFilterSchema>;
+
+export const envoyFilter = defineIstioKind({
+  kind: "EnvoyFilter",
+  group: "networking.istio.io",
+  versions: ["v1alpha3"],
+  plural: "envoyfilters",
+  schema: envoyFilterSchema,
+});

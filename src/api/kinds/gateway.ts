@@ -1,4 +1,5 @@
 import { bool, enumeration, type Infer, list, map, message, optional, string, uint32 } from "../schema/schema.ts";
+import { defineIstioKind } from "./kind.ts";
 
 export const portSchema = message("Port", {
   number: uint32(),
@@ -64,3 +65,12 @@ export const gatewaySchema = message("Gateway", {
   selector: map(string()),
 });
 export type Gateway = Infer<typeof gatewaySchema>;
+
+export const gateway = defineIstioKind({
+  kind: "Gateway",
+  group: "networking.istio.io",
+  versions: ["v1", "v1beta1", "v1alpha3"],
+  plural: "gateways",
+  shortNames: ["gw"],
+  schema: gatewaySchema,
+});

@@ -27,10 +27,15 @@ export interface Kind<K extends KindName = KindName, Spec = unknown> {
   readonly namespaced: boolean;
   readonly columns: readonly PrinterColumn[];
   readonly schema: Schema<Spec>;
-  /** `root`: the schema describes the whole object (a Secret has `data` beside `metadata`); `spec`: its spec field. */
-  readonly specAt: "spec" | "root";
-  /** Rules beyond the schema. The report stands at the spec (or at the root for `root` kinds). */
-  readonly validate: (object: ConfigObject<Spec>, report: FieldReport) => void;
+  /**
+   * What the schema describes: the `spec` field; the whole object (`root`, a Secret has `data` beside `metadata`); or spec
+   * and status taken together, where a reader wants both (a Pod's labels select, its status has the address).
+   */
+  readonly specAt: "spec" | "root" | "spec+status";
+  /** Brings the object as written into the form that Kubernetes would store. */
+  readonly normalize?: ((raw: Record<string, unknown>) => Record<string, unknown>) | undefined;
+  /** Rules beyond the schema. The report stands at what `specAt` names. */
+  readonly validate?: ((object: ConfigObject<Spec>, report: FieldReport) => void) | undefined;
 }
 
 export const ageColumn: PrinterColumn = {
@@ -51,8 +56,8 @@ export function defineIstioKind<K extends KindName, Spec>(options: IstioKindOpti
   const area = options.group.slice(0, options.group.indexOf("."));
   return {
     shortNames: [],
-    columns: [],
-    storageVersion: options.versions[options.versions.length - 1] as string,
+    columns: [ageColumn],
+    storageVersion: options.versions[0],
     ...options,
     singular: options.kind.toLowerCase(),
     categories: ["istio-io", `${area}-istio-io`],
@@ -66,6 +71,7 @@ type KubernetesKindOptions<K extends KindName, Spec> = Pick<Kind<K, Spec>, "kind
   readonly shortNames?: readonly string[];
   readonly categories?: readonly string[];
   readonly namespaced?: boolean;
+  readonly normalize?: Kind<K, Spec>["normalize"];
   readonly validate?: Kind<K, Spec>["validate"];
 };
 
@@ -77,7 +83,6 @@ export function defineKubernetesKind<K extends KindName, Spec>(options: Kubernet
     categories: [],
     columns: [ageColumn],
     namespaced: true,
-    validate: () => undefined,
     ...options,
     versions,
     storageVersion: versions[0],

@@ -1,4 +1,5 @@
 import { enumeration, type Infer, mapByNumber, message } from "../schema/schema.ts";
+import { ageColumn, defineIstioKind } from "./kind.ts";
 import { workloadSelectorSchema } from "./selectors.ts";
 
 export const mutualTLSModeSchema = enumeration("UNSET", "DISABLE", "PERMISSIVE", "STRICT");
@@ -15,3 +16,13 @@ export const peerAuthenticationSchema = message("PeerAuthentication", {
   portLevelMtls: mapByNumber(mutualTLSSchema),
 });
 export type PeerAuthentication = Infer<typeof peerAuthenticationSchema>;
+
+export const peerAuthentication = defineIstioKind({
+  kind: "PeerAuthentication",
+  group: "security.istio.io",
+  versions: ["v1", "v1beta1"],
+  plural: "peerauthentications",
+  shortNames: ["pa"],
+  columns: [{ name: "Mode", type: "string", jsonPath: ".spec.mtls.mode", description: "The mutual TLS mode" }, ageColumn],
+  schema: peerAuthenticationSchema,
+});

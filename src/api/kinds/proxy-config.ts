@@ -1,4 +1,5 @@
 import { type Infer, int32, map, message, optional, string } from "../schema/schema.ts";
+import { defineIstioKind } from "./kind.ts";
 import { workloadSelectorSchema } from "./selectors.ts";
 
 export const proxyImageSchema = message("ProxyImage", {
@@ -13,3 +14,11 @@ export const proxyConfigSchema = message("ProxyConfig", {
   image: proxyImageSchema,
 });
 export type ProxyConfig = Infer<typeof proxyConfigSchema>;
+
+export const proxyConfig = defineIstioKind({
+  kind: "ProxyConfig",
+  group: "networking.istio.io",
+  versions: ["v1beta1"],
+  plural: "proxyconfigs",
+  schema: proxyConfigSchema,
+});

@@ -1,4 +1,5 @@
 import { bool, duration, type Infer, list, message, string } from "../schema/schema.ts";
+import { defineIstioKind } from "./kind.ts";
 import { policyTargetReferenceSchema, workloadSelectorSchema } from "./selectors.ts";
 
 export const jwtHeaderSchema = message("JWTHeader", {
@@ -36,3 +37,12 @@ export const requestAuthenticationSchema = message("RequestAuthentication", {
   jwtRules: list(jwtRuleSchema),
 });
 export type RequestAuthentication = Infer<typeof requestAuthenticationSchema>;
+
+export const requestAuthentication = defineIstioKind({
+  kind: "RequestAuthentication",
+  group: "security.istio.io",
+  versions: ["v1", "v1beta1"],
+  plural: "requestauthentications",
+  shortNames: ["ra"],
+  schema: requestAuthenticationSchema,
+});

@@ -1,4 +1,5 @@
 import { enumeration, type Infer, list, message, string, uint32 } from "../schema/schema.ts";
+import { ageColumn, defineIstioKind } from "./kind.ts";
 import { workloadSelectorSchema } from "./sidecar.ts";
 import { workloadEntrySchema } from "./workload-entry.ts";
 
@@ -28,3 +29,18 @@ export const serviceEntrySchema = message("ServiceEntry", {
   subjectAltNames: list(string()),
 });
 export type ServiceEntry = Infer<typeof serviceEntrySchema>;
+
+export const serviceEntry = defineIstioKind({
+  kind: "ServiceEntry",
+  group: "networking.istio.io",
+  versions: ["v1", "v1beta1", "v1alpha3"],
+  plural: "serviceentries",
+  shortNames: ["se"],
+  columns: [
+    { name: "Hosts", type: "string", jsonPath: ".spec.hosts", description: "The names of the service" },
+    { name: "Location", type: "string", jsonPath: ".spec.location", description: "Whether the service is part of the mesh" },
+    { name: "Resolution", type: "string", jsonPath: ".spec.resolution", description: "How its addresses are found" },
+    ageColumn,
+  ],
+  schema: serviceEntrySchema,
+});

@@ -1,6 +1,7 @@
 import { enumeration, type Infer, list, map, message, string, uint32 } from "../schema/schema.ts";
 import { connectionPoolSettingsSchema } from "./destination-rule.ts";
 import { serverTLSSettingsSchema } from "./gateway.ts";
+import { defineIstioKind } from "./kind.ts";
 import { destinationSchema } from "./virtual-service.ts";
 
 export const workloadSelectorSchema = message("WorkloadSelector", {
@@ -54,3 +55,11 @@ export const sidecarSchema = message("Sidecar", {
   outboundTrafficPolicy: outboundTrafficPolicySchema,
 });
 export type Sidecar = Infer<typeof sidecarSchema>;
+
+export const sidecar = defineIstioKind({
+  kind: "Sidecar",
+  group: "networking.istio.io",
+  versions: ["v1", "v1beta1", "v1alpha3"],
+  plural: "sidecars",
+  schema: sidecarSchema,
+});

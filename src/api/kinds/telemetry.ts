@@ -1,4 +1,5 @@
 import { bool, double, duration, enumeration, type Infer, list, map, message, optional, string } from "../schema/schema.ts";
+import { defineIstioKind } from "./kind.ts";
 import { policyTargetReferenceSchema, workloadSelectorSchema } from "./selectors.ts";
 
 export const workloadModeSchema = enumeration("CLIENT_AND_SERVER", "CLIENT", "SERVER");
@@ -136,3 +137,13 @@ export const telemetrySchema = message("Telemetry", {
   accessLogging: list(accessLoggingSchema),
 });
 export type Telemetry = Infer<typeof telemetrySchema>;
+
+export const telemetry = defineIstioKind({
+  kind: "Telemetry",
+  group: "telemetry.istio.io",
+  versions: ["v1", "v1alpha1"],
+  storageVersion: "v1alpha1",
+  plural: "telemetries",
+  shortNames: ["telemetry"],
+  schema: telemetrySchema,
+});

@@ -13,6 +13,7 @@ import {
   string,
   uint32,
 } from "../schema/schema.ts";
+import { ageColumn, defineIstioKind } from "./kind.ts";
 
 export const stringMatchSchema = message(
   "StringMatch",
@@ -261,3 +262,17 @@ export const virtualServiceSchema = message("VirtualService", {
   exportTo: list(string()),
 });
 export type VirtualService = Infer<typeof virtualServiceSchema>;
+
+export const virtualService = defineIstioKind({
+  kind: "VirtualService",
+  group: "networking.istio.io",
+  versions: ["v1", "v1beta1", "v1alpha3"],
+  plural: "virtualservices",
+  shortNames: ["vs"],
+  columns: [
+    { name: "Gateways", type: "string", jsonPath: ".spec.gateways", description: "The gateways and sidecars that the routes are for" },
+    { name: "Hosts", type: "string", jsonPath: ".spec.hosts", description: "The hosts that traffic is sent to" },
+    ageColumn,
+  ],
+  schema: virtualServiceSchema,
+});

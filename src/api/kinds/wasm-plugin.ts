@@ -1,4 +1,5 @@
 import { enumeration, type Infer, int32, list, message, optional, string, struct } from "../schema/schema.ts";
+import { defineIstioKind } from "./kind.ts";
 import { policyTargetReferenceSchema, portSelectorSchema, workloadModeSchema, workloadSelectorSchema } from "./selectors.ts";
 
 export const pullPolicySchema = enumeration("UNSPECIFIED_POLICY", "IfNotPresent", "Always");
@@ -53,3 +54,11 @@ export const wasmPluginSchema = message("WasmPlugin", {
   type: pluginTypeSchema,
 });
 export type WasmPlugin = Infer<typeof wasmPluginSchema>;
+
+export const wasmPlugin = defineIstioKind({
+  kind: "WasmPlugin",
+  group: "extensions.istio.io",
+  versions: ["v1alpha1"],
+  plural: "wasmplugins",
+  schema: wasmPluginSchema,
+});

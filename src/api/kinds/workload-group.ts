@@ -1,4 +1,5 @@
 import { type Infer, int32, list, map, message, string, uint32 } from "../schema/schema.ts";
+import { defineIstioKind } from "./kind.ts";
 import { workloadEntrySchema } from "./workload-entry.ts";
 
 export const workloadGroupObjectMetaSchema = message("ObjectMeta", {
@@ -62,3 +63,12 @@ export const workloadGroupSchema = message("WorkloadGroup", {
   probe: readinessProbeSchema,
 });
 export type WorkloadGroup = Infer<typeof workloadGroupSchema>;
+
+export const workloadGroup = defineIstioKind({
+  kind: "WorkloadGroup",
+  group: "networking.istio.io",
+  versions: ["v1", "v1beta1", "v1alpha3"],
+  plural: "workloadgroups",
+  shortNames: ["wg"],
+  schema: workloadGroupSchema,
+});

@@ -1,0 +1,174 @@
+/**
+ * From a file's text to objects: multi-document YAML or JSON, `kind: List` taken apart. Each document stands on its own: what
+ * is wrong with one is told with its line, and the others come through. The text is not trusted: size, nesting and aliases
+ * are bounded.
+ */
+import { type Document, LineCounter } from "yaml";
+import { ConfigError } from "../config-error.ts";
+import { type ConfigObject, formatKey, type ObjectKey } from "../kinds/object.ts";
+import { isPlainObject } from "../schema/decode.ts";
+import { type DecodeOptions, decodeObject, type ForeignObject, unknownKindError } from "./decode-object.ts";
+import { parseYamlDocument } from "./parse-yaml.ts";
+import { positionAt, SourceLocator } from "./source-locator.ts";
+import { type DocumentText, splitDocuments } from "./split-documents.ts";
+
+/** Deeper nesting than this is refused; the deepest message of Istio's has 12 levels, an EnvoyFilter's values some 30. */
+const maxDepth = 128;
+
+export interface DecodeDocumentsOptions extends DecodeOptions {
+  /** What to do with kinds that aren't ours: an error each (default), or `pass` to list them in `foreign`. */
+  readonly unknownKinds?: "refuse" | "pass";
+}
+
+export interface DecodedDocuments {
+  readonly objects: ConfigObject[];
+  readonly errors: ConfigError[];
+  readonly foreign: ForeignObject[];
+  /** Objects that were recognised but have errors. */
+  readonly brokenKeys: ObjectKey[];
+  /** Whether there is a document of which not even the identity could be made out. */
+  readonly hasUnidentified: boolean;
+}
+
+const locators = new WeakMap<ConfigObject, SourceLocator>();
+
+/** Finds the lines of an object that was read from text; undefined for others. */
+export function locatorOf(object: ConfigObject): SourceLocator | undefined {
+  return locators.get(object);
+}
+
+export function decodeDocuments(text: string, file: string, options: DecodeDocumentsOptions = {}): DecodedDocuments {
+  return mergeDecoded(splitDocuments(text).map((document) => decodeDocument(document, file, options)));
+}
+
+export function mergeDecoded(parts: readonly DecodedDocuments[]): DecodedDocuments {
+  return {
+    objects: parts.flatMap((part) => part.objects),
+    errors: parts.flatMap((part) => part.errors),
+    foreign: parts.flatMap((part) => part.foreign),
+    brokenKeys: parts.flatMap((part) => part.brokenKeys),
+    hasUnidentified: parts.some((part) => part.hasUnidentified),
+  };
+}
+
+export function decodeDocument(source: DocumentText, file: string, options: DecodeDocumentsOptions = {}): DecodedDocuments {
+  const result = {
+    objects: [] as ConfigObject[],
+    errors: [] as ConfigError[],
+    foreign: [] as ForeignObject[],
+    brokenKeys: [] as ObjectKey[],
+  };
+  const lines = new LineCounter();
+  const document = parseYamlDocument(source.text, lines);
+  if (!document) return { ...result, errors: [atStart("is nested too deeply", source, file)], hasUnidentified: true };
+  if (document.errors.length > 0) {
+    const errors = document.errors.slice(0, 10).map(
+      (error) =>
+        new ConfigError(syntaxMessage(error.code, error.message), {
+          ...guessIdentity(document),
+          position: positionAt(file, lines, error.pos[0], source.firstLine),
+          cause: error,
+        }),
+    );
+    return { ...result, errors, hasUnidentified: true };
+  }
+
+  const value = toPlainValue(document);
+  if (value instanceof Error) return { ...result, errors: [atStart(value.message, source, file)], hasUnidentified: true };
+  // A document may hold nothing at all (`---` and a comment).
+  if (value === null || value === undefined) return { ...result, hasUnidentified: false };
+
+  let hasUnidentified = false;
+  for (const { item, root } of itemsOf(value)) {
+    const locator = new SourceLocator(file, source.text, source.firstLine, root, { document, lines });
+    const decoded = decodeObject(item, options, locator);
+    if (decoded.object) {
+      locators.set(decoded.object, locator);
+      result.objects.push(decoded.object);
+    } else if (decoded.foreign && options.unknownKinds === "pass") {
+      result.foreign.push(decoded.foreign);
+    } else {
+      result.errors.push(...(decoded.foreign ? [unknownKindError(decoded.foreign)] : decoded.errors));
+      if (decoded.key && decoded.key.name !== "") result.brokenKeys.push(decoded.key);
+      else hasUnidentified = true;
+    }
+    locator.release();
+  }
+  return { ...result, hasUnidentified };
+}
+
+/** `kind: List` (also `VirtualServiceList`) holds objects in `items`; anything else is one object. */
+function itemsOf(value: unknown): { item: unknown; root: (string | number)[] }[] {
+  if (isPlainObject(value) && typeof value.kind === "string" && value.kind.endsWith("List") && Array.isArray(value.items)) {
+    const apiVersion = value.apiVersion;
+    const itemKind = value.kind.slice(0, -"List".length);
+    return value.items.map((item, index) => ({
+      // Items of a typed list may leave out what the list says for all of them.
+      item: isPlainObject(item) && itemKind !== "" ? { apiVersion, kind: itemKind, ...item } : item,
+      root: ["items", index],
+    }));
+  }
+  return [{ item: value, root: [] }];
+}
+
+/** The document's value, or why it can't be had. */
+function toPlainValue(document: Document): unknown {
+  let value: unknown;
+  try {
+    value = document.toJS({ maxAliasCount: 100 });
+  } catch (error) {
+    if (error instanceof RangeError) return new Error("is nested too deeply");
+    if (error instanceof ReferenceError)
+      return new Error(error.message.includes("alias count") ? "its aliases expand to too much" : error.message);
+    throw error;
+  }
+  return isTooDeep(value)
+    ? new Error(`is nested too deeply, or an alias stands for what holds it: at most ${maxDepth} levels are read`)
+    : value;
+}
+
+/** Anchors can make a value that holds itself; then it has no end, and is too deep like any other. */
+function isTooDeep(value: unknown): boolean {
+  let level: unknown[] = [value];
+  let visited = 0;
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > maxDepth || visited > 5_000_000) return true;
+    const next: unknown[] = [];
+    for (const item of level) {
+      if (typeof item !== "object" || item === null) continue;
+      for (const child of Object.values(item)) if (typeof child === "object" && child !== null) next.push(child);
+    }
+    visited += next.length;
+    level = next;
+  }
+  return false;
+}
+
+function syntaxMessage(code: string, message: string): string {
+  if (code === "DUPLICATE_KEY") return "a key is given twice";
+  return `is not YAML: ${message.charAt(0).toLowerCase()}${message.slice(1)}`;
+}
+
+function atStart(message: string, source: DocumentText, file: string): ConfigError {
+  return new ConfigError(message, { position: { file, line: source.firstLine } });
+}
+
+/** Broken text often still shows whose text it is. Good enough for a message, not for a decision. */
+function guessIdentity(document: Document): { kind?: string; namespace?: string; name?: string } {
+  const read = (path: string[]) => {
+    try {
+      const value = document.getIn(path);
+      return typeof value === "string" ? value : undefined;
+    } catch {
+      return undefined;
+    }
+  };
+  const [kind, namespace, name] = [read(["kind"]), read(["metadata", "namespace"]), read(["metadata", "name"])];
+  return { ...(kind ? { kind } : {}), ...(namespace ? { namespace } : {}), ...(name ? { name } : {}) };
+}
+
+/** Keys that occur more than once in a list of objects. */
+export function duplicateKeys(objects: readonly ConfigObject[]): Map<string, ConfigObject[]> {
+  const byKey = Map.groupBy(objects, (object) => formatKey({ kind: object.kind, ...object.metadata }));
+  return new Map([...byKey].filter(([, same]) => same.length > 1));
+}

@@ -1,0 +1,30 @@
+import { isPlainObject } from "../schema/decode.ts";
+import { bytes, type Infer, map, record, string } from "../schema/schema.ts";
+import { defineKubernetesKind } from "./kind.ts";
+
+export const secretSchema = record("Secret", {
+  /** `kubernetes.io/tls`, `Opaque` (when it isn't written), ... */
+  type: string(),
+  data: map(bytes()),
+});
+export type Secret = Infer<typeof secretSchema>;
+
+export const secret = defineKubernetesKind({
+  kind: "Secret",
+  group: "",
+  plural: "secrets",
+  schema: secretSchema,
+  specAt: "root",
+  normalize: withStringData,
+});
+
+/** `stringData` is for writing alone: its texts go into `data` and win over what stands there. */
+function withStringData(raw: Record<string, unknown>): Record<string, unknown> {
+  const { stringData, ...rest } = raw;
+  if (!isPlainObject(stringData)) return raw;
+  const encoded = Object.entries(stringData).map(([key, text]) => [
+    key,
+    typeof text === "string" ? Buffer.from(text).toString("base64") : text,
+  ]);
+  return { ...rest, data: { ...(isPlainObject(raw.data) ? raw.data : {}), ...Object.fromEntries(encoded) } };
+}
