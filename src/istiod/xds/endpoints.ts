@@ -1,0 +1,137 @@
+/**
+ * ClusterLoadAssignments: the endpoints of a cluster by locality, with weights, health and, where failover is on, priorities.
+ * Source: Istio pilot/pkg/xds/endpoints/endpoint_builder.go, pilot/pkg/networking/core/loadbalancer.
+ */
+import { create } from "@bufbuild/protobuf";
+import { type EncodedResource, encodeResource } from "../../ads/resource.ts";
+import { parseClusterName } from "../../api/cluster-name.ts";
+import { HealthStatus } from "../../api/gen/envoy/config/core/v3/health_check_pb.js";
+import {
+  type LbEndpoint,
+  LbEndpointSchema,
+  type LocalityLbEndpoints,
+  LocalityLbEndpointsSchema,
+} from "../../api/gen/envoy/config/endpoint/v3/endpoint_components_pb.js";
+import { type ClusterLoadAssignment, ClusterLoadAssignmentSchema } from "../../api/gen/envoy/config/endpoint/v3/endpoint_pb.js";
+import { formatLocality, type ProxyNode } from "../../api/node.ts";
+import { type Endpoint, type Service, selectorMatches } from "../../registry/service.ts";
+import { mergeTrafficPolicy, policyForPort } from "../push/destination-rules.ts";
+import type { PushContext } from "../push/push-context.ts";
+import { localitySettings, prioritize } from "./locality.ts";
+import { endpointAddress, istioMetadata } from "./messages.ts";
+
+/** Of an EDS cluster by name. A cluster that no longer exists has no endpoints, and says so. */
+export function loadAssignment(clusterName: string, proxy: ProxyNode, push: PushContext): EncodedResource {
+  const name = parseClusterName(clusterName);
+  const service = name && push.sidecarScope(proxy).serviceByHost(name.host);
+  const port = name && service?.ports.find((candidate) => candidate.number === name.port);
+  if (!name || !service || !port)
+    return encodeResource(clusterName, ClusterLoadAssignmentSchema, create(ClusterLoadAssignmentSchema, { clusterName }));
+
+  const rule = push.destinationRules.forService(proxy, service);
+  const subset = rule?.spec.subsets.find((candidate) => candidate.name === name.subset);
+  const policy = policyForPort(mergeTrafficPolicy(rule?.spec.trafficPolicy, subset?.trafficPolicy), name.port);
+  const locality = localitySettings(policy, push.mesh);
+  // All that the bytes depend on: proxies that agree in it share them.
+  const key = `eds|${clusterName}|${service.namespace}|${rule ? `${rule.namespace}/${rule.name}` : ""}|${locality ? `${formatLocality(proxy.locality)}|${JSON.stringify(proxy.labels)}` : ""}`;
+  const known = push.encoded.get(key);
+  if (known) return known;
+
+  const isKnownSubset = name.subset === "" || subset !== undefined;
+  const endpoints = isKnownSubset
+    ? push.registry
+        .endpoints(service)
+        .filter((endpoint) => endpoint.portName === port.name && selectorMatches(subset?.labels ?? {}, endpoint.labels))
+    : [];
+  const groups = localityGroups(
+    // A name can't be an EDS address.
+    endpoints.filter((endpoint) => isAddress(endpoint.address)),
+    policy?.outlierDetection?.minHealthPercent ? "healthyOnly" : "all",
+  );
+  const message = create(ClusterLoadAssignmentSchema, {
+    clusterName,
+    endpoints: locality ? prioritize(groups, locality, proxy) : groups.map(({ message }) => message),
+  });
+  const encoded = encodeResource(clusterName, ClusterLoadAssignmentSchema, message);
+  push.encoded.set(key, encoded);
+  return encoded;
+}
+
+/** Inline, for DNS clusters; undefined when there is nobody. */
+export function inlineLoadAssignment(
+  clusterName: string,
+  service: Service,
+  portName: string,
+  subsetLabels: Readonly<Record<string, string>>,
+  push: PushContext,
+): ClusterLoadAssignment | undefined {
+  let endpoints = push.registry
+    .endpoints(service)
+    .filter((endpoint) => endpoint.portName === portName && selectorMatches(subsetLabels, endpoint.labels));
+  if (service.resolution === "DNS_ROUND_ROBIN") endpoints = endpoints.slice(0, 1);
+  if (endpoints.length === 0) return undefined;
+  return create(ClusterLoadAssignmentSchema, { clusterName, endpoints: localityGroups(endpoints, "all").map(({ message }) => message) });
+}
+
+export interface LocalityGroup {
+  readonly endpoints: readonly Endpoint[];
+  readonly message: LocalityLbEndpoints;
+}
+
+/** One group a locality, sorted by its name; the weight of a locality is the sum of its members'. */
+function localityGroups(endpoints: readonly Endpoint[], health: "all" | "healthyOnly"): LocalityGroup[] {
+  const byLocality = new Map<string, Endpoint[]>();
+  for (const endpoint of endpoints) {
+    if (endpoint.health === "draining") continue;
+    if (endpoint.health === "unhealthy" && health === "healthyOnly") continue;
+    const key = formatLocality(endpoint.locality);
+    const list = byLocality.get(key);
+    if (list) list.push(endpoint);
+    else byLocality.set(key, [endpoint]);
+  }
+  return [...byLocality.keys()].sort().map((key) => {
+    const members = byLocality.get(key)!;
+    return { endpoints: members, message: localityMessage(members) };
+  });
+}
+
+export function localityMessage(members: readonly Endpoint[], priority = 0): LocalityLbEndpoints {
+  const { region, zone, subZone } = members[0]!.locality;
+  return create(LocalityLbEndpointsSchema, {
+    locality: { region, zone, subZone },
+    lbEndpoints: members.map(lbEndpoint),
+    loadBalancingWeight: members.reduce((sum, member) => sum + member.weight, 0),
+    priority,
+  });
+}
+
+function lbEndpoint(endpoint: Endpoint): LbEndpoint {
+  const canonicalName =
+    endpoint.labels["service.istio.io/canonical-name"] ??
+    endpoint.labels["app.kubernetes.io/name"] ??
+    endpoint.labels.app ??
+    endpoint.workloadName;
+  const revision =
+    endpoint.labels["service.istio.io/canonical-revision"] ?? endpoint.labels["app.kubernetes.io/version"] ?? endpoint.labels.version ?? "";
+  const workload = [endpoint.workloadName, endpoint.namespace, canonicalName, revision === "latest" ? "" : revision, "Kubernetes"].join(
+    ";",
+  );
+  return create(LbEndpointSchema, {
+    hostIdentifier: {
+      case: "endpoint",
+      value: {
+        $typeName: "envoy.config.endpoint.v3.Endpoint",
+        address: endpointAddress(endpoint.address, endpoint.port),
+        hostname: "",
+        additionalAddresses: [],
+      },
+    },
+    healthStatus: endpoint.health === "unhealthy" ? HealthStatus.UNHEALTHY : HealthStatus.UNKNOWN,
+    metadata: istioMetadata({ workload }),
+    loadBalancingWeight: endpoint.weight,
+  });
+}
+
+function isAddress(text: string): boolean {
+  return text.startsWith("unix://") || /^[\d.]+$/.test(text) || text.includes(":");
+}

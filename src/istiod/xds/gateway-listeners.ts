@@ -1,0 +1,190 @@
+/**
+ * LDS of a gateway: one listener for each port and bind of its merged servers.
+ * Source: Istio pilot/pkg/networking/core/gateway.go, tls.go.
+ */
+import { create } from "@bufbuild/protobuf";
+import { TrafficDirection } from "../../api/gen/envoy/config/core/v3/base_pb.js";
+import {
+  type FilterChain,
+  FilterChainSchema,
+  type ListenerFilter,
+  ListenerFilterSchema,
+} from "../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
+import { type Listener, ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
+import { TlsInspectorSchema } from "../../api/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.js";
+import { hostCovers, intersectHosts } from "../../api/hostname.ts";
+import type { ProxyNode } from "../../api/node.ts";
+import { type GatewayListener, type GatewayServer, terminatesTls } from "../push/merged-gateway.ts";
+import type { PushContext } from "../push/push-context.ts";
+import { listenerAccessLogs } from "./access-log.ts";
+import { downstreamTls } from "./downstream-tls.ts";
+import { httpConnectionManager } from "./http-connection-manager.ts";
+import type { RouteContext } from "./http-routes.ts";
+import { any, configMetadata, duration, socketAddress } from "./messages.ts";
+import { routeTargets, tcpProxy } from "./tcp-proxy.ts";
+
+/** Where a gateway listens that is told no address: metadata TOPSAIL_BIND_ADDRESS keeps a gateway for trying out on loopback. */
+export function wildcardAddress(proxy: ProxyNode): string {
+  const told = proxy.metadata.TOPSAIL_BIND_ADDRESS;
+  if (typeof told === "string" && told !== "") return told;
+  return proxy.ipAddresses.every((address) => address.includes(":")) ? "::" : "0.0.0.0";
+}
+
+export function gatewayListeners(proxy: ProxyNode, push: PushContext): Listener[] {
+  return push.mergedGateway(proxy).listeners.flatMap((listener) => {
+    const bind = listener.bind || wildcardAddress(proxy);
+    const name = `${bind}_${listener.port}`;
+    const chains = filterChains(listener, name, proxy, push);
+    if (chains.length === 0) return [];
+    return [
+      create(ListenerSchema, {
+        name,
+        address: socketAddress(bind, listener.port),
+        filterChains: chains,
+        listenerFilters: listener.isPlainHttp || listener.servers.every(({ server }) => !server.tls) ? [] : [tlsInspector()],
+        trafficDirection: TrafficDirection.OUTBOUND,
+        accessLog: listenerAccessLogs(push.mesh),
+        continueOnListenerFiltersTimeout: !listener.isPlainHttp,
+        maxConnectionsToAcceptPerSocketEvent: 1,
+      }),
+    ];
+  });
+}
+
+function filterChains(listener: GatewayListener, name: string, proxy: ProxyNode, push: PushContext): FilterChain[] {
+  const [first] = listener.servers;
+  if (listener.isPlainHttp && first) {
+    return [
+      create(FilterChainSchema, {
+        filters: [
+          httpConnectionManager({ class: "gateway", statPrefix: `outbound_${name}`, routes: { rds: first.routeName }, mesh: push.mesh }),
+        ],
+      }),
+    ];
+  }
+  return listener.servers.flatMap((entry) => {
+    if (entry.routeName !== "") return [httpsChain(entry, name, push)];
+    return terminatesTls(entry.server.tls) || !entry.server.tls ? tcpChains(entry, proxy, push) : passthroughChains(entry, proxy, push);
+  });
+}
+
+function httpsChain(entry: GatewayServer, listenerName: string, push: PushContext): FilterChain {
+  return create(FilterChainSchema, {
+    filterChainMatch: serverNameMatch(entry.hosts.map(({ host }) => host)),
+    filters: [
+      httpConnectionManager({
+        class: "gateway",
+        statPrefix: entry.server.name || `outbound_${listenerName}`,
+        routes: { rds: entry.routeName },
+        mesh: push.mesh,
+      }),
+    ],
+    transportSocket: downstreamTls(entry.server.tls!, { http: true }),
+    transportSocketConnectTimeout: duration(15_000),
+  });
+}
+
+/** A plain TCP server, or one whose TLS ends here: the first VirtualService with a tcp rule for the gateway decides. */
+function tcpChains(entry: GatewayServer, proxy: ProxyNode, push: PushContext): FilterChain[] {
+  const context = routeContext(entry, proxy, push);
+  for (const virtualService of push.virtualServices.forGateway(entry.gateway, proxy.namespace)) {
+    if (!binds(entry, virtualService.namespace, virtualService.hosts)) continue;
+    for (const rule of virtualService.spec.tcp) {
+      const applies =
+        rule.match.length === 0 ||
+        rule.match.some(
+          (match) =>
+            (match.port === 0 || match.port === entry.port) && (match.gateways.length === 0 || match.gateways.includes(entry.gateway)),
+        );
+      if (!applies) continue;
+      const targets = routeTargets(rule.route, virtualService.namespace, context);
+      if (targets.length === 0) continue;
+      const match = entry.server.tls ? serverNameMatch(entry.hosts.map(({ host }) => host)) : undefined;
+      return [
+        create(FilterChainSchema, {
+          ...(match ? { filterChainMatch: match } : {}),
+          filters: [tcpProxy(targets[0]!.cluster, targets, push.mesh)],
+          metadata: configMetadata(virtualService.object),
+          ...(entry.server.tls
+            ? { transportSocket: downstreamTls(entry.server.tls, { http: false }), transportSocketConnectTimeout: duration(15_000) }
+            : {}),
+        }),
+      ];
+    }
+  }
+  return [];
+}
+
+/** TLS that passes through, by SNI: a chain for each tls match of the VirtualServices that are bound to the server. */
+function passthroughChains(entry: GatewayServer, proxy: ProxyNode, push: PushContext): FilterChain[] {
+  const context = routeContext(entry, proxy, push);
+  const chains: FilterChain[] = [];
+  const taken = new Set<string>();
+  for (const virtualService of push.virtualServices.forGateway(entry.gateway, proxy.namespace)) {
+    if (!binds(entry, virtualService.namespace, virtualService.hosts)) continue;
+    for (const rule of virtualService.spec.tls) {
+      for (const match of rule.match) {
+        if (match.port !== 0 && match.port !== entry.port) continue;
+        if (match.gateways.length > 0 && !match.gateways.includes(entry.gateway)) continue;
+        const names = match.sniHosts
+          .map((sni) => sni.toLowerCase())
+          .filter((sni) => entry.hosts.some(({ host }) => hostCovers(host, sni) || hostCovers(sni, host)))
+          // Two chains with the same name would make Envoy refuse the listener; the older VirtualService keeps it.
+          .filter((sni) => !taken.has(sni));
+        const targets = routeTargets(rule.route, virtualService.namespace, context);
+        if (names.length === 0 || targets.length === 0) continue;
+        for (const sni of names) taken.add(sni);
+        const chainMatch = serverNameMatch(names);
+        chains.push(
+          create(FilterChainSchema, {
+            ...(chainMatch ? { filterChainMatch: chainMatch } : {}),
+            filters: [tcpProxy(targets[0]!.cluster, targets, push.mesh)],
+            metadata: configMetadata(virtualService.object),
+          }),
+        );
+      }
+    }
+  }
+  return chains;
+}
+
+function routeContext(entry: GatewayServer, proxy: ProxyNode, push: PushContext): RouteContext {
+  return {
+    proxy,
+    push,
+    port: entry.server.port?.number ?? entry.port,
+    gateways: new Set([entry.gateway]),
+    isTls: entry.server.tls !== undefined,
+  };
+}
+
+/** Whether a VirtualService of the namespace and hosts may be served by this server. */
+export function binds(entry: GatewayServer, namespace: string, hosts: readonly string[]): boolean {
+  return boundHosts(entry, namespace, hosts).length > 0;
+}
+
+/** The names that both the server and the VirtualService stand for. */
+export function boundHosts(entry: GatewayServer, namespace: string, hosts: readonly string[]): string[] {
+  const names = new Set<string>();
+  for (const server of entry.hosts) {
+    if (server.namespace !== "*" && server.namespace !== namespace) continue;
+    for (const host of hosts) {
+      const common = intersectHosts(server.host, host);
+      if (common !== undefined) names.add(common);
+    }
+  }
+  return [...names];
+}
+
+/** `*` is no SNI match but the absence of one. */
+function serverNameMatch(hosts: readonly string[]) {
+  if (hosts.includes("*")) return undefined;
+  return { serverNames: [...new Set(hosts)] };
+}
+
+export function tlsInspector(): ListenerFilter {
+  return create(ListenerFilterSchema, {
+    name: "envoy.filters.listener.tls_inspector",
+    configType: { case: "typedConfig", value: any(TlsInspectorSchema, { initialReadBufferSize: 512 }) },
+  });
+}

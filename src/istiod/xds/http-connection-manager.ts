@@ -1,0 +1,112 @@
+/** The HTTP connection manager of a filter chain, as Istio sets it up. Source: Istio pilot/pkg/networking/core/listener_builder.go. */
+import { create } from "@bufbuild/protobuf";
+import { type Filter, FilterSchema } from "../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
+import type { RouteConfiguration } from "../../api/gen/envoy/config/route/v3/route_pb.js";
+import { CorsSchema } from "../../api/gen/envoy/extensions/filters/http/cors/v3/cors_pb.js";
+import { HTTPFaultSchema } from "../../api/gen/envoy/extensions/filters/http/fault/v3/fault_pb.js";
+import { FilterConfigSchema as GrpcStatsSchema } from "../../api/gen/envoy/extensions/filters/http/grpc_stats/v3/config_pb.js";
+import { RouterSchema } from "../../api/gen/envoy/extensions/filters/http/router/v3/router_pb.js";
+import {
+  type HttpConnectionManager,
+  HttpConnectionManager_CodecType,
+  HttpConnectionManager_ForwardClientCertDetails,
+  HttpConnectionManager_PathWithEscapedSlashesAction,
+  HttpConnectionManager_UpgradeConfigSchema,
+  HttpConnectionManagerSchema,
+  type HttpFilter,
+  HttpFilterSchema,
+} from "../../api/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
+import { UuidRequestIdConfigSchema } from "../../api/gen/envoy/extensions/request_id/uuid/v3/uuid_pb.js";
+import type { MeshConfig } from "../../api/mesh/mesh-config.ts";
+import { accessLogs } from "./access-log.ts";
+import { adsSource } from "./clusters.ts";
+import { any, duration, statName } from "./messages.ts";
+import { corsFilterName, faultFilterName } from "./route-filters.ts";
+
+export type ListenerClass = "sidecarOutbound" | "sidecarInbound" | "gateway";
+
+export interface HttpConnectionManagerOptions {
+  readonly class: ListenerClass;
+  /** `outbound_0.0.0.0_8080`, without the `;`. */
+  readonly statPrefix: string;
+  /** By name from RDS, or whole. */
+  readonly routes: { readonly rds: string } | { readonly inline: RouteConfiguration };
+  readonly mesh: MeshConfig;
+}
+
+export function httpConnectionManager(options: HttpConnectionManagerOptions): Filter {
+  const { mesh, routes } = options;
+  const manager: HttpConnectionManager = create(HttpConnectionManagerSchema, {
+    codecType: HttpConnectionManager_CodecType.AUTO,
+    statPrefix: statName(options.statPrefix),
+    routeSpecifier:
+      "rds" in routes
+        ? { case: "rds", value: { configSource: adsSource(), routeConfigName: routes.rds } }
+        : { case: "routeConfig", value: routes.inline },
+    httpFilters: httpFilters(),
+    accessLog: accessLogs(mesh),
+    streamIdleTimeout: duration(0),
+    upgradeConfigs: [create(HttpConnectionManager_UpgradeConfigSchema, { upgradeType: "websocket" })],
+    proxy100Continue: true,
+    requestIdExtension: { typedConfig: any(UuidRequestIdConfigSchema, { useRequestIdForTraceSampling: true }) },
+    ...pathNormalization(mesh),
+    ...trust(options),
+  });
+  return create(FilterSchema, {
+    name: "envoy.filters.network.http_connection_manager",
+    configType: { case: "typedConfig", value: any(HttpConnectionManagerSchema, manager) },
+  });
+}
+
+/** The filters that every proxy knows. Istio's own come with the node that says it has them. */
+function httpFilters(): HttpFilter[] {
+  const filter = (name: string, typedConfig: ReturnType<typeof any>) =>
+    create(HttpFilterSchema, { name, configType: { case: "typedConfig", value: typedConfig } });
+  return [
+    filter(
+      "envoy.filters.http.grpc_stats",
+      any(GrpcStatsSchema, { emitFilterState: true, perMethodStatSpecifier: { case: "statsForAllMethods", value: { value: false } } }),
+    ),
+    filter(faultFilterName, any(HTTPFaultSchema, {})),
+    filter(corsFilterName, any(CorsSchema, {})),
+    filter("envoy.filters.http.router", any(RouterSchema, {})),
+  ];
+}
+
+function pathNormalization(mesh: MeshConfig) {
+  const mode = mesh.pathNormalization?.normalization ?? "DEFAULT";
+  return {
+    normalizePath: mode !== "NONE",
+    mergeSlashes: mode === "MERGE_SLASHES" || mode === "DECODE_AND_MERGE_SLASHES",
+    pathWithEscapedSlashesAction:
+      mode === "DECODE_AND_MERGE_SLASHES"
+        ? HttpConnectionManager_PathWithEscapedSlashesAction.UNESCAPE_AND_FORWARD
+        : HttpConnectionManager_PathWithEscapedSlashesAction.KEEP_UNCHANGED,
+  };
+}
+
+/** What each side of the mesh believes of X-Forwarded-For and client certificates, and how it names itself. */
+function trust({ class: listenerClass, mesh }: HttpConnectionManagerOptions) {
+  const details = { subject: true, uri: true, dns: true };
+  switch (listenerClass) {
+    case "gateway":
+      return {
+        useRemoteAddress: true,
+        xffNumTrustedHops: mesh.defaultConfig?.gatewayTopology?.numTrustedProxies ?? 0,
+        serverName: "istio-envoy",
+        forwardClientCertDetails: HttpConnectionManager_ForwardClientCertDetails.SANITIZE_SET,
+        setCurrentClientCertDetails: { ...details, cert: true },
+      };
+    case "sidecarInbound":
+      return {
+        useRemoteAddress: false,
+        serverName: "istio-envoy",
+        forwardClientCertDetails: HttpConnectionManager_ForwardClientCertDetails.APPEND_FORWARD,
+        setCurrentClientCertDetails: details,
+      };
+    case "sidecarOutbound":
+      return { useRemoteAddress: false };
+    default:
+      return listenerClass satisfies never;
+  }
+}

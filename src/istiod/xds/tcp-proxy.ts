@@ -1,0 +1,38 @@
+/** Filter chains that pass bytes. Source: Istio pilot/pkg/networking/core/networkfilter.go. */
+import { create } from "@bufbuild/protobuf";
+import { type Filter, FilterSchema } from "../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
+import { TcpProxySchema } from "../../api/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js";
+import type { RouteDestination } from "../../api/kinds/virtual-service.ts";
+import type { MeshConfig } from "../../api/mesh/mesh-config.ts";
+import { accessLogs } from "./access-log.ts";
+import { destinationCluster, type RouteContext } from "./http-routes.ts";
+import { any, statName } from "./messages.ts";
+
+export interface WeightedTarget {
+  readonly cluster: string;
+  readonly weight: number;
+}
+
+export function tcpProxy(statPrefix: string, targets: readonly WeightedTarget[], mesh: MeshConfig): Filter {
+  const [only] = targets;
+  return create(FilterSchema, {
+    name: "envoy.filters.network.tcp_proxy",
+    configType: {
+      case: "typedConfig",
+      value: any(TcpProxySchema, {
+        statPrefix: statName(statPrefix),
+        clusterSpecifier:
+          targets.length === 1 && only
+            ? { case: "cluster", value: only.cluster }
+            : { case: "weightedClusters", value: { clusters: targets.map(({ cluster, weight }) => ({ name: cluster, weight })) } },
+        accessLog: accessLogs(mesh),
+      }),
+    },
+  });
+}
+
+/** Of a VirtualService's tcp or tls rule; destinations of weight 0 among several get nothing. */
+export function routeTargets(routes: readonly RouteDestination[], namespace: string, context: RouteContext): WeightedTarget[] {
+  const list = routes.length > 1 ? routes.filter((entry) => entry.weight > 0) : routes;
+  return list.map((entry) => ({ cluster: destinationCluster(entry.destination, namespace, context), weight: entry.weight || 1 }));
+}
