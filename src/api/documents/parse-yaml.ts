@@ -14,7 +14,7 @@ const yesNo: ScalarTag = {
  */
 export function parseYamlDocument(text: string, lineCounter: LineCounter): Document | undefined {
   try {
-    return parseDocument(text, {
+    const document = parseDocument(text, {
       lineCounter,
       uniqueKeys: true,
       merge: true,
@@ -22,6 +22,8 @@ export function parseYamlDocument(text: string, lineCounter: LineCounter): Docum
       logLevel: "silent",
       customTags: (tags) => [yesNo, ...tags],
     }) as unknown as Document;
+    // The parser catches part of its own overflows and makes errors of them.
+    return document.errors.some((error) => error.message.includes("call stack")) ? undefined : document;
   } catch (error) {
     if (error instanceof RangeError) return undefined;
     throw error;
