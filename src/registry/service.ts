@@ -80,10 +80,10 @@ export function isVisible(visibility: Visibility, namespace: string): boolean {
   }
 }
 
-/** From an `exportTo` list; empty means the mesh's default. */
-export function visibilityOf(exportTo: readonly string[], namespace: string, meshDefault: readonly string[] = ["*"]): Visibility {
+/** From an `exportTo` list; empty means the mesh's default, and that empty means everybody. */
+export function visibilityOf(exportTo: readonly string[], namespace: string, meshDefault: readonly string[] = []): Visibility {
   const list = exportTo.length > 0 ? exportTo : meshDefault;
-  if (list.includes("*")) return { kind: "public" };
+  if (list.length === 0 || list.includes("*")) return { kind: "public" };
   if (list.includes("~")) return { kind: "none" };
   return { kind: "namespaces", namespaces: new Set(list.map((entry) => (entry === "." ? namespace : entry))) };
 }

@@ -62,6 +62,15 @@ export class DestinationRuleIndex {
     return this.#find(service.namespace, service.host, proxy, exported) ?? this.#find(this.#rootNamespace, service.host, proxy, exported);
   }
 
+  /** Names of all subsets that any rule defines for the host, whoever may see it. */
+  subsetNames(host: string): string[] {
+    const names = new Set<string>();
+    for (const rules of this.#byNamespace.values()) {
+      for (const rule of rules) if (hostCovers(rule.host, host)) for (const subset of rule.spec.subsets) names.add(subset.name);
+    }
+    return [...names];
+  }
+
   #find(
     namespace: string,
     host: string,

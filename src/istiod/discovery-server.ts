@@ -1,0 +1,249 @@
+/**
+ * The heart of the control plane: configuration changes on one side, connected proxies on the other.
+ *
+ *   store, mesh file ──events──> Debouncer ──> PushContext (new) ──plan──> queue ──> each connection: generate, compare, send
+ *
+ * A push context is swapped in whole; what a proxy asks in between is answered from the newest one. Proxies are served in turn with
+ * a breath between them, so that requests, ACKs and debug pages are not held up by a large push.
+ */
+import { hostname } from "node:os";
+import { setImmediate as breathe } from "node:timers/promises";
+import { status } from "@grpc/grpc-js";
+import { type AdsConnection, type AdsHandler, type AdsSession, type Peer, StreamRefused } from "../ads/server.ts";
+import type { Watch } from "../ads/subscription.ts";
+import type { Node } from "../api/gen/envoy/config/core/v3/base_pb.js";
+import type { ConfigObject } from "../api/kinds/object.ts";
+import type { MeshConfig } from "../api/mesh/mesh-config.ts";
+import { NodeError, type ProxyNode, parseNode } from "../api/node.ts";
+import type { ConfigStore } from "../config/store.ts";
+import { log } from "../lib/log.ts";
+import { compareAge, type ObjectsOf } from "../registry/registry.ts";
+import { IstiodMetrics, shortType } from "./metrics.ts";
+import { Debouncer } from "./push/debounce.ts";
+import { PushContext } from "./push/push-context.ts";
+import { type ChangedKind, planPush, scopeFor } from "./push/push-request.ts";
+import { generators } from "./xds/generators.ts";
+
+const scope = log.scope("ads");
+
+export interface DiscoveryServerOptions {
+  readonly store: ConfigStore;
+  readonly mesh: MeshConfig;
+  readonly domain: string;
+  /** Name of this control plane in proxy-status. */
+  readonly instanceId?: string;
+  /** A push waits until events have paused for this long; default 100. Istio PILOT_DEBOUNCE_AFTER. */
+  readonly debounceQuietMs?: number;
+  /** At most this long after the first event; default 10,000. Istio PILOT_DEBOUNCE_MAX. */
+  readonly debounceMaxMs?: number;
+  /** Connected proxies at most; the next is refused. Default 20,000. */
+  readonly maxConnections?: number;
+}
+
+/** One connected proxy. */
+export interface Connected {
+  readonly id: string;
+  readonly proxy: ProxyNode;
+  readonly connection: AdsConnection;
+  readonly peer: Peer;
+  readonly connectedAt: Date;
+}
+
+export class DiscoveryServer implements AdsHandler, Disposable {
+  readonly metrics = new IstiodMetrics();
+  readonly instanceId: string;
+  readonly store: ConfigStore;
+  readonly #options: DiscoveryServerOptions;
+  readonly #connected = new Map<string, Connected>();
+  readonly #debouncer: Debouncer<ChangedKind>;
+  readonly #watch: Disposable;
+  #mesh: MeshConfig;
+  #context: PushContext;
+  #pushCounter = 0;
+  #connectionCounter = 0;
+  #firstEventAt = 0;
+  #isReady = false;
+
+  constructor(options: DiscoveryServerOptions) {
+    this.#options = options;
+    this.store = options.store;
+    this.instanceId = options.instanceId ?? hostname();
+    this.#mesh = options.mesh;
+    this.#context = this.#newContext();
+    this.#debouncer = new Debouncer({
+      quietMs: options.debounceQuietMs ?? 100,
+      maxMs: options.debounceMaxMs ?? 10_000,
+      onQuiet: (kinds) => this.#push(new Set(kinds)),
+    });
+    this.#watch = options.store.watch((events) => {
+      // A status that was written changes endpoints only through the kinds that have them.
+      this.#onChange(events.map((event) => event.object.kind));
+      this.metrics.inboundUpdates.inc({ type: "config" }, events.length);
+    });
+  }
+
+  get context(): PushContext {
+    return this.#context;
+  }
+
+  get mesh(): MeshConfig {
+    return this.#mesh;
+  }
+
+  get connected(): readonly Connected[] {
+    return [...this.#connected.values()];
+  }
+
+  get isReady(): boolean {
+    return this.#isReady;
+  }
+
+  /** Everything has been read: streams are taken from now on. */
+  markReady(): void {
+    this.#context = this.#newContext();
+    this.#isReady = true;
+  }
+
+  setMesh(mesh: MeshConfig): void {
+    this.#mesh = mesh;
+    this.#onChange(["MeshConfig"]);
+  }
+
+  /** Pushes everything to everybody; /debug/adsz?push=true. */
+  pushAll(): void {
+    this.#onChange(["MeshConfig", "Secret"]);
+  }
+
+  onConnect(node: Node | undefined, connection: AdsConnection, peer: Peer): AdsSession {
+    if (!this.#isReady) throw new StreamRefused(status.UNAVAILABLE, "server is not ready to serve discovery information");
+    if (this.#connected.size >= (this.#options.maxConnections ?? 20_000)) {
+      throw new StreamRefused(status.RESOURCE_EXHAUSTED, "too many connected proxies");
+    }
+    const proxy = parsedOrRefused(node);
+    const id = `${proxy.id}-${++this.#connectionCounter}`;
+    const entry: Connected = { id, proxy, connection, peer, connectedAt: new Date() };
+    this.#connected.set(id, entry);
+    this.metrics.connected.inc({ version: proxy.istioVersion || "unknown" });
+    scope.info("proxy connected", { proxy: id, type: proxy.type, peer: peer.address, protocol: connection.kind });
+    return this.#session(entry);
+  }
+
+  [Symbol.dispose](): void {
+    this.#watch[Symbol.dispose]();
+    this.#debouncer[Symbol.dispose]();
+    for (const { connection } of this.#connected.values()) connection.close(new StreamRefused(status.UNAVAILABLE, "server is shutting down"));
+  }
+
+  #session({ id, proxy }: Connected): AdsSession {
+    const { metrics } = this;
+    return {
+      generate: (watch, names) => this.#generate(proxy, id, watch, names),
+      version: () => this.#context.version,
+      onNack: (typeUrl, message) => {
+        metrics.onReject(typeUrl, proxy.id);
+        scope.warn("proxy refused configuration", { proxy: id, type: shortType(typeUrl), reason: message });
+      },
+      onAck: (typeUrl) => metrics.onAccept(typeUrl, proxy.id),
+      onStale: (typeUrl) => metrics.expiredNonce.inc({ type: shortType(typeUrl) }),
+      onSent: (typeUrl, resources, bytes) => {
+        metrics.pushes.inc({ type: shortType(typeUrl) });
+        metrics.configSize.observe({ type: shortType(typeUrl) }, bytes);
+        scope.debug("sent", { proxy: id, type: shortType(typeUrl), resources, bytes });
+      },
+      onClosed: () => {
+        this.#connected.delete(id);
+        metrics.connected.dec({ version: proxy.istioVersion || "unknown" });
+        scope.info("proxy disconnected", { proxy: id });
+      },
+    };
+  }
+
+  #generate(proxy: ProxyNode, id: string, watch: Watch, names: ReadonlySet<string> | undefined) {
+    const generate = generators[watch.typeUrl];
+    if (!generate) {
+      scope.warn("proxy asks for a type that is not served", { proxy: id, type: watch.typeUrl });
+      return undefined;
+    }
+    const started = performance.now();
+    try {
+      return generate(
+        { proxy, push: this.#context, onProblem: (typeUrl, name, reason) => scope.warn("resource can't be had", { proxy: id, type: shortType(typeUrl), name, reason }) },
+        watch,
+        names,
+      );
+    } catch (error) {
+      // One proxy's trouble is not the others': it keeps what it has.
+      this.metrics.internalErrors.inc();
+      scope.error("generating failed", { proxy: id, type: shortType(watch.typeUrl), error: error instanceof Error ? (error.stack ?? error.message) : error });
+      return undefined;
+    } finally {
+      this.metrics.pushTime.observe({ type: shortType(watch.typeUrl) }, (performance.now() - started) / 1000);
+    }
+  }
+
+  #onChange(kinds: readonly ChangedKind[]): void {
+    if (this.#firstEventAt === 0) this.#firstEventAt = performance.now();
+    this.#debouncer.add(kinds);
+  }
+
+  async #push(kinds: ReadonlySet<ChangedKind>): Promise<void> {
+    const firstEventAt = this.#firstEventAt;
+    this.#firstEventAt = 0;
+    this.metrics.debounceTime.observe((performance.now() - firstEventAt) / 1000);
+    const before = this.#context;
+    let after: PushContext;
+    try {
+      after = this.#newContext();
+    } catch (error) {
+      this.metrics.internalErrors.inc();
+      scope.error("push context can't be built, the old one stays", { error: error instanceof Error ? (error.stack ?? error.message) : error });
+      return;
+    }
+    this.#context = after;
+    const request = planPush(kinds, before, after);
+    if (!request) return;
+    this.metrics.pushTriggers.inc({ type: request.reason });
+    const queuedAt = performance.now();
+    const connections = [...this.#connected.values()];
+    scope.info("push", { reason: request.reason, kinds: [...kinds].join(","), proxies: connections.length, version: after.version });
+    for (const { proxy, connection } of connections) {
+      const proxyScope = scopeFor(request, proxy, before, after);
+      this.metrics.queueTime.observe((performance.now() - queuedAt) / 1000);
+      if (!proxyScope) continue;
+      connection.push(proxyScope);
+      this.metrics.convergenceTime.observe((performance.now() - firstEventAt) / 1000);
+      await breathe();
+    }
+  }
+
+  #newContext(): PushContext {
+    const started = performance.now();
+    const version = `${new Date().toISOString().replace(/\.\d+Z$/, "Z")}/${++this.#pushCounter}`;
+    const context = new PushContext({ version, mesh: this.#mesh, objects: snapshot(this.store), domain: this.#options.domain });
+    this.metrics.contextTime.observe((performance.now() - started) / 1000);
+    this.metrics.services.set(context.registry.services.length);
+    this.metrics.virtualServices.set(context.virtualServices.all.length);
+    return context;
+  }
+}
+
+/** The store's objects as they are now, in creation order; later changes do not show. */
+function snapshot(store: ConfigStore): ObjectsOf {
+  const byKind = new Map<string, ConfigObject[]>();
+  for (const object of store.list()) {
+    const list = byKind.get(object.kind);
+    if (list) list.push(object);
+    else byKind.set(object.kind, [object]);
+  }
+  for (const list of byKind.values()) list.sort(compareAge);
+  return (kind) => byKind.get(kind) ?? [];
+}
+
+function parsedOrRefused(node: Node | undefined): ProxyNode {
+  try {
+    return parseNode(node);
+  } catch (error) {
+    if (error instanceof NodeError) throw new StreamRefused(status.INVALID_ARGUMENT, error.message);
+    throw error;
+  }
+}

@@ -1,0 +1,55 @@
+/** What a proxy gets, by resource type: the one list of generators. Pure: proxy and push context in, resources out. */
+import { ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
+import { RouteConfigurationSchema } from "../../api/gen/envoy/config/route/v3/route_pb.js";
+import { SecretSchema } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
+import type { ProxyNode } from "../../api/node.ts";
+import { type TypeUrl, typeUrls } from "../../api/type-urls.ts";
+import { type EncodedResource, encodeResource } from "../../ads/resource.ts";
+import type { Watch } from "../../ads/subscription.ts";
+import type { PushContext } from "../push/push-context.ts";
+import { clusters } from "./clusters.ts";
+import { loadAssignment } from "./endpoints.ts";
+import { gatewayListeners } from "./gateway-listeners.ts";
+import { gatewayRoutes } from "./gateway-routes.ts";
+import { gatewaySecret } from "./secrets.ts";
+import { sidecarListeners } from "./sidecar-listeners.ts";
+import { sidecarRoutes } from "./sidecar-routes.ts";
+
+export interface GenerateContext {
+  readonly proxy: ProxyNode;
+  readonly push: PushContext;
+  /** A resource that was asked for and can't be made. */
+  readonly onProblem: (typeUrl: TypeUrl, name: string, reason: string) => void;
+}
+
+/** Of the watch's resources, `names` alone where given. */
+export type Generator = (context: GenerateContext, watch: Watch, names: ReadonlySet<string> | undefined) => EncodedResource[];
+
+export const generators: Partial<Record<string, Generator>> = {
+  [typeUrls.cds]: ({ proxy, push }, watch) => wanted(clusters(proxy, push), watch),
+  [typeUrls.eds]: ({ proxy, push }, watch, names) => [...(names ?? watch.names)].map((name) => loadAssignment(name, proxy, push)),
+  [typeUrls.lds]: ({ proxy, push }, watch) =>
+    wanted(
+      (proxy.type === "router" ? gatewayListeners(proxy, push) : sidecarListeners(proxy, push)).map((listener) =>
+        encodeResource(listener.name, ListenerSchema, listener),
+      ),
+      watch,
+    ),
+  [typeUrls.rds]: ({ proxy, push }, watch, names) =>
+    [...(names ?? watch.names)].map((name) =>
+      encodeResource(name, RouteConfigurationSchema, proxy.type === "router" ? gatewayRoutes(name, proxy, push) : sidecarRoutes(name, proxy, push)),
+    ),
+  [typeUrls.sds]: ({ proxy, push, onProblem }, watch, names) =>
+    [...(names ?? watch.names)].flatMap((name) => {
+      const result = gatewaySecret(name, proxy, push);
+      if (result && "secret" in result) return [encodeResource(name, SecretSchema, result.secret)];
+      onProblem(typeUrls.sds, name, result?.problem ?? "there is no such secret");
+      return [];
+    }),
+};
+
+/** A client that asked for clusters or listeners by name gets those alone. */
+function wanted(resources: EncodedResource[], watch: Watch): EncodedResource[] {
+  return watch.isWildcard ? resources : resources.filter((resource) => watch.names.has(resource.name));
+}
+
