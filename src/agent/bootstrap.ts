@@ -1,0 +1,184 @@
+/**
+ * The proxy's bootstrap: who it is, where the control plane is, and the two listeners that every proxy of the mesh has, readiness
+ * and metrics. Genuine Envoy v3, accepted by a stock Envoy. Source: Istio tools/packaging/common/envoy_bootstrap.json.
+ */
+import { isIP } from "node:net";
+import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
+import type { AgentEnvironment } from "./environment.ts";
+import type { NodeIdentity } from "./node.ts";
+
+export interface BootstrapOptions {
+  readonly node: NodeIdentity;
+  readonly environment: AgentEnvironment;
+  readonly proxyConfig: ProxyConfig;
+}
+
+type Json = Record<string, unknown>;
+
+export function bootstrap({ node, environment, proxyConfig }: BootstrapOptions): Json {
+  const { region, zone, subZone } = node.locality;
+  const bind = environment.bindAddress ?? "0.0.0.0";
+  return {
+    node: {
+      id: node.id,
+      cluster: node.cluster,
+      locality: { ...(region ? { region } : {}), ...(zone ? { zone } : {}), ...(subZone ? { sub_zone: subZone } : {}) },
+      metadata: node.metadata,
+    },
+    layered_runtime: {
+      layers: [
+        { name: "global config", static_layer: runtimeValues(proxyConfig) },
+        { name: "admin", admin_layer: {} },
+      ],
+    },
+    stats_config: statsConfig(proxyConfig),
+    admin: {
+      access_log: [fileAccessLog("/dev/null")],
+      address: socketAddress("127.0.0.1", proxyConfig.proxyAdminPort),
+    },
+    dynamic_resources: {
+      lds_config: adsSource,
+      cds_config: adsSource,
+      ads_config: {
+        api_type: environment.deltaXds ? "DELTA_GRPC" : "GRPC",
+        set_node_on_first_message_only: true,
+        transport_api_version: "V3",
+        grpc_services: [{ envoy_grpc: { cluster_name: "xds-grpc" } }],
+      },
+    },
+    static_resources: {
+      clusters: [
+        loopbackCluster("prometheus_stats", proxyConfig.proxyAdminPort),
+        loopbackCluster("agent", proxyConfig.statusPort),
+        xdsCluster(proxyConfig.discoveryAddress),
+      ],
+      listeners: [
+        staticListener(bind, environment.prometheusPort, "/stats/prometheus", "prometheus_stats", "stats"),
+        staticListener(bind, environment.statusListenerPort, "/healthz/ready", "agent", "agent"),
+      ],
+    },
+  };
+}
+
+const adsSource = { ads: {}, initial_fetch_timeout: "0s", resource_api_version: "V3" };
+
+function socketAddress(address: string, port: number): Json {
+  return { socket_address: { address, port_value: port } };
+}
+
+/** The `;` ends the name for the tag regexes below. */
+function loopbackCluster(name: string, port: number): Json {
+  return {
+    name,
+    alt_stat_name: `${name};`,
+    type: "STATIC",
+    connect_timeout: "0.250s",
+    lb_policy: "ROUND_ROBIN",
+    load_assignment: { cluster_name: name, endpoints: [{ lb_endpoints: [{ endpoint: { address: socketAddress("127.0.0.1", port) } }] }] },
+  };
+}
+
+const http2Options = {
+  "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+    explicit_http_config: { http2_protocol_options: {} },
+  },
+};
+
+/** Plaintext to the discovery address itself; with certificates the agent's own xDS proxy stands between. */
+function xdsCluster(discoveryAddress: string): Json {
+  const { host, port } = splitHostPort(discoveryAddress);
+  return {
+    name: "xds-grpc",
+    alt_stat_name: "xds-grpc;",
+    type: isIP(host) ? "STATIC" : "STRICT_DNS",
+    ...(isIP(host) ? {} : { respect_dns_ttl: true, dns_lookup_family: "V4_PREFERRED" }),
+    connect_timeout: "1s",
+    lb_policy: "ROUND_ROBIN",
+    typed_extension_protocol_options: http2Options,
+    circuit_breakers: { thresholds: [{ max_connections: 100000, max_pending_requests: 100000, max_requests: 100000 }] },
+    upstream_connection_options: { tcp_keepalive: { keepalive_time: 300 } },
+    load_assignment: { cluster_name: "xds-grpc", endpoints: [{ lb_endpoints: [{ endpoint: { address: socketAddress(host, port) } }] }] },
+  };
+}
+
+export function splitHostPort(address: string): { host: string; port: number } {
+  const match = /^(?:\[(?<v6>[^\]]+)\]|(?<host>[^:]+)):(?<port>\d{1,5})$/.exec(address);
+  const host = match?.groups?.v6 ?? match?.groups?.host;
+  if (!host) throw new Error(`discoveryAddress "${address}" is not host:port`);
+  return { host, port: Number(match?.groups?.port) };
+}
+
+function staticListener(bind: string, port: number, prefix: string, cluster: string, statPrefix: string): Json {
+  return {
+    name: `${bind}_${port}`,
+    address: socketAddress(bind, port),
+    filter_chains: [
+      {
+        filters: [
+          {
+            name: "envoy.filters.network.http_connection_manager",
+            typed_config: {
+              "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+              codec_type: "AUTO",
+              stat_prefix: statPrefix,
+              route_config: {
+                virtual_hosts: [{ name: "backend", domains: ["*"], routes: [{ match: { prefix }, route: { cluster } }] }],
+              },
+              http_filters: [
+                { name: "envoy.filters.http.router", typed_config: { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" } },
+              ],
+            },
+          },
+        ],
+      },
+    ],
+  };
+}
+
+function fileAccessLog(path: string): Json {
+  return {
+    name: "envoy.access_loggers.file",
+    typed_config: { "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog", path },
+  };
+}
+
+function runtimeValues({ runtimeValues: given }: ProxyConfig): Json {
+  const values: Json = { "re2.max_program_size.error_level": "32768" };
+  for (const [key, value] of Object.entries(given)) {
+    if (value === "") delete values[key];
+    else values[key] = value === "true" ? true : value === "false" ? false : value;
+  }
+  return values;
+}
+
+/** Labels that Istio's dashboards expect: capture group 1 is cut out of the name, group 2 becomes the label's value. */
+const statsTags: readonly (readonly [tag: string, regex: string])[] = [
+  ["cluster_name", "^cluster(\\.(.+);)"],
+  ["http_conn_manager_prefix", "^http\\.(([^;]*);\\.)"],
+  ["tcp_prefix", "^tcp\\.(([^;]*);\\.)"],
+  ["response_code", "_rq(_(\\d{3}))$"],
+  ["response_code_class", "_rq(_(\\dxx))$"],
+  ["listener_address", "^listener\\.(((?:[_.[:digit:]]*|[_\\[\\]aAbBcCdDeEfF[:digit:]]*))\\.)"],
+  ["authz_enforce_result", "rbac(\\.(allowed|denied))"],
+];
+
+/** Without a matcher of the user's, only what Istio shows is kept: some 400 names a cluster would be too many. */
+function statsConfig({ proxyStatsMatcher, extraStatTags }: ProxyConfig): Json {
+  const prefixes = ["reporter=", ...(proxyStatsMatcher?.inclusionPrefixes ?? []), "cluster_manager", "listener_manager", "server", "cluster.xds-grpc", "wasm", "component", "istio"];
+  const suffixes = [...(proxyStatsMatcher?.inclusionSuffixes ?? []), "rbac.allowed", "rbac.denied", "shadow_allowed", "shadow_denied"];
+  const regexps = proxyStatsMatcher?.inclusionRegexps ?? [];
+  return {
+    use_all_default_tags: false,
+    stats_tags: [...statsTags, ...extraStatTags.map((tag) => [tag, `(${tag}=\\.=(.*?);\\.;)`] as const)].map(([tag_name, regex]) => ({ tag_name, regex })),
+    stats_matcher: {
+      inclusion_list: {
+        patterns: [
+          ...prefixes.map((prefix) => ({ prefix })),
+          ...suffixes.map((suffix) => ({ suffix })),
+          ...regexps.map((regex) => ({ safe_regex: { regex } })),
+        ],
+      },
+    },
+  };
+}

@@ -1,0 +1,71 @@
+/** Who this proxy is to the control plane: node id, cluster, locality and metadata. Source: Istio pkg/bootstrap/config.go. */
+import { hostname, networkInterfaces } from "node:os";
+import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
+import { type Locality, parseLocality, type ProxyType } from "../api/node.ts";
+import { version } from "../lib/version.ts";
+import type { AgentEnvironment } from "./environment.ts";
+
+export interface NodeIdentity {
+  readonly id: string;
+  readonly cluster: string;
+  readonly locality: Locality;
+  readonly metadata: Record<string, unknown>;
+}
+
+export interface NodeOptions {
+  readonly type: ProxyType;
+  /** `--domain`; default `<namespace>.svc.cluster.local`. */
+  readonly domain: string | undefined;
+  readonly environment: AgentEnvironment;
+  readonly proxyConfig: ProxyConfig;
+  /** The effective ProxyConfig as it was written, which the control plane reads back. */
+  readonly proxyConfigJson: Record<string, unknown>;
+  readonly addresses?: readonly string[];
+}
+
+export function nodeIdentity(options: NodeOptions): NodeIdentity {
+  const { environment, type, proxyConfig } = options;
+  const name = environment.podName ?? hostname();
+  const namespace = environment.podNamespace;
+  const addresses = [...new Set([...(environment.instanceIp ? [environment.instanceIp] : []), ...(options.addresses ?? machineAddresses())])];
+  const fromConfig = Object.fromEntries(
+    Object.entries(proxyConfig.proxyMetadata)
+      .filter(([key]) => key.startsWith("ISTIO_META_"))
+      .map(([key, value]) => [key.slice("ISTIO_META_".length), value]),
+  );
+  // A label is metadata of its own as well, beside LABELS; later sources win, but never over what the agent knows itself.
+  const flattened = Object.assign({}, ...Object.values(environment.metadataJson)) as Record<string, unknown>;
+  const labels = (environment.metadataJson.LABELS ?? {}) as Record<string, string>;
+  const metadata: Record<string, unknown> = {
+    ...fromConfig,
+    ...environment.metadata,
+    ...flattened,
+    NAME: name,
+    NAMESPACE: namespace,
+    SERVICE_ACCOUNT: environment.serviceAccount,
+    LABELS: labels,
+    INSTANCE_IPS: addresses.join(","),
+    ISTIO_VERSION: environment.metadata.ISTIO_VERSION ?? version,
+    ENVOY_STATUS_PORT: environment.statusListenerPort,
+    ENVOY_PROMETHEUS_PORT: environment.prometheusPort,
+    PROXY_CONFIG: options.proxyConfigJson,
+    ...(environment.bindAddress ? { TOPSAIL_BIND_ADDRESS: environment.bindAddress } : {}),
+  };
+  const localityLabel = labels["topology.istio.io/locality"] ?? labels["istio-locality"] ?? "";
+  const configured = proxyConfig.serviceCluster;
+  return {
+    id: `${type}~${addresses[0]}~${name}.${namespace}~${options.domain || `${namespace}.svc.cluster.local`}`,
+    cluster: configured && configured !== "istio-proxy" ? configured : `${labels.app ?? "istio-proxy"}.${namespace}`,
+    locality: parseLocality(localityLabel.includes("/") ? localityLabel : localityLabel.replaceAll(".", "/")),
+    metadata,
+  };
+}
+
+/** Addresses of interfaces that are up, without loopback and link-local ones; loopback when there is nothing else. */
+export function machineAddresses(): string[] {
+  const found = Object.values(networkInterfaces())
+    .flatMap((list) => list ?? [])
+    .filter(({ internal, address }) => !internal && !address.startsWith("fe80:") && !address.startsWith("169.254."))
+    .map(({ address }) => address);
+  return found.length > 0 ? found : ["127.0.0.1"];
+}

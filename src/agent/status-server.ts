@@ -1,0 +1,127 @@
+/**
+ * The agent's own port, 15020: readiness of the proxy, and metrics of agent and proxy in one scrape.
+ * Source: Istio pilot/cmd/pilot-agent/status/server.go.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { Counter, Gauge, Registry } from "prom-client";
+import { log } from "../lib/log.ts";
+import { version } from "../lib/version.ts";
+
+const scope = log.scope("status");
+
+export interface StatusServerOptions {
+  readonly host: string;
+  readonly port: number;
+  /** Whether the proxy serves with configuration from the control plane. */
+  readonly isReady: () => Promise<boolean>;
+  /** Where the proxy's own metrics are, `http://127.0.0.1:15090/stats/prometheus`. */
+  readonly proxyMetricsUrl: string;
+  /** POST /quitquitquit: end at once. */
+  readonly onQuit: () => void;
+  /** POST /drain. */
+  readonly onDrain: () => Promise<void>;
+}
+
+/** A proxy that answers a scrape with more than this is cut off. */
+const maxScrapeBytes = 10 * 1024 * 1024;
+const scrapeTimeoutMs = 5_000;
+
+export class StatusServer implements AsyncDisposable {
+  readonly #http: Server;
+  readonly #options: StatusServerOptions;
+  readonly #registry = new Registry();
+  readonly #scrapes = new Counter({ name: "istio_agent_scrapes_total", help: "Scrapes of the merged metrics.", registers: [this.#registry] });
+  readonly #failures = new Counter({
+    name: "istio_agent_scrape_failures_total",
+    help: "Scrapes in which a source did not answer, by source.",
+    labelNames: ["type"],
+    registers: [this.#registry],
+  });
+
+  private constructor(options: StatusServerOptions) {
+    this.#options = options;
+    new Gauge({ name: "istio_agent_build", help: "Version of the agent.", labelNames: ["tag"], registers: [this.#registry] }).set({ tag: version }, 1);
+    this.#http = createServer({ maxHeaderSize: 16 * 1024, requestTimeout: 30_000 }, (request, response) => void this.#handle(request, response));
+    this.#http.maxConnections = 256;
+  }
+
+  static async start(options: StatusServerOptions): Promise<StatusServer> {
+    const made = new StatusServer(options);
+    await new Promise<void>((resolve, reject) => {
+      made.#http.once("error", reject).listen(options.port, options.host, () => {
+        made.#http.off("error", reject);
+        resolve();
+      });
+    });
+    return made;
+  }
+
+  get port(): number {
+    return (this.#http.address() as AddressInfo).port;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#http.closeAllConnections();
+    await new Promise((resolve) => this.#http.close(resolve));
+  }
+
+  async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    try {
+      const { pathname, search } = new URL(request.url ?? "/", "http://localhost");
+      switch (pathname) {
+        case "/healthz/ready":
+          return empty(response, (await this.#options.isReady()) ? 200 : 503);
+        case "/metrics":
+        case "/stats/prometheus":
+          return await this.#metrics(response, search);
+        case "/quitquitquit":
+          if (!localPost(request, response)) return;
+          response.writeHead(200).end("OK");
+          return this.#options.onQuit();
+        case "/drain":
+          if (!localPost(request, response)) return;
+          await this.#options.onDrain();
+          return void response.writeHead(200).end("OK");
+        default:
+          return empty(response, 404);
+      }
+    } catch (error) {
+      scope.error("request failed", { path: request.url, error });
+      if (!response.headersSent) empty(response, 500);
+    }
+  }
+
+  /** Always 200: a source that fails is counted, and left out. */
+  async #metrics(response: ServerResponse, search: string): Promise<void> {
+    this.#scrapes.inc();
+    const proxy = await this.#scrapeProxy(search);
+    const own = await this.#registry.metrics();
+    response.writeHead(200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" }).end(`${own}\n${proxy}`);
+  }
+
+  async #scrapeProxy(search: string): Promise<string> {
+    try {
+      const answer = await fetch(`${this.#options.proxyMetricsUrl}${search}`, { signal: AbortSignal.timeout(scrapeTimeoutMs) });
+      if (!answer.ok) throw new Error(`status ${answer.status}`);
+      const body = Buffer.from(await answer.arrayBuffer());
+      if (body.length > maxScrapeBytes) throw new Error(`more than ${maxScrapeBytes} bytes`);
+      return body.toString("utf8");
+    } catch (error) {
+      this.#failures.inc({ type: "envoy" });
+      scope.warn("proxy metrics can't be had", { error });
+      return "";
+    }
+  }
+}
+
+function localPost(request: IncomingMessage, response: ServerResponse): boolean {
+  const address = request.socket.remoteAddress ?? "";
+  if (!(address === "::1" || address.startsWith("127.") || address.startsWith("::ffff:127."))) return empty(response, 403), false;
+  if (request.method !== "POST") return empty(response, 405), false;
+  return true;
+}
+
+function empty(response: ServerResponse, status: number): void {
+  response.writeHead(status).end();
+}
