@@ -17,7 +17,10 @@ const programs: Record<string, Program> = {
   envoy: { summary: "the proxy, with Envoy's command line and bootstrap", load: () => import("./proxy/main.ts") },
   istioctl: { summary: "the operator's command line", load: () => import("./istioctl/main.ts") },
   quickstart: { summary: "control plane, ingress gateway and a sample mesh on loopback", load: () => import("./quickstart/main.ts") },
-  sample: { summary: "one service of the sample mesh: bookinfo, httpbin, customers, web-frontend", load: () => import("./quickstart/sample-main.ts") },
+  sample: {
+    summary: "one service of the sample mesh: bookinfo, httpbin, customers, web-frontend",
+    load: () => import("./samples/main.ts"),
+  },
 };
 
 /** Names that only say that this is the executable itself. */

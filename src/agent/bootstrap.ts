@@ -126,7 +126,10 @@ function staticListener(bind: string, port: number, prefix: string, cluster: str
                 virtual_hosts: [{ name: "backend", domains: ["*"], routes: [{ match: { prefix }, route: { cluster } }] }],
               },
               http_filters: [
-                { name: "envoy.filters.http.router", typed_config: { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" } },
+                {
+                  name: "envoy.filters.http.router",
+                  typed_config: { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },
+                },
               ],
             },
           },
@@ -165,12 +168,25 @@ const statsTags: readonly (readonly [tag: string, regex: string])[] = [
 
 /** Without a matcher of the user's, only what Istio shows is kept: some 400 names a cluster would be too many. */
 function statsConfig({ proxyStatsMatcher, extraStatTags }: ProxyConfig): Json {
-  const prefixes = ["reporter=", ...(proxyStatsMatcher?.inclusionPrefixes ?? []), "cluster_manager", "listener_manager", "server", "cluster.xds-grpc", "wasm", "component", "istio"];
+  const prefixes = [
+    "reporter=",
+    ...(proxyStatsMatcher?.inclusionPrefixes ?? []),
+    "cluster_manager",
+    "listener_manager",
+    "server",
+    "cluster.xds-grpc",
+    "wasm",
+    "component",
+    "istio",
+  ];
   const suffixes = [...(proxyStatsMatcher?.inclusionSuffixes ?? []), "rbac.allowed", "rbac.denied", "shadow_allowed", "shadow_denied"];
   const regexps = proxyStatsMatcher?.inclusionRegexps ?? [];
   return {
     use_all_default_tags: false,
-    stats_tags: [...statsTags, ...extraStatTags.map((tag) => [tag, `(${tag}=\\.=(.*?);\\.;)`] as const)].map(([tag_name, regex]) => ({ tag_name, regex })),
+    stats_tags: [...statsTags, ...extraStatTags.map((tag) => [tag, `(${tag}=\\.=(.*?);\\.;)`] as const)].map(([tag_name, regex]) => ({
+      tag_name,
+      regex,
+    })),
     stats_matcher: {
       inclusion_list: {
         patterns: [

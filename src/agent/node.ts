@@ -1,7 +1,7 @@
 /** Who this proxy is to the control plane: node id, cluster, locality and metadata. Source: Istio pkg/bootstrap/config.go. */
 import { hostname, networkInterfaces } from "node:os";
 import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
-import { type Locality, parseLocality, type ProxyType } from "../api/node.ts";
+import { type Locality, type ProxyType, parseLocality } from "../api/node.ts";
 import { version } from "../lib/version.ts";
 import type { AgentEnvironment } from "./environment.ts";
 
@@ -27,7 +27,9 @@ export function nodeIdentity(options: NodeOptions): NodeIdentity {
   const { environment, type, proxyConfig } = options;
   const name = environment.podName ?? hostname();
   const namespace = environment.podNamespace;
-  const addresses = [...new Set([...(environment.instanceIp ? [environment.instanceIp] : []), ...(options.addresses ?? machineAddresses())])];
+  const addresses = [
+    ...new Set([...(environment.instanceIp ? [environment.instanceIp] : []), ...(options.addresses ?? machineAddresses())]),
+  ];
   const fromConfig = Object.fromEntries(
     Object.entries(proxyConfig.proxyMetadata)
       .filter(([key]) => key.startsWith("ISTIO_META_"))

@@ -31,7 +31,11 @@ export class StatusServer implements AsyncDisposable {
   readonly #http: Server;
   readonly #options: StatusServerOptions;
   readonly #registry = new Registry();
-  readonly #scrapes = new Counter({ name: "istio_agent_scrapes_total", help: "Scrapes of the merged metrics.", registers: [this.#registry] });
+  readonly #scrapes = new Counter({
+    name: "istio_agent_scrapes_total",
+    help: "Scrapes of the merged metrics.",
+    registers: [this.#registry],
+  });
   readonly #failures = new Counter({
     name: "istio_agent_scrape_failures_total",
     help: "Scrapes in which a source did not answer, by source.",
@@ -41,8 +45,14 @@ export class StatusServer implements AsyncDisposable {
 
   private constructor(options: StatusServerOptions) {
     this.#options = options;
-    new Gauge({ name: "istio_agent_build", help: "Version of the agent.", labelNames: ["tag"], registers: [this.#registry] }).set({ tag: version }, 1);
-    this.#http = createServer({ maxHeaderSize: 16 * 1024, requestTimeout: 30_000 }, (request, response) => void this.#handle(request, response));
+    new Gauge({ name: "istio_agent_build", help: "Version of the agent.", labelNames: ["tag"], registers: [this.#registry] }).set(
+      { tag: version },
+      1,
+    );
+    this.#http = createServer(
+      { maxHeaderSize: 16 * 1024, requestTimeout: 30_000 },
+      (request, response) => void this.#handle(request, response),
+    );
     this.#http.maxConnections = 256;
   }
 
@@ -115,11 +125,13 @@ export class StatusServer implements AsyncDisposable {
   }
 }
 
+/** Answers for itself, and says no, when the request is not a POST from this machine. */
 function localPost(request: IncomingMessage, response: ServerResponse): boolean {
   const address = request.socket.remoteAddress ?? "";
-  if (!(address === "::1" || address.startsWith("127.") || address.startsWith("::ffff:127."))) return empty(response, 403), false;
-  if (request.method !== "POST") return empty(response, 405), false;
-  return true;
+  const isLocal = address === "::1" || address.startsWith("127.") || address.startsWith("::ffff:127.");
+  const refusal = !isLocal ? 403 : request.method !== "POST" ? 405 : undefined;
+  if (refusal !== undefined) empty(response, refusal);
+  return refusal === undefined;
 }
 
 function empty(response: ServerResponse, status: number): void {

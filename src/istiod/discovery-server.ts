@@ -131,7 +131,8 @@ export class DiscoveryServer implements AdsHandler, Disposable {
   [Symbol.dispose](): void {
     this.#watch[Symbol.dispose]();
     this.#debouncer[Symbol.dispose]();
-    for (const { connection } of this.#connected.values()) connection.close(new StreamRefused(status.UNAVAILABLE, "server is shutting down"));
+    for (const { connection } of this.#connected.values())
+      connection.close(new StreamRefused(status.UNAVAILABLE, "server is shutting down"));
   }
 
   #session({ id, proxy }: Connected): AdsSession {
@@ -167,14 +168,22 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     const started = performance.now();
     try {
       return generate(
-        { proxy, push: this.#context, onProblem: (typeUrl, name, reason) => scope.warn("resource can't be had", { proxy: id, type: shortType(typeUrl), name, reason }) },
+        {
+          proxy,
+          push: this.#context,
+          onProblem: (typeUrl, name, reason) => scope.warn("resource can't be had", { proxy: id, type: shortType(typeUrl), name, reason }),
+        },
         watch,
         names,
       );
     } catch (error) {
       // One proxy's trouble is not the others': it keeps what it has.
       this.metrics.internalErrors.inc();
-      scope.error("generating failed", { proxy: id, type: shortType(watch.typeUrl), error: error instanceof Error ? (error.stack ?? error.message) : error });
+      scope.error("generating failed", {
+        proxy: id,
+        type: shortType(watch.typeUrl),
+        error: error instanceof Error ? (error.stack ?? error.message) : error,
+      });
       return undefined;
     } finally {
       this.metrics.pushTime.observe({ type: shortType(watch.typeUrl) }, (performance.now() - started) / 1000);
@@ -196,7 +205,9 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       after = this.#newContext();
     } catch (error) {
       this.metrics.internalErrors.inc();
-      scope.error("push context can't be built, the old one stays", { error: error instanceof Error ? (error.stack ?? error.message) : error });
+      scope.error("push context can't be built, the old one stays", {
+        error: error instanceof Error ? (error.stack ?? error.message) : error,
+      });
       return;
     }
     this.#context = after;

@@ -1,7 +1,7 @@
 /** Istiod's own metrics, by the names that Istio's dashboards and alerts know. Source: Istio pilot/pkg/xds/monitoring.go. */
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
-import { revision, version } from "../lib/version.ts";
 import { type TypeUrl, typeUrls } from "../api/type-urls.ts";
+import { revision, version } from "../lib/version.ts";
 
 const shortNames = new Map<string, string>(Object.entries(typeUrls).map(([short, typeUrl]) => [typeUrl, short]));
 
@@ -16,17 +16,28 @@ export class IstiodMetrics {
   readonly connected = this.#gauge("pilot_xds", "Proxies connected over xDS.", ["version"]);
   readonly pushes = this.#counter("pilot_xds_pushes", "xDS responses sent, by resource type.", ["type"]);
   readonly pushTime = this.#histogram("pilot_xds_push_time", "Seconds to generate and send one push to one proxy.", ["type"]);
-  readonly convergenceTime = this.#histogram("pilot_proxy_convergence_time", "Seconds from a change until a proxy was sent all that follows from it.");
+  readonly convergenceTime = this.#histogram(
+    "pilot_proxy_convergence_time",
+    "Seconds from a change until a proxy was sent all that follows from it.",
+  );
   readonly queueTime = this.#histogram("pilot_proxy_queue_time", "Seconds that a proxy waited for its turn in a push.");
   readonly debounceTime = this.#histogram("pilot_debounce_time", "Seconds from the first event of a push until events paused.");
   readonly contextTime = this.#histogram("pilot_pushcontext_init_seconds", "Seconds to build a push context.");
   readonly pushTriggers = this.#counter("pilot_push_triggers", "Pushes, by reason.", ["type"]);
   readonly inboundUpdates = this.#counter("pilot_inbound_updates", "Changes received, by kind of source.", ["type"]);
-  readonly configSize = this.#histogram("pilot_xds_config_size_bytes", "Bytes of the responses sent, by resource type.", ["type"], [1, 10000, 1e6, 4e6, 1e7, 4e7]);
+  readonly configSize = this.#histogram(
+    "pilot_xds_config_size_bytes",
+    "Bytes of the responses sent, by resource type.",
+    ["type"],
+    [1, 10000, 1e6, 4e6, 1e7, 4e7],
+  );
   readonly rejects = this.#counter("pilot_total_xds_rejects", "Responses that a proxy refused (NACK), by resource type.", ["type"]);
   readonly expiredNonce = this.#counter("pilot_xds_expired_nonce", "Requests that answered an older response than the last one.", ["type"]);
   readonly internalErrors = this.#counter("pilot_total_xds_internal_errors", "Failures of the control plane's own.");
-  readonly rejectedConfigs = this.#gauge("pilot_total_rejected_configs", "Parts of the configuration that could not be used.", ["type", "name"]);
+  readonly rejectedConfigs = this.#gauge("pilot_total_rejected_configs", "Parts of the configuration that could not be used.", [
+    "type",
+    "name",
+  ]);
   readonly services = this.#gauge("pilot_services", "Services in the registry.");
   readonly virtualServices = this.#gauge("pilot_virt_services", "VirtualServices in force.");
   readonly #rejectsByType = new Map<string, Gauge>();
@@ -38,7 +49,10 @@ export class IstiodMetrics {
     const memory = this.#gauge("process_resident_memory_bytes", "Resident memory in bytes.");
     const cpu = this.#gauge("process_cpu_seconds_total", "CPU seconds used, user and system.");
     for (const short of ["cds", "eds", "lds", "rds"]) {
-      this.#rejectsByType.set(short, this.#gauge(`pilot_xds_${short}_reject`, `Proxies whose last answer to ${short} was a NACK.`, ["node", "err"]));
+      this.#rejectsByType.set(
+        short,
+        this.#gauge(`pilot_xds_${short}_reject`, `Proxies whose last answer to ${short} was a NACK.`, ["node", "err"]),
+      );
     }
     this.collect = () => {
       uptime.set((Date.now() - this.#startedAt) / 1000);

@@ -4,8 +4,8 @@
  */
 
 import { AnySchema } from "@bufbuild/protobuf/wkt";
-import { typeUrls } from "../../api/type-urls.ts";
 import { writeJson } from "../../api/envoy/write-json.ts";
+import { typeUrls } from "../../api/type-urls.ts";
 import { serviceKey } from "../../registry/service.ts";
 import type { Connected, DiscoveryServer } from "../discovery-server.ts";
 import { shortType } from "../metrics.ts";
@@ -34,7 +34,10 @@ export const debugPages: Readonly<Record<string, DebugPage>> = {
   config_dump: { help: "All that a proxy is to have: ?proxyID=ID", handle: configDump },
   configz: { help: "All configuration objects as they were written", handle: (server) => server.store.list().map((object) => object.raw) },
   connections: { help: "Connected proxies", handle: connections },
-  edsz: { help: "Endpoints as sent to a proxy: ?proxyID=ID", handle: (server, query) => resourcesOf(server, proxyOf(server, query), typeUrls.eds) },
+  edsz: {
+    help: "Endpoints as sent to a proxy: ?proxyID=ID",
+    handle: (server, query) => resourcesOf(server, proxyOf(server, query), typeUrls.eds),
+  },
   endpointz: { help: "Endpoints of every service", handle: endpointz },
   list: { help: "This list", handle: () => Object.entries(debugPages).map(([name, { help }]) => ({ name: `/debug/${name}`, help })) },
   mesh: { help: "Mesh configuration in force", handle: (server) => server.mesh },
@@ -92,7 +95,11 @@ function adsz(server: DiscoveryServer, query: URLSearchParams) {
 }
 
 function connections(server: DiscoveryServer) {
-  return server.connected.map(({ id, connectedAt, peer }) => ({ connectionId: id, connectedAt: connectedAt.toISOString(), address: peer.address }));
+  return server.connected.map(({ id, connectedAt, peer }) => ({
+    connectionId: id,
+    connectedAt: connectedAt.toISOString(),
+    address: peer.address,
+  }));
 }
 
 function registryz(server: DiscoveryServer) {
@@ -130,7 +137,10 @@ function problems(server: DiscoveryServer) {
 function configDump(server: DiscoveryServer, query: URLSearchParams) {
   const entry = proxyOf(server, query);
   return {
-    configs: (["cds", "lds", "rds", "eds"] as const).map((short) => ({ type: typeUrls[short], resources: resourcesOf(server, entry, typeUrls[short]) })),
+    configs: (["cds", "lds", "rds", "eds"] as const).map((short) => ({
+      type: typeUrls[short],
+      resources: resourcesOf(server, entry, typeUrls[short]),
+    })),
   };
 }
 
@@ -152,4 +162,3 @@ function proxyOf(server: DiscoveryServer, query: URLSearchParams): Connected {
   if (!found) throw new DebugError(404, `no proxy "${wanted}" is connected here`);
   return found;
 }
-

@@ -18,7 +18,10 @@ export class MonitoringServer implements AsyncDisposable {
 
   private constructor(server: DiscoveryServer) {
     this.#server = server;
-    this.#http = createServer({ maxHeaderSize: 16 * 1024, requestTimeout: 30_000 }, (request, response) => void this.#handle(request, response));
+    this.#http = createServer(
+      { maxHeaderSize: 16 * 1024, requestTimeout: 30_000 },
+      (request, response) => void this.#handle(request, response),
+    );
     this.#http.maxConnections = 1024;
   }
 
@@ -63,7 +66,7 @@ export class MonitoringServer implements AsyncDisposable {
   }
 
   #debug(request: IncomingMessage, response: ServerResponse, url: URL): void {
-    if (!isLoopback(request.socket.remoteAddress ?? "")) return text(response, 403, "debug pages are served to this machine alone\n");
+    if (!isLoopback(request.socket.remoteAddress ?? "")) throw new DebugError(403, "debug pages are served to this machine alone");
     const name = url.pathname.slice("/debug/".length) || "list";
     const page = Object.hasOwn(debugPages, name) ? debugPages[name] : undefined;
     if (!page) throw new DebugError(404, `no debug page "${name}"; see /debug/list`);

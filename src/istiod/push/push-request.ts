@@ -5,11 +5,12 @@
  * missing in the table costs nothing but pushes, and a kind that says too much costs nothing but time.
  * Source: Istio pilot/pkg/xds/{cds,eds,lds,rds,sds}.go, pilot/pkg/xds/proxy_dependencies.go.
  */
+
+import type { PushScope } from "../../ads/server.ts";
+import { outboundCluster } from "../../api/cluster-name.ts";
 import type { KindName } from "../../api/kinds/object.ts";
 import type { ProxyNode } from "../../api/node.ts";
-import { outboundCluster } from "../../api/cluster-name.ts";
 import { type TypeUrl, typeUrls } from "../../api/type-urls.ts";
-import type { PushScope } from "../../ads/server.ts";
 import { serviceKey } from "../../registry/service.ts";
 import type { PushContext } from "./push-context.ts";
 
@@ -72,7 +73,9 @@ export function planPush(kinds: ReadonlySet<ChangedKind>, before: PushContext, a
 
 /** What of a push concerns one proxy; undefined: nothing. */
 export function scopeFor(request: PushRequest, proxy: ProxyNode, before: PushContext, after: PushContext): PushScope | undefined {
-  const relevant = [...request.kinds].filter((kind) => !(kind === "Sidecar" && proxy.type === "router") && !(kind === "Gateway" && proxy.type === "sidecar"));
+  const relevant = [...request.kinds].filter(
+    (kind) => !(kind === "Sidecar" && proxy.type === "router") && !(kind === "Gateway" && proxy.type === "sidecar"),
+  );
   if (relevant.length === 0) return undefined;
   // A proxy's own services shape its inbound listeners, and a gateway's ports.
   if (request.changedServices.size > 0 && ownServiceKeys(proxy, before) !== ownServiceKeys(proxy, after)) return {};

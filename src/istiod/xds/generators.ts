@@ -1,11 +1,12 @@
 /** What a proxy gets, by resource type: the one list of generators. Pure: proxy and push context in, resources out. */
+
+import { type EncodedResource, encodeResource } from "../../ads/resource.ts";
+import type { Watch } from "../../ads/subscription.ts";
 import { ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
 import { RouteConfigurationSchema } from "../../api/gen/envoy/config/route/v3/route_pb.js";
 import { SecretSchema } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
 import type { ProxyNode } from "../../api/node.ts";
 import { type TypeUrl, typeUrls } from "../../api/type-urls.ts";
-import { type EncodedResource, encodeResource } from "../../ads/resource.ts";
-import type { Watch } from "../../ads/subscription.ts";
 import type { PushContext } from "../push/push-context.ts";
 import { clusters } from "./clusters.ts";
 import { loadAssignment } from "./endpoints.ts";
@@ -37,7 +38,11 @@ export const generators: Partial<Record<string, Generator>> = {
     ),
   [typeUrls.rds]: ({ proxy, push }, watch, names) =>
     [...(names ?? watch.names)].map((name) =>
-      encodeResource(name, RouteConfigurationSchema, proxy.type === "router" ? gatewayRoutes(name, proxy, push) : sidecarRoutes(name, proxy, push)),
+      encodeResource(
+        name,
+        RouteConfigurationSchema,
+        proxy.type === "router" ? gatewayRoutes(name, proxy, push) : sidecarRoutes(name, proxy, push),
+      ),
     ),
   [typeUrls.sds]: ({ proxy, push, onProblem }, watch, names) =>
     [...(names ?? watch.names)].flatMap((name) => {
@@ -52,4 +57,3 @@ export const generators: Partial<Record<string, Generator>> = {
 function wanted(resources: EncodedResource[], watch: Watch): EncodedResource[] {
   return watch.isWildcard ? resources : resources.filter((resource) => watch.names.has(resource.name));
 }
-

@@ -1,0 +1,163 @@
+/** What the services of the sample mesh have in common: how one answers, and how one calls another. */
+import { createServer, request as httpRequest, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+
+export interface SampleOptions {
+  /** `v1` unless said otherwise. */
+  readonly version: string;
+  /** Name of the workload in answers, as a pod's name would be. */
+  readonly workload: string;
+  /**
+   * Where calls to other services go, `http://127.0.0.1:9080`, with the service's name as Host: a proxy of the mesh. Without it
+   * they go to the service's own name, as in a mesh that redirects traffic.
+   */
+  readonly via?: string | undefined;
+}
+
+/** A service answers by method and path; `undefined` is a 404. */
+export type SampleHandler = (
+  request: SampleRequest,
+  options: SampleOptions,
+) => Promise<SampleResponse | undefined> | SampleResponse | undefined;
+
+export interface SampleRequest {
+  readonly method: string;
+  readonly url: URL;
+  readonly headers: IncomingMessage["headers"];
+  readonly body: Buffer;
+  readonly remoteAddress: string;
+}
+
+export interface SampleResponse {
+  readonly status?: number;
+  readonly headers?: Record<string, string | string[]>;
+  readonly body?: string | Buffer;
+}
+
+export function json(value: unknown, status = 200): SampleResponse {
+  return { status, headers: { "content-type": "application/json" }, body: JSON.stringify(value) };
+}
+
+export function html(body: string, status = 200): SampleResponse {
+  return { status, headers: { "content-type": "text/html; charset=utf-8" }, body };
+}
+
+/** Headers that a service hands on with the calls that it makes, or traces break and routing by user stops at the first hop. */
+const propagated = [
+  "x-request-id",
+  "x-b3-traceid",
+  "x-b3-spanid",
+  "x-b3-parentspanid",
+  "x-b3-sampled",
+  "x-b3-flags",
+  "b3",
+  "traceparent",
+  "tracestate",
+  "end-user",
+  "user-agent",
+  "authorization",
+  "cookie",
+];
+
+const maxBodyBytes = 1024 * 1024;
+const callTimeoutMs = 10_000;
+
+/** Calls `http://<service><path>`; resolves with status 503 and no body where nobody answers. */
+export function call(
+  service: string,
+  path: string,
+  caller: SampleRequest,
+  options: SampleOptions,
+  extra: Record<string, string> = {},
+): Promise<{ status: number; body: string }> {
+  const target = new URL(path, options.via ?? `http://${service}`);
+  const headers: Record<string, string> = { ...extra, host: service };
+  for (const name of propagated) {
+    const value = caller.headers[name];
+    if (typeof value === "string" && headers[name] === undefined) headers[name] = value;
+  }
+  return new Promise((resolve) => {
+    const unanswered = () => resolve({ status: 503, body: "" });
+    const call = httpRequest(target, { headers, timeout: callTimeoutMs }, (response) => {
+      const chunks: Buffer[] = [];
+      response.on("data", (chunk: Buffer) => chunks.push(chunk));
+      response.on("end", () => resolve({ status: response.statusCode ?? 503, body: Buffer.concat(chunks).toString("utf8") }));
+      response.on("error", unanswered);
+    });
+    call.on("timeout", () => call.destroy());
+    call.on("error", unanswered);
+    call.end();
+  });
+}
+
+export class SampleServer implements AsyncDisposable {
+  readonly #http: Server;
+
+  private constructor(http: Server) {
+    this.#http = http;
+  }
+
+  static async start(handler: SampleHandler, options: SampleOptions, host: string, port: number): Promise<SampleServer> {
+    const http = createServer((request, response) => void serve(handler, options, request, response));
+    await new Promise<void>((resolve, reject) => {
+      http.once("error", reject).listen(port, host, () => {
+        http.off("error", reject);
+        resolve();
+      });
+    });
+    return new SampleServer(http);
+  }
+
+  get port(): number {
+    return (this.#http.address() as AddressInfo).port;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#http.closeAllConnections();
+    await new Promise((resolve) => this.#http.close(resolve));
+  }
+}
+
+async function serve(handler: SampleHandler, options: SampleOptions, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  try {
+    const body = await readBody(request);
+    if (!body) return void response.writeHead(413).end();
+    const answer = await handler(
+      {
+        method: request.method ?? "GET",
+        url: new URL(request.url ?? "/", "http://sample"),
+        headers: request.headers,
+        body,
+        remoteAddress: request.socket.remoteAddress ?? "",
+      },
+      options,
+    );
+    const {
+      status = 200,
+      headers = {},
+      body: content = "",
+    } = answer ?? { status: 404, headers: { "content-type": "text/plain" }, body: "not found\n" };
+    response
+      .writeHead(status, { ...headers, "content-length": Buffer.byteLength(content) })
+      .end(request.method === "HEAD" ? undefined : content);
+  } catch {
+    // A malformed URL or an aborted body is the client's doing; a sample has nothing better to say.
+    if (!response.headersSent) response.writeHead(400);
+    response.end();
+  }
+}
+
+async function readBody(request: IncomingMessage): Promise<Buffer | undefined> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size > maxBodyBytes) return undefined;
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+export function escapeHtml(text: string): string {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;");
+}
