@@ -1,0 +1,94 @@
+/** `topsail istiod [discovery]`: the control plane's command line. */
+import { Command, CommanderError, Option } from "commander";
+import { ConfigError } from "../api/config-error.ts";
+import { StoreError } from "../config/store.ts";
+import { formatHostPort, HostPortError, parseHostPort } from "../lib/host-port.ts";
+import { isLogLevel, log } from "../lib/log.ts";
+import { Istiod } from "./istiod.ts";
+
+interface Options {
+  configDir?: string;
+  meshConfig?: string;
+  dataDir?: string;
+  grpcAddr: string;
+  secureGRPCAddr: string;
+  httpsAddr: string;
+  kubeAPIAddr: string;
+  monitoringAddr: string;
+  domain: string;
+  log_output_level: string;
+}
+
+/** Ports whose services are not part of this version. An address for one of them is refused, so that nobody waits for an answer there. */
+const missing = ["secureGRPCAddr", "httpsAddr", "kubeAPIAddr"] as const;
+
+export async function main(args: string[]): Promise<number> {
+  const command = new Command("topsail istiod")
+    .description("Run the control plane: configuration in, xDS out.")
+    .argument("[discovery]", "may be given, as on Istio's own command line")
+    .option("--configDir <dir>", "directory of YAML and JSON files, watched")
+    .option("--meshConfig <file>", "MeshConfig; changes take effect at once")
+    .option("--dataDir <dir>", "where the control plane keeps what it must not forget")
+    .option("--grpcAddr <host:port>", "plaintext xDS without authentication, for loopback and tests", "127.0.0.1:15010")
+    .option("--monitoringAddr <host:port>", "metrics, version, readiness; debug pages for loopback clients", "127.0.0.1:15014")
+    .addOption(new Option("--secureGRPCAddr <host:port>", 'xDS and CA over TLS; only "" in this version').default(""))
+    .addOption(new Option("--httpsAddr <host:port>", 'webhooks; only "" in this version').default(""))
+    .addOption(new Option("--kubeAPIAddr <host:port>", 'Kubernetes-compatible API; only "" in this version').default(""))
+    .option("--domain <domain>", "DNS domain of services", "cluster.local")
+    .option("--log_output_level <level>", "debug, info, warn, error or none", "info")
+    .exitOverride();
+  try {
+    command.parse(args, { from: "user" });
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode;
+    throw error;
+  }
+  const [verb] = command.args;
+  if (verb !== undefined && verb !== "discovery") return fail(`unknown command "${verb}"`, "topsail istiod [discovery] --help");
+  const options = command.opts<Options>();
+  for (const flag of missing) {
+    if (options[flag] !== "") return fail(`--${flag} ${options[flag]}: this version does not serve there yet`, `leave --${flag} away`);
+  }
+  if (!isLogLevel(options.log_output_level))
+    return fail(`--log_output_level: unknown level "${options.log_output_level}"`, "debug, info, warn, error or none");
+  log.setLevel(options.log_output_level);
+
+  try {
+    await using istiod = await Istiod.start({
+      configDir: options.configDir,
+      meshConfig: options.meshConfig,
+      dataDir: options.dataDir,
+      grpc: parseHostPort(options.grpcAddr),
+      monitoring: parseHostPort(options.monitoringAddr),
+      domain: options.domain,
+    });
+    log.scope("istiod").info("serving", {
+      xds: formatHostPort({ host: parseHostPort(options.grpcAddr).host, port: istiod.grpcPort }),
+      monitoring: formatHostPort({ host: parseHostPort(options.monitoringAddr).host, port: istiod.monitoringPort }),
+      objects: istiod.discovery.store.list().length,
+    });
+    await new Promise<void>((resolve) => {
+      process.once("SIGINT", resolve);
+      process.once("SIGTERM", resolve);
+    });
+    return 0;
+  } catch (error) {
+    return explain(error);
+  }
+}
+
+function explain(error: unknown): number {
+  if (error instanceof ConfigError) return fail(error.describe(), error.hint);
+  if (error instanceof StoreError) return fail(error.message);
+  if (error instanceof HostPortError) return fail(error.message, "for example 127.0.0.1:15010, or :15010 for all addresses");
+  const code = (error as NodeJS.ErrnoException).code;
+  const message = error instanceof Error ? error.message : String(error);
+  if (code === "EADDRINUSE" || /EADDRINUSE/.test(message))
+    return fail(message, "another process has the port: choose another with --grpcAddr or --monitoringAddr");
+  throw error;
+}
+
+function fail(message: string, hint?: string): number {
+  process.stderr.write(`error: ${message}\n${hint ? `hint: ${hint}\n` : ""}`);
+  return 1;
+}
