@@ -9,11 +9,9 @@ import { type ConfigObject, formatKey, type ObjectKey } from "../kinds/object.ts
 import { isPlainObject } from "../schema/decode.ts";
 import { type DecodeOptions, decodeObject, type ForeignObject, unknownKindError } from "./decode-object.ts";
 import { parseYamlDocument } from "./parse-yaml.ts";
+import { toPlainValue } from "./plain-value.ts";
 import { positionAt, SourceLocator } from "./source-locator.ts";
 import { type DocumentText, splitDocuments } from "./split-documents.ts";
-
-/** Deeper nesting than this is refused; the deepest message of Istio's has 12 levels, an EnvoyFilter's values some 30. */
-const maxDepth = 128;
 
 export interface DecodeDocumentsOptions extends DecodeOptions {
   /** What to do with kinds that aren't ours: an error each (default), or `pass` to list them in `foreign`. */
@@ -109,39 +107,6 @@ function itemsOf(value: unknown): { item: unknown; root: (string | number)[] }[]
     }));
   }
   return [{ item: value, root: [] }];
-}
-
-/** The document's value, or why it can't be had. */
-function toPlainValue(document: Document): unknown {
-  let value: unknown;
-  try {
-    value = document.toJS({ maxAliasCount: 100 });
-  } catch (error) {
-    if (error instanceof RangeError) return new Error("is nested too deeply");
-    if (error instanceof ReferenceError)
-      return new Error(error.message.includes("alias count") ? "its aliases expand to too much" : error.message);
-    throw error;
-  }
-  return isTooDeep(value)
-    ? new Error(`is nested too deeply, or an alias stands for what holds it: at most ${maxDepth} levels are read`)
-    : value;
-}
-
-/** Anchors can make a value that holds itself; then it has no end, and is too deep like any other. */
-function isTooDeep(value: unknown): boolean {
-  let level: unknown[] = [value];
-  let visited = 0;
-  for (let depth = 0; level.length > 0; depth++) {
-    if (depth > maxDepth || visited > 5_000_000) return true;
-    const next: unknown[] = [];
-    for (const item of level) {
-      if (typeof item !== "object" || item === null) continue;
-      for (const child of Object.values(item)) if (typeof child === "object" && child !== null) next.push(child);
-    }
-    visited += next.length;
-    level = next;
-  }
-  return false;
 }
 
 function syntaxMessage(code: string, message: string): string {

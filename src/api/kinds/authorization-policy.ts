@@ -1,4 +1,5 @@
 import { enumeration, type Infer, list, message, string } from "../schema/schema.ts";
+import { validateAuthorizationPolicy } from "../validation/authorization-policy.ts";
 import { ageColumn, defineIstioKind } from "./kind.ts";
 import { policyTargetReferenceSchema, workloadSelectorSchema } from "./selectors.ts";
 
@@ -82,4 +83,5 @@ export const authorizationPolicy = defineIstioKind({
   shortNames: ["ap"],
   columns: [{ name: "Action", type: "string", jsonPath: ".spec.action", description: "What a match leads to" }, ageColumn],
   schema: authorizationPolicySchema,
+  validate: validateAuthorizationPolicy,
 });

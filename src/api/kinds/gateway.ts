@@ -1,4 +1,5 @@
 import { bool, enumeration, type Infer, list, map, message, optional, string, uint32 } from "../schema/schema.ts";
+import { validateGateway } from "../validation/gateway.ts";
 import { defineIstioKind } from "./kind.ts";
 
 export const portSchema = message("Port", {
@@ -73,4 +74,5 @@ export const gateway = defineIstioKind({
   plural: "gateways",
   shortNames: ["gw"],
   schema: gatewaySchema,
+  validate: validateGateway,
 });

@@ -1,4 +1,5 @@
 import { enumeration, type Infer, mapByNumber, message } from "../schema/schema.ts";
+import { validatePeerAuthentication } from "../validation/peer-authentication.ts";
 import { ageColumn, defineIstioKind } from "./kind.ts";
 import { workloadSelectorSchema } from "./selectors.ts";
 
@@ -25,4 +26,5 @@ export const peerAuthentication = defineIstioKind({
   shortNames: ["pa"],
   columns: [{ name: "Mode", type: "string", jsonPath: ".spec.mtls.mode", description: "The mutual TLS mode" }, ageColumn],
   schema: peerAuthenticationSchema,
+  validate: validatePeerAuthentication,
 });

@@ -1,4 +1,5 @@
 import { type Infer, int32, map, message, optional, string } from "../schema/schema.ts";
+import { validateProxyConfig } from "../validation/proxy-config.ts";
 import { defineIstioKind } from "./kind.ts";
 import { workloadSelectorSchema } from "./selectors.ts";
 
@@ -21,4 +22,5 @@ export const proxyConfig = defineIstioKind({
   versions: ["v1beta1"],
   plural: "proxyconfigs",
   schema: proxyConfigSchema,
+  validate: validateProxyConfig,
 });

@@ -1,4 +1,5 @@
 import { bool, duration, type Infer, list, message, string } from "../schema/schema.ts";
+import { validateRequestAuthentication } from "../validation/request-authentication.ts";
 import { defineIstioKind } from "./kind.ts";
 import { policyTargetReferenceSchema, workloadSelectorSchema } from "./selectors.ts";
 
@@ -45,4 +46,5 @@ export const requestAuthentication = defineIstioKind({
   plural: "requestauthentications",
   shortNames: ["ra"],
   schema: requestAuthenticationSchema,
+  validate: validateRequestAuthentication,
 });

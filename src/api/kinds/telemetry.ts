@@ -1,4 +1,5 @@
 import { bool, double, duration, enumeration, type Infer, list, map, message, optional, string } from "../schema/schema.ts";
+import { validateTelemetry } from "../validation/telemetry.ts";
 import { defineIstioKind } from "./kind.ts";
 import { policyTargetReferenceSchema, workloadSelectorSchema } from "./selectors.ts";
 
@@ -146,4 +147,5 @@ export const telemetry = defineIstioKind({
   plural: "telemetries",
   shortNames: ["telemetry"],
   schema: telemetrySchema,
+  validate: validateTelemetry,
 });

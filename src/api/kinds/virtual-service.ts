@@ -13,6 +13,7 @@ import {
   string,
   uint32,
 } from "../schema/schema.ts";
+import { validateVirtualService } from "../validation/virtual-service.ts";
 import { ageColumn, defineIstioKind } from "./kind.ts";
 
 export const stringMatchSchema = message(
@@ -275,4 +276,5 @@ export const virtualService = defineIstioKind({
     ageColumn,
   ],
   schema: virtualServiceSchema,
+  validate: validateVirtualService,
 });

@@ -1,4 +1,5 @@
 import { enumeration, type Infer, int32, list, message, optional, string, struct } from "../schema/schema.ts";
+import { validateWasmPlugin } from "../validation/wasm-plugin.ts";
 import { defineIstioKind } from "./kind.ts";
 import { policyTargetReferenceSchema, portSelectorSchema, workloadModeSchema, workloadSelectorSchema } from "./selectors.ts";
 
@@ -61,4 +62,5 @@ export const wasmPlugin = defineIstioKind({
   versions: ["v1alpha1"],
   plural: "wasmplugins",
   schema: wasmPluginSchema,
+  validate: validateWasmPlugin,
 });

@@ -1,4 +1,5 @@
 import { type Infer, int32, list, map, message, string, uint32 } from "../schema/schema.ts";
+import { validateWorkloadGroup } from "../validation/workload-group.ts";
 import { defineIstioKind } from "./kind.ts";
 import { workloadEntrySchema } from "./workload-entry.ts";
 
@@ -71,4 +72,5 @@ export const workloadGroup = defineIstioKind({
   plural: "workloadgroups",
   shortNames: ["wg"],
   schema: workloadGroupSchema,
+  validate: validateWorkloadGroup,
 });

@@ -495,6 +495,7 @@ export const meshConfigSchema = message("MeshConfig", {
   discoverySelectors: list(labelSelectorSchema),
   pathNormalization: proxyPathNormalizationSchema,
   defaultHttpRetryPolicy: httpRetrySchema,
+  defaultInboundHttpRetryPolicy: httpRetrySchema,
   meshMTLS: tlsConfigSchema,
   tlsDefaults: tlsConfigSchema,
   defaultTrafficPolicy: defaultTrafficPolicySchema,

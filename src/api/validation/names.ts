@@ -51,7 +51,7 @@ function labelsProblem(whole: string, rest: string): string | undefined {
 export function checkNamespacedHost(text: string, report: FieldReport, options: { readonly forGateway: boolean }): void {
   const parts = text.split("/");
   if (parts.length === 1 && options.forGateway) {
-    checkGatewayHost(text, report);
+    checkHostPart(text, report, options);
     return;
   }
   const [namespace, host] = parts;
@@ -59,16 +59,25 @@ export function checkNamespacedHost(text: string, report: FieldReport, options: 
     report.error(`${JSON.stringify(text)} must be of the form namespace/host`);
     return;
   }
-  const special = options.forGateway ? ["*", "."] : ["*", ".", "~"];
-  if (!special.includes(namespace) && !isDnsLabel(namespace)) {
+  // `~` in a Sidecar takes imports away; `~namespace` is its older form.
+  const [special, label] = options.forGateway ? [["*", "."], namespace] : [["*", ".", "~"], namespace.replace(/^~/, "")];
+  if (!special.includes(namespace) && !isDnsLabel(label)) {
     report.error(`namespace ${JSON.stringify(namespace)} of ${JSON.stringify(text)} is not valid`);
   }
-  if (options.forGateway) checkGatewayHost(host, report);
-  else if (!(namespace === "~" && host === "*")) reportProblem(report, wildcardDomainProblem(host));
+  checkHostPart(host, report, options);
 }
 
-function checkGatewayHost(host: string, report: FieldReport): void {
-  if (isIP(host) === 0) reportProblem(report, wildcardDomainProblem(host));
+function checkHostPart(host: string, report: FieldReport, options: { readonly forGateway: boolean }): void {
+  if (options.forGateway && isIP(host) !== 0) return;
+  const problem = wildcardDomainProblem(host) ?? partialWildcardProblem(host);
+  if (problem) report.error(problem);
+  else if (host !== "*" && !host.includes(".")) report.error(`${JSON.stringify(host)} is a short name: a full domain name is needed here`);
+}
+
+/** A wildcard that is only part of a label, `*-prod.example.com`. */
+export function partialWildcardProblem(host: string): string | undefined {
+  const isPartial = host.includes("*") && host !== "*" && !host.startsWith("*.");
+  return isPartial ? `${JSON.stringify(host)}: a wildcard stands for whole labels, "*.example.com"` : undefined;
 }
 
 export function reportProblem(report: FieldReport, problem: string | undefined): void {
