@@ -2,17 +2,15 @@
 import { ConfigError } from "../../api/config-error.ts";
 import { type AccessLogFilter, type ComparisonFilter, ComparisonFilter_Op } from "../../api/gen/envoy/config/accesslog/v3/accesslog_pb.js";
 import type { RuntimeUInt32 } from "../../api/gen/envoy/config/core/v3/base_pb.js";
-import type { HeaderMatcher } from "../../api/gen/envoy/config/route/v3/route_components_pb.js";
 import { AccessLogType as AccessLogTypeNumber } from "../../api/gen/envoy/data/accesslog/v3/accesslog_pb.js";
 import { type FractionalPercent, FractionalPercent_DenominatorType } from "../../api/gen/envoy/type/v3/percent_pb.js";
-import { type HeaderList, responseFlagNames, responseFlags, type StreamInfo } from "../stream-info.ts";
+import { compileHeaderMatcher } from "../router/header-matcher.ts";
+import { responseFlagNames, responseFlags, type StreamInfo } from "../stream-info.ts";
 import { type AccessLogType, grpcStatus } from "./operators.ts";
 
 export type AccessLogPredicate = (info: StreamInfo, logType: AccessLogType) => boolean;
 
 export interface AccessLogFilterContext {
-  /** The router's compiler, so that headers match in logs as they do in routes. */
-  readonly compileHeaderMatcher: (matcher: HeaderMatcher) => (headers: HeaderList) => boolean;
   /** Value of a runtime key, undefined where no layer sets it. Default: no runtime. */
   readonly runtime?: (key: string) => number | undefined;
   /** In [0, 1). Default Math.random. */
@@ -45,8 +43,7 @@ export function compileAccessLogFilter(filter: AccessLogFilter, context: AccessL
     }
     case "headerFilter": {
       if (!specifier.value.header) throw new ConfigError("HeaderFilter.Header: value is required");
-      const matches = context.compileHeaderMatcher(specifier.value.header);
-      return (info) => matches(info.requestHeaders);
+      return compileHeaderMatcher(specifier.value.header);
     }
     case "responseFlagFilter": {
       const mask = specifier.value.flags.reduce((bits, flag) => bits | flagBit(flag), 0);

@@ -1,0 +1,65 @@
+/**
+ * What a resource refers to that comes from elsewhere: route configurations (RDS) and secrets (SDS), wherever they stand in
+ * it, inside typed_config too. A resource is warm when all of them have come.
+ */
+import type { DescMessage, Message } from "@bufbuild/protobuf";
+import { type ReflectMessage, reflect } from "@bufbuild/protobuf/reflect";
+import { type Any, anyUnpack } from "@bufbuild/protobuf/wkt";
+import { envoyTypes } from "../../api/envoy/type-registry.ts";
+import type { Rds } from "../../api/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
+import type { SdsSecretConfig } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
+
+export interface References {
+  readonly routes: readonly Rds[];
+  readonly secrets: readonly SdsSecretConfig[];
+}
+
+export function findReferences(desc: DescMessage, message: Message): References {
+  const routes: Rds[] = [];
+  const secrets: SdsSecretConfig[] = [];
+  const visit = (node: ReflectMessage): void => {
+    switch (node.desc.typeName) {
+      case "envoy.extensions.filters.network.http_connection_manager.v3.Rds":
+        routes.push(node.message as Rds);
+        return;
+      case "envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig":
+        secrets.push(node.message as SdsSecretConfig);
+        return;
+      case "google.protobuf.Any": {
+        const content = anyUnpack(node.message as Any, envoyTypes);
+        const inner = content && envoyTypes.getMessage(content.$typeName);
+        if (content && inner && mayRefer(inner)) visit(reflect(inner, content));
+        return;
+      }
+      default:
+        for (const field of node.desc.fields) {
+          if (!field.message || !mayRefer(field.message) || !node.isSet(field)) continue;
+          if (field.fieldKind === "message") visit(node.get(field) as ReflectMessage);
+          else if (field.fieldKind === "list") for (const item of node.get(field) as Iterable<ReflectMessage>) visit(item);
+          else for (const [, item] of node.get(field) as Iterable<[unknown, ReflectMessage]>) visit(item);
+        }
+    }
+  };
+  visit(reflect(desc, message));
+  return { routes, secrets };
+}
+
+const known = new Map<DescMessage, boolean>();
+
+/** Whether a message type can hold a reference at all; most of a listener can't and is not walked. */
+function mayRefer(desc: DescMessage): boolean {
+  const answer = known.get(desc);
+  if (answer !== undefined) return answer;
+  if (/\.(Any|Rds|SdsSecretConfig)$/.test(desc.typeName)) {
+    known.set(desc, true);
+    return true;
+  }
+  if (desc.file.proto.package === "google.protobuf") {
+    known.set(desc, false);
+    return false;
+  }
+  known.set(desc, false); // a type that contains itself adds nothing
+  const result = desc.fields.some((field) => field.message !== undefined && mayRefer(field.message));
+  known.set(desc, result);
+  return result;
+}

@@ -1,0 +1,74 @@
+/**
+ * Changes on their way to the workers: everything of one turn of the event loop goes out as one update, in which secrets,
+ * clusters, endpoints and routes come before the listeners that need them. The last word on a name wins.
+ */
+import type { NamedBytes } from "../update.ts";
+import type { UpdateOutcome, UpdateParts } from "../worker-group.ts";
+
+export interface ConfigChange {
+  readonly secrets?: readonly NamedBytes[];
+  readonly clusters?: readonly NamedBytes[];
+  readonly removedClusters?: readonly string[];
+  readonly endpoints?: readonly NamedBytes[];
+  readonly routes?: readonly NamedBytes[];
+  readonly listeners?: readonly NamedBytes[];
+  readonly removedListeners?: readonly string[];
+}
+
+export class UpdateQueue {
+  #send: (parts: UpdateParts) => Promise<UpdateOutcome>;
+  #secrets = new Map<string, Uint8Array>();
+  #clusters = new Map<string, Uint8Array | null>();
+  #endpoints = new Map<string, Uint8Array>();
+  #routes = new Map<string, Uint8Array>();
+  #listeners = new Map<string, Uint8Array | null>();
+  #outcome: Promise<UpdateOutcome> | undefined;
+
+  constructor(send: (parts: UpdateParts) => Promise<UpdateOutcome>) {
+    this.#send = send;
+  }
+
+  /** Resolves when the change is in force in every worker. */
+  apply(change: ConfigChange): Promise<UpdateOutcome> {
+    put(this.#secrets, change.secrets);
+    put(this.#clusters, change.clusters);
+    put(this.#endpoints, change.endpoints);
+    put(this.#routes, change.routes);
+    put(this.#listeners, change.listeners);
+    for (const name of change.removedClusters ?? []) this.#clusters.set(name, null);
+    for (const name of change.removedListeners ?? []) this.#listeners.set(name, null);
+    this.#outcome ??= new Promise((resolve, reject) => {
+      setImmediate(() => this.#flush().then(resolve, reject));
+    });
+    return this.#outcome;
+  }
+
+  #flush(): Promise<UpdateOutcome> {
+    this.#outcome = undefined;
+    const parts: UpdateParts = {
+      ...take("secrets", this.#secrets),
+      ...take("clusters", this.#clusters),
+      ...takeRemoved("removedClusters", this.#clusters),
+      ...take("endpoints", this.#endpoints),
+      ...take("routes", this.#routes),
+      ...take("listeners", this.#listeners),
+      ...takeRemoved("removedListeners", this.#listeners),
+    };
+    for (const map of [this.#secrets, this.#clusters, this.#endpoints, this.#routes, this.#listeners]) map.clear();
+    return this.#send(parts);
+  }
+}
+
+function put(map: Map<string, Uint8Array | null>, items: readonly NamedBytes[] | undefined): void {
+  for (const { name, bytes } of items ?? []) map.set(name, bytes);
+}
+
+function take(key: keyof UpdateParts, map: ReadonlyMap<string, Uint8Array | null>): Partial<Record<string, NamedBytes[]>> {
+  const items = [...map].flatMap(([name, bytes]) => (bytes ? [{ name, bytes }] : []));
+  return items.length > 0 ? { [key]: items } : {};
+}
+
+function takeRemoved(key: keyof UpdateParts, map: ReadonlyMap<string, Uint8Array | null>): Partial<Record<string, string[]>> {
+  const names = [...map].flatMap(([name, bytes]) => (bytes ? [] : [name]));
+  return names.length > 0 ? { [key]: names } : {};
+}

@@ -1,0 +1,166 @@
+/**
+ * All threads' statistics, added up by name when somebody reads them.
+ *
+ * Each thread's store is a source: names and slots came by message, numbers are read from shared memory. Counters and
+ * histograms add up, gauges too, except those that say yes or no. The main thread's own numbers are one more source,
+ * texts (text readouts) stand beside.
+ *
+ * Names of endpoints (`host|cluster|address|stat`) are kept apart: they feed /clusters and are no part of /stats.
+ */
+import type { WorkerStats } from "../update.ts";
+import { histogramBounds, type StatKind } from "./store.ts";
+
+export interface Histogram {
+  readonly count: number;
+  readonly sum: number;
+  /** One per bound of `histogramBounds`, then +Inf; not cumulative. */
+  readonly buckets: readonly number[];
+}
+
+export type Stat =
+  | { readonly name: string; readonly kind: "counter" | "gauge"; readonly value: number; readonly isUsed: boolean }
+  | {
+      readonly name: string;
+      readonly kind: "histogram";
+      readonly histogram: Histogram;
+      readonly interval: Histogram | null;
+      readonly isUsed: boolean;
+    }
+  | { readonly name: string; readonly kind: "text"; readonly value: string; readonly isUsed: boolean };
+
+export interface StatsSource {
+  take(message: Pick<WorkerStats, "block" | "added">): void;
+  detach(): void;
+}
+
+interface Source {
+  values: Float64Array;
+}
+
+interface Entry {
+  readonly name: string;
+  readonly kind: StatKind;
+  readonly places: { readonly source: Source; readonly slot: number }[];
+  /** What /reset_counters found; subtracted since. */
+  base: number[] | undefined;
+  wasUsed: boolean;
+}
+
+const bucketCount = histogramBounds.length + 1;
+
+export class StatsReader {
+  #entries = new Map<string, Entry>();
+  #hosts = new Map<string, Entry>();
+  #texts = new Map<string, string>();
+  /** Histograms as of the last two flushes: their difference is the interval. */
+  #flushed = new Map<Entry, { readonly last: number[]; readonly interval: number[] }>();
+  #sorted: Entry[] | undefined;
+
+  attach(): StatsSource {
+    const source: Source = { values: new Float64Array(0) };
+    return {
+      take: ({ block, added }) => {
+        if (block) source.values = new Float64Array(block);
+        for (const { name, kind, slot } of added) {
+          const into = name.startsWith("host|") ? this.#hosts : this.#entries;
+          let entry = into.get(name);
+          if (!entry) {
+            entry = { name, kind, places: [], base: undefined, wasUsed: false };
+            into.set(name, entry);
+            this.#sorted = undefined;
+          }
+          entry.places.push({ source, slot });
+        }
+      },
+      detach: () => {
+        source.values = new Float64Array(0);
+      },
+    };
+  }
+
+  setText(name: string, value: string): void {
+    this.#texts.set(name, value);
+  }
+
+  /** One counter or gauge; 0 when nobody has registered it. */
+  value(name: string): number {
+    const entry = this.#entries.get(name) ?? this.#hosts.get(name);
+    return entry ? numberOf(entry) : 0;
+  }
+
+  /** All statistics whose name passes, sorted by name. */
+  read(passes: (name: string) => boolean = () => true): Stat[] {
+    this.#sorted ??= [...this.#entries.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+    const stats: Stat[] = [];
+    for (const entry of this.#sorted) {
+      if (passes(entry.name)) stats.push(this.#read(entry));
+    }
+    for (const [name, value] of this.#texts) {
+      if (passes(name)) stats.push({ name, kind: "text", value, isUsed: value !== "" });
+    }
+    return stats.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
+  }
+
+  /** Closes an interval of the histograms; called every stats flush interval. */
+  flush(): void {
+    for (const entry of this.#entries.values()) {
+      if (entry.kind !== "histogram") continue;
+      const now = histogramOf(entry);
+      const last = this.#flushed.get(entry)?.last;
+      this.#flushed.set(entry, { last: now, interval: last ? now.map((value, index) => value - last[index]!) : now });
+    }
+  }
+
+  resetCounters(): void {
+    for (const entry of this.#entries.values()) {
+      if (entry.kind === "counter") entry.base = [rawNumber(entry)];
+    }
+    for (const entry of this.#hosts.values()) {
+      if (entry.kind === "counter") entry.base = [rawNumber(entry)];
+    }
+  }
+
+  #read(entry: Entry): Stat {
+    if (entry.kind === "histogram") {
+      const histogram = toHistogram(histogramOf(entry));
+      const interval = this.#flushed.get(entry)?.interval;
+      return {
+        name: entry.name,
+        kind: "histogram",
+        histogram,
+        interval: interval ? toHistogram(interval) : null,
+        isUsed: histogram.count > 0,
+      };
+    }
+    const value = numberOf(entry);
+    if (value !== 0) entry.wasUsed = true;
+    return { name: entry.name, kind: entry.kind, value, isUsed: entry.wasUsed };
+  }
+}
+
+/** Gauges that are 0 or 1 in every worker. */
+const flagGauge = /\.circuit_breakers\.(default|high)\.\w+_open$/;
+
+function numberOf(entry: Entry): number {
+  const raw = rawNumber(entry) - (entry.base?.[0] ?? 0);
+  return entry.kind === "gauge" && raw > 1 && flagGauge.test(entry.name) ? 1 : raw;
+}
+
+function rawNumber(entry: Entry): number {
+  let sum = 0;
+  for (const { source, slot } of entry.places) sum += source.values[slot] ?? 0;
+  return sum;
+}
+
+/** count, sum, buckets */
+function histogramOf(entry: Entry): number[] {
+  const total = new Array<number>(2 + bucketCount).fill(0);
+  for (const { source, slot } of entry.places) {
+    for (let index = 0; index < total.length; index++) total[index]! += source.values[slot + index] ?? 0;
+  }
+  return total;
+}
+
+function toHistogram([count = 0, sum = 0, ...buckets]: readonly number[]): Histogram {
+  return { count, sum, buckets };
+}
