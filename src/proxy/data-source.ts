@@ -1,0 +1,25 @@
+/** envoy.config.core.v3.DataSource: bytes that stand in the configuration, in a file or in the environment. */
+import { readFileSync } from "node:fs";
+import { ConfigError } from "../api/config-error.ts";
+import type { DataSource } from "../api/gen/envoy/config/core/v3/base_pb.js";
+
+/** Reads the source now; null when nothing is specified. Throws ConfigError when a file can't be read. */
+export function readDataSource(source: DataSource | undefined): Buffer | null {
+  const specifier = source?.specifier;
+  switch (specifier?.case) {
+    case "inlineString":
+      return Buffer.from(specifier.value, "utf8");
+    case "inlineBytes":
+      return Buffer.from(specifier.value);
+    case "filename":
+      try {
+        return readFileSync(specifier.value);
+      } catch (cause) {
+        throw new ConfigError(`Invalid path: ${specifier.value}`, { cause });
+      }
+    case "environmentVariable":
+      throw new ConfigError(`data source environment variable '${specifier.value}' is not supported`);
+    default:
+      return null;
+  }
+}

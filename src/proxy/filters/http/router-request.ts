@@ -1,0 +1,793 @@
+/**
+ * The router's work for one request: choose a cluster and an endpoint, send the request, pass the answer on, try again where
+ * the policy says so, and answer in the proxy's name where there is no answer.
+ *
+ *      start -> (local reply | waiting for a connection -> sent -> response under way -> complete)
+ *                                   ^---------- back-off <-- retry
+ *
+ * Hot: one object per request; a retry uses it again with another connection.
+ */
+
+import { properCase } from "../../http/header-case.ts";
+import { getHeader, removeHeaders, setHeader } from "../../http/header-list.ts";
+import type { HttpStream } from "../../http/http-stream.ts";
+import { applyHeaderEdits } from "../../router/header-mutation.ts";
+import { backOffMs, type RetryPolicy, retryOnBits, retryPolicyFor, wantsRetryOnResponse } from "../../router/retry-policy.ts";
+import type { ClusterChoice, ForwardAction, HostRewrite, Route } from "../../router/route.ts";
+import { type HeaderList, responseFlags } from "../../stream-info.ts";
+import { keepChunk } from "../../transport.ts";
+import type { Priority } from "../../upstream/circuit-breakers.ts";
+import type { Cluster } from "../../upstream/cluster.ts";
+import type { PoolWaiter } from "../../upstream/connection-pool.ts";
+import type { Host } from "../../upstream/host.ts";
+import type { Http1Client, UpstreamReset, UpstreamStream } from "../../upstream/http1-client.ts";
+import type { RouterFilter } from "./router.ts";
+
+const never = Number.POSITIVE_INFINITY;
+
+const consumed = new Set([
+  "x-envoy-retry-on",
+  "x-envoy-retry-grpc-on",
+  "x-envoy-max-retries",
+  "x-envoy-retriable-status-codes",
+  "x-envoy-retriable-header-names",
+  "x-envoy-upstream-rq-timeout-ms",
+  "x-envoy-upstream-rq-per-try-timeout-ms",
+  "x-envoy-upstream-rq-timeout-alt-response",
+  "x-envoy-expected-rq-timeout-ms",
+  "x-envoy-hedge-on-per-try-timeout",
+]);
+
+/** Methods whose requests say nothing about a body that they don't have. */
+const bodilessMethods = new Set(["GET", "HEAD", "DELETE", "TRACE"]);
+
+interface Failure {
+  readonly words: string;
+  readonly status: number;
+  readonly flag: number;
+}
+
+const failures: Readonly<Record<UpstreamReset, Failure>> = {
+  connectionFailure: { words: "remote connection failure", status: 503, flag: responseFlags.UpstreamConnectionFailure },
+  connectionTimeout: { words: "connection timeout", status: 503, flag: responseFlags.UpstreamConnectionFailure },
+  connectionTermination: { words: "connection termination", status: 503, flag: responseFlags.UpstreamConnectionTermination },
+  protocolError: { words: "protocol error", status: 502, flag: responseFlags.UpstreamProtocolError },
+  overflow: { words: "overflow", status: 503, flag: responseFlags.UpstreamOverflow },
+  localReset: { words: "local reset", status: 503, flag: responseFlags.LocalReset },
+};
+
+export class RouterRequest implements PoolWaiter, UpstreamStream {
+  readonly #filter: RouterFilter;
+  readonly #stream: HttpStream;
+  choice: ClusterChoice | null = null;
+  #route: Route | null = null;
+  #action: ForwardAction | null = null;
+  #cluster: Cluster | null = null;
+  #host: Host | null = null;
+  #client: Http1Client | null = null;
+  #isWaiting = false;
+  /** Request head that waits for the body's first part. */
+  #head = "";
+  #isChunked = false;
+  #requestEnded = false;
+  /** Body that can't be sent yet, or that a retry may have to send again. */
+  #kept: Buffer[] = [];
+  #keptBytes = 0;
+  #trailers: HeaderList | null = null;
+  #keepsBody = false;
+  #sentHead = false;
+  #isOver = false;
+  #responseStarted = false;
+  #upstreamIsPaused = false;
+  #requestIsPaused = false;
+
+  #retry: RetryPolicy | null = null;
+  #retriesLeft = 0;
+  #attempts = 0;
+  #isRetrying = false;
+  #retryTimer: NodeJS.Timeout | null = null;
+  #triedHosts: Host[] | null = null;
+  #timeoutMs = 0;
+  #altResponse = false;
+
+  constructor(filter: RouterFilter, stream: HttpStream) {
+    this.#filter = filter;
+    this.#stream = stream;
+  }
+
+  get method(): string {
+    return this.#stream.info.method;
+  }
+
+  get priority(): Priority {
+    return this.#action!.priority;
+  }
+
+  get sniHost(): string {
+    const { autoSniHeader } = this.#cluster!.config;
+    const { info } = this.#stream;
+    const written = autoSniHeader === "" ? info.authority : (getHeader(info.requestHeaders, autoSniHeader) ?? "");
+    return written.replace(/:\d+$/, "");
+  }
+
+  get cluster(): Cluster | null {
+    return this.#cluster;
+  }
+
+  start(endStream: boolean): void {
+    const stream = this.#stream;
+    const { store, at } = stream.manager.stats;
+    const { info, route } = stream;
+    store.values[at.rq_total]! += 1;
+    this.#requestEnded = endStream;
+    const table = stream.manager.routeTable;
+    const virtualHost = table === null ? null : table.virtualHost(info.authority);
+    if (virtualHost !== null && virtualHost.requiresTls !== "none" && info.scheme !== "https") {
+      if (virtualHost.requiresTls === "all" || !stream.isInternal) {
+        stream.sendLocalReply(301, "", "route_ssl_redirect", ["location", `https://${info.authority}${info.path}`]);
+        return;
+      }
+    }
+    if (route === null) {
+      store.add(at.no_route, 1);
+      info.flags |= responseFlags.NoRouteFound;
+      stream.sendLocalReply(404, "", "route_not_found");
+      return;
+    }
+    this.#route = route;
+    info.routeName = route.name;
+    const { action } = route;
+    if (action.kind === "forward") {
+      this.#forward(route, action, endStream);
+      return;
+    }
+    if (action.kind === "direct") {
+      store.add(at.rq_direct_response, 1);
+      this.#answer(route, action.status, action.body, []);
+    } else if (action.kind === "redirect") {
+      store.add(at.rq_redirect, 1);
+      this.#answer(route, action.status, "", ["location", action.location(info)]);
+    } else {
+      stream.sendLocalReply(404, "", "route_not_found");
+    }
+  }
+
+  #answer(route: Route, status: number, body: string, headers: HeaderList): void {
+    applyHeaderEdits(route.responseEdits, headers, this.#stream.info);
+    this.#stream.sendLocalReply(status, body, "direct_response", headers);
+  }
+
+  #forward(route: Route, action: ForwardAction, endStream: boolean): void {
+    const stream = this.#stream;
+    const { info } = stream;
+    this.#action = action;
+    const choice = action.clusters.length === 1 ? action.clusters[0]! : chooseWeighted(action);
+    this.choice = choice;
+    const name = choice.clusterHeader === "" ? choice.cluster : (getHeader(info.requestHeaders, choice.clusterHeader) ?? "");
+    const cluster = this.#filter.clusters.get(name);
+    if (cluster === undefined) {
+      stream.manager.stats.store.add(stream.manager.stats.at.no_cluster, 1);
+      info.flags |= responseFlags.NoClusterFound;
+      stream.sendLocalReply(action.clusterNotFoundStatus, "", "cluster_not_found");
+      return;
+    }
+    this.#cluster = cluster;
+    info.upstreamCluster = cluster.config.statName;
+    info.upstreamClusterRaw = cluster.config.name;
+    if (cluster.config.protocol === "http2") {
+      info.flags |= responseFlags.UpstreamProtocolError;
+      stream.sendLocalReply(502, "HTTP/2 upstreams are not supported yet", "http2_upstream_not_supported");
+      return;
+    }
+    if (cluster.dropChance > 0 && Math.random() < cluster.dropChance) {
+      const everything = cluster.dropChance >= 1;
+      info.flags |= everything ? responseFlags.UnconditionalDropOverload : responseFlags.DropOverload;
+      const words = everything ? "unconditional drop overload" : "drop overload";
+      stream.sendLocalReply(503, words, words.replaceAll(" ", "_"), ["x-envoy-drop-overload", "true"]);
+      return;
+    }
+    this.#finishRequestHeaders(route, action, choice);
+    this.#setDeadlines(action, endStream);
+    if (!endStream) this.#keepsBody = this.#retry !== null;
+    this.#attempt();
+  }
+
+  /** Timeouts and retries from route and headers, rewrites, and the route's header edits, in Envoy's order. */
+  #finishRequestHeaders(route: Route, action: ForwardAction, choice: ClusterChoice): void {
+    const stream = this.#stream;
+    const { info } = stream;
+    const headers = info.requestHeaders;
+    let timeoutMs = action.timeoutMs;
+    let hasEnvoyHeaders = false;
+    for (let i = 0; i < headers.length; i += 2) {
+      const name = headers[i]!;
+      if (name.length > 12 && name.startsWith("x-envoy-") && consumed.has(name)) hasEnvoyHeaders = true;
+    }
+    this.#retry = retryPolicyFor(action.retryPolicy, headers);
+    this.#retriesLeft = this.#retry === null || this.#retry.retryOn === 0 ? 0 : this.#retry.maxRetries;
+    if (action.maxGrpcTimeoutMs >= 0 && stream.isGrpc) {
+      const asked = grpcTimeoutMs(getHeader(headers, "grpc-timeout"));
+      if (asked !== null)
+        timeoutMs = action.maxGrpcTimeoutMs > 0 ? Math.min(asked || action.maxGrpcTimeoutMs, action.maxGrpcTimeoutMs) : asked;
+    }
+    if (hasEnvoyHeaders) {
+      const asked = Number.parseInt(getHeader(headers, "x-envoy-upstream-rq-timeout-ms") ?? "", 10);
+      if (asked >= 0) timeoutMs = asked;
+      this.#altResponse = getHeader(headers, "x-envoy-upstream-rq-timeout-alt-response") !== undefined;
+      removeHeaders(headers, consumed);
+    }
+    this.#timeoutMs = timeoutMs;
+    const suppresses = this.#filter.suppressesEnvoyHeaders;
+    if (!suppresses) {
+      const perTry = this.#retry?.perTryTimeoutMs ?? 0;
+      const expected = perTry > 0 && (timeoutMs === 0 || perTry < timeoutMs) ? perTry : timeoutMs;
+      if (expected > 0) headers.push("x-envoy-expected-rq-timeout-ms", String(expected));
+    }
+    if (route.scope.includesAttemptCount) setHeader(headers, "x-envoy-attempt-count", "1");
+    if (choice.edits.request.length > 0) applyHeaderEdits(choice.edits.request, headers, info);
+    if (route.requestEdits.length > 0) applyHeaderEdits(route.requestEdits, headers, info);
+    if (action.rewritePath !== null) {
+      const path = action.rewritePath(info.path);
+      if (path !== info.path) {
+        if (!suppresses) setHeader(headers, "x-envoy-original-path", info.path);
+        info.path = path;
+      }
+    }
+    const rewrite = choice.hostRewrite ?? action.hostRewrite;
+    if (rewrite !== null && rewrite.kind !== "auto") {
+      const host = rewrittenHost(rewrite, stream);
+      if (host !== null) this.#setHost(host, action.appendsForwardedHost);
+    }
+  }
+
+  #setHost(host: string, appendsForwardedHost: boolean): void {
+    const { info } = this.#stream;
+    if (host === info.authority) return;
+    if (appendsForwardedHost) {
+      const before = getHeader(info.requestHeaders, "x-forwarded-host");
+      setHeader(info.requestHeaders, "x-forwarded-host", before === undefined ? info.authority : `${before},${info.authority}`);
+    }
+    if (!this.#filter.suppressesEnvoyHeaders) setHeader(info.requestHeaders, "x-envoy-original-host", info.authority);
+    info.authority = host;
+  }
+
+  #setDeadlines(action: ForwardAction, endStream: boolean): void {
+    const stream = this.#stream;
+    const { now } = stream.connection;
+    if (action.idleTimeoutMs >= 0) stream.idleTimeoutMs = action.idleTimeoutMs;
+    let durationMs = action.maxStreamDurationMs;
+    if (action.grpcTimeoutHeaderMaxMs >= 0 && stream.isGrpc) {
+      const asked = grpcTimeoutMs(getHeader(stream.info.requestHeaders, "grpc-timeout"));
+      if (asked !== null) {
+        durationMs = action.grpcTimeoutHeaderMaxMs > 0 ? Math.min(asked, action.grpcTimeoutHeaderMaxMs) : asked;
+        setHeader(stream.info.requestHeaders, "grpc-timeout", `${durationMs}m`);
+      }
+    }
+    if (durationMs >= 0) stream.durationDeadline = durationMs === 0 ? never : stream.info.startTime + durationMs;
+    if (endStream && this.#timeoutMs > 0) stream.routeDeadline = now + this.#timeoutMs;
+    stream.schedule();
+  }
+
+  // --- attempts ---
+
+  #attempt(): void {
+    const stream = this.#stream;
+    const { info } = stream;
+    const cluster = this.#cluster!;
+    this.#attempts++;
+    info.upstreamAttempts = this.#attempts;
+    const host = this.#chooseHost(cluster);
+    if (host === null) {
+      cluster.stats.store.add(cluster.stats.at.upstream_cx_none_healthy, 1);
+      info.flags |= responseFlags.NoHealthyUpstream;
+      stream.sendLocalReply(503, "no healthy upstream", "no_healthy_upstream");
+      return;
+    }
+    this.#host = host;
+    info.upstreamHost = host.key;
+    info.upstreamHostName = host.description.hostname;
+    const rewrite = this.choice!.hostRewrite ?? this.#action!.hostRewrite;
+    if (rewrite !== null && rewrite.kind === "auto" && host.description.hostname !== "") {
+      this.#setHost(host.description.hostname, this.#action!.appendsForwardedHost);
+    }
+    this.#isWaiting = true;
+    cluster.pool(host).newStream(this);
+  }
+
+  #chooseHost(cluster: Cluster): Host | null {
+    if (cluster.config.isOriginalDestination) return this.#originalDestination(cluster);
+    let host = cluster.choose();
+    const tried = this.#triedHosts;
+    if (tried !== null && host !== null) {
+      for (let left = this.#retry!.hostSelectionAttempts; left > 0 && host !== null && tried.includes(host); left--)
+        host = cluster.choose();
+    }
+    return host;
+  }
+
+  #originalDestination(cluster: Cluster): Host | null {
+    const { originalDestinationHeader } = cluster.config;
+    const { connection, info } = this.#stream;
+    if (originalDestinationHeader !== "") {
+      const written = getHeader(info.requestHeaders, originalDestinationHeader);
+      const match = written === undefined ? null : /^\[?([0-9A-Fa-f.:]+?)\]?:(\d{1,5})$/.exec(written.trim());
+      if (match !== null) return cluster.originalDestination(match[1]!, Number(match[2]));
+      if (written !== undefined) cluster.stats.store.add(cluster.stats.at.original_dst_host_invalid, 1);
+    }
+    // Only a redirected connection has a destination other than the listener that took it.
+    if (connection.info.localAddress === connection.info.directLocalAddress) return null;
+    return cluster.originalDestination(connection.localIp, connection.localPort);
+  }
+
+  // --- PoolWaiter ---
+
+  onPoolReady(client: Http1Client): void {
+    this.#isWaiting = false;
+    this.#client = client;
+    const stream = this.#stream;
+    const { info } = stream;
+    info.upstreamConnectionId = client.id;
+    info.upstreamLocalAddress = client.localAddress;
+    info.upstreamTls = client.tlsInfo;
+    info.upstreamProtocol = "HTTP/1.1";
+    info.upstreamFirstRequestByteTime = stream.connection.now;
+    const retry = this.#retry;
+    if (retry !== null && retry.perTryTimeoutMs > 0 && this.#requestEnded) {
+      stream.tryDeadline = performance.now() + retry.perTryTimeoutMs;
+      stream.schedule();
+    }
+    const head = this.#buildHead(client);
+    this.#sentHead = true;
+    const kept = this.#kept;
+    if (kept.length === 0) {
+      if (this.#requestEnded) {
+        client.send(this, this.#isChunked ? `${head}0\r\n\r\n` : head, null, "", true);
+        info.upstreamLastRequestByteTime = stream.connection.now;
+      } else if (stream.upgrade !== "") {
+        client.send(this, head, null, "", false);
+      } else {
+        this.#head = head;
+        client.send(this, "", null, "", false);
+      }
+      return;
+    }
+    let more = client.send(this, head, null, "", false);
+    for (const [index, chunk] of kept.entries())
+      more = this.#write(chunk, this.#requestEnded && index === kept.length - 1 && this.#trailers === null) && more;
+    if (this.#requestEnded && this.#trailers !== null) this.#writeEnd(this.#trailers);
+    if (!this.#keepsBody) {
+      this.#kept = [];
+      this.#keptBytes = 0;
+    }
+    if (this.#requestEnded) info.upstreamLastRequestByteTime = stream.connection.now;
+    else this.#setRequestFlow(more);
+  }
+
+  onPoolFailure(reason: UpstreamReset, transportFailure: string): void {
+    this.#isWaiting = false;
+    this.#stream.connection.now = performance.now();
+    if (transportFailure !== "") this.#stream.info.upstreamTransportFailureReason = transportFailure;
+    this.#failed(reason, transportFailure);
+  }
+
+  /** Hot. */
+  #buildHead(client: Http1Client): string {
+    const { info, upgrade } = this.#stream;
+    const headers = info.requestHeaders;
+    const { properCaseHeaders } = client.pool.cluster.config;
+    let head = `${info.method} ${info.path} HTTP/1.1\r\n${properCaseHeaders ? "Host" : "host"}: ${info.authority}\r\n`;
+    let hasLength = false;
+    for (let i = 0; i < headers.length; i += 2) {
+      const name = headers[i]!;
+      if (name === "content-length") hasLength = true;
+      head += `${properCaseHeaders ? properCase(name) : name}: ${headers[i + 1]!}\r\n`;
+    }
+    this.#isChunked = false;
+    if (!hasLength && upgrade === "") {
+      if (!this.#requestEnded || this.#kept.length > 0 || this.#trailers !== null) {
+        head += properCaseHeaders ? "Transfer-Encoding: chunked\r\n" : "transfer-encoding: chunked\r\n";
+        this.#isChunked = true;
+      } else if (!bodilessMethods.has(info.method)) head += properCaseHeaders ? "Content-Length: 0\r\n" : "content-length: 0\r\n";
+    }
+    return `${head}\r\n`;
+  }
+
+  // --- the request's body ---
+
+  sendData(chunk: Buffer, endStream: boolean): void {
+    if (endStream) this.#ended();
+    if (this.#isOver) return;
+    if (this.#keepsBody) {
+      this.#keep(chunk);
+      if (this.#keptBytes > this.#stream.manager.bufferLimitBytes) {
+        // Too much to send twice: no retry for this request.
+        this.#keepsBody = false;
+        this.#retriesLeft = 0;
+        this.#cluster!.stats.store.add(this.#cluster!.stats.at.retry_or_shadow_abandoned, 1);
+        if (this.#sentHead) this.#kept = [];
+      }
+    } else if (!this.#sentHead) this.#keep(chunk);
+    if (!this.#sentHead) {
+      if (this.#keptBytes > this.#stream.manager.bufferLimitBytes) this.#setRequestFlow(false);
+      return;
+    }
+    const more = this.#write(chunk, endStream);
+    if (!endStream) this.#setRequestFlow(more);
+  }
+
+  sendEnd(trailers: HeaderList): void {
+    this.#ended();
+    if (this.#isOver) return;
+    this.#trailers = trailers;
+    if (this.#sentHead) this.#writeEnd(trailers);
+  }
+
+  #ended(): void {
+    if (this.#requestEnded) return;
+    this.#requestEnded = true;
+    const stream = this.#stream;
+    if (this.#isOver || this.#cluster === null) return;
+    if (this.#timeoutMs > 0 && !stream.isUpgraded) stream.routeDeadline = stream.connection.now + this.#timeoutMs;
+    const retry = this.#retry;
+    if (retry !== null && retry.perTryTimeoutMs > 0 && this.#client !== null)
+      stream.tryDeadline = stream.connection.now + retry.perTryTimeoutMs;
+    stream.schedule();
+  }
+
+  #keep(chunk: Buffer): void {
+    if (chunk.length === 0) return;
+    this.#kept.push(keepChunk(chunk));
+    this.#keptBytes += chunk.length;
+  }
+
+  #write(chunk: Buffer, endStream: boolean): boolean {
+    const client = this.#client;
+    if (client === null) return true;
+    const head = this.#head;
+    this.#head = "";
+    this.#stream.info.upstreamWireBytesSent += chunk.length;
+    if (endStream) this.#stream.info.upstreamLastRequestByteTime = this.#stream.connection.now;
+    if (this.#isChunked) {
+      if (chunk.length === 0) {
+        client.sendText(`${head}${endStream ? "0\r\n\r\n" : ""}`, endStream);
+        return true;
+      }
+      return client.sendData(`${head}${chunk.length.toString(16)}\r\n`, chunk, endStream ? "\r\n0\r\n\r\n" : "\r\n", endStream);
+    }
+    return client.sendData(head, chunk, "", endStream);
+  }
+
+  #writeEnd(trailers: HeaderList): void {
+    const client = this.#client;
+    if (client === null) return;
+    if (this.#stream.upgrade !== "") {
+      client.sendFin();
+      return;
+    }
+    let text = this.#head;
+    this.#head = "";
+    if (this.#isChunked) {
+      text += "0\r\n";
+      if (this.#cluster!.config.enablesTrailers)
+        for (let i = 0; i < trailers.length; i += 2) text += `${trailers[i]}: ${trailers[i + 1]}\r\n`;
+      text += "\r\n";
+    }
+    client.sendText(text, true);
+    this.#stream.info.upstreamLastRequestByteTime = this.#stream.connection.now;
+  }
+
+  /** The read that brought the head is over: what it brought goes out. */
+  flush(): void {
+    if (this.#head === "" || this.#client === null) return;
+    const head = this.#head;
+    this.#head = "";
+    this.#client.sendText(head, false);
+  }
+
+  #setRequestFlow(more: boolean): void {
+    if (more === !this.#requestIsPaused) return;
+    this.#requestIsPaused = !more;
+    const stats = this.#cluster!.stats;
+    stats.store.add(more ? stats.at.upstream_flow_control_drained_total : stats.at.upstream_flow_control_backed_up_total, 1);
+    if (more) this.#stream.codec.resumeRequest();
+    else this.#stream.codec.pauseRequest();
+  }
+
+  // --- UpstreamStream ---
+
+  onUpstreamHeaders(status: number, headers: HeaderList, endStream: boolean, client: Http1Client): void {
+    const stream = this.#stream;
+    const { info } = stream;
+    const cluster = this.#cluster!;
+    const now = performance.now();
+    stream.connection.now = now;
+    stream.lastActivity = now;
+    info.upstreamFirstResponseByteTime = now;
+    cluster.stats.countResponse(status, stream.isInternal);
+    const host = this.#host!;
+    host.stats.add(status >= 500 ? host.at.rq_error : host.at.rq_success, 1);
+    const retry = this.#retry;
+    if (retry !== null && retry.retryOn !== 0 && wantsRetryOnResponse(retry, status, headers)) {
+      cluster.stats.countRetriedResponse(status);
+      if (this.#tryAgain()) {
+        this.#client = null;
+        if (!endStream) client.reset();
+        return;
+      }
+    } else if (this.#attempts > 1 && status < 500) cluster.stats.store.add(cluster.stats.at.upstream_rq_retry_success, 1);
+    this.#settleRetry();
+    stream.tryDeadline = never;
+    this.#responseStarted = true;
+    if (status === 101 && stream.upgrade !== "") {
+      client.upgrade();
+      stream.isUpgraded = true;
+      stream.routeDeadline = never;
+      headers.push("connection", "upgrade", "upgrade", client.upgradeValue);
+      stream.codec.upgrade(stream);
+    } else if (stream.upgrade !== "" && status < 300) {
+      // The other side did not take the upgrade; its answer is no tunnel and no plain response either.
+      this.#client = null;
+      client.reset();
+      this.#isOver = true;
+      stream.closesConnection = true;
+      info.responseCodeDetails = "websocket_handshake_unsuccessful";
+      stream.respond(status, [], true);
+      return;
+    }
+    const route = this.#route!;
+    if (!this.#filter.suppressesEnvoyHeaders) {
+      if (info.requestEndTime >= 0 && !stream.isUpgraded)
+        headers.push("x-envoy-upstream-service-time", String(Math.floor(now - info.requestEndTime)));
+    }
+    if (route.scope.includesAttemptCountInResponse) setHeader(headers, "x-envoy-attempt-count", String(this.#attempts));
+    const { choice } = this;
+    info.responseHeaders = headers;
+    info.responseCode = status;
+    if (choice!.edits.response.length > 0) applyHeaderEdits(choice!.edits.response, headers, info);
+    if (route.responseEdits.length > 0) applyHeaderEdits(route.responseEdits, headers, info);
+    info.responseCodeDetails = "via_upstream";
+    if (endStream) this.#completed(client);
+    stream.respond(status, headers, endStream);
+    if (stream.downstreamIsFull) this.pauseUpstream();
+  }
+
+  onUpstreamData(chunk: Buffer, _client: Http1Client): void {
+    if (this.#isOver) return;
+    const stream = this.#stream;
+    stream.connection.now = performance.now();
+    stream.info.upstreamWireBytesReceived += chunk.length;
+    stream.respondData(chunk, false);
+  }
+
+  onUpstreamEnd(trailers: HeaderList | null, client: Http1Client): void {
+    if (this.#isOver) return;
+    this.#stream.connection.now = performance.now();
+    this.#completed(client);
+    this.#stream.respondEnd(trailers);
+  }
+
+  onUpstreamReadComplete(): void {
+    if (!this.#stream.isEnded) this.#stream.codec.flush();
+  }
+
+  onUpstreamReset(reason: UpstreamReset): void {
+    this.#client = null;
+    this.#stream.connection.now = performance.now();
+    this.#failed(reason, "");
+  }
+
+  onUpstreamDrain(): void {
+    this.#setRequestFlow(true);
+  }
+
+  pauseUpstream(): void {
+    if (this.#upstreamIsPaused || this.#client === null) return;
+    this.#upstreamIsPaused = true;
+    this.#client.pauseReading();
+  }
+
+  resumeUpstream(): void {
+    if (!this.#upstreamIsPaused) return;
+    this.#upstreamIsPaused = false;
+    this.#client?.resumeReading();
+  }
+
+  /** The response is complete. */
+  #completed(client: Http1Client): void {
+    const { info } = this.#stream;
+    const { stats } = this.#cluster!;
+    info.upstreamLastResponseByteTime = this.#stream.connection.now;
+    stats.store.record(stats.at.upstream_rq_time, Math.round(info.upstreamLastResponseByteTime - info.upstreamFirstRequestByteTime));
+    this.#upstreamIsPaused = false;
+    this.#client = null;
+    this.#isOver = true;
+    if (!this.#requestEnded) client.abandonRequest();
+  }
+
+  // --- failures ---
+
+  #failed(reason: UpstreamReset, transportFailure: string): void {
+    const stream = this.#stream;
+    const { info } = stream;
+    const failure = failures[reason];
+    const cluster = this.#cluster!;
+    if (this.#responseStarted) {
+      this.#isOver = true;
+      info.flags |= failure.flag;
+      const { store, at } = stream.manager.stats;
+      store.add(at.rq_reset_after_downstream_response_started, 1);
+      if (stream.isUpgraded) stream.onClientGone("upstream_reset_after_response_started");
+      else stream.resetDownstream(`upstream_reset_after_response_started{${failure.words.replaceAll(" ", "_")}}`);
+      return;
+    }
+    if (reason !== "overflow") {
+      const host = this.#host!;
+      host.stats.add(host.at.rq_error, 1);
+      cluster.stats.countResponse(failure.status, stream.isInternal);
+    } else cluster.stats.countResponse(503, stream.isInternal);
+    if (this.#wantsRetryOnReset(reason) && this.#tryAgain()) return;
+    this.#isOver = true;
+    info.flags |= failure.flag;
+    const reasonText = failure.words.replaceAll(" ", "_");
+    const details = `upstream_reset_before_response_started{${reasonText}${transportFailure === "" ? "" : `|${transportFailure}`}}`;
+    const prefix = this.#attempts > 1 ? "retried and the latest reset reason: " : "reset reason: ";
+    stream.sendLocalReply(
+      failure.status,
+      `upstream connect error or disconnect/reset before headers. ${prefix}${failure.words}`,
+      details,
+      reason === "overflow" ? ["x-envoy-overloaded", "true"] : null,
+    );
+  }
+
+  #wantsRetryOnReset(reason: UpstreamReset): boolean {
+    const retry = this.#retry;
+    if (retry === null) return false;
+    const on = retry.retryOn;
+    if (reason === "overflow") return false;
+    if (on & retryOnBits["5xx"] || on & retryOnBits["gateway-error"]) return true;
+    if (on & retryOnBits.reset) return true;
+    if (on & retryOnBits["reset-before-request"] && !this.#sentHead) return true;
+    return (on & retryOnBits["connect-failure"]) !== 0 && (reason === "connectionFailure" || reason === "connectionTimeout");
+  }
+
+  /** Plans another attempt; false when the policy's or the cluster's allowance is used up. */
+  #tryAgain(): boolean {
+    const cluster = this.#cluster!;
+    const { store, at } = cluster.stats;
+    const { info } = this.#stream;
+    const retry = this.#retry!;
+    if (this.#isRetrying) {
+      // The retry that failed makes room for the next.
+      cluster.resources[this.priority].addRetry(-1);
+      this.#isRetrying = false;
+    }
+    if (this.#retriesLeft === 0) {
+      if (retry.maxRetries > 0 && this.#attempts > 1) {
+        store.add(at.upstream_rq_retry_limit_exceeded, 1);
+        info.flags |= responseFlags.UpstreamRetryLimitExceeded;
+      }
+      return false;
+    }
+    if (!cluster.resources[this.priority].canRetry()) {
+      store.add(at.upstream_rq_retry_overflow, 1);
+      info.flags |= responseFlags.UpstreamOverflow;
+      return false;
+    }
+    this.#retriesLeft--;
+    this.#isRetrying = true;
+    cluster.resources[this.priority].addRetry(1);
+    store.add(at.upstream_rq_retry, 1);
+    store.add(at.upstream_rq_retry_backoff_exponential, 1);
+    if (retry.avoidsPreviousHosts && this.#host !== null) {
+      this.#triedHosts ??= [];
+      this.#triedHosts.push(this.#host);
+    }
+    this.#sentHead = false;
+    this.#head = "";
+    this.#stream.tryDeadline = never;
+    this.#retryTimer = setTimeout(() => this.#again(), backOffMs(retry, this.#attempts));
+    return true;
+  }
+
+  #again(): void {
+    this.#retryTimer = null;
+    if (this.#isOver) return;
+    const stream = this.#stream;
+    stream.connection.now = performance.now();
+    const headers = stream.info.requestHeaders;
+    if (this.#route!.scope.includesAttemptCount) setHeader(headers, "x-envoy-attempt-count", String(this.#attempts + 1));
+    if (stream.routeDeadline !== never && getHeader(headers, "x-envoy-expected-rq-timeout-ms") !== undefined) {
+      const left = Math.max(1, Math.floor(stream.routeDeadline - stream.connection.now));
+      const perTry = this.#retry!.perTryTimeoutMs;
+      setHeader(headers, "x-envoy-expected-rq-timeout-ms", String(perTry > 0 ? Math.min(perTry, left) : left));
+    }
+    this.#attempt();
+  }
+
+  #settleRetry(): void {
+    if (!this.#isRetrying) return;
+    this.#isRetrying = false;
+    this.#cluster!.resources[this.priority].addRetry(-1);
+  }
+
+  timedOut(which: "route" | "try"): void {
+    if (this.#isOver && !this.#responseStarted) return;
+    const stream = this.#stream;
+    const { info } = stream;
+    const cluster = this.#cluster!;
+    const { store, at } = cluster.stats;
+    const host = this.#host;
+    stream.connection.now = performance.now();
+    if (host !== null) host.stats.add(host.at.rq_timeout, 1);
+    if (which === "try") {
+      store.add(at.upstream_rq_per_try_timeout, 1);
+      this.#dropAttempt();
+      cluster.stats.countResponse(504, stream.isInternal);
+      const retry = this.#retry!;
+      const wants = (retry.retryOn & (retryOnBits["5xx"] | retryOnBits["gateway-error"] | retryOnBits.reset)) !== 0;
+      if (!this.#responseStarted && wants && this.#tryAgain()) return;
+    } else {
+      store.add(at.upstream_rq_timeout, 1);
+      this.#dropAttempt();
+      if (!this.#responseStarted) cluster.stats.countResponse(this.#altResponse ? 204 : 504, stream.isInternal);
+    }
+    this.#isOver = true;
+    info.flags |= responseFlags.UpstreamRequestTimeout;
+    const details = which === "try" ? "upstream_per_try_timeout" : "response_timeout";
+    if (this.#altResponse) stream.sendLocalReply(204, "", details);
+    else stream.sendLocalReply(504, "upstream request timeout", details);
+  }
+
+  #dropAttempt(): void {
+    const client = this.#client;
+    this.#client = null;
+    if (client !== null) client.reset();
+    else if (this.#isWaiting) {
+      this.#isWaiting = false;
+      this.#cluster!.pool(this.#host!).cancel(this);
+    }
+  }
+
+  /** The stream is over, or was answered without us. */
+  abandon(): void {
+    if (this.#isOver && this.#client === null && !this.#isWaiting && this.#retryTimer === null && !this.#isRetrying) return;
+    this.#isOver = true;
+    if (this.#retryTimer !== null) {
+      clearTimeout(this.#retryTimer);
+      this.#retryTimer = null;
+    }
+    this.#settleRetry();
+    this.#dropAttempt();
+    this.#kept = [];
+  }
+}
+
+function chooseWeighted(action: ForwardAction): ClusterChoice {
+  let at = Math.random() * action.totalWeight;
+  for (const choice of action.clusters) {
+    at -= choice.weight;
+    if (at < 0) return choice;
+  }
+  return action.clusters[action.clusters.length - 1]!;
+}
+
+function rewrittenHost(rewrite: HostRewrite, stream: HttpStream): string | null {
+  const { info } = stream;
+  switch (rewrite.kind) {
+    case "literal":
+      return rewrite.literal;
+    case "header":
+      return getHeader(info.requestHeaders, rewrite.literal) || null;
+    case "pathRegex":
+      return rewrite.substitute!(info.path.replace(/[?#].*$/s, ""));
+    default:
+      return null;
+  }
+}
+
+const grpcUnits: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 1e-3, n: 1e-6 };
+
+function grpcTimeoutMs(written: string | undefined): number | null {
+  const match = written === undefined ? null : /^(\d{1,8})([HMSmun])$/.exec(written);
+  return match === null ? null : Math.ceil(Number(match[1]) * grpcUnits[match[2]!]!);
+}

@@ -1,0 +1,422 @@
+/**
+ * envoy.filters.network.tcp_proxy: bytes between a client and an endpoint.
+ *
+ * The endpoint is chosen and connected at once, before the client has said anything. Until it is there nothing is read from
+ * the client. Then each side's chunks are written to the other; a side that is full stops the reading of the other; a FIN is
+ * passed on and leaves the other direction open; a reset is passed on as a reset.
+ */
+import * as net from "node:net";
+import { ConfigError } from "../../../api/config-error.ts";
+import { type TcpProxy, TcpProxySchema } from "../../../api/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js";
+import { type AccessLog, compileAccessLog } from "../../accesslog/access-log.ts";
+import { durationMs } from "../../duration.ts";
+import { RequestInfo } from "../../http/request-info.ts";
+import { LazyTimer } from "../../lazy-timer.ts";
+import type { DownstreamConnection } from "../../listener/downstream-connection.ts";
+import { defineNetworkFilter, type NetworkFilter, type NetworkFilterContext } from "../../listener/network-filter.ts";
+import { connectFailure } from "../../node-error.ts";
+import type { StatIndex, StatsStore } from "../../stats/store.ts";
+import { responseFlags } from "../../stream-info.ts";
+import { Transport, type TransportHandler } from "../../transport.ts";
+import type { Cluster } from "../../upstream/cluster.ts";
+import type { Host } from "../../upstream/host.ts";
+
+const counters = [
+  "downstream_cx_total",
+  "downstream_cx_no_route",
+  "downstream_cx_rx_bytes_total",
+  "downstream_cx_tx_bytes_total",
+  "downstream_cx_drain_close",
+  "downstream_flow_control_paused_reading_total",
+  "downstream_flow_control_resumed_reading_total",
+  "idle_timeout",
+  "max_downstream_connection_duration",
+  "upstream_flush_total",
+] as const;
+const gauges = ["downstream_cx_rx_bytes_buffered", "downstream_cx_tx_bytes_buffered", "upstream_flush_active"] as const;
+type Name = (typeof counters)[number] | (typeof gauges)[number];
+
+class TcpProxyFilter implements NetworkFilter {
+  readonly name: string;
+  readonly stats: StatsStore;
+  readonly at: Readonly<Record<Name, StatIndex>>;
+  readonly clusters: readonly { readonly name: string; readonly weight: number }[];
+  readonly running: ReadonlyMap<string, Cluster>;
+  /** 1 h by default; 0: none. */
+  readonly idleTimeoutMs: number;
+  readonly maxDurationMs: number;
+  readonly maxConnectAttempts: number;
+  readonly accessLogs: readonly AccessLog[];
+  readonly #totalWeight: number;
+
+  constructor(config: TcpProxy, context: NetworkFilterContext, name: string) {
+    this.name = name;
+    if (config.statPrefix === "") throw new ConfigError("TcpProxy: stat_prefix: value length must be at least 1 characters");
+    if (config.tunnelingConfig !== undefined) throw new ConfigError("TcpProxy: tunneling_config is not supported by this proxy");
+    if (config.onDemand !== undefined) throw new ConfigError("TcpProxy: on_demand is not supported by this proxy");
+    this.stats = context.stats;
+    const prefix = `tcp.${config.statPrefix}.`;
+    const at: Record<string, StatIndex> = {};
+    for (const stat of counters) at[stat] = context.stats.counter(prefix + stat);
+    for (const stat of gauges) at[stat] = context.stats.gauge(prefix + stat);
+    this.at = at as Record<Name, StatIndex>;
+    switch (config.clusterSpecifier.case) {
+      case "cluster":
+        this.clusters = [{ name: config.clusterSpecifier.value, weight: 1 }];
+        break;
+      case "weightedClusters":
+        this.clusters = config.clusterSpecifier.value.clusters.map(({ name: cluster, weight }) => ({ name: cluster, weight }));
+        break;
+      default:
+        throw new ConfigError("TcpProxy: cluster_specifier: value is required");
+    }
+    this.#totalWeight = this.clusters.reduce((sum, { weight }) => sum + weight, 0);
+    this.running = context.clusters;
+    this.idleTimeoutMs = durationMs(config.idleTimeout, 3_600_000);
+    this.maxDurationMs = durationMs(config.maxDownstreamConnectionDuration, 0);
+    this.maxConnectAttempts = config.maxConnectAttempts ?? 1;
+    this.accessLogs = config.accessLog.map((log) => compileAccessLog(log, context.accessLog));
+  }
+
+  chooseCluster(): string {
+    if (this.clusters.length === 1) return this.clusters[0]!.name;
+    let at = Math.random() * this.#totalWeight;
+    for (const { name, weight } of this.clusters) {
+      at -= weight;
+      if (at < 0) return name;
+    }
+    return this.clusters[this.clusters.length - 1]!.name;
+  }
+
+  onConnection(connection: DownstreamConnection): void {
+    new TcpSession(this, connection).start();
+  }
+
+  dispose(): void {
+    for (const log of this.accessLogs) log.close();
+  }
+}
+
+/** The endpoint's side of a session. */
+class UpstreamSide implements TransportHandler {
+  readonly #session: TcpSession;
+
+  constructor(session: TcpSession) {
+    this.#session = session;
+  }
+
+  onData(chunk: Buffer): void {
+    this.#session.fromUpstream(chunk);
+  }
+
+  onEnd(): void {
+    this.#session.upstreamEnded();
+  }
+
+  onClose(error: NodeJS.ErrnoException | null): void {
+    this.#session.upstreamClosed(error);
+  }
+
+  onDrain(): void {
+    this.#session.upstreamDrained();
+  }
+}
+
+class TcpSession implements TransportHandler {
+  readonly #filter: TcpProxyFilter;
+  readonly #connection: DownstreamConnection;
+  readonly #info: RequestInfo;
+  readonly #downstream: Transport;
+  #upstream: Transport | null = null;
+  #connecting: net.Socket | null = null;
+  #cluster: Cluster | null = null;
+  #host: Host | null = null;
+  #attempts = 0;
+  #downstreamEnded = false;
+  #upstreamEnded = false;
+  #isOver = false;
+  readonly #timer: LazyTimer;
+  #durationTimer: NodeJS.Timeout | null = null;
+  #connectTimer: NodeJS.Timeout | null = null;
+  #lastActivity = 0;
+  #holdsConnection = false;
+  #connectStarted = 0;
+
+  constructor(filter: TcpProxyFilter, connection: DownstreamConnection) {
+    this.#filter = filter;
+    this.#connection = connection;
+    this.#info = new RequestInfo(connection.info);
+    this.#downstream = new Transport(connection.socket, this, connection.isTls);
+    this.#timer = new LazyTimer(() => this.#idleCheck());
+    connection.transport = this.#downstream;
+    connection.shutdown = (isForced) => {
+      if (isForced) this.#finish(false, "local");
+    };
+  }
+
+  start(): void {
+    const { stats, at } = this.#filter;
+    stats.add(at.downstream_cx_total, 1);
+    this.#info.startTimeEpochMs = Date.now();
+    this.#info.startTime = performance.now();
+    if (this.#filter.maxDurationMs > 0) {
+      this.#durationTimer = setTimeout(() => {
+        stats.add(at.max_downstream_connection_duration, 1);
+        this.#info.flags |= responseFlags.DurationTimeout;
+        this.#connection.info.localCloseReason = "max_duration_reached";
+        this.#finish(false, "local");
+      }, this.#filter.maxDurationMs);
+      this.#durationTimer.unref();
+    }
+    this.#touch();
+    const name = this.#filter.chooseCluster();
+    const cluster = this.#filter.running.get(name);
+    if (cluster === undefined) {
+      stats.add(at.downstream_cx_no_route, 1);
+      this.#info.flags |= responseFlags.NoClusterFound;
+      this.#finish(true, "local");
+      return;
+    }
+    this.#cluster = cluster;
+    this.#info.upstreamCluster = cluster.config.statName;
+    this.#info.upstreamClusterRaw = cluster.config.name;
+    this.#connect();
+  }
+
+  // --- connecting ---
+
+  #connect(): void {
+    const cluster = this.#cluster!;
+    const { stats } = cluster;
+    const { connection } = { connection: this.#connection };
+    if (this.#attempts >= this.#filter.maxConnectAttempts) {
+      stats.store.add(stats.at.upstream_cx_connect_attempts_exceeded, 1);
+      this.#info.flags |= responseFlags.UpstreamRetryLimitExceeded;
+      this.#finish(true, "local");
+      return;
+    }
+    if (!cluster.resources.default.canConnect()) {
+      stats.store.add(stats.at.upstream_cx_overflow, 1);
+      this.#info.flags |= responseFlags.UpstreamOverflow;
+      this.#finish(true, "local");
+      return;
+    }
+    const isRedirected = connection.info.localAddress !== connection.info.directLocalAddress;
+    const host = cluster.config.isOriginalDestination
+      ? isRedirected
+        ? cluster.originalDestination(connection.localIp, connection.localPort)
+        : null
+      : cluster.choose();
+    if (host === null) {
+      stats.store.add(stats.at.upstream_cx_none_healthy, 1);
+      this.#info.flags |= responseFlags.NoHealthyUpstream;
+      this.#finish(true, "local");
+      return;
+    }
+    this.#attempts++;
+    this.#info.upstreamAttempts = this.#attempts;
+    this.#host = host;
+    this.#info.upstreamHost = host.key;
+    this.#info.upstreamHostName = host.description.hostname;
+    this.#countConnection(1);
+    this.#connectStarted = performance.now();
+    const { address, port } = host.description;
+    const { keepAlive } = cluster.config;
+    const raw =
+      port < 0
+        ? net.connect({ path: address, allowHalfOpen: true })
+        : net.connect({
+            host: address,
+            port,
+            noDelay: true,
+            allowHalfOpen: true,
+            ...(keepAlive === null ? {} : { keepAlive: true, keepAliveInitialDelay: keepAlive.idleMs }),
+          });
+    this.#connecting = raw;
+    const fail = (reason: string) => this.#connectFailed(reason);
+    this.#connectTimer = setTimeout(() => {
+      stats.store.add(stats.at.upstream_cx_connect_timeout, 1);
+      fail("connection_timeout");
+    }, cluster.config.connectTimeoutMs);
+    raw.on("error", (error: NodeJS.ErrnoException) => fail(connectFailure(error)));
+    const { tls } = host.transportSocket;
+    if (tls === null) {
+      raw.once("connect", () => this.#connected(raw, false));
+      return;
+    }
+    const secured = tls.connect(raw, tls.sni, []);
+    if (secured === null) {
+      process.nextTick(() => fail("TLS_error:_Secret_is_not_supplied_by_SDS"));
+      return;
+    }
+    this.#connecting = secured;
+    secured.on("error", (error: NodeJS.ErrnoException) => fail(connectFailure(error)));
+    secured.once("close", () => fail("connection_termination"));
+    secured.once("secureConnect", () => {
+      const problem = tls.verify(secured, "");
+      if (problem === null) this.#connected(secured, true);
+      else fail(problem);
+    });
+  }
+
+  #countConnection(amount: 1 | -1): void {
+    const cluster = this.#cluster!;
+    const { stats } = cluster;
+    const host = this.#host!;
+    this.#holdsConnection = amount === 1;
+    cluster.resources.default.addConnection(amount);
+    stats.store.add(stats.at.upstream_cx_active, amount);
+    stats.store.add(host.at.cx_active, amount);
+    host.activeRequests += amount;
+    if (amount === 1) {
+      stats.store.add(stats.at.upstream_cx_total, 1);
+      stats.store.add(host.at.cx_total, 1);
+    } else stats.store.add(stats.at.upstream_cx_destroy, 1);
+  }
+
+  #connectFailed(reason: string): void {
+    const socket = this.#connecting;
+    if (socket === null) return;
+    this.#connecting = null;
+    clearTimeout(this.#connectTimer ?? undefined);
+    socket.on("error", () => {});
+    socket.destroy();
+    const { stats } = this.#cluster!;
+    const host = this.#host!;
+    stats.store.add(stats.at.upstream_cx_connect_fail, 1);
+    stats.store.add(host.at.cx_connect_fail, 1);
+    this.#countConnection(-1);
+    this.#info.flags |= responseFlags.UpstreamConnectionFailure;
+    this.#info.upstreamTransportFailureReason = reason;
+    this.#connect();
+  }
+
+  #connected(socket: net.Socket, isTls: boolean): void {
+    if (this.#connecting === null) return;
+    this.#connecting = null;
+    clearTimeout(this.#connectTimer ?? undefined);
+    const { stats } = this.#cluster!;
+    stats.store.record(stats.at.upstream_cx_connect_ms, Math.round(performance.now() - this.#connectStarted));
+    stats.store.add(stats.at.upstream_rq_total, 1);
+    this.#info.upstreamLocalAddress = socket.localAddress === undefined ? "" : `${socket.localAddress}:${socket.localPort}`;
+    socket.removeAllListeners("error");
+    socket.removeAllListeners("close");
+    const upstream = new Transport(socket, new UpstreamSide(this), isTls);
+    this.#upstream = upstream;
+    this.#touch();
+    upstream.start();
+    if (!this.#isOver) this.#downstream.start();
+  }
+
+  // --- bytes; hot ---
+
+  onData(chunk: Buffer): void {
+    this.#lastActivity = performance.now();
+    if (this.#upstream === null) return;
+    if (!this.#upstream.write(chunk)) {
+      const { stats, at } = this.#filter;
+      stats.add(at.downstream_flow_control_paused_reading_total, 1);
+      this.#downstream.pause();
+    }
+  }
+
+  fromUpstream(chunk: Buffer): void {
+    this.#lastActivity = performance.now();
+    if (!this.#downstream.write(chunk)) this.#upstream?.pause();
+  }
+
+  upstreamDrained(): void {
+    if (this.#downstreamEnded || this.#isOver || !this.#downstream.isPaused) return;
+    const { stats, at } = this.#filter;
+    stats.add(at.downstream_flow_control_resumed_reading_total, 1);
+    this.#downstream.start();
+  }
+
+  onDrain(): void {
+    if (!this.#upstreamEnded) this.#upstream?.start();
+  }
+
+  // --- the end ---
+
+  onEnd(): void {
+    this.#downstreamEnded = true;
+    if (this.#upstream === null) {
+      this.#finish(false, "remote");
+      return;
+    }
+    this.#upstream.end();
+    if (this.#upstreamEnded) this.#finish(false, "remote");
+  }
+
+  upstreamEnded(): void {
+    this.#upstreamEnded = true;
+    this.#downstream.end();
+    if (this.#downstreamEnded) this.#finish(false, "remote");
+  }
+
+  onClose(error: NodeJS.ErrnoException | null): void {
+    if (error?.code === "ECONNRESET") this.#upstream?.destroy(true);
+    this.#finish(false, "remote");
+  }
+
+  upstreamClosed(error: NodeJS.ErrnoException | null): void {
+    this.#finish(error?.code === "ECONNRESET", "remote");
+  }
+
+  #touch(): void {
+    this.#lastActivity = performance.now();
+    if (this.#filter.idleTimeoutMs > 0) this.#timer.set(this.#lastActivity + this.#filter.idleTimeoutMs);
+  }
+
+  #idleCheck(): void {
+    const deadline = this.#lastActivity + this.#filter.idleTimeoutMs;
+    if (performance.now() < deadline - 0.5) {
+      this.#timer.set(deadline);
+      return;
+    }
+    const { stats, at } = this.#filter;
+    stats.add(at.idle_timeout, 1);
+    this.#connection.info.localCloseReason = "tcp_session_idle_timeout";
+    this.#finish(false, "local");
+  }
+
+  #finish(reset: boolean, by: "local" | "remote"): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#timer.dispose();
+    clearTimeout(this.#durationTimer ?? undefined);
+    clearTimeout(this.#connectTimer ?? undefined);
+    this.#connecting?.on("error", () => {});
+    this.#connecting?.destroy();
+    this.#connecting = null;
+    const info = this.#info;
+    const { stats, at } = this.#filter;
+    info.endTime = performance.now();
+    info.bytesReceived = this.#downstream.bytesRead;
+    info.bytesSent = this.#downstream.bytesWritten;
+    stats.add(at.downstream_cx_rx_bytes_total, info.bytesReceived);
+    stats.add(at.downstream_cx_tx_bytes_total, info.bytesSent);
+    const upstream = this.#upstream;
+    if (upstream !== null) {
+      info.upstreamWireBytesReceived = upstream.bytesRead;
+      info.upstreamWireBytesSent = upstream.bytesWritten;
+      const { store, at: clusterAt } = this.#cluster!.stats;
+      store.add(clusterAt.upstream_cx_rx_bytes_total, upstream.bytesRead);
+      store.add(clusterAt.upstream_cx_tx_bytes_total, upstream.bytesWritten);
+      store.add(by === "local" ? clusterAt.upstream_cx_destroy_local : clusterAt.upstream_cx_destroy_remote, 1);
+      store.record(clusterAt.upstream_cx_length_ms, Math.round(info.endTime - this.#connectStarted));
+    }
+    if (this.#holdsConnection) this.#countConnection(-1);
+    upstream?.destroyWhenWritten();
+    if (reset) this.#downstream.destroy(true);
+    else this.#downstream.destroyWhenWritten();
+    this.#connection.closed();
+    for (const log of this.#filter.accessLogs) log.write(info);
+  }
+}
+
+export const tcpProxy = defineNetworkFilter({
+  name: "envoy.filters.network.tcp_proxy",
+  schema: TcpProxySchema,
+  create: (config, context, name) => new TcpProxyFilter(config, context, name),
+});

@@ -1,0 +1,68 @@
+/**
+ * What an HTTP filter is.
+ *
+ * One filter object exists per configuration and is shared by all requests; what a request needs to remember lies in
+ * `stream.filterState[slot]`. Requests run the filters in list order, responses in reverse, local replies included. A hook
+ * that answers `stop` holds the message at this filter (what follows is kept, with back-pressure) until the filter calls
+ * `stream.continueRequest()` or `continueResponse()`, or answers by `stream.sendLocalReply`.
+ */
+import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
+import type { CompileContext } from "../compile-context.ts";
+import type { HttpStream } from "./http-stream.ts";
+
+export type FilterStatus = "continue" | "stop";
+
+export interface HttpFilter {
+  /** Name in the chain, by which per-route configuration is looked up. */
+  readonly name: string;
+  onRequestHeaders?(stream: HttpStream, endStream: boolean): FilterStatus;
+  /** Not called for an empty end: `endStream` may come with the headers, with data, or by `onRequestTrailers`. */
+  onRequestData?(stream: HttpStream, chunk: Buffer, endStream: boolean): FilterStatus;
+  onResponseHeaders?(stream: HttpStream, endStream: boolean): FilterStatus;
+  onResponseData?(stream: HttpStream, chunk: Buffer, endStream: boolean): FilterStatus;
+  /** The stream is over, however it ended. */
+  onStreamEnd?(stream: HttpStream): void;
+}
+
+/** The last filter of a chain: it has the request answered. */
+export interface TerminalFilter {
+  readonly name: string;
+  readonly isTerminal: true;
+  onRequestHeaders(stream: HttpStream, endStream: boolean): void;
+  onRequestData(stream: HttpStream, chunk: Buffer, endStream: boolean): void;
+  onRequestTrailers(stream: HttpStream, trailers: string[]): void;
+  /** One read of the downstream connection has been handed over. */
+  onRequestReadComplete(stream: HttpStream): void;
+  /** Downstream takes response data again. */
+  onDownstreamDrain(stream: HttpStream): void;
+  /** A deadline of `stream` passed. */
+  onTimeout(stream: HttpStream, which: "route" | "try"): void;
+  /** The client is gone or the stream was answered otherwise: stop all work for it. */
+  onStreamEnd(stream: HttpStream): void;
+}
+
+export interface FilterCompileContext extends CompileContext {
+  /** `http.PREFIX.` */
+  readonly statPrefix: string;
+  readonly trafficDirection: "inbound" | "outbound" | "unspecified";
+  /** Position in `stream.filterState` that belongs to this filter. */
+  readonly slot: number;
+}
+
+export interface HttpFilterDefinition {
+  readonly name: string;
+  readonly schema: DescMessage;
+  readonly create: (config: never, context: FilterCompileContext, name: string) => HttpFilter | TerminalFilter;
+  /** Message of `typed_per_filter_config`, and what it compiles to. */
+  readonly perRoute?: { readonly schema: DescMessage; readonly compile: (config: never, context: CompileContext) => unknown };
+}
+
+/** Ties the types of one filter's parts together. */
+export function defineHttpFilter<S extends DescMessage, R extends DescMessage = S>(definition: {
+  readonly name: string;
+  readonly schema: S;
+  readonly create: (config: MessageShape<S>, context: FilterCompileContext, name: string) => HttpFilter | TerminalFilter;
+  readonly perRoute?: { readonly schema: R; readonly compile: (config: MessageShape<R>, context: CompileContext) => unknown };
+}): HttpFilterDefinition {
+  return definition as unknown as HttpFilterDefinition;
+}

@@ -1,0 +1,416 @@
+/**
+ * One request and its response on their way through the filters; Envoy's ActiveStream and FilterManager.
+ *
+ *      codec -> onRequest* -> filters in order -> terminal filter (router)
+ *      codec <- send*      <- filters in reverse <- respond*          local replies enter here as well
+ *
+ * A codec owns the stream's bytes (http1-server.ts; HTTP/2 comes beside it), the stream owns their order: it holds back what
+ * a stopped filter must not see past, applies what the connection manager decides about headers, and writes the log line at
+ * the end. Hot: one object per request, no closures.
+ */
+
+import type { RouterRequest } from "../filters/http/router-request.ts";
+import type { DownstreamConnection } from "../listener/downstream-connection.ts";
+import type { Route } from "../router/route.ts";
+import { type HeaderList, responseFlags } from "../stream-info.ts";
+import { keepChunk } from "../transport.ts";
+import type { ConnectionManager } from "./connection-manager.ts";
+import { finishResponseHeaders } from "./connection-manager-headers.ts";
+import { getHeader } from "./header-list.ts";
+import type { FilterStatus, HttpFilter } from "./http-filter.ts";
+import { buildLocalReply } from "./local-reply.ts";
+import { RequestInfo } from "./request-info.ts";
+
+/** What a stream needs of the protocol below it. */
+export interface ServerCodec {
+  /** `headers` are final. */
+  sendHeaders(stream: HttpStream, status: number, headers: HeaderList, endStream: boolean): void;
+  /** False: wait for `stream.onDownstreamDrain`. */
+  sendData(stream: HttpStream, chunk: Buffer, endStream: boolean): boolean;
+  sendTrailers(stream: HttpStream, trailers: HeaderList): void;
+  /** Pushes out what waits for company. */
+  flush(): void;
+  /** Cuts the stream off. */
+  reset(stream: HttpStream): void;
+  pauseRequest(): void;
+  resumeRequest(): void;
+  /** The stream is over; the codec may begin the next. */
+  streamEnded(stream: HttpStream): void;
+  /** Sets the timer of this stream; performance.now() milliseconds. */
+  setDeadline(deadline: number): void;
+  /** Turns the exchange into a byte tunnel, after a 101 or an answered CONNECT. */
+  upgrade(stream: HttpStream): void;
+}
+
+const never = Number.POSITIVE_INFINITY;
+/** Response body that a stopped filter may hold before upstream has to wait. */
+const heldBytesLimit = 1024 * 1024;
+
+export class HttpStream {
+  readonly manager: ConnectionManager;
+  readonly connection: DownstreamConnection;
+  readonly codec: ServerCodec;
+  readonly info: RequestInfo;
+  /** Slots of the filters, by `FilterCompileContext.slot`. */
+  filterState: unknown[] | null = null;
+  route: Route | null = null;
+  /** The router's work for this stream. */
+  router: RouterRequest | null = null;
+  requestIsComplete = false;
+  /** Response headers went to the codec. */
+  responseHasStarted = false;
+  responseIsComplete = false;
+  isEnded = false;
+  /** The downstream connection closes after this response. */
+  closesConnection = false;
+  sawConnectionClose = false;
+  isInternal = false;
+  /** Requested upgrade in lower case, "" for none. */
+  upgrade = "";
+  isUpgraded = false;
+  isHttp10 = false;
+  /** Of the response as it is being encoded. */
+  responseStatus = 0;
+
+  idleTimeoutMs = 0;
+  lastActivity = 0;
+  routeDeadline = never;
+  tryDeadline = never;
+  durationDeadline = never;
+  requestDeadline = never;
+
+  /** Where the request rests: index of the filter that stopped it, or -1. */
+  #stoppedRequestAt = -1;
+  #requestHeadersPassed = false;
+  #heldRequest: Buffer[] = [];
+  #heldRequestBytes = 0;
+  #heldRequestEnd = false;
+  #stoppedResponseAt = -1;
+  #responseHeadersPassed = false;
+  #heldResponse: Buffer[] = [];
+  #heldResponseBytes = 0;
+  #heldResponseEnd = false;
+  #isLocalReply = false;
+  #downstreamIsFull = false;
+
+  constructor(manager: ConnectionManager, connection: DownstreamConnection, codec: ServerCodec) {
+    this.manager = manager;
+    this.connection = connection;
+    this.codec = codec;
+    this.info = new RequestInfo(connection.info);
+  }
+
+  // --- request ---
+
+  /** The head is in `info`; what the connection manager wants of it is done. */
+  onRequestHeaders(endStream: boolean): void {
+    if (endStream) this.#requestCompleted();
+    this.#runRequestHeaders(0, endStream);
+  }
+
+  #runRequestHeaders(from: number, endStream: boolean): void {
+    const filters = this.manager.filters;
+    for (let i = from; i < filters.length; i++) {
+      const filter = filters[i]!;
+      if (filter.onRequestHeaders === undefined) continue;
+      const status = filter.onRequestHeaders(this, endStream);
+      if (this.responseHasStarted || this.isEnded || this.#isLocalReply) return;
+      if (status === "stop") {
+        this.#stoppedRequestAt = i;
+        return;
+      }
+    }
+    this.#requestHeadersPassed = true;
+    this.manager.terminal.onRequestHeaders(this, endStream);
+  }
+
+  onRequestData(chunk: Buffer, endStream: boolean): void {
+    this.info.bytesReceived += chunk.length;
+    this.lastActivity = this.connection.now;
+    if (endStream) this.#requestCompleted();
+    if (this.isEnded || this.responseIsComplete) return;
+    if (!this.#requestHeadersPassed) {
+      this.#holdRequest(chunk, endStream);
+      return;
+    }
+    this.#runRequestData(0, chunk, endStream);
+  }
+
+  #runRequestData(from: number, chunk: Buffer, endStream: boolean): void {
+    const filters = this.manager.requestDataFilters;
+    for (let i = from; i < filters.length; i++) {
+      const status = filters[i]!.onRequestData!(this, chunk, endStream);
+      if (this.isEnded || this.#isLocalReply) return;
+      if (status === "stop") {
+        this.#holdRequest(chunk, endStream);
+        return;
+      }
+    }
+    this.manager.terminal.onRequestData(this, chunk, endStream);
+  }
+
+  #holdRequest(chunk: Buffer, endStream: boolean): void {
+    if (chunk.length > 0) {
+      this.#heldRequest.push(keepChunk(chunk));
+      this.#heldRequestBytes += chunk.length;
+    }
+    if (endStream) this.#heldRequestEnd = true;
+    if (this.#heldRequestBytes > this.manager.bufferLimitBytes) this.codec.pauseRequest();
+  }
+
+  /** The body ended without data at its end; `trailers` are empty unless they are enabled. */
+  onRequestEnd(trailers: string[]): void {
+    this.#requestCompleted();
+    if (this.isEnded || this.responseIsComplete) return;
+    if (!this.#requestHeadersPassed) {
+      this.#heldRequestEnd = true;
+      return;
+    }
+    this.manager.terminal.onRequestTrailers(this, trailers);
+  }
+
+  onRequestReadComplete(): void {
+    if (!this.isEnded && this.#requestHeadersPassed) this.manager.terminal.onRequestReadComplete(this);
+  }
+
+  #requestCompleted(): void {
+    this.requestIsComplete = true;
+    this.info.requestEndTime = this.connection.now;
+    this.requestDeadline = never;
+  }
+
+  /** A filter that stopped the request lets it go on. */
+  continueRequest(): void {
+    if (this.isEnded || this.#stoppedRequestAt < 0) return;
+    const from = this.#stoppedRequestAt + 1;
+    this.#stoppedRequestAt = -1;
+    const held = this.#heldRequest;
+    const ends = this.#heldRequestEnd;
+    const hadBody = held.length > 0 || ends || !this.requestIsComplete;
+    this.#heldRequest = [];
+    this.#heldRequestBytes = 0;
+    this.#runRequestHeaders(from, this.requestIsComplete && !hadBody);
+    if (!this.#requestHeadersPassed || this.isEnded) {
+      this.#heldRequest = held;
+      return;
+    }
+    for (const [index, chunk] of held.entries()) this.#runRequestData(0, chunk, ends && index === held.length - 1);
+    if (ends && held.length === 0) this.manager.terminal.onRequestTrailers(this, []);
+    this.codec.resumeRequest();
+    this.manager.terminal.onRequestReadComplete(this);
+  }
+
+  // --- response ---
+
+  /** The router has an answer: `info.responseHeaders` and the status. */
+  respond(status: number, headers: HeaderList, endStream: boolean): void {
+    this.responseStatus = status;
+    this.info.responseHeaders = headers;
+    this.info.responseCode = status;
+    this.#runResponseHeaders(this.manager.filters.length - 1, endStream);
+  }
+
+  #runResponseHeaders(from: number, endStream: boolean): void {
+    const filters = this.manager.filters;
+    for (let i = from; i >= 0; i--) {
+      const filter = filters[i]!;
+      if (filter.onResponseHeaders === undefined) continue;
+      const status = filter.onResponseHeaders(this, endStream);
+      if (this.isEnded) return;
+      if (status === "stop") {
+        this.#stoppedResponseAt = i;
+        if (endStream) this.#heldResponseEnd = true;
+        return;
+      }
+    }
+    this.#responseHeadersPassed = true;
+    this.responseHasStarted = true;
+    finishResponseHeaders(this);
+    this.codec.sendHeaders(this, this.responseStatus, this.info.responseHeaders, endStream);
+    if (endStream) this.#responseCompleted();
+  }
+
+  respondData(chunk: Buffer, endStream: boolean): void {
+    this.lastActivity = this.connection.now;
+    if (!this.#responseHeadersPassed) {
+      this.#holdResponse(chunk, endStream);
+      return;
+    }
+    this.#runResponseData(chunk, endStream);
+  }
+
+  #runResponseData(chunk: Buffer, endStream: boolean): void {
+    const filters = this.manager.responseDataFilters;
+    for (let i = filters.length - 1; i >= 0; i--) {
+      if (filters[i]!.onResponseData!(this, chunk, endStream) === "stop") {
+        this.#holdResponse(chunk, endStream);
+        return;
+      }
+      if (this.isEnded) return;
+    }
+    this.info.bytesSent += chunk.length;
+    if (!this.codec.sendData(this, chunk, endStream) && !endStream) {
+      this.#downstreamIsFull = true;
+      this.router?.pauseUpstream();
+    }
+    if (endStream) this.#responseCompleted();
+  }
+
+  /** The response ended without data at its end. */
+  respondEnd(trailers: HeaderList | null): void {
+    if (trailers !== null) this.info.responseTrailers = trailers;
+    if (!this.#responseHeadersPassed) {
+      this.#heldResponseEnd = true;
+      return;
+    }
+    if (this.responseIsComplete) return;
+    this.codec.sendTrailers(this, trailers ?? noTrailers);
+    this.#responseCompleted();
+  }
+
+  continueResponse(): void {
+    if (this.isEnded || this.#stoppedResponseAt < 0) return;
+    const from = this.#stoppedResponseAt - 1;
+    this.#stoppedResponseAt = -1;
+    const held = this.#heldResponse;
+    const ends = this.#heldResponseEnd;
+    this.#heldResponse = [];
+    this.#heldResponseBytes = 0;
+    this.#runResponseHeaders(from, ends && held.length === 0);
+    if (!this.#responseHeadersPassed || this.responseIsComplete) {
+      this.#heldResponse = held;
+      return;
+    }
+    for (const [index, chunk] of held.entries()) this.#runResponseData(chunk, ends && index === held.length - 1);
+    this.router?.resumeUpstream();
+    this.codec.flush();
+  }
+
+  #holdResponse(chunk: Buffer, endStream: boolean): void {
+    if (chunk.length > 0) {
+      this.#heldResponse.push(keepChunk(chunk));
+      this.#heldResponseBytes += chunk.length;
+    }
+    if (endStream) this.#heldResponseEnd = true;
+    if (this.#heldResponseBytes > heldBytesLimit) this.router?.pauseUpstream();
+  }
+
+  /** Answers in the proxy's own name. After the response has begun all that is left is to cut it. */
+  sendLocalReply(status: number, body: string, details: string, extraHeaders: HeaderList | null = null): void {
+    if (this.isEnded || this.#isLocalReply) return;
+    if (this.responseHasStarted) {
+      this.resetDownstream(details);
+      return;
+    }
+    this.info.responseCodeDetails = details;
+    this.#isLocalReply = true;
+    this.#stoppedResponseAt = -1;
+    this.#heldResponse = [];
+    this.manager.terminal.onStreamEnd(this);
+    const reply = buildLocalReply(this, status, body, extraHeaders);
+    const isHead = this.info.method === "HEAD";
+    const hasBody = reply.body.length > 0 && !isHead;
+    this.respond(reply.status, reply.headers, !hasBody);
+    if (hasBody && !this.isEnded) this.respondData(reply.body, true);
+    this.codec.flush();
+  }
+
+  /** Cuts off a response under way. */
+  resetDownstream(details: string): void {
+    if (this.isEnded) return;
+    this.info.responseCodeDetails = details;
+    this.codec.reset(this);
+    this.end();
+  }
+
+  onDownstreamDrain(): void {
+    if (!this.#downstreamIsFull) return;
+    this.#downstreamIsFull = false;
+    this.lastActivity = this.connection.now;
+    this.router?.resumeUpstream();
+  }
+
+  get downstreamIsFull(): boolean {
+    return this.#downstreamIsFull;
+  }
+
+  #responseCompleted(): void {
+    this.responseIsComplete = true;
+    this.end();
+  }
+
+  /** The client went away. */
+  onClientGone(details: string): void {
+    if (this.isEnded) return;
+    if (this.info.responseCodeDetails === "" || !this.responseHasStarted) this.info.responseCodeDetails = details;
+    this.info.flags |= responseFlags.DownstreamConnectionTermination;
+    this.end();
+  }
+
+  /** Ends the stream, once: stops upstream work, counts, logs. */
+  end(): void {
+    if (this.isEnded) return;
+    this.isEnded = true;
+    const { info, manager } = this;
+    info.endTime = this.connection.now;
+    manager.terminal.onStreamEnd(this);
+    const filters = manager.filters;
+    for (let i = 0; i < filters.length; i++) filters[i]!.onStreamEnd?.(this);
+    manager.streamEnded(this);
+    this.codec.streamEnded(this);
+  }
+
+  // --- deadlines ---
+
+  /** Tells the codec's timer the earliest deadline. Hot. */
+  schedule(): void {
+    let next = this.routeDeadline;
+    if (this.tryDeadline < next) next = this.tryDeadline;
+    if (this.durationDeadline < next) next = this.durationDeadline;
+    if (this.requestDeadline < next) next = this.requestDeadline;
+    if (this.idleTimeoutMs > 0 && this.lastActivity + this.idleTimeoutMs < next) next = this.lastActivity + this.idleTimeoutMs;
+    this.codec.setDeadline(next);
+  }
+
+  onDeadline(): void {
+    if (this.isEnded) return;
+    const now = performance.now() + 0.5;
+    const { store, at } = this.manager.stats;
+    if (this.durationDeadline <= now) {
+      this.durationDeadline = never;
+      store.add(at.downstream_rq_max_duration_reached, 1);
+      this.sendLocalReply(504, "downstream duration timeout", "max_duration_timeout");
+    } else if (this.requestDeadline <= now) {
+      this.requestDeadline = never;
+      store.add(at.downstream_rq_timeout, 1);
+      this.closesConnection = true;
+      this.sendLocalReply(408, "request timeout", "request_overall_timeout");
+    } else if (this.routeDeadline <= now) {
+      this.routeDeadline = never;
+      this.manager.terminal.onTimeout(this, "route");
+    } else if (this.tryDeadline <= now) {
+      this.tryDeadline = never;
+      this.manager.terminal.onTimeout(this, "try");
+    } else if (this.idleTimeoutMs > 0 && this.lastActivity + this.idleTimeoutMs <= now) {
+      this.idleTimeoutMs = 0;
+      store.add(at.downstream_rq_idle_timeout, 1);
+      this.info.flags |= responseFlags.StreamIdleTimeout;
+      this.sendLocalReply(504, "stream timeout", "stream_idle_timeout");
+    }
+    if (!this.isEnded) this.schedule();
+  }
+
+  get isGrpc(): boolean {
+    const type = getHeader(this.info.requestHeaders, "content-type");
+    return type !== undefined && type.startsWith("application/grpc") && (type.length === 16 || type[16] === "+");
+  }
+
+  /** Configuration of a filter for this route, by the filter's name. */
+  perFilterConfig(name: string): unknown {
+    return this.router?.choice?.perFilterConfig.get(name) ?? this.route?.perFilterConfig.get(name);
+  }
+}
+
+const noTrailers: HeaderList = [];
+
+export type { FilterStatus, HttpFilter };

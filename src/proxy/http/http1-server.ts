@@ -1,0 +1,517 @@
+/**
+ * HTTP/1.1 towards clients: one connection, its requests in order, one at a time.
+ *
+ *      waiting -> request head -> stream -> response -> waiting | lingering -> closed
+ *
+ * A response's head waits for the body's first part or for the end of the read that brought it, so that small responses are
+ * one write. A connection that closes after an error lingers: it stops answering but goes on reading for the delayed close
+ * timeout, because a reset would take the answer from a client that is still sending. A FIN from the client aborts, as in Envoy.
+ */
+
+import { LazyTimer } from "../lazy-timer.ts";
+import type { DownstreamConnection } from "../listener/downstream-connection.ts";
+import { type HeaderList, responseFlags } from "../stream-info.ts";
+import { Transport, type TransportHandler } from "../transport.ts";
+import type { ConnectionManager } from "./connection-manager.ts";
+import { properCase } from "./header-case.ts";
+import { hasHeader } from "./header-list.ts";
+import { HttpStream, type ServerCodec } from "./http-stream.ts";
+import { Http1Parser, type Http1ParserSink } from "./http1-parser.ts";
+import { isValidAuthority, prepareRequest } from "./request-preparation.ts";
+import { reasonPhrase, statusLine } from "./status-text.ts";
+
+const never = Number.POSITIVE_INFINITY;
+const continueResponse = "HTTP/1.1 100 Continue\r\n\r\n";
+
+export class Http1Server implements TransportHandler, Http1ParserSink, ServerCodec {
+  readonly #manager: ConnectionManager;
+  readonly #connection: DownstreamConnection;
+  readonly #transport: Transport;
+  readonly #parser: Http1Parser;
+  readonly #timer: LazyTimer;
+  readonly #startedAt = performance.now();
+  #stream: HttpStream | null = null;
+  /** Response head that waits for company. */
+  #head = "";
+  #isChunked = false;
+  #isBodiless = false;
+  #inHead = false;
+  #requests = 0;
+  #isClosed = false;
+  #isLingering = false;
+  #tunnel: HttpStream | null = null;
+  /** From then on every response closes. */
+  #softDrainUntil = never;
+  #headersDeadline = never;
+  #idleDeadline = never;
+  #durationTimer: NodeJS.Timeout | null = null;
+  #requestIsPaused = false;
+  #countedRead = 0;
+  #countedWritten = 0;
+
+  constructor(manager: ConnectionManager, connection: DownstreamConnection) {
+    this.#manager = manager;
+    this.#connection = connection;
+    this.#transport = new Transport(connection.socket, this, connection.isTls);
+    this.#parser = new Http1Parser(manager.parserOptions, this);
+    this.#timer = new LazyTimer(() => this.#expired());
+    connection.transport = this.#transport;
+    connection.decideClose = (stream) => this.#decideClose(stream);
+    connection.shutdown = (isForced) => this.#shutdown(isForced);
+  }
+
+  start(): void {
+    const { store, at } = this.#manager.stats;
+    store.add(at.downstream_cx_total, 1);
+    store.add(at.downstream_cx_active, 1);
+    store.add(at.downstream_cx_http1_total, 1);
+    store.add(at.downstream_cx_http1_active, 1);
+    if (this.#connection.isTls) {
+      store.add(at.downstream_cx_ssl_total, 1);
+      store.add(at.downstream_cx_ssl_active, 1);
+    }
+    if (this.#manager.maxConnectionDurationMs > 0) {
+      this.#durationTimer = setTimeout(() => {
+        store.add(at.downstream_cx_max_duration_reached, 1);
+        this.#softDrain();
+      }, this.#manager.maxConnectionDurationMs);
+      this.#durationTimer.unref();
+    }
+    this.#becameIdle();
+    this.#transport.start();
+  }
+
+  // --- TransportHandler ---
+
+  onData(chunk: Buffer): void {
+    if (this.#isLingering || this.#isClosed) return;
+    this.#connection.now = performance.now();
+    if (this.#tunnel !== null) {
+      this.#tunnel.onRequestData(chunk, false);
+      this.#tunnel?.onRequestReadComplete();
+      return;
+    }
+    if (this.#stream === null && this.#manager.requestHeadersTimeoutMs > 0 && this.#headersDeadline === never) {
+      this.#headersDeadline = this.#connection.now + this.#manager.requestHeadersTimeoutMs;
+      this.#timer.set(Math.min(this.#headersDeadline, this.#idleDeadline));
+    }
+    this.#parser.execute(chunk);
+    const stream = this.#stream;
+    if (stream !== null) {
+      stream.onRequestReadComplete();
+      // Pipelined bytes wait in the parser; more of them must wait in the kernel.
+      if (this.#parser.isDone && this.#parser.hasPending) this.#transport.pause();
+    }
+  }
+
+  onEnd(): void {
+    this.#connection.now = performance.now();
+    const tunnel = this.#tunnel;
+    if (tunnel !== null) {
+      tunnel.onRequestEnd([]);
+      return;
+    }
+    this.#abort("downstream_remote_disconnect", "remote");
+  }
+
+  onClose(_error: NodeJS.ErrnoException | null): void {
+    this.#connection.now = performance.now();
+    this.#abort("downstream_remote_disconnect", "remote");
+  }
+
+  onDrain(): void {
+    this.#connection.now = performance.now();
+    this.#stream?.onDownstreamDrain();
+  }
+
+  // --- Http1ParserSink ---
+
+  onHead(parser: Http1Parser): void {
+    this.#inHead = true;
+    this.#headersDeadline = never;
+    this.#idleDeadline = never;
+    const stream = this.#beginStream();
+    const { info } = stream;
+    const manager = this.#manager;
+    info.method = parser.method;
+    info.path = parser.target;
+    info.authority = parser.host ?? "";
+    info.requestHeaders = parser.headers;
+    info.requestHeaderBytes = parser.headBytes;
+    info.scheme = this.#connection.isTls ? "https" : "http";
+    if (parser.minorVersion === 0) {
+      info.protocol = "HTTP/1.0";
+      if (!manager.acceptsHttp10) {
+        this.#answerError(stream, 426, "low_version");
+        this.#inHead = false;
+        return;
+      }
+      stream.isHttp10 = true;
+    }
+    if (parser.connection !== "" || stream.isHttp10) {
+      const connection = parser.connection.toLowerCase();
+      stream.sawConnectionClose = stream.isHttp10 ? !connection.includes("keep-alive") : /(?:^|,)[ \t]*close[ \t]*(?:,|$)/.test(connection);
+    }
+    if (info.path.charCodeAt(0) !== 47 && info.method !== "CONNECT") splitAbsolute(stream, manager.allowsAbsoluteUrl);
+    if (info.method === "CONNECT") info.authority = info.path;
+    if (!isValidAuthority(info.authority)) {
+      this.#answerError(stream, 400, "http.invalid_authority");
+      this.#inHead = false;
+      return;
+    }
+    if (parser.expect !== "" && !manager.proxies100Continue && parser.expect.toLowerCase() === "100-continue" && !parser.isDone) {
+      this.#transport.writeParts(continueResponse, null, "");
+    }
+    if (manager.requestTimeoutMs > 0) stream.requestDeadline = this.#connection.now + manager.requestTimeoutMs;
+    if (manager.maxStreamDurationMs > 0) stream.durationDeadline = this.#connection.now + manager.maxStreamDurationMs;
+    if (prepareRequest(stream, parser)) {
+      stream.schedule();
+      // An upgrade's bytes follow the head without any framing.
+      if (stream.upgrade !== "") parser.switchToRaw();
+      stream.onRequestHeaders(parser.isDone);
+    }
+    this.#inHead = false;
+  }
+
+  #beginStream(): HttpStream {
+    const manager = this.#manager;
+    const { values } = manager.stats.store;
+    const { at } = manager.stats;
+    values[at.downstream_rq_total]! += 1;
+    values[at.downstream_rq_http1_total]! += 1;
+    values[at.downstream_rq_active]! += 1;
+    this.#requests++;
+    const stream = new HttpStream(manager, this.#connection, this);
+    const { info } = stream;
+    info.protocol = "HTTP/1.1";
+    info.startTimeEpochMs = Date.now();
+    info.startTime = this.#connection.now;
+    stream.lastActivity = this.#connection.now;
+    stream.idleTimeoutMs = manager.streamIdleTimeoutMs;
+    this.#stream = stream;
+    this.#head = "";
+    return stream;
+  }
+
+  onBody(chunk: Buffer): void {
+    const stream = this.#tunnel ?? this.#stream;
+    if (stream === null) return;
+    stream.onRequestData(chunk, this.#parser.isDone);
+  }
+
+  onMessageEnd(parser: Http1Parser): void {
+    this.#transport.isBulk = false;
+    const stream = this.#stream;
+    if (stream === null) {
+      // Answered within the call that brought the head.
+      if (!this.#isLingering && !this.#isClosed) this.#nextRequest();
+      return;
+    }
+    if (!stream.requestIsComplete) stream.onRequestEnd(parser.trailers);
+  }
+
+  onParseError(status: number, details: string): void {
+    const { store, at } = this.#manager.stats;
+    store.add(at.downstream_cx_protocol_error, 1);
+    if (status === 431) store.add(at.downstream_rq_too_large, 1);
+    const active = this.#stream;
+    if (active !== null && active.responseHasStarted) {
+      active.info.flags |= responseFlags.DownstreamProtocolError;
+      active.resetDownstream(details);
+      return;
+    }
+    const stream = active ?? this.#beginStream();
+    if (active === null) {
+      stream.info.requestHeaders = [];
+      stream.info.requestEndTime = this.#connection.now;
+    }
+    this.#answerError(stream, status, details);
+  }
+
+  /** An answer by the codec: the reason phrase is its body, and the connection ends with it. */
+  #answerError(stream: HttpStream, status: number, details: string): void {
+    stream.closesConnection = true;
+    stream.info.flags |= responseFlags.DownstreamProtocolError;
+    this.#parser.stop();
+    stream.sendLocalReply(status, reasonPhrase(status), details);
+  }
+
+  // --- ServerCodec ---
+
+  sendHeaders(stream: HttpStream, status: number, headers: HeaderList, endStream: boolean): void {
+    let head = stream.isHttp10 ? `HTTP/1.0 ${status} ${reasonPhrase(status)}\r\n` : statusLine(status);
+    let hasLength = false;
+    const proper = this.#manager.properCaseHeaders;
+    for (let i = 0; i < headers.length; i += 2) {
+      const name = headers[i]!;
+      if (name === "content-length") hasLength = true;
+      head += `${proper ? properCase(name) : name}: ${headers[i + 1]!}\r\n`;
+    }
+    const isHead = stream.info.method === "HEAD";
+    this.#isBodiless = isHead || status === 204 || status === 304 || status < 200;
+    this.#isChunked = false;
+    if (!hasLength) {
+      if (endStream && !isHead) {
+        if (!this.#isBodiless) head += proper ? "Content-Length: 0\r\n" : "content-length: 0\r\n";
+      } else if (!stream.isHttp10 && status >= 200 && status !== 204 && status !== 304) {
+        head += proper ? "Transfer-Encoding: chunked\r\n" : "transfer-encoding: chunked\r\n";
+        this.#isChunked = !isHead;
+      }
+    }
+    head += "\r\n";
+    const { info } = stream;
+    info.responseHeaderBytes = head.length;
+    info.downstreamFirstResponseByteTime = this.#connection.now;
+    if (endStream) this.#transport.writeParts(head, null, "");
+    else this.#head = head;
+  }
+
+  sendData(_stream: HttpStream, chunk: Buffer, endStream: boolean): boolean {
+    const head = this.#head;
+    this.#head = "";
+    if (this.#isBodiless && this.#tunnel === null) return head === "" || this.#transport.writeParts(head, null, "");
+    if (this.#isChunked) {
+      if (chunk.length === 0) return this.#transport.writeParts(`${head}${endStream ? "0\r\n\r\n" : ""}`, null, "");
+      return this.#transport.writeParts(`${head}${chunk.length.toString(16)}\r\n`, chunk, endStream ? "\r\n0\r\n\r\n" : "\r\n");
+    }
+    return head === "" ? this.#transport.write(chunk) : this.#transport.writeParts(head, chunk, "");
+  }
+
+  sendTrailers(_stream: HttpStream, trailers: HeaderList): void {
+    let text = this.#head;
+    this.#head = "";
+    if (this.#isChunked) {
+      text += "0\r\n";
+      if (this.#manager.sendsTrailers) for (let i = 0; i < trailers.length; i += 2) text += `${trailers[i]}: ${trailers[i + 1]}\r\n`;
+      text += "\r\n";
+    }
+    if (text !== "") this.#transport.writeParts(text, null, "");
+    if (this.#tunnel !== null) this.#transport.end();
+  }
+
+  flush(): void {
+    if (this.#head === "") return;
+    const head = this.#head;
+    this.#head = "";
+    this.#transport.writeParts(head, null, "");
+  }
+
+  reset(_stream: HttpStream): void {
+    this.#head = "";
+    const { store, at } = this.#manager.stats;
+    store.add(at.downstream_rq_tx_reset, 1);
+    // What is already written still goes out; the missing end tells the client.
+    this.#parser.stop();
+    this.#isLingering = true;
+  }
+
+  pauseRequest(): void {
+    if (this.#requestIsPaused) return;
+    this.#requestIsPaused = true;
+    const { store, at } = this.#manager.stats;
+    store.add(at.downstream_flow_control_paused_reading_total, 1);
+    this.#transport.pause();
+  }
+
+  resumeRequest(): void {
+    if (!this.#requestIsPaused) return;
+    this.#requestIsPaused = false;
+    const { store, at } = this.#manager.stats;
+    store.add(at.downstream_flow_control_resumed_reading_total, 1);
+    if (!(this.#parser.isDone && this.#parser.hasPending)) this.#transport.start();
+  }
+
+  setDeadline(deadline: number): void {
+    this.#timer.set(deadline);
+  }
+
+  upgrade(stream: HttpStream): void {
+    this.#tunnel = stream;
+    this.#parser.switchToRaw();
+  }
+
+  streamEnded(stream: HttpStream): void {
+    if (this.#stream !== stream) return;
+    this.#stream = null;
+    this.#tunnel = null;
+    this.#timer.set(never);
+    if (this.#isClosed) return;
+    if (this.#isLingering) {
+      this.flush();
+      this.#close("local");
+      return;
+    }
+    this.flush();
+    this.#countBytes();
+    if (this.#requestIsPaused) {
+      this.#requestIsPaused = false;
+      this.#transport.start();
+    }
+    if (stream.closesConnection || !stream.requestIsComplete || stream.isUpgraded) {
+      // Where the client asked for it and has sent everything there is nothing left to lose.
+      this.#closeAfterResponse(stream.isUpgraded || (stream.sawConnectionClose && stream.requestIsComplete));
+      return;
+    }
+    if (!this.#inHead && this.#parser.isDone) this.#nextRequest();
+  }
+
+  #nextRequest(): void {
+    this.#becameIdle();
+    this.#parser.next();
+    if (this.#isClosed || this.#isLingering) return;
+    const stream = this.#stream;
+    if (stream !== null) {
+      stream.onRequestReadComplete();
+      if (this.#parser.isDone && this.#parser.hasPending) return;
+    }
+    if (!this.#requestIsPaused && this.#transport.isPaused) this.#transport.start();
+  }
+
+  // --- the end of the connection ---
+
+  #decideClose(stream: HttpStream): void {
+    const manager = this.#manager;
+    const { store, at } = manager.stats;
+    const { status } = { status: stream.responseStatus };
+    if (stream.sawConnectionClose) stream.closesConnection = true;
+    if (stream.isHttp10 && !hasHeader(stream.info.responseHeaders, "content-length")) stream.closesConnection = true;
+    let saysClose = false;
+    if (this.#softDrainUntil === never && this.#connection.drain.shouldClose()) {
+      store.add(at.downstream_cx_drain_close, 1);
+      this.#softDrain();
+    }
+    if (this.#softDrainUntil !== never) {
+      saysClose = true;
+      if (this.#connection.now >= this.#softDrainUntil) stream.closesConnection = true;
+    }
+    if (manager.maxRequestsPerConnection > 0 && this.#requests >= manager.maxRequestsPerConnection) {
+      if (!stream.closesConnection) store.add(at.downstream_cx_max_requests_reached, 1);
+      stream.closesConnection = true;
+    }
+    if (!stream.requestIsComplete && status !== 101 && !stream.isUpgraded) {
+      stream.closesConnection = true;
+      store.add(at.downstream_rq_response_before_rq_complete, 1);
+    }
+    if (status === 101 || stream.isUpgraded) return;
+    if (stream.closesConnection || saysClose) stream.info.responseHeaders.push("connection", "close");
+    else if (stream.isHttp10) stream.info.responseHeaders.push("connection", "keep-alive");
+  }
+
+  /** From now on responses say `connection: close`; after the drain timeout the next one also does it. */
+  #softDrain(): void {
+    if (this.#softDrainUntil !== never) return;
+    this.#softDrainUntil = performance.now() + this.#manager.drainTimeoutMs;
+    if (this.#stream === null && this.#requests === 0) this.#close("local");
+  }
+
+  #shutdown(isForced: boolean): void {
+    if (isForced || (this.#stream === null && this.#tunnel === null)) this.#close("local");
+    else this.#softDrainUntil = 0;
+  }
+
+  #becameIdle(): void {
+    const { idleTimeoutMs } = this.#manager;
+    if (idleTimeoutMs <= 0) return;
+    this.#idleDeadline = this.#connection.now + idleTimeoutMs;
+    this.#timer.set(this.#idleDeadline);
+  }
+
+  #expired(): void {
+    this.#connection.now = performance.now();
+    const stream = this.#stream;
+    if (stream !== null) {
+      stream.onDeadline();
+      return;
+    }
+    const { store, at } = this.#manager.stats;
+    if (this.#headersDeadline <= this.#connection.now + 0.5) {
+      this.#headersDeadline = never;
+      store.add(at.downstream_rq_header_timeout, 1);
+      const made = this.#beginStream();
+      made.closesConnection = true;
+      this.#parser.stop();
+      made.sendLocalReply(408, "request header timeout", "request_header_timeout");
+      return;
+    }
+    if (this.#idleDeadline <= this.#connection.now + 0.5) {
+      store.add(at.downstream_cx_idle_timeout, 1);
+      this.#connection.info.localCloseReason = "http1_idle_timeout";
+      this.#close("local");
+    }
+  }
+
+  #closeAfterResponse(atOnce: boolean): void {
+    this.#isLingering = true;
+    this.#parser.stop();
+    const { delayedCloseTimeoutMs } = this.#manager;
+    if (atOnce || delayedCloseTimeoutMs <= 0) {
+      this.#transport.destroyWhenWritten();
+      this.#finishClose("local");
+      return;
+    }
+    if (this.#transport.isPaused) this.#transport.start();
+    this.#transport.end();
+    const { store, at } = this.#manager.stats;
+    const timer = setTimeout(() => {
+      store.add(at.downstream_cx_delayed_close_timeout, 1);
+      this.#close("local");
+    }, delayedCloseTimeoutMs);
+    timer.unref();
+  }
+
+  #abort(details: string, by: "local" | "remote"): void {
+    if (this.#isClosed) return;
+    const stream = this.#stream;
+    const { store, at } = this.#manager.stats;
+    if (stream !== null) {
+      store.add(at.downstream_cx_destroy_active_rq, 1);
+      store.add(by === "remote" ? at.downstream_cx_destroy_remote_active_rq : at.downstream_cx_destroy_local_active_rq, 1);
+    }
+    this.#close(by);
+    stream?.onClientGone(details);
+  }
+
+  #close(by: "local" | "remote"): void {
+    if (this.#isClosed) return;
+    // What was written before goes out first, unless the other side is gone.
+    if (by === "local") this.#transport.destroyWhenWritten();
+    else this.#transport.destroy();
+    this.#finishClose(by);
+  }
+
+  #finishClose(by: "local" | "remote"): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#countBytes();
+    this.#timer.dispose();
+    clearTimeout(this.#durationTimer ?? undefined);
+    this.#parser.stop();
+    const { store, at } = this.#manager.stats;
+    store.add(at.downstream_cx_active, -1);
+    store.add(at.downstream_cx_http1_active, -1);
+    if (this.#connection.isTls) store.add(at.downstream_cx_ssl_active, -1);
+    store.add(at.downstream_cx_destroy, 1);
+    store.add(by === "local" ? at.downstream_cx_destroy_local : at.downstream_cx_destroy_remote, 1);
+    store.record(at.downstream_cx_length_ms, Math.round(performance.now() - this.#startedAt));
+    this.#connection.closed();
+  }
+
+  #countBytes(): void {
+    const { store, at } = this.#manager.stats;
+    const transport = this.#transport;
+    store.values[at.downstream_cx_rx_bytes_total]! += transport.bytesRead - this.#countedRead;
+    store.values[at.downstream_cx_tx_bytes_total]! += transport.bytesWritten - this.#countedWritten;
+    this.#countedRead = transport.bytesRead;
+    this.#countedWritten = transport.bytesWritten;
+  }
+}
+
+/** `http://host/path` into authority and path; what isn't allowed stays as it is and is refused later. */
+function splitAbsolute(stream: HttpStream, isAllowed: boolean): void {
+  const { info } = stream;
+  const match = /^[A-Za-z]+:\/\/([^/?]*)(.*)$/s.exec(info.path);
+  if (match === null || !isAllowed) return;
+  info.authority = match[1]!;
+  const path = match[2]!;
+  info.path = path.startsWith("/") ? path : `/${path}`;
+}

@@ -1,0 +1,81 @@
+/** An accepted connection, from the end of its handshake to its close: what filters need to know of it. */
+import type * as net from "node:net";
+import type { HttpStream } from "../http/http-stream.ts";
+import type { ConnectionInfo, TlsInfo } from "../stream-info.ts";
+import type { Transport } from "../transport.ts";
+import type { ListenerDrain } from "./listener-drain.ts";
+
+export interface DownstreamConnectionParts {
+  readonly id: number;
+  readonly socket: net.Socket;
+  readonly remoteIp: string;
+  readonly remotePort: number;
+  readonly localIp: string;
+  readonly localPort: number;
+  readonly remoteAddress: string;
+  readonly directRemoteAddress: string;
+  readonly localAddress: string;
+  readonly directLocalAddress: string;
+  readonly requestedServerName: string;
+  readonly filterChainName: string;
+  readonly tls: TlsInfo | null;
+  readonly drain: ListenerDrain;
+  readonly onClosed: (connection: DownstreamConnection) => void;
+}
+
+export class DownstreamConnection {
+  readonly info: ConnectionInfo;
+  readonly socket: net.Socket;
+  readonly remoteIp: string;
+  readonly remoteIsLoopback: boolean;
+  readonly localIp: string;
+  readonly localPort: number;
+  readonly isTls: boolean;
+  readonly drain: ListenerDrain;
+  /** performance.now() of the event that is being handled; saves asking the clock for every header. */
+  now = performance.now();
+  transport: Transport | null = null;
+  /** Decides, when response headers are finished, whether the connection ends with this response; set by the codec. */
+  decideClose: (stream: HttpStream) => void = () => {};
+  /** Closes when idle or after the present request: a drain that has run out of patience closes at once. */
+  shutdown: (isForced: boolean) => void = () => this.destroy();
+  readonly #onClosed: (connection: DownstreamConnection) => void;
+  #isClosed = false;
+
+  constructor(parts: DownstreamConnectionParts) {
+    this.socket = parts.socket;
+    this.remoteIp = parts.remoteIp;
+    this.remoteIsLoopback = parts.remoteIp.startsWith("127.") || parts.remoteIp === "::1";
+    this.localIp = parts.localIp;
+    this.localPort = parts.localPort;
+    this.isTls = parts.tls !== null;
+    this.drain = parts.drain;
+    this.#onClosed = parts.onClosed;
+    this.info = {
+      id: parts.id,
+      remoteAddress: parts.remoteAddress,
+      directRemoteAddress: parts.directRemoteAddress,
+      localAddress: parts.localAddress,
+      directLocalAddress: parts.directLocalAddress,
+      requestedServerName: parts.requestedServerName,
+      filterChainName: parts.filterChainName,
+      tls: parts.tls,
+      localCloseReason: "",
+      transportFailureReason: "",
+      terminationDetails: "",
+    };
+  }
+
+  /** The owner of the transport tells that it is closed. */
+  closed(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#onClosed(this);
+  }
+
+  destroy(reset = false): void {
+    if (this.transport !== null) this.transport.destroy(reset);
+    else this.socket.destroy();
+    this.closed();
+  }
+}

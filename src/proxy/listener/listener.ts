@@ -1,0 +1,442 @@
+/**
+ * A listener as it runs in one worker: sockets that are open, and the road of a connection from accept to its filter chain.
+ *
+ *      accept -> original destination -> first bytes (TLS? HTTP?) -> chain match -> TLS handshake -> network filter
+ *
+ * A replaced listener keeps its sockets when the address is the same, so that no connection is refused: only the chains that
+ * changed are drained.
+ */
+import * as net from "node:net";
+import type * as tls from "node:tls";
+import { RequestInfo } from "../http/request-info.ts";
+import { bindFailure } from "../node-error.ts";
+import type { StatIndex, StatsStore } from "../stats/store.ts";
+import { responseFlags } from "../stream-info.ts";
+import { tlsInfo } from "../tls/server-context.ts";
+import { type ClientHello, inspectClientHello } from "./client-hello.ts";
+import { DownstreamConnection } from "./downstream-connection.ts";
+import type { ConnectionTraits } from "./filter-chain-match.ts";
+import { addressText, type BindAddress, type FilterChain, type ListenerConfig } from "./listener-config.ts";
+import { ListenerDrain } from "./listener-drain.ts";
+
+const counters = [
+  "downstream_cx_total",
+  "downstream_cx_destroy",
+  "downstream_cx_overflow",
+  "downstream_cx_overload_reject",
+  "downstream_cx_transport_socket_connect_timeout",
+  "downstream_global_cx_overflow",
+  "downstream_listener_filter_error",
+  "downstream_listener_filter_remote_close",
+  "downstream_pre_cx_timeout",
+  "no_filter_chain_match",
+  "extension_config_missing",
+  "network_extension_config_missing",
+] as const;
+const gauges = ["downstream_cx_active", "downstream_pre_cx_active"] as const;
+const histograms = ["downstream_cx_length_ms"] as const;
+const sslCounters = [
+  "ssl.connection_error",
+  "ssl.handshake",
+  "ssl.no_certificate",
+  "ssl.session_reused",
+  "ssl.fail_verify_cert_hash",
+  "ssl.fail_verify_error",
+  "ssl.fail_verify_no_cert",
+  "ssl.fail_verify_san",
+] as const;
+
+type Name = (typeof counters)[number] | (typeof gauges)[number] | (typeof histograms)[number] | (typeof sslCounters)[number];
+
+export interface ListenerHost {
+  readonly stats: StatsStore;
+  readonly workerIndex: number;
+  /** Where a redirected connection wanted to go; null when this proxy can't know. */
+  readonly originalDestination: ((socket: net.Socket) => { readonly ip: string; readonly port: number } | null) | null;
+  /** The listener for an original destination: the exact address, or the wildcard of its port. */
+  listenerFor(ip: string, port: number): Listener | null;
+  log(level: "info" | "warning" | "error", message: string): void;
+}
+
+interface Accepted {
+  readonly id: number;
+  readonly socket: net.Socket;
+  readonly acceptedAt: number;
+  localIp: string;
+  localPort: number;
+  hello: ClientHello | null;
+  applicationProtocols: readonly string[];
+  isRedirected: boolean;
+}
+
+let nextConnectionId = 1;
+
+export class Listener {
+  config: ListenerConfig;
+  readonly #host: ListenerHost;
+  readonly #at: Readonly<Record<Name, StatIndex>>;
+  readonly #workerAt: { readonly total: StatIndex; readonly active: StatIndex };
+  #servers: { readonly address: BindAddress; readonly server: net.Server }[] = [];
+  /** Sockets that have no filter chain yet. */
+  readonly #early = new Set<net.Socket>();
+
+  constructor(config: ListenerConfig, host: ListenerHost) {
+    this.config = config;
+    this.#host = host;
+    const { stats } = host;
+    const at: Record<string, StatIndex> = {};
+    for (const name of counters) at[name] = stats.counter(config.statPrefix + name);
+    for (const name of gauges) at[name] = stats.gauge(config.statPrefix + name);
+    for (const name of histograms) at[name] = stats.histogram(config.statPrefix + name);
+    for (const name of sslCounters) {
+      if (config.chains.some((chain) => chain.tls !== null)) at[name] = stats.counter(config.statPrefix + name);
+      else at[name] = at.downstream_cx_overflow!;
+    }
+    this.#at = at as Record<Name, StatIndex>;
+    this.#workerAt = {
+      total: stats.counter(`${config.statPrefix}worker_${host.workerIndex}.downstream_cx_total`),
+      active: stats.gauge(`${config.statPrefix}worker_${host.workerIndex}.downstream_cx_active`),
+    };
+  }
+
+  get isBound(): boolean {
+    return this.#servers.length > 0;
+  }
+
+  /** Addresses that are bound, with the kernel's port where 0 was asked for. */
+  get bound(): { readonly address: string; readonly port: number }[] {
+    return this.#servers.map(({ address, server }) => {
+      const actual = server.address();
+      return typeof actual === "object" && actual !== null
+        ? { address: actual.address, port: actual.port }
+        : { address: address.host, port: -1 };
+    });
+  }
+
+  /** Binds all addresses; when one fails none stays. Rejects with Envoy's message. */
+  async listen(): Promise<void> {
+    if (!this.config.bindsToPort) return;
+    for (const address of this.config.addresses) {
+      // A path, or a port that must not be shared, has room for one worker only.
+      if ((address.port < 0 || !this.config.reusesPort) && this.#host.workerIndex > 0) continue;
+      const server = net.createServer({ pauseOnConnect: true, allowHalfOpen: true, noDelay: true }, (socket) => this.#accept(socket));
+      try {
+        await new Promise<void>((resolve, reject) => {
+          server.once("error", reject);
+          const { backlog } = this.config;
+          const options =
+            address.port < 0
+              ? { path: address.host, backlog }
+              : { host: address.host, port: address.port, backlog, reusePort: this.config.reusesPort, exclusive: true };
+          server.listen(options, resolve);
+        });
+      } catch (error) {
+        this.stopListening();
+        throw new Error(`cannot bind '${addressText(address)}': ${bindFailure(error as NodeJS.ErrnoException)}`, { cause: error });
+      }
+      server.removeAllListeners("error");
+      server.on("error", (error) => this.#host.log("error", `listener ${this.config.name}: ${error.message}`));
+      this.#servers.push({ address, server });
+    }
+  }
+
+  /** Takes the open sockets of the listener that this one replaces. */
+  adopt(other: Listener): void {
+    this.#servers = other.#servers;
+    other.#servers = [];
+    for (const { server } of this.#servers) {
+      server.removeAllListeners("connection");
+      server.on("connection", (socket) => this.#accept(socket));
+    }
+  }
+
+  stopListening(): void {
+    for (const { server } of this.#servers) server.close();
+    this.#servers = [];
+  }
+
+  /** Asks the connections of these chains to end, and ends them when the time is up. */
+  drain(chains: readonly FilterChain[], strategy: "immediate" | "gradual", drainTimeMs: number, disposes: boolean): void {
+    for (const chain of chains) chain.drain.start(strategy, drainTimeMs);
+    setTimeout(() => {
+      for (const chain of chains) {
+        for (const connection of chain.connections) connection.shutdown(true);
+        if (disposes) chain.filter?.dispose();
+      }
+    }, drainTimeMs).unref();
+  }
+
+  /** Closes everything at once. */
+  close(): void {
+    this.stopListening();
+    for (const socket of this.#early) socket.destroy();
+    for (const chain of this.config.chains) {
+      for (const connection of chain.connections) connection.shutdown(true);
+      chain.filter?.dispose();
+    }
+    for (const log of this.config.accessLogs) log.close();
+  }
+
+  // --- accept ---
+
+  #accept(socket: net.Socket): void {
+    const accepted: Accepted = {
+      id: nextConnectionId++,
+      socket,
+      acceptedAt: Date.now(),
+      localIp: plainIp(socket.localAddress ?? ""),
+      localPort: socket.localPort ?? 0,
+      hello: null,
+      applicationProtocols: [],
+      isRedirected: false,
+    };
+    // A peer that is gone before we looked.
+    socket.on("error", ignore);
+    if (this.config.listenerFilters.has("originalDst") && this.#host.originalDestination !== null) {
+      const destination = this.#host.originalDestination(socket);
+      if (destination !== null && (destination.ip !== accepted.localIp || destination.port !== accepted.localPort)) {
+        accepted.localIp = destination.ip;
+        accepted.localPort = destination.port;
+        accepted.isRedirected = true;
+      }
+    }
+    if (this.config.usesOriginalDestination && accepted.isRedirected) {
+      const other = this.#host.listenerFor(accepted.localIp, accepted.localPort);
+      if (other !== null && other !== this) {
+        other.#inspect(accepted);
+        return;
+      }
+    }
+    this.#inspect(accepted);
+  }
+
+  /** Looks at the first bytes where a listener filter wants to know them. */
+  #inspect(accepted: Accepted): void {
+    const { listenerFilters } = this.config;
+    const wantsTls = listenerFilters.has("tlsInspector");
+    const wantsHttp = listenerFilters.has("httpInspector");
+    if (!wantsTls && !wantsHttp) {
+      this.#match(accepted, false);
+      return;
+    }
+    const { socket } = accepted;
+    const { stats } = this.#host;
+    const at = this.#at;
+    let bytes: Buffer = Buffer.alloc(0);
+    stats.add(at.downstream_pre_cx_active, 1);
+    this.#early.add(socket);
+    const finish = () => {
+      clearTimeout(timer);
+      stats.add(at.downstream_pre_cx_active, -1);
+      this.#early.delete(socket);
+      socket.removeListener("readable", look);
+      socket.removeListener("end", gone);
+      socket.removeListener("close", gone);
+    };
+    const go = (isTls: boolean) => {
+      finish();
+      if (bytes.length > 0) socket.unshift(bytes);
+      this.#match(accepted, isTls);
+    };
+    const gone = () => {
+      finish();
+      stats.add(at.downstream_listener_filter_remote_close, 1);
+      socket.destroy();
+    };
+    const look = () => {
+      const chunk = socket.read() as Buffer | null;
+      if (chunk === null) return;
+      bytes = bytes.length === 0 ? chunk : Buffer.concat([bytes, chunk]);
+      const found = wantsTls ? inspectClientHello(bytes) : notTls;
+      if (found.kind === "tls") {
+        accepted.hello = found.hello;
+        accepted.applicationProtocols = found.hello.alpn;
+        go(true);
+      } else if (found.kind === "none") {
+        if (!wantsHttp) {
+          go(false);
+          return;
+        }
+        const protocol = httpProtocol(bytes);
+        if (protocol === "more") return;
+        if (protocol !== "") accepted.applicationProtocols = [protocol];
+        go(false);
+      }
+    };
+    const timer = setTimeout(() => {
+      if (this.config.continuesOnTimeout) {
+        go(false);
+        return;
+      }
+      finish();
+      stats.add(at.downstream_pre_cx_timeout, 1);
+      socket.destroy();
+    }, this.config.listenerFiltersTimeoutMs || 0x7fff_ffff);
+    timer.unref();
+    socket.on("readable", look);
+    socket.once("end", gone);
+    socket.once("close", gone);
+  }
+
+  #match(accepted: Accepted, isTls: boolean): void {
+    const { socket } = accepted;
+    const { stats } = this.#host;
+    const remoteIp = plainIp(socket.remoteAddress ?? "");
+    const traits: ConnectionTraits = {
+      destinationIp: accepted.localIp,
+      destinationPort: accepted.localPort,
+      serverName: accepted.hello?.serverName ?? "",
+      transportProtocol: isTls ? "tls" : "raw_buffer",
+      applicationProtocols: accepted.applicationProtocols,
+      directSourceIp: remoteIp,
+      sourceIp: remoteIp,
+      sourcePort: socket.remotePort ?? 0,
+    };
+    const chain = this.config.matcher.find(traits);
+    if (chain === null) {
+      stats.add(this.#at.no_filter_chain_match, 1);
+      const connection = this.#describe(accepted, null, null);
+      this.#log(connection, accepted, responseFlags.NoRouteFound, "filter_chain_not_found");
+      socket.destroy();
+      return;
+    }
+    if (chain.tls === null) {
+      socket.removeListener("error", ignore);
+      this.#serve(accepted, chain, socket, null);
+      return;
+    }
+    this.#handshake(accepted, chain, chain.tls);
+  }
+
+  #handshake(accepted: Accepted, chain: FilterChain, server: NonNullable<FilterChain["tls"]>): void {
+    const { socket } = accepted;
+    const { stats } = this.#host;
+    const at = this.#at;
+    let timer: NodeJS.Timeout | undefined;
+    this.#early.add(socket);
+    const started = server.accept(socket, {
+      secured: (secure) => {
+        clearTimeout(timer);
+        this.#early.delete(socket);
+        stats.add(at["ssl.handshake"], 1);
+        if (secure.isSessionReused()) stats.add(at["ssl.session_reused"], 1);
+        const info = tlsInfo(secure);
+        if (info.peerCertificate === null) stats.add(at["ssl.no_certificate"], 1);
+        this.#serve(accepted, chain, secure, info);
+      },
+      failed: (secure, reason) => {
+        clearTimeout(timer);
+        this.#early.delete(socket);
+        if (reason.includes("CERTIFICATE_VERIFY_FAILED")) stats.add(at["ssl.fail_verify_error"], 1);
+        else if (reason.includes("DID_NOT_RETURN")) stats.add(at["ssl.fail_verify_no_cert"], 1);
+        else if (reason.includes("SAN matcher")) stats.add(at["ssl.fail_verify_san"], 1);
+        stats.add(at["ssl.connection_error"], 1);
+        const connection = this.#describe(accepted, chain, null);
+        connection.info.transportFailureReason = reason;
+        this.#log(connection, accepted, 0, "");
+        secure.destroy();
+        socket.destroy();
+      },
+    });
+    if (!started) {
+      // The secret has not come yet: Envoy resets as well.
+      this.#early.delete(socket);
+      socket.resetAndDestroy();
+      return;
+    }
+    if (chain.connectTimeoutMs > 0) {
+      timer = setTimeout(() => {
+        stats.add(at.downstream_cx_transport_socket_connect_timeout, 1);
+        socket.destroy();
+      }, chain.connectTimeoutMs);
+    }
+  }
+
+  #serve(accepted: Accepted, chain: FilterChain, socket: net.Socket | tls.TLSSocket, info: ReturnType<typeof tlsInfo> | null): void {
+    if (socket.destroyed) return;
+    const { stats } = this.#host;
+    if (chain.filter === null) {
+      socket.destroy();
+      return;
+    }
+    stats.add(this.#at.downstream_cx_total, 1);
+    stats.add(this.#at.downstream_cx_active, 1);
+    stats.add(this.#workerAt.total, 1);
+    stats.add(this.#workerAt.active, 1);
+    const connection = this.#describe(accepted, chain, info, socket);
+    chain.connections.add(connection);
+    chain.filter.onConnection(connection);
+  }
+
+  #describe(
+    accepted: Accepted,
+    chain: FilterChain | null,
+    info: ReturnType<typeof tlsInfo> | null,
+    socket: net.Socket = accepted.socket,
+  ): DownstreamConnection {
+    const raw = accepted.socket;
+    const remoteIp = plainIp(raw.remoteAddress ?? "");
+    const remotePort = raw.remotePort ?? 0;
+    const remoteAddress = addressText({ host: remoteIp, port: remotePort });
+    const started = performance.now();
+    return new DownstreamConnection({
+      id: accepted.id,
+      socket,
+      remoteIp,
+      remotePort,
+      localIp: accepted.localIp,
+      localPort: accepted.localPort,
+      remoteAddress,
+      directRemoteAddress: remoteAddress,
+      localAddress: addressText({ host: accepted.localIp, port: accepted.localPort }),
+      directLocalAddress: addressText({ host: plainIp(raw.localAddress ?? ""), port: raw.localPort ?? 0 }),
+      requestedServerName: accepted.hello?.serverName ?? "",
+      filterChainName: chain?.name ?? "",
+      tls: info,
+      drain: chain?.drain ?? noDrain,
+      onClosed: (connection) => {
+        const { stats } = this.#host;
+        chain?.connections.delete(connection);
+        stats.add(this.#at.downstream_cx_active, -1);
+        stats.add(this.#workerAt.active, -1);
+        stats.add(this.#at.downstream_cx_destroy, 1);
+        stats.record(this.#at.downstream_cx_length_ms, Math.round(performance.now() - started));
+        if (this.config.accessLogs.length > 0) this.#log(connection, accepted, 0, "");
+      },
+    });
+  }
+
+  /** The listener's own access log: a line per connection. */
+  #log(connection: DownstreamConnection, accepted: Accepted, flags: number, details: string): void {
+    if (this.config.accessLogs.length === 0) return;
+    const info = new RequestInfo(connection.info);
+    info.startTimeEpochMs = accepted.acceptedAt;
+    info.startTime = performance.now() - (Date.now() - accepted.acceptedAt);
+    info.endTime = performance.now();
+    info.flags = flags;
+    info.responseCodeDetails = details;
+    for (const log of this.config.accessLogs) log.write(info);
+  }
+}
+
+const noDrain = new ListenerDrain();
+const notTls = { kind: "none" } as const;
+
+function ignore(): void {}
+
+/** Dual-stack sockets show IPv4 peers as ::ffff:1.2.3.4. */
+function plainIp(address: string): string {
+  return address.startsWith("::ffff:") && address.includes(".") ? address.slice(7) : address;
+}
+
+const h2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/** http_inspector: `http/1.0`, `http/1.1`, `h2c`, "" for none of them, `more` when the first line isn't there yet. */
+function httpProtocol(bytes: Buffer): string {
+  const text = bytes.latin1Slice(0, Math.min(bytes.length, 8192));
+  if (h2Preface.startsWith(text.slice(0, h2Preface.length))) return text.length >= h2Preface.length ? "h2c" : "more";
+  const lineEnd = text.indexOf("\n");
+  if (lineEnd < 0) return /^[A-Za-z]{0,20}(?: [^\r]*)?\r?$/.test(text) && text.length < 8192 ? "more" : "";
+  const match = /^[A-Z-]+ +\S+ +HTTP\/1\.([01])\r?$/.exec(text.slice(0, lineEnd));
+  return match === null ? "" : `http/1.${match[1]}`;
+}

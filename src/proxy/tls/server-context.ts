@@ -1,0 +1,184 @@
+/**
+ * Terminating TLS on a filter chain (DownstreamTlsContext).
+ *
+ * The handshake is node:tls's: a tls.Server that never listens is handed the accepted sockets. It is made anew when a secret
+ * changes, so new connections see the new certificate and old ones keep what they have.
+ */
+import type * as net from "node:net";
+import * as tls from "node:tls";
+import { ConfigError } from "../../api/config-error.ts";
+import type { DownstreamTlsContext } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
+import type { TlsInfo } from "../stream-info.ts";
+import { type CommonTls, compileCommonTls, currentCertificates, currentValidation } from "./common-context.ts";
+import { type CertificateSecret, checkPeer, type SecretStore, type ValidationSecret } from "./secret.ts";
+
+export interface HandshakeSink {
+  secured(socket: tls.TLSSocket): void;
+  /** `reason` is what the log shows. The socket is closed. */
+  failed(socket: net.Socket, reason: string): void;
+}
+
+export class ServerTls {
+  readonly #common: CommonTls;
+  readonly #requiresClientCertificate: boolean;
+  readonly #requiresSni: boolean;
+  readonly #secrets: SecretStore;
+  #server: tls.Server | null = null;
+  #madeFor = 0;
+  #waiting = new WeakMap<object, HandshakeSink>();
+
+  constructor(message: DownstreamTlsContext, secrets: SecretStore) {
+    this.#common = compileCommonTls(message.commonTlsContext, "TLSv1.3");
+    this.#requiresClientCertificate = message.requireClientCertificate ?? false;
+    this.#requiresSni = message.requireSni ?? false;
+    this.#secrets = secrets;
+    if (this.#common.certificates.length === 0) throw new ConfigError("No TLS certificates found for server context");
+    const type = message.sessionTicketKeysType;
+    if (type.case === "sessionTicketKeys" || type.case === "sessionTicketKeysSdsSecretConfig") {
+      throw new ConfigError("session ticket keys are not supported by this proxy");
+    }
+  }
+
+  /** Whether all secrets are there. */
+  get isReady(): boolean {
+    return currentCertificates(this.#common, this.#secrets) !== null && currentValidation(this.#common, this.#secrets) !== undefined;
+  }
+
+  /** Begins a handshake; false when the secrets have not come yet. */
+  accept(socket: net.Socket, sink: HandshakeSink): boolean {
+    if (this.#server === null || this.#madeFor !== this.#secrets.version) {
+      const server = this.#makeServer();
+      if (server === null) return false;
+      this.#server = server;
+      this.#madeFor = this.#secrets.version;
+    }
+    this.#waiting.set(socket, sink);
+    this.#server.emit("connection", socket);
+    return true;
+  }
+
+  #makeServer(): tls.Server | null {
+    const certificates = currentCertificates(this.#common, this.#secrets);
+    const validation = currentValidation(this.#common, this.#secrets);
+    if (certificates === null || validation === undefined) return null;
+    const alpn = this.#common.alpnProtocols.filter((protocol) => protocol !== "h2");
+    const contexts = certificates.map((certificate) => ({ certificate, context: this.#context(certificate, validation) }));
+    const byName = contexts.length > 1;
+    const options: tls.TlsOptions = {
+      ...secureOptions(contexts[0]!.certificate, validation, this.#common),
+      requestCert: validation !== null,
+      // Checked by hand below, to tell "none sent" from "sent a bad one".
+      rejectUnauthorized: false,
+      handshakeTimeout: 2 ** 31 - 1,
+    };
+    if (alpn.length > 0) options.ALPNCallback = ({ protocols }) => alpn.find((protocol) => protocols.includes(protocol));
+    if (byName) options.SNICallback = (name, done) => done(null, selectContext(contexts, name.toLowerCase()));
+    const server = tls.createServer(options);
+    server.on("secureConnection", (socket) => this.#secured(socket, validation));
+    server.on("tlsClientError", (error, socket) => {
+      const sink = this.#sinkOf(socket);
+      if (sink !== undefined) sink.failed(socket, tlsFailure(error));
+    });
+    return server;
+  }
+
+  #context(certificate: CertificateSecret, validation: ValidationSecret | null): tls.SecureContext {
+    return tls.createSecureContext(secureOptions(certificate, validation, this.#common));
+  }
+
+  #sinkOf(socket: tls.TLSSocket): HandshakeSink | undefined {
+    const parent = (socket as unknown as { _parent?: object })._parent;
+    const sink = parent === undefined ? undefined : this.#waiting.get(parent);
+    if (parent !== undefined) this.#waiting.delete(parent);
+    return sink;
+  }
+
+  #secured(socket: tls.TLSSocket, validation: ValidationSecret | null): void {
+    const sink = this.#sinkOf(socket);
+    if (sink === undefined) {
+      socket.destroy();
+      return;
+    }
+    const problem = this.#problem(socket, validation);
+    if (problem === null) sink.secured(socket);
+    else sink.failed(socket, problem);
+  }
+
+  #problem(socket: tls.TLSSocket, validation: ValidationSecret | null): string | null {
+    if (this.#requiresSni && !socket.servername) return "SNI is required";
+    const certificate = socket.getPeerX509Certificate();
+    if (certificate === undefined) return this.#requiresClientCertificate ? "PEER_DID_NOT_RETURN_A_CERTIFICATE" : null;
+    if (validation === null) return null;
+    if (validation.trustedCa !== null && !validation.acceptsUntrusted && !socket.authorized) {
+      const error = String(socket.authorizationError);
+      if (!(validation.allowsExpired && error === "CERT_HAS_EXPIRED")) return `CERTIFICATE_VERIFY_FAILED: ${error}`;
+    }
+    return checkPeer(validation, certificate);
+  }
+}
+
+export function secureOptions(
+  certificate: CertificateSecret | null,
+  validation: ValidationSecret | null,
+  common: CommonTls,
+): tls.SecureContextOptions {
+  return {
+    ...common.options,
+    ...(certificate === null ? {} : { cert: certificate.chain, key: certificate.privateKey }),
+    ...(certificate?.passphrase ? { passphrase: certificate.passphrase } : {}),
+    // An empty list: trust nobody, rather than the roots that Node brings.
+    ca: validation?.trustedCa ?? [],
+    ...(validation?.crl ? { crl: validation.crl } : {}),
+  };
+}
+
+function selectContext(
+  contexts: readonly { readonly certificate: CertificateSecret; readonly context: tls.SecureContext }[],
+  name: string,
+): tls.SecureContext {
+  const dot = name.indexOf(".");
+  const wildcard = dot > 0 ? `*${name.slice(dot)}` : "";
+  const exact = contexts.find(({ certificate }) => certificate.dnsNames.includes(name));
+  return (exact ?? contexts.find(({ certificate }) => certificate.dnsNames.includes(wildcard)) ?? contexts[0]!).context;
+}
+
+/** Envoy's shape of a TLS failure, with OpenSSL's reason in it. */
+export function tlsFailure(error: Error): string {
+  const { code, reason } = error as { code?: string; reason?: string };
+  return `TLS_error:|${code ?? "ERR"}:${(reason ?? error.message).replaceAll(" ", "_")}:TLS_error_end`;
+}
+
+export function tlsInfo(socket: tls.TLSSocket): TlsInfo {
+  const cipher = socket.getCipher();
+  return new LazyTlsInfo(socket, socket.getProtocol() ?? "", cipher.standardName ?? cipher.name);
+}
+
+/** Certificates are copied out of OpenSSL only when a log or a filter asks. */
+class LazyTlsInfo implements TlsInfo {
+  readonly version: string;
+  readonly cipher: string;
+  readonly #socket: tls.TLSSocket;
+  #peer: Buffer | null | undefined;
+  #local: Buffer | null | undefined;
+
+  constructor(socket: tls.TLSSocket, version: string, cipher: string) {
+    this.#socket = socket;
+    this.version = version;
+    this.cipher = cipher;
+    // After the socket is gone it can't be asked any more, so who is on the other side is read now.
+    this.#peer = socket.getPeerX509Certificate()?.raw ?? null;
+  }
+
+  get sessionId(): string {
+    return "";
+  }
+
+  get peerCertificate(): Buffer | null {
+    return this.#peer ?? null;
+  }
+
+  get localCertificate(): Buffer | null {
+    if (this.#local === undefined) this.#local = this.#socket.getX509Certificate?.()?.raw ?? null;
+    return this.#local;
+  }
+}

@@ -1,0 +1,191 @@
+/** envoy.config.cluster.v3.Cluster, checked and with defaults filled in. Opens nothing; usable in any thread. */
+import { anyUnpack } from "@bufbuild/protobuf/wkt";
+import { ConfigError } from "../../api/config-error.ts";
+import {
+  Cluster_DiscoveryType,
+  Cluster_LbPolicy,
+  type Cluster as ClusterMessage,
+} from "../../api/gen/envoy/config/cluster/v3/cluster_pb.js";
+import type { Http1ProtocolOptions, HttpProtocolOptions } from "../../api/gen/envoy/config/core/v3/protocol_pb.js";
+import { HttpProtocolOptionsSchema } from "../../api/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js";
+import type { CompileContext } from "../compile-context.ts";
+import { durationMs } from "../duration.ts";
+import { compileThresholds, type Thresholds } from "./circuit-breakers.ts";
+import type { LoadBalancerPolicy } from "./load-balancer.ts";
+import { compileTransportSockets, type TransportSockets } from "./transport-socket.ts";
+
+export interface ClusterConfig {
+  readonly name: string;
+  /** `alt_stat_name`, or the name. */
+  readonly statName: string;
+  readonly isOriginalDestination: boolean;
+  /** Header that names the destination in an ORIGINAL_DST cluster, "" when the connection alone does. */
+  readonly originalDestinationHeader: string;
+  readonly originalDestinationPort: number;
+  /** 5 s by default; covers the TLS handshake. */
+  readonly connectTimeoutMs: number;
+  readonly bufferLimitBytes: number;
+  readonly policy: LoadBalancerPolicy;
+  readonly panicThresholdPercent: number;
+  readonly failsOnPanic: boolean;
+  readonly weighsLocalities: boolean;
+  readonly thresholds: { readonly default: Thresholds; readonly high: Thresholds };
+  /** 0: no limit. */
+  readonly maxRequestsPerConnection: number;
+  /** 1 h by default; 0: none. */
+  readonly idleTimeoutMs: number;
+  readonly maxConnectionDurationMs: number;
+  readonly maxStreamDurationMs: number;
+  readonly maxResponseHeaders: number;
+  readonly enablesTrailers: boolean;
+  readonly properCaseHeaders: boolean;
+  readonly allowsChunkedLength: boolean;
+  /** `http2` is accepted by configuration, and answered with an error by the router until the codec is there. */
+  readonly protocol: "http1" | "http2" | "downstream" | "auto";
+  readonly autoSni: boolean;
+  readonly autoSanValidation: boolean;
+  readonly autoSniHeader: string;
+  readonly transportSockets: TransportSockets;
+  readonly keepAlive: { readonly idleMs: number } | null;
+  readonly bindAddress: string;
+  readonly closesOnHealthFailure: boolean;
+  readonly metadata: ClusterMessage["metadata"];
+}
+
+const httpOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+export function compileCluster(message: ClusterMessage, context: CompileContext): ClusterConfig {
+  if (message.name === "") throw new ConfigError("Cluster: name: value length must be at least 1 characters");
+  const isOriginalDestination =
+    message.clusterDiscoveryType.case === "type" && message.clusterDiscoveryType.value === Cluster_DiscoveryType.ORIGINAL_DST;
+  if (message.clusterDiscoveryType.case === "clusterType") {
+    const { name, typedConfig } = message.clusterDiscoveryType.value;
+    throw new ConfigError(
+      `Didn't find a registered cluster factory implementation for name: '${name}' with type URL: '${typedConfig?.typeUrl.replace(/^.*\//, "") ?? ""}'`,
+    );
+  }
+  if (isOriginalDestination !== (message.lbPolicy === Cluster_LbPolicy.CLUSTER_PROVIDED)) {
+    throw new ConfigError(
+      isOriginalDestination
+        ? `cluster: LB policy ${Cluster_LbPolicy[message.lbPolicy]} is not valid for Cluster type ORIGINAL_DST. Only 'CLUSTER_PROVIDED' is allowed with cluster type 'ORIGINAL_DST'`
+        : "cluster: LB policy CLUSTER_PROVIDED is not valid for this Cluster type",
+    );
+  }
+  const connectTimeoutMs = durationMs(message.connectTimeout, 5000);
+  if (connectTimeoutMs <= 0) throw new ConfigError("Cluster: connect_timeout: value must be greater than 0s");
+  const any = message.typedExtensionProtocolOptions[httpOptionsKey];
+  const http = any === undefined ? undefined : anyUnpack(any, HttpProtocolOptionsSchema);
+  if (any !== undefined && http === undefined) throw new ConfigError(`Unable to unpack as ${httpOptionsKey}: ${any.typeUrl}`);
+  const common: HttpProtocolOptions | undefined = http?.commonHttpProtocolOptions ?? message.commonHttpProtocolOptions;
+  const { protocol, http1 } = chooseProtocol(http, message);
+  if (protocol === "http2") context.warn(`cluster ${message.name}: HTTP/2 upstreams are not supported yet; its requests are answered 502`);
+  const upstream = http?.upstreamHttpProtocolOptions ?? message.upstreamHttpProtocolOptions;
+  const originalDst = message.lbConfig.case === "originalDstLbConfig" ? message.lbConfig.value : undefined;
+  const commonLb = message.commonLbConfig;
+  const keepAlive = message.upstreamConnectionOptions?.tcpKeepalive;
+  return {
+    name: message.name,
+    statName: message.altStatName || message.name,
+    isOriginalDestination,
+    originalDestinationHeader: originalDst?.useHttpHeader ? originalDst.httpHeaderName.toLowerCase() || "x-envoy-original-dst-host" : "",
+    originalDestinationPort: originalDst?.upstreamPortOverride ?? 0,
+    connectTimeoutMs,
+    bufferLimitBytes: message.perConnectionBufferLimitBytes ?? 1024 * 1024,
+    policy: compilePolicy(message, context),
+    panicThresholdPercent: commonLb?.healthyPanicThreshold?.value ?? 50,
+    failsOnPanic:
+      commonLb?.localityConfigSpecifier.case === "zoneAwareLbConfig" ? commonLb.localityConfigSpecifier.value.failTrafficOnPanic : false,
+    weighsLocalities: commonLb?.localityConfigSpecifier.case === "localityWeightedLbConfig",
+    thresholds: {
+      default: compileThresholds(message.circuitBreakers, "default"),
+      high: compileThresholds(message.circuitBreakers, "high"),
+    },
+    maxRequestsPerConnection: common?.maxRequestsPerConnection ?? message.maxRequestsPerConnection ?? 0,
+    idleTimeoutMs: durationMs(common?.idleTimeout, 3_600_000),
+    maxConnectionDurationMs: durationMs(common?.maxConnectionDuration, 0),
+    maxStreamDurationMs: durationMs(common?.maxStreamDuration, 0),
+    maxResponseHeaders: common?.maxHeadersCount ?? 100,
+    enablesTrailers: http1?.enableTrailers ?? false,
+    properCaseHeaders: http1?.headerKeyFormat?.headerFormat.case === "properCaseWords",
+    allowsChunkedLength: http1?.allowChunkedLength ?? false,
+    protocol,
+    autoSni: upstream?.autoSni ?? false,
+    autoSanValidation: upstream?.autoSanValidation ?? false,
+    autoSniHeader: upstream?.overrideAutoSniHeader.toLowerCase() ?? "",
+    transportSockets: compileTransportSockets(message, context.secrets),
+    keepAlive: keepAlive === undefined ? null : { idleMs: (keepAlive.keepaliveTime ?? 7200) * 1000 },
+    bindAddress: message.upstreamBindConfig?.sourceAddress?.address ?? "",
+    closesOnHealthFailure: message.closeConnectionsOnHostHealthFailure,
+    metadata: message.metadata,
+  };
+}
+
+type HttpOptions = NonNullable<ReturnType<typeof anyUnpack<typeof HttpProtocolOptionsSchema>>>;
+
+function chooseProtocol(
+  http: HttpOptions | undefined,
+  message: ClusterMessage,
+): { protocol: ClusterConfig["protocol"]; http1: Http1ProtocolOptions | undefined } {
+  const options = http?.upstreamProtocolOptions;
+  switch (options?.case) {
+    case "explicitHttpConfig": {
+      const explicit = options.value.protocolConfig;
+      if (explicit.case === "http2ProtocolOptions") return { protocol: "http2", http1: undefined };
+      if (explicit.case === "http3ProtocolOptions") throw new ConfigError(`cluster ${message.name}: HTTP/3 is not supported by this proxy`);
+      return { protocol: "http1", http1: explicit.value };
+    }
+    case "useDownstreamProtocolConfig":
+      return { protocol: "downstream", http1: options.value.httpProtocolOptions };
+    case "autoConfig":
+      return { protocol: "auto", http1: options.value.httpProtocolOptions };
+    default:
+      return { protocol: message.http2ProtocolOptions === undefined ? "http1" : "http2", http1: message.httpProtocolOptions };
+  }
+}
+
+function compilePolicy(message: ClusterMessage, context: CompileContext): LoadBalancerPolicy {
+  if (message.loadBalancingPolicy !== undefined) return compileExtensionPolicy(message, context);
+  switch (message.lbPolicy) {
+    case Cluster_LbPolicy.ROUND_ROBIN:
+      return { kind: "roundRobin" };
+    case Cluster_LbPolicy.LEAST_REQUEST: {
+      const config = message.lbConfig.case === "leastRequestLbConfig" ? message.lbConfig.value : undefined;
+      return { kind: "leastRequest", choices: config?.choiceCount ?? 2, activeRequestBias: config?.activeRequestBias?.defaultValue ?? 1 };
+    }
+    case Cluster_LbPolicy.RANDOM:
+    case Cluster_LbPolicy.CLUSTER_PROVIDED:
+      return { kind: "random" };
+    case Cluster_LbPolicy.RING_HASH:
+    case Cluster_LbPolicy.MAGLEV:
+      // Without a hash policy Envoy's hashing balancers choose at random as well.
+      context.warn(`cluster ${message.name}: ${Cluster_LbPolicy[message.lbPolicy]} is not supported yet; endpoints are chosen at random`);
+      return { kind: "random" };
+    default:
+      throw new ConfigError(
+        `cluster ${message.name}: lb_policy ${Cluster_LbPolicy[message.lbPolicy] ?? message.lbPolicy} is not supported`,
+      );
+  }
+}
+
+const policyPrefix = "envoy.extensions.load_balancing_policies.";
+
+/** `load_balancing_policy`: the first policy of the list that is known counts. */
+function compileExtensionPolicy(message: ClusterMessage, context: CompileContext): LoadBalancerPolicy {
+  for (const { typedExtensionConfig } of message.loadBalancingPolicy?.policies ?? []) {
+    const typeName = typedExtensionConfig?.typedConfig?.typeUrl.replace(/^.*\//, "") ?? "";
+    if (!typeName.startsWith(policyPrefix)) continue;
+    switch (typeName.slice(policyPrefix.length).split(".")[0]) {
+      case "round_robin":
+        return { kind: "roundRobin" };
+      case "least_request":
+        return { kind: "leastRequest", choices: 2, activeRequestBias: 1 };
+      case "random":
+        return { kind: "random" };
+      case "ring_hash":
+      case "maglev":
+        context.warn(`cluster ${message.name}: ${typeName} is not supported yet; endpoints are chosen at random`);
+        return { kind: "random" };
+    }
+  }
+  throw new ConfigError(`cluster: didn't find a registered load balancer factory in '${message.name}'`);
+}

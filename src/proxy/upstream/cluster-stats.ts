@@ -1,0 +1,124 @@
+/** Statistics of one cluster in this worker: `cluster.NAME.*`, indices resolved once. Reference 6.3 of Envoy's behaviour. */
+import type { StatIndex, StatsStore } from "../stats/store.ts";
+
+const counters = [
+  "upstream_cx_total",
+  "upstream_cx_http1_total",
+  "upstream_cx_connect_fail",
+  "upstream_cx_connect_timeout",
+  "upstream_cx_connect_attempts_exceeded",
+  "upstream_cx_destroy",
+  "upstream_cx_destroy_local",
+  "upstream_cx_destroy_remote",
+  "upstream_cx_destroy_with_active_rq",
+  "upstream_cx_destroy_local_with_active_rq",
+  "upstream_cx_destroy_remote_with_active_rq",
+  "upstream_cx_close_notify",
+  "upstream_cx_idle_timeout",
+  "upstream_cx_max_duration_reached",
+  "upstream_cx_max_requests",
+  "upstream_cx_none_healthy",
+  "upstream_cx_overflow",
+  "upstream_cx_pool_overflow",
+  "upstream_cx_protocol_error",
+  "upstream_cx_rx_bytes_total",
+  "upstream_cx_tx_bytes_total",
+  "upstream_rq_total",
+  "upstream_rq_completed",
+  "upstream_rq_cancelled",
+  "upstream_rq_timeout",
+  "upstream_rq_per_try_timeout",
+  "upstream_rq_per_try_idle_timeout",
+  "upstream_rq_pending_total",
+  "upstream_rq_pending_overflow",
+  "upstream_rq_pending_failure_eject",
+  "upstream_rq_maintenance_mode",
+  "upstream_rq_max_duration_reached",
+  "upstream_rq_retry",
+  "upstream_rq_retry_backoff_exponential",
+  "upstream_rq_retry_backoff_ratelimited",
+  "upstream_rq_retry_limit_exceeded",
+  "upstream_rq_retry_overflow",
+  "upstream_rq_retry_success",
+  "upstream_rq_rx_reset",
+  "upstream_rq_tx_reset",
+  "upstream_flow_control_backed_up_total",
+  "upstream_flow_control_drained_total",
+  "upstream_flow_control_paused_reading_total",
+  "upstream_flow_control_resumed_reading_total",
+  "retry_or_shadow_abandoned",
+  "lb_healthy_panic",
+  "bind_errors",
+  "original_dst_host_invalid",
+  "default.total_match_count",
+  "http1.dropped_headers_with_underscores",
+  "http1.metadata_not_supported_error",
+  "http1.requests_rejected_with_underscores_in_headers",
+  "http1.response_flood",
+] as const;
+
+const gauges = ["upstream_cx_active", "upstream_rq_active", "upstream_rq_pending_active"] as const;
+
+/** Set by worker 0 alone, because all workers see the same hosts and the reader adds the workers up. */
+const membershipGauges = [
+  "membership_total",
+  "membership_healthy",
+  "membership_degraded",
+  "membership_excluded",
+  "max_host_weight",
+] as const;
+
+const histograms = ["upstream_cx_connect_ms", "upstream_cx_length_ms", "upstream_rq_time"] as const;
+
+const breakers = ["cx_open", "cx_pool_open", "rq_open", "rq_pending_open", "rq_retry_open"] as const;
+
+type Name = (typeof counters)[number] | (typeof gauges)[number] | (typeof membershipGauges)[number] | (typeof histograms)[number];
+
+export class ClusterStats {
+  readonly store: StatsStore;
+  readonly at: Readonly<Record<Name, StatIndex>>;
+  /** Gauges by priority and kind, each 0 or 1. */
+  readonly breakers: Readonly<Record<"default" | "high", Readonly<Record<(typeof breakers)[number], StatIndex>>>>;
+  readonly #prefix: string;
+  readonly #codes = new Map<number, readonly StatIndex[]>();
+  readonly #retryCodes = new Map<number, readonly StatIndex[]>();
+
+  constructor(store: StatsStore, clusterName: string) {
+    this.store = store;
+    const prefix = `cluster.${clusterName.replaceAll(":", "_")}.`;
+    this.#prefix = prefix;
+    const at: Record<string, StatIndex> = {};
+    for (const name of counters) at[name] = store.counter(prefix + name);
+    for (const name of [...gauges, ...membershipGauges]) at[name] = store.gauge(prefix + name);
+    for (const name of histograms) at[name] = store.histogram(prefix + name);
+    this.at = at as Record<Name, StatIndex>;
+    const ofPriority = (priority: string) =>
+      Object.fromEntries(breakers.map((name) => [name, store.gauge(`${prefix}circuit_breakers.${priority}.${name}`)]));
+    this.breakers = { default: ofPriority("default"), high: ofPriority("high") } as ClusterStats["breakers"];
+  }
+
+  /** Counts an answer under its status, its class, and the same for internal or external requests. Hot. */
+  countResponse(status: number, isInternal: boolean): void {
+    const key = isInternal ? status : -status;
+    const indices = this.#codes.get(key) ?? this.#register(key, this.#codes, ["", isInternal ? "internal." : "external."]);
+    const { values } = this.store;
+    for (let i = 0; i < indices.length; i++) values[indices[i]!]! += 1;
+  }
+
+  countRetriedResponse(status: number): void {
+    const indices = this.#retryCodes.get(status) ?? this.#register(status, this.#retryCodes, ["retry."]);
+    for (const index of indices) this.store.add(index, 1);
+  }
+
+  #register(key: number, into: Map<number, readonly StatIndex[]>, groups: readonly string[]): readonly StatIndex[] {
+    const status = Math.abs(key);
+    const made: StatIndex[] = [];
+    for (const group of groups) {
+      for (const stat of [`upstream_rq_${status}`, `upstream_rq_${Math.floor(status / 100)}xx`, "upstream_rq_completed"]) {
+        made.push(this.store.counter(`${this.#prefix}${group}${stat}`));
+      }
+    }
+    into.set(key, made);
+    return made;
+  }
+}

@@ -1,0 +1,53 @@
+/** One endpoint of a cluster in this worker: where it is, how it is, and its connections. */
+import type { JsonObject } from "@bufbuild/protobuf";
+import type { StatIndex, StatsStore } from "../stats/store.ts";
+import type { ConnectionPool } from "./connection-pool.ts";
+import type { TransportSocketChoice } from "./transport-socket.ts";
+
+export type HostHealth = "healthy" | "degraded" | "unhealthy";
+
+const statNames = ["cx_total", "cx_connect_fail", "rq_total", "rq_success", "rq_error", "rq_timeout"] as const;
+const gaugeNames = ["cx_active", "rq_active", "rq_pending_active"] as const;
+
+type HostStat = (typeof statNames)[number] | (typeof gaugeNames)[number];
+
+export interface HostDescription {
+  /** IP address, or the path of a Unix domain socket with port -1. */
+  readonly address: string;
+  readonly port: number;
+  readonly hostname: string;
+  readonly weight: number;
+  readonly health: HostHealth;
+  readonly metadata: { readonly [namespace: string]: JsonObject };
+  readonly priority: number;
+  /** region/zone/sub_zone */
+  readonly locality: string;
+  readonly localityWeight: number;
+}
+
+export class Host {
+  /** `ip:port`, `[v6]:port`, or a path: its identity within the cluster. */
+  readonly key: string;
+  description: HostDescription;
+  transportSocket: TransportSocketChoice;
+  activeRequests = 0;
+  pool: ConnectionPool | null = null;
+  readonly stats: StatsStore;
+  readonly at: Readonly<Record<HostStat, StatIndex>>;
+
+  constructor(key: string, description: HostDescription, transportSocket: TransportSocketChoice, clusterName: string, stats: StatsStore) {
+    this.key = key;
+    this.description = description;
+    this.transportSocket = transportSocket;
+    this.stats = stats;
+    const at: Record<string, StatIndex> = {};
+    for (const name of statNames) at[name] = stats.counter(`host|${clusterName}|${key}|${name}`);
+    for (const name of gaugeNames) at[name] = stats.gauge(`host|${clusterName}|${key}|${name}`);
+    this.at = at as Record<HostStat, StatIndex>;
+  }
+}
+
+export function hostKey(address: string, port: number): string {
+  if (port < 0) return address;
+  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+}

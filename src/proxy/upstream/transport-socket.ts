@@ -1,0 +1,67 @@
+/** Which transport a cluster's endpoint gets: `transport_socket`, or the first of `transport_socket_matches` that fits its metadata. */
+
+import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
+import { anyUnpack } from "@bufbuild/protobuf/wkt";
+import { ConfigError } from "../../api/config-error.ts";
+import type { Cluster as ClusterMessage } from "../../api/gen/envoy/config/cluster/v3/cluster_pb.js";
+import type { TransportSocket } from "../../api/gen/envoy/config/core/v3/base_pb.js";
+import { UpstreamTlsContextSchema } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
+import { ClientTls } from "../tls/client-context.ts";
+import type { SecretStore } from "../tls/secret.ts";
+
+export interface TransportSocketChoice {
+  /** "" for the cluster's own. */
+  readonly name: string;
+  /** null: plaintext. */
+  readonly tls: ClientTls | null;
+}
+
+export interface TransportSocketMatcher extends TransportSocketChoice {
+  readonly match: JsonObject;
+}
+
+export interface TransportSockets {
+  readonly standard: TransportSocketChoice;
+  readonly matchers: readonly TransportSocketMatcher[];
+}
+
+export function compileTransportSockets(cluster: ClusterMessage, secrets: SecretStore): TransportSockets {
+  return {
+    standard: { name: "", tls: compileTransportSocket(cluster.transportSocket, secrets) },
+    matchers: cluster.transportSocketMatches.map((entry) => ({
+      name: entry.name,
+      match: entry.match ?? {},
+      tls: compileTransportSocket(entry.transportSocket, secrets),
+    })),
+  };
+}
+
+function compileTransportSocket(socket: TransportSocket | undefined, secrets: SecretStore): ClientTls | null {
+  if (socket === undefined) return null;
+  const any = socket.configType.case === "typedConfig" ? socket.configType.value : undefined;
+  const typeName = any?.typeUrl.replace(/^.*\//, "") ?? "";
+  if (typeName === "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer") return null;
+  if (any !== undefined && typeName === UpstreamTlsContextSchema.typeName) {
+    return new ClientTls(anyUnpack(any, UpstreamTlsContextSchema)!, secrets);
+  }
+  if (any === undefined && socket.name === "envoy.transport_sockets.raw_buffer") return null;
+  throw new ConfigError(`Didn't find a registered implementation for '${socket.name}' with type URL: '${typeName}'`);
+}
+
+const metadataNamespace = "envoy.transport_socket_match";
+
+export function chooseTransportSocket(
+  sockets: TransportSockets,
+  endpointMetadata: { readonly [namespace: string]: JsonObject },
+): TransportSocketChoice {
+  if (sockets.matchers.length === 0) return sockets.standard;
+  const labels = endpointMetadata[metadataNamespace] ?? {};
+  return (
+    sockets.matchers.find((matcher) => Object.entries(matcher.match).every(([key, value]) => equals(labels[key], value))) ??
+    sockets.standard
+  );
+}
+
+function equals(a: JsonValue | undefined, b: JsonValue): boolean {
+  return a === b || JSON.stringify(a) === JSON.stringify(b);
+}

@@ -1,0 +1,234 @@
+/**
+ * Everything one worker runs, and how updates change it. Apart from worker.ts so that tests can run a worker in their own thread.
+ *
+ * An update is applied in the order secrets, clusters, endpoints, routes, listeners. A resource that can't be applied is
+ * named in the answer; the others stand.
+ */
+import { fromBinary } from "@bufbuild/protobuf";
+import { ConfigError } from "../api/config-error.ts";
+import { type Bootstrap, BootstrapSchema } from "../api/gen/envoy/config/bootstrap/v3/bootstrap_pb.js";
+import { ClusterSchema } from "../api/gen/envoy/config/cluster/v3/cluster_pb.js";
+import { type ClusterLoadAssignment, ClusterLoadAssignmentSchema } from "../api/gen/envoy/config/endpoint/v3/endpoint_pb.js";
+import { ListenerSchema } from "../api/gen/envoy/config/listener/v3/listener_pb.js";
+import { RouteConfigurationSchema } from "../api/gen/envoy/config/route/v3/route_pb.js";
+import { SecretSchema } from "../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
+import { AccessLogSinks } from "./accesslog/sinks.ts";
+import type { CompileContext } from "./compile-context.ts";
+import { compilePerFilterConfig } from "./filters/http/index.ts";
+import { Listener, type ListenerHost } from "./listener/listener.ts";
+import { addressText, compileListener } from "./listener/listener-config.ts";
+import { compileRouteConfiguration, type RouteTable } from "./router/route-table.ts";
+import { StatsStore } from "./stats/store.ts";
+import { compileSecret, SecretStore } from "./tls/secret.ts";
+import type { FromWorker, NamedBytes, WorkerApplied, WorkerData, WorkerDrain, WorkerUpdate } from "./update.ts";
+import { Cluster } from "./upstream/cluster.ts";
+import { compileCluster } from "./upstream/cluster-config.ts";
+
+type Failure = WorkerApplied["errors"][number];
+
+export class WorkerState implements AsyncDisposable {
+  readonly stats = new StatsStore();
+  readonly #data: WorkerData;
+  readonly #post: (message: FromWorker) => void;
+  readonly #context: CompileContext;
+  readonly #sinks: AccessLogSinks;
+  readonly #secrets = new SecretStore();
+  readonly #clusters = new Map<string, Cluster>();
+  readonly #assignments = new Map<string, ClusterLoadAssignment>();
+  readonly #routes = new Map<string, RouteTable>();
+  readonly #listeners = new Map<string, Listener>();
+  readonly #listenerHost: ListenerHost;
+  /** Updates are applied one after the other. */
+  #last: Promise<void> = Promise.resolve();
+  #healthFailed = false;
+
+  constructor(data: WorkerData, post: (message: FromWorker) => void) {
+    this.#data = data;
+    this.#post = post;
+    const bootstrap: Bootstrap = fromBinary(BootstrapSchema, data.bootstrap);
+    this.#sinks = new AccessLogSinks({
+      flushIntervalMs: data.fileFlushIntervalMs,
+      onError: (path, error) => this.#log("warning", "file", `cannot write ${path}: ${error.message}`),
+    });
+    this.#context = {
+      stats: this.stats,
+      accessLog: { sinks: this.#sinks },
+      clusters: this.#clusters,
+      routes: this.#routes,
+      secrets: this.#secrets,
+      nodeId: bootstrap.node?.id ?? "",
+      nodeCluster: bootstrap.node?.cluster ?? "",
+      // Every worker compiles the same, but it should be said once.
+      warn: (message) => {
+        if (data.index === 0) this.#log("warning", "config", message);
+      },
+      compilePerFilterConfig: (config) => compilePerFilterConfig(config, this.#context),
+    };
+    this.#listenerHost = {
+      stats: this.stats,
+      workerIndex: data.index,
+      originalDestination: null,
+      listenerFor: (ip, port) => this.#listenerFor(ip, port),
+      log: (level, message) => this.#log(level, "connection", message),
+    };
+    this.stats.onAdded = () => setImmediate(() => post({ type: "stats", ...this.stats.takeAdded() }));
+  }
+
+  get listeners(): ReadonlyMap<string, Listener> {
+    return this.#listeners;
+  }
+
+  update(update: WorkerUpdate): void {
+    this.#last = this.#last.then(() => this.#apply(update));
+  }
+
+  drain(drain: WorkerDrain): void {
+    this.#last = this.#last.then(() => {
+      for (const [name, listener] of this.#listeners) {
+        if (drain.listeners !== undefined && !drain.listeners.includes(name)) continue;
+        if (drain.inboundOnly && listener.config.trafficDirection !== "inbound") continue;
+        if (drain.stopListening) listener.stopListening();
+        listener.drain(listener.config.chains, drain.strategy, drain.drainTimeMs, false);
+      }
+      this.#answer(drain.sequence, []);
+    });
+  }
+
+  setHealth(failed: boolean): void {
+    this.#healthFailed = failed;
+    for (const listener of this.#listeners.values()) this.#showHealth(listener);
+  }
+
+  reopenLogs(): void {
+    this.#sinks.reopen();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#last;
+    for (const listener of this.#listeners.values()) listener.close();
+    for (const cluster of this.#clusters.values()) cluster.drain();
+    await this.#sinks[Symbol.asyncDispose]();
+  }
+
+  async #apply(update: WorkerUpdate): Promise<void> {
+    const failures: Failure[] = [];
+    this.#each(update.secrets, "secret", failures, ({ name, bytes }) =>
+      this.#secrets.set(name, compileSecret(fromBinary(SecretSchema, bytes))),
+    );
+    this.#each(update.clusters, "cluster", failures, (resource) => this.#setCluster(resource));
+    for (const name of update.removedClusters ?? []) {
+      this.#clusters.get(name)?.drain();
+      this.#clusters.delete(name);
+      this.#assignments.delete(name);
+    }
+    this.#each(update.endpoints, "endpoints", failures, ({ name, bytes }) => {
+      const assignment = fromBinary(ClusterLoadAssignmentSchema, bytes);
+      this.#clusters.get(name)?.setEndpoints(assignment);
+      this.#assignments.set(name, assignment);
+    });
+    this.#each(update.routes, "route", failures, ({ name, bytes }) => {
+      this.#routes.set(name, compileRouteConfiguration(fromBinary(RouteConfigurationSchema, bytes), this.#context));
+    });
+    for (const name of update.removedListeners ?? []) this.#removeListener(name);
+    for (const resource of update.listeners ?? []) {
+      try {
+        await this.#setListener(resource);
+      } catch (error) {
+        failures.push({ resource: "listener", name: resource.name, message: messageOf(error) });
+      }
+    }
+    this.#answer(update.sequence, failures);
+  }
+
+  #each(
+    resources: readonly NamedBytes[] | undefined,
+    kind: Failure["resource"],
+    failures: Failure[],
+    apply: (resource: NamedBytes) => void,
+  ): void {
+    for (const resource of resources ?? []) {
+      try {
+        apply(resource);
+      } catch (error) {
+        failures.push({ resource: kind, name: resource.name, message: messageOf(error) });
+      }
+    }
+  }
+
+  #setCluster({ name, bytes }: NamedBytes): void {
+    const config = compileCluster(fromBinary(ClusterSchema, bytes), this.#context);
+    const cluster = new Cluster(config, this.stats, this.#data.index === 0);
+    const assignment = this.#assignments.get(name);
+    this.#clusters.get(name)?.drain();
+    if (assignment !== undefined) cluster.setEndpoints(assignment);
+    this.#clusters.set(name, cluster);
+  }
+
+  async #setListener({ name, bytes }: NamedBytes): Promise<void> {
+    const message = fromBinary(ListenerSchema, bytes);
+    const old = this.#listeners.get(name);
+    const config = compileListener(message, this.#context, old?.config);
+    const listener = new Listener(config, this.#listenerHost);
+    const sameAddress =
+      old !== undefined &&
+      old.isBound &&
+      config.bindsToPort &&
+      old.config.reusesPort === config.reusesPort &&
+      old.config.addresses.map(addressText).join() === config.addresses.map(addressText).join();
+    if (sameAddress) listener.adopt(old);
+    else await listener.listen();
+    this.#showHealth(listener);
+    this.#listeners.set(name, listener);
+    if (old === undefined) return;
+    old.stopListening();
+    const kept = new Set(config.chains);
+    old.drain(
+      old.config.chains.filter((chain) => !kept.has(chain)),
+      this.#data.drainStrategy,
+      this.#data.drainTimeMs,
+      true,
+    );
+    for (const log of old.config.accessLogs) log.close();
+  }
+
+  #removeListener(name: string): void {
+    const old = this.#listeners.get(name);
+    if (old === undefined) return;
+    this.#listeners.delete(name);
+    old.stopListening();
+    old.drain(old.config.chains, this.#data.drainStrategy, this.#data.drainTimeMs, true);
+    for (const log of old.config.accessLogs) log.close();
+  }
+
+  #showHealth(listener: Listener): void {
+    for (const chain of listener.config.chains) chain.drain.healthFailed = this.#healthFailed;
+  }
+
+  #listenerFor(ip: string, port: number): Listener | null {
+    let wildcard: Listener | null = null;
+    for (const listener of this.#listeners.values()) {
+      for (const address of listener.config.addresses) {
+        if (address.port !== port) continue;
+        if (address.host === ip) return listener;
+        if (address.host === "0.0.0.0" || address.host === "::") wildcard = listener;
+      }
+    }
+    return wildcard;
+  }
+
+  #answer(sequence: number, errors: readonly Failure[]): void {
+    // What was just registered should be known before the main thread says that the update is in force.
+    this.#post({ type: "stats", ...this.stats.takeAdded() });
+    const bound = [...this.#listeners].flatMap(([name, listener]) => listener.bound.map((address) => ({ name, ...address })));
+    this.#post({ type: "applied", sequence, errors, bound });
+  }
+
+  #log(level: "info" | "warning" | "error", logger: string, message: string): void {
+    this.#post({ type: "log", level, logger, message });
+  }
+}
+
+function messageOf(error: unknown): string {
+  if (error instanceof ConfigError) return error.message;
+  return error instanceof Error ? error.message : String(error);
+}
