@@ -106,17 +106,28 @@ export const warmupConfigurationSchema = message("WarmupConfiguration", {
 });
 export type WarmupConfiguration = Infer<typeof warmupConfigurationSchema>;
 
+/** Weights from the load that backends report themselves (ORCA). */
+export const backendUtilizationSchema = message("BackendUtilization", {
+  errorUtilizationPenaltyPercent: optional(uint32()),
+  metricNamesForComputingUtilization: list(string()),
+  weightExpirationPeriod: duration(),
+  weightStabilizationPeriod: duration(),
+  weightUpdatePeriod: duration(),
+});
+export type BackendUtilization = Infer<typeof backendUtilizationSchema>;
+
 export const loadBalancerSettingsSchema = message(
   "LoadBalancerSettings",
   {
     simple: optional(simpleLBSchema),
     consistentHash: consistentHashLBSchema,
+    backendUtilization: backendUtilizationSchema,
     localityLbSetting: localityLoadBalancerSettingSchema,
     zoneAwareLbSetting: zoneAwareLoadBalancerSettingSchema,
     warmupDurationSecs: duration(),
     warmup: warmupConfigurationSchema,
   },
-  { oneofs: [["simple", "consistentHash"]] },
+  { oneofs: [["simple", "consistentHash", "backendUtilization"]] },
 );
 export type LoadBalancerSettings = Infer<typeof loadBalancerSettingsSchema>;
 

@@ -44,6 +44,7 @@ export const filterChainMatchSchema = message("FilterChainMatch", {
   name: string(),
   sni: string(),
   transportProtocol: string(),
+  transportSocket: string(),
   applicationProtocols: string(),
   filter: listenerMatchFilterMatchSchema,
   destinationPort: uint32(),

@@ -47,6 +47,7 @@ export const serverTLSSettingsSchema = message("ServerTLSSettings", {
   minProtocolVersion: serverTLSSettingsTLSProtocolSchema,
   maxProtocolVersion: serverTLSSettingsTLSProtocolSchema,
   cipherSuites: list(string()),
+  ecdhCurves: list(string()),
   insecureSkipVerify: optional(bool()),
 });
 export type ServerTLSSettings = Infer<typeof serverTLSSettingsSchema>;

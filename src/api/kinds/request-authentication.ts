@@ -1,4 +1,4 @@
-import { bool, duration, type Infer, list, message, string } from "../schema/schema.ts";
+import { bool, duration, enumeration, type Infer, list, message, optional, string } from "../schema/schema.ts";
 import { validateRequestAuthentication } from "../validation/request-authentication.ts";
 import { defineIstioKind } from "./kind.ts";
 import { policyTargetReferenceSchema, workloadSelectorSchema } from "./selectors.ts";
@@ -15,6 +15,9 @@ export const claimToHeaderSchema = message("ClaimToHeader", {
 });
 export type ClaimToHeader = Infer<typeof claimToHeaderSchema>;
 
+export const jwtPresenceSchema = enumeration("OPTIONAL", "REQUIRED");
+export type JWTPresence = Infer<typeof jwtPresenceSchema>;
+
 export const jwtRuleSchema = message("JWTRule", {
   issuer: string(),
   audiences: list(string()),
@@ -28,6 +31,7 @@ export const jwtRuleSchema = message("JWTRule", {
   outputClaimToHeaders: list(claimToHeaderSchema),
   timeout: duration(),
   spaceDelimitedClaims: list(string()),
+  presence: optional(jwtPresenceSchema),
 });
 export type JWTRule = Infer<typeof jwtRuleSchema>;
 

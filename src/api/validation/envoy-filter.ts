@@ -13,6 +13,7 @@ import type { EnvoyConfigObjectPatch, EnvoyFilter, EnvoyFilterApplyTo } from "..
 import type { ConfigObject } from "../kinds/object.ts";
 import { isPlainObject } from "../schema/decode.ts";
 import type { FieldReport } from "../schema/field-report.ts";
+import { checkPort } from "./scalars.ts";
 import { checkLabelSelector, checkTarget } from "./selection.ts";
 
 const maxProxyVersionLength = 1024;
@@ -78,7 +79,14 @@ export function validateEnvoyFilter({ spec }: ConfigObject<EnvoyFilter>, report:
   for (const [index, target] of spec.targetRefs.entries()) checkTarget(target, report.at("targetRefs", index));
   for (const [index, patch] of spec.configPatches.entries()) {
     // Waypoints have no sidecar's listeners; Istio leaves their patches unchecked.
-    if (patch.match?.context !== "WAYPOINT") checkPatch(patch, report.at("configPatches", index));
+    const place = report.at("configPatches", index);
+    const { waypoint, context } = patch.match ?? {};
+    const otherMatch = (["listener", "routeConfiguration", "cluster"] as const).find((field) => patch.match?.[field] !== undefined);
+    if (context === "WAYPOINT" && otherMatch)
+      place.at("match", otherMatch).error("can't be given with context: WAYPOINT, which matches by waypoint");
+    if (waypoint && context !== "WAYPOINT") place.at("match", "waypoint").error("is for context: WAYPOINT");
+    if (waypoint && waypoint.portNumber !== 0) checkPort(waypoint.portNumber, place.at("match", "waypoint", "portNumber"));
+    if (context !== "WAYPOINT") checkPatch(patch, place);
   }
 }
 

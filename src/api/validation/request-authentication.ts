@@ -14,7 +14,7 @@ export function validateRequestAuthentication({ spec }: ConfigObject<RequestAuth
 
 function checkJwtRule(rule: JWTRule, report: FieldReport): void {
   if (rule.issuer === "" && rule.jwksUri === "") report.error("needs an issuer or a jwksUri");
-  for (const field of ["audiences", "fromParams", "fromCookies"] as const) {
+  for (const field of ["audiences", "fromParams", "fromCookies", "spaceDelimitedClaims"] as const) {
     for (const [index, value] of rule[field].entries()) if (value === "") report.at(field, index).error("is empty");
   }
   for (const [index, { name }] of rule.fromHeaders.entries()) if (name === "") report.at("fromHeaders", index, "name").error("is missing");

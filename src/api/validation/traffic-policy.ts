@@ -110,6 +110,9 @@ function checkLoadBalancer(settings: LoadBalancerSettings | undefined, hasOutlie
     report.error("only one of localityLbSetting and zoneAwareLbSetting may be given");
   checkLocalityLb(settings.localityLbSetting, hasOutlierDetection, report.at("localityLbSetting"));
   checkZoneAwareLb(settings.zoneAwareLbSetting, hasOutlierDetection, report.at("zoneAwareLbSetting"));
+  for (const field of ["weightExpirationPeriod", "weightStabilizationPeriod", "weightUpdatePeriod"] as const) {
+    checkDuration(settings.backendUtilization?.[field], report.at("backendUtilization", field));
+  }
   const { warmup } = settings;
   if (!warmup) return;
   const place = report.at("warmup");

@@ -39,5 +39,6 @@ function checkUrl(url: string, report: FieldReport): void {
   const scheme = /^([A-Za-z][A-Za-z0-9+.-]*):\/\//.exec(url)?.[1];
   if (scheme !== undefined && !["file", "http", "https", "oci"].includes(scheme))
     report.error(`scheme ${JSON.stringify(scheme)} is not supported: one of file, http, https, oci`);
-  else if (!URL.canParse(scheme === undefined ? `oci://${url}` : url)) report.error(`${JSON.stringify(url)} is not a URL`);
+  else if (/%(?![0-9A-Fa-f]{2})/.test(url) || !URL.canParse(scheme === undefined ? `oci://${url}` : url))
+    report.error(`${JSON.stringify(url)} is not a URL`);
 }

@@ -1,0 +1,6 @@
+import type { IstioctlCommand } from "../command.ts";
+import { validate } from "./validate.ts";
+import { version } from "./version.ts";
+
+/** All commands of istioctl. To add one: its file, its line here. */
+export const commands: readonly IstioctlCommand[] = [validate, version];
