@@ -9,7 +9,7 @@
 //
 // The product itself runs on the Node that the npm package node-linux-* carries, never on the caller's.
 // Every step is skipped when its inputs have not changed since it last ran (stamps in build/).
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import * as fs from "node:fs";
 import * as path from "node:path";
@@ -211,11 +211,16 @@ async function build() {
   fs.writeFileSync(at("build", "sea.stamp"), hash);
 }
 
-/** Runs one of our own programs in the foreground and ends as it ends. */
-function become(command, args) {
-  const result = spawnSync(command, args, { cwd: root, stdio: "inherit", env: { ...process.env, TOPSAIL_NODE: node26 } });
-  if (result.error) throw new BuildError(`cannot run ${path.basename(command)}: ${result.error.message}`);
-  process.exitCode = result.status ?? 1;
+/** Runs one of our own programs in the foreground: signals are its to handle, and this process ends as it ends. */
+async function become(command, args) {
+  const child = spawn(command, args, { cwd: root, stdio: "inherit", env: { ...process.env, TOPSAIL_NODE: node26 } });
+  // A terminal's Ctrl-C reaches the child by itself; a kill of this process alone has to be handed on.
+  process.on("SIGINT", () => {});
+  process.on("SIGTERM", () => child.kill("SIGTERM"));
+  process.exitCode = await new Promise((resolve, reject) => {
+    child.once("error", (cause) => reject(new BuildError(`cannot run ${path.basename(command)}: ${cause.message}`)));
+    child.once("exit", (code, signal) => resolve(code ?? (signal ? 1 : 0)));
+  });
 }
 
 function check() {
@@ -239,19 +244,18 @@ try {
       break;
     case "start":
       await build();
-      process.on("SIGINT", () => {}); // Ctrl-C belongs to the quickstart, which cleans up after itself
-      become(binary, ["quickstart", ...rest]);
+      await become(binary, ["quickstart", ...rest]);
       break;
     case "test":
       await build();
-      become(node26, [at("node_modules", "vitest", "vitest.mjs"), "run", ...rest]);
+      await become(node26, [at("node_modules", "vitest", "vitest.mjs"), "run", ...rest]);
       break;
     case "check":
       check();
       break;
     case "bench":
       await build();
-      become(node26, [at("bench", "main.ts"), ...rest]);
+      await become(node26, [at("bench", "main.ts"), ...rest]);
       break;
     default:
       throw new BuildError(`unknown task "${task}": build, gen, start, test, check or bench`);

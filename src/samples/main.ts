@@ -8,6 +8,7 @@ interface Options {
   version: string;
   listen: string;
   via?: string;
+  domain?: string;
 }
 
 export async function main(args: string[]): Promise<number> {
@@ -18,6 +19,7 @@ export async function main(args: string[]): Promise<number> {
     .option("--version <version>", "version of the service", "v1")
     .option("--listen <host:port>", "where to listen", "127.0.0.1:9080")
     .option("--via <url>", "send calls to other services here, with their names as Host, instead of to their names")
+    .option("--domain <domain>", "completes the names of other services, for example default.svc.cluster.local")
     .exitOverride();
   try {
     command.parse(args, { from: "user" });
@@ -43,7 +45,7 @@ export async function main(args: string[]): Promise<number> {
 
   await using server = await SampleServer.start(
     service.create(),
-    { version: options.version, workload: `${name}-${options.version}`, via: options.via },
+    { version: options.version, workload: `${name}-${options.version}`, via: options.via, domain: options.domain },
     address.host.replace(/^\[|\]$/g, ""),
     Number(address.port),
   );

@@ -12,6 +12,8 @@ export interface SampleOptions {
    * they go to the service's own name, as in a mesh that redirects traffic.
    */
   readonly via?: string | undefined;
+  /** Completes short names in calls, `default.svc.cluster.local`. */
+  readonly domain?: string | undefined;
 }
 
 /** A service answers by method and path; `undefined` is a 404. */
@@ -62,7 +64,7 @@ const propagated = [
 const maxBodyBytes = 1024 * 1024;
 const callTimeoutMs = 10_000;
 
-/** Calls `http://<service><path>`; resolves with status 503 and no body where nobody answers. */
+/** Calls `http://<service><path>`; resolves with status 503 and no body where nobody answers. `service` may carry a port. */
 export function call(
   service: string,
   path: string,
@@ -70,8 +72,9 @@ export function call(
   options: SampleOptions,
   extra: Record<string, string> = {},
 ): Promise<{ status: number; body: string }> {
-  const target = new URL(path, options.via ?? `http://${service}`);
-  const headers: Record<string, string> = { ...extra, host: service };
+  const authority = options.domain && !service.includes(".") ? service.replace(/^[^:]+/, (name) => `${name}.${options.domain}`) : service;
+  const target = new URL(path, options.via ?? `http://${authority}`);
+  const headers: Record<string, string> = { ...extra, host: authority };
   for (const name of propagated) {
     const value = caller.headers[name];
     if (typeof value === "string" && headers[name] === undefined) headers[name] = value;

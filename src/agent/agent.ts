@@ -1,0 +1,121 @@
+/**
+ * pilot-agent in gateway mode, put together: bootstrap, proxy, status port. Certificates, DNS and traffic capture are the
+ * sidecar's part and not here yet; to the control plane the proxy speaks plaintext xDS.
+ *
+ *   15021 readiness (a listener of the proxy) ──> 15020 status port of the agent ──> 15000 admin of the proxy
+ *   15020 /stats/prometheus = agent's metrics + 15090 (a listener of the proxy) ──> 15000
+ */
+import { access, mkdir } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
+import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
+import type { ProxyType } from "../api/node.ts";
+import { log } from "../lib/log.ts";
+import { bootstrap } from "./bootstrap.ts";
+import { EmbeddedProxy } from "./embedded-proxy.ts";
+import type { AgentEnvironment } from "./environment.ts";
+import { EnvoyProcess } from "./envoy-process.ts";
+import { nodeIdentity } from "./node.ts";
+import { ProxyAdmin } from "./proxy-admin.ts";
+import type { EffectiveProxyConfig } from "./proxy-config.ts";
+import type { RunningProxy } from "./running-proxy.ts";
+import { StatusServer } from "./status-server.ts";
+
+const scope = log.scope("agent");
+
+export interface AgentOptions {
+  readonly type: ProxyType;
+  readonly domain?: string | undefined;
+  readonly environment: AgentEnvironment;
+  readonly proxyConfig: EffectiveProxyConfig;
+  /** Addresses of the node; default the machine's. */
+  readonly addresses?: readonly string[];
+  /** `binaryPath` was written by the user: run that Envoy. Otherwise the proxy runs in this process. */
+  readonly usesBinary: boolean;
+  /** Overrides the ProxyConfig's; 0 leaves it. */
+  readonly concurrency: number;
+  readonly logLevel: string;
+  /** Where the status port listens. */
+  readonly statusHost: string;
+}
+
+export class Agent implements AsyncDisposable {
+  readonly proxy: RunningProxy;
+  readonly admin: ProxyAdmin;
+  readonly #config: ProxyConfig;
+  readonly #parts: AsyncDisposableStack;
+
+  private constructor(proxy: RunningProxy, admin: ProxyAdmin, config: ProxyConfig, parts: AsyncDisposableStack) {
+    this.proxy = proxy;
+    this.admin = admin;
+    this.#config = config;
+    this.#parts = parts;
+  }
+
+  static async start(options: AgentOptions): Promise<Agent> {
+    const { environment } = options;
+    const { config, json } = options.proxyConfig;
+    await using parts = new AsyncDisposableStack();
+    const node = nodeIdentity({
+      type: options.type,
+      domain: options.domain,
+      environment,
+      proxyConfig: config,
+      proxyConfigJson: json,
+      ...(options.addresses ? { addresses: options.addresses } : {}),
+    });
+    const admin = new ProxyAdmin(config.proxyAdminPort);
+    const quit = Promise.withResolvers<number>();
+    if (config.statusPort !== 0) {
+      parts.use(
+        await StatusServer.start({
+          host: options.statusHost,
+          port: config.statusPort,
+          isReady: () => admin.isReady(),
+          proxyMetricsUrl: `http://${environment.bindAddress ?? "127.0.0.1"}:${environment.prometheusPort}/stats/prometheus`,
+          onQuit: () => quit.resolve(0),
+          onDrain: () => admin.drainWithoutExit(),
+        }),
+      );
+    }
+    await mkdir(config.configPath, { recursive: true, mode: 0o700 });
+    const start = {
+      bootstrap: bootstrap({ node, environment, proxyConfig: config }),
+      directory: config.configPath,
+      concurrency: options.concurrency || (config.concurrency ?? 0),
+      logLevel: options.logLevel,
+      drainTimeMs: config.drainDuration ?? 45_000,
+    };
+    scope.info("starting", {
+      node: node.id,
+      discovery: config.discoveryAddress,
+      proxy: options.usesBinary ? config.binaryPath : "built in",
+    });
+    if (options.usesBinary) await access(config.binaryPath);
+    const running = parts.use(options.usesBinary ? await EnvoyProcess.start(config.binaryPath, start) : await EmbeddedProxy.start(start));
+    const proxy: RunningProxy = {
+      exited: Promise.race([running.exited, quit.promise]),
+      [Symbol.asyncDispose]: () => running[Symbol.asyncDispose](),
+    };
+    return new Agent(proxy, admin, config, parts.move());
+  }
+
+  /** Resolves when the proxy serves what the control plane gave it, or rejects with the signal's reason. */
+  async ready(signal: AbortSignal): Promise<void> {
+    while (!(await this.admin.isReady())) await delay(50, undefined, { signal });
+  }
+
+  /** Before an orderly end: clients are told to go, and get terminationDrainDuration for it. */
+  async drain(): Promise<void> {
+    try {
+      await this.admin.drain();
+    } catch (error) {
+      scope.warn("proxy can't be told to drain", { error });
+      return;
+    }
+    await delay(this.#config.terminationDrainDuration ?? 5_000);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#parts.disposeAsync();
+  }
+}

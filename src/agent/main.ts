@@ -1,0 +1,95 @@
+/** `topsail pilot-agent proxy router|sidecar`: the agent's command line, as Istio's. */
+import { readFile } from "node:fs/promises";
+import { Command, CommanderError } from "commander";
+import { ConfigError } from "../api/config-error.ts";
+import { isLogLevel, log } from "../lib/log.ts";
+import { version } from "../lib/version.ts";
+import { Agent } from "./agent.ts";
+import { EnvironmentError, readEnvironment } from "./environment.ts";
+import { effectiveProxyConfig } from "./proxy-config.ts";
+
+interface ProxyOptions {
+  domain?: string;
+  meshConfig: string;
+  concurrency: string;
+  proxyLogLevel: string;
+  log_output_level: string;
+}
+
+export async function main(args: string[]): Promise<number> {
+  let exitCode = 0;
+  const program = new Command("topsail pilot-agent").description("Run and look after a proxy of the mesh.").exitOverride();
+  program
+    .command("version")
+    .description("Print the version")
+    .action(() => void process.stdout.write(`${version}\n`));
+  program
+    .command("proxy")
+    .description("Run the proxy of a gateway (router)")
+    .argument("<type>", "router")
+    .option("--domain <domain>", "DNS domain of the node; default <namespace>.svc.cluster.local")
+    .option("--meshConfig <file>", "MeshConfig whose defaultConfig holds", "./etc/istio/config/mesh")
+    .option("--concurrency <n>", "worker threads; 0 for one a core", "0")
+    .option("--proxyLogLevel <level>", "the proxy's log level", "warning")
+    .option("--log_output_level <level>", "the agent's log level", "info")
+    .action(async (type: string, options: ProxyOptions) => {
+      exitCode = await runProxy(type, options);
+    });
+  try {
+    await program.parseAsync(args, { from: "user" });
+    return exitCode;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode;
+    if (error instanceof ConfigError) return fail(error.describe(), error.hint);
+    if (error instanceof EnvironmentError) return fail(error.message);
+    throw error;
+  }
+}
+
+async function runProxy(type: string, options: ProxyOptions): Promise<number> {
+  if (type !== "router") return fail(`proxy type "${type}" is not in this version`, "router runs a gateway");
+  if (!isLogLevel(options.log_output_level)) return fail(`--log_output_level: unknown level "${options.log_output_level}"`);
+  if (!/^\d+$/.test(options.concurrency)) return fail(`--concurrency "${options.concurrency}" is no number of threads`);
+  log.setLevel(options.log_output_level);
+  const environment = readEnvironment(process.env);
+  const proxyConfig = effectiveProxyConfig(await readMesh(options.meshConfig), environment.proxyConfig);
+
+  await using agent = await Agent.start({
+    type,
+    domain: options.domain,
+    environment,
+    proxyConfig,
+    usesBinary: typeof proxyConfig.json.binaryPath === "string",
+    concurrency: Number(options.concurrency),
+    logLevel: options.proxyLogLevel,
+    statusHost: environment.bindAddress ?? "0.0.0.0",
+  });
+  const signalled = Promise.withResolvers<"signal">();
+  const onSignal = () => signalled.resolve("signal");
+  process.once("SIGINT", onSignal);
+  process.once("SIGTERM", onSignal);
+  const ended = await Promise.race([signalled.promise, agent.proxy.exited]);
+  if (ended !== "signal") return ended;
+
+  // A second signal means now.
+  const again = Promise.withResolvers<void>();
+  process.once("SIGINT", again.resolve);
+  process.once("SIGTERM", again.resolve);
+  await Promise.race([agent.drain(), again.promise, agent.proxy.exited]);
+  return 0;
+}
+
+/** A mesh configuration that isn't there means Istio's defaults. */
+async function readMesh(file: string): Promise<{ file: string; text: string } | undefined> {
+  try {
+    return { file, text: await readFile(file, "utf8") };
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
+function fail(message: string, hint?: string): number {
+  process.stderr.write(`error: ${message}\n${hint ? `hint: ${hint}\n` : ""}`);
+  return 1;
+}

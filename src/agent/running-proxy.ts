@@ -1,0 +1,17 @@
+/** The proxy under an agent, in this process or as a child: all else the agent does with it goes through its admin port. */
+export interface RunningProxy extends AsyncDisposable {
+  /** Resolves with the exit code when the proxy ends by itself. */
+  readonly exited: Promise<number>;
+}
+
+export interface StartProxyOptions {
+  /** Envoy v3 bootstrap as JSON. */
+  readonly bootstrap: Record<string, unknown>;
+  /** Where the proxy may keep files; exists. */
+  readonly directory: string;
+  /** Worker threads, 0 for one a core. */
+  readonly concurrency: number;
+  /** Envoy's level: trace, debug, info, warning, error, critical, off. */
+  readonly logLevel: string;
+  readonly drainTimeMs: number;
+}
