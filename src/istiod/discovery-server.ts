@@ -22,7 +22,7 @@ import { IstiodMetrics, shortType } from "./metrics.ts";
 import { Debouncer } from "./push/debounce.ts";
 import { PushContext } from "./push/push-context.ts";
 import { type ChangedKind, planPush, scopeFor } from "./push/push-request.ts";
-import { generators } from "./xds/generators.ts";
+import { generatorFor } from "./xds/generators.ts";
 
 const scope = log.scope("ads");
 
@@ -160,7 +160,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
   }
 
   #generate(proxy: ProxyNode, id: string, watch: Watch, names: ReadonlySet<string> | undefined) {
-    const generate = generators[watch.typeUrl];
+    const generate = generatorFor(proxy, watch.typeUrl);
     if (!generate) {
       scope.warn("proxy asks for a type that is not served", { proxy: id, type: watch.typeUrl });
       return undefined;

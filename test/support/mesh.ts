@@ -13,7 +13,7 @@ import { decodeMeshConfig } from "../../src/api/mesh/decode-mesh.ts";
 import { type ProxyNode, parseNode } from "../../src/api/node.ts";
 import { typeUrls } from "../../src/api/type-urls.ts";
 import { PushContext } from "../../src/istiod/push/push-context.ts";
-import { generators } from "../../src/istiod/xds/generators.ts";
+import { generatorFor } from "../../src/istiod/xds/generators.ts";
 import { compareAge, type ObjectsOf } from "../../src/registry/registry.ts";
 
 /** Objects in the order of the text, the first one the oldest. Throws what is wrong with the text. */
@@ -73,7 +73,7 @@ function generate(typeUrl: string, proxy: ProxyNode, push: PushContext, names: r
   const onProblem = (_: string, name: string, reason: string) => {
     throw new Error(`${name}: ${reason}`);
   };
-  return generators[typeUrl]!({ proxy, push, onProblem }, watch, undefined);
+  return generatorFor(proxy, typeUrl)!({ proxy, push, onProblem }, watch, undefined);
 }
 
 export function clustersOf(proxy: ProxyNode, push: PushContext): Map<string, Cluster> {

@@ -9,7 +9,7 @@ import { typeUrls } from "../../api/type-urls.ts";
 import { serviceKey } from "../../registry/service.ts";
 import type { Connected, DiscoveryServer } from "../discovery-server.ts";
 import { shortType } from "../metrics.ts";
-import { generators } from "../xds/generators.ts";
+import { generatorFor } from "../xds/generators.ts";
 
 /** A request that can't be answered; becomes the status. */
 export class DebugError extends Error {
@@ -148,7 +148,7 @@ function configDump(server: DiscoveryServer, query: URLSearchParams) {
 function resourcesOf(server: DiscoveryServer, { proxy, connection }: Connected, typeUrl: string): unknown[] {
   const watch = connection.subscriptions.watches.get(typeUrl);
   if (!watch) return [];
-  const resources = generators[typeUrl]?.({ proxy, push: server.context, onProblem: () => {} }, watch, undefined) ?? [];
+  const resources = generatorFor(proxy, typeUrl)?.({ proxy, push: server.context, onProblem: () => {} }, watch, undefined) ?? [];
   return resources.map((resource) =>
     writeJson(AnySchema, { $typeName: "google.protobuf.Any", typeUrl: resource.typeUrl, value: resource.bytes }),
   );

@@ -12,6 +12,7 @@ import { clusters } from "./clusters.ts";
 import { loadAssignment } from "./endpoints.ts";
 import { gatewayListeners } from "./gateway-listeners.ts";
 import { gatewayRoutes } from "./gateway-routes.ts";
+import { proxylessGenerators } from "./proxyless-grpc.ts";
 import { gatewaySecret } from "./secrets.ts";
 import { sidecarListeners } from "./sidecar-listeners.ts";
 import { sidecarRoutes } from "./sidecar-routes.ts";
@@ -26,7 +27,7 @@ export interface GenerateContext {
 /** Of the watch's resources, `names` alone where given. */
 export type Generator = (context: GenerateContext, watch: Watch, names: ReadonlySet<string> | undefined) => EncodedResource[];
 
-export const generators: Partial<Record<string, Generator>> = {
+const envoyGenerators: Partial<Record<string, Generator>> = {
   [typeUrls.cds]: ({ proxy, push }, watch) => wanted(clusters(proxy, push), watch),
   [typeUrls.eds]: ({ proxy, push }, watch, names) => [...(names ?? watch.names)].map((name) => loadAssignment(name, proxy, push)),
   [typeUrls.lds]: ({ proxy, push }, watch) =>
@@ -52,6 +53,12 @@ export const generators: Partial<Record<string, Generator>> = {
       return [];
     }),
 };
+
+/** The generator of a type for a proxy; node metadata GENERATOR chooses another family than Envoy's. */
+export function generatorFor(proxy: ProxyNode, typeUrl: string): Generator | undefined {
+  const family = proxy.metadata.GENERATOR === "grpc" ? proxylessGenerators : envoyGenerators;
+  return Object.hasOwn(family, typeUrl) ? family[typeUrl] : undefined;
+}
 
 /** A client that asked for clusters or listeners by name gets those alone. */
 function wanted(resources: EncodedResource[], watch: Watch): EncodedResource[] {

@@ -1,0 +1,43 @@
+/** Topsail's own proxy inside the agent's process: its main thread is the agent's, traffic runs in worker threads. */
+
+import { log } from "../lib/log.ts";
+import { loadBootstrap } from "../proxy/config/bootstrap.ts";
+import { ProxyServer } from "../proxy/server.ts";
+import type { RunningProxy, StartProxyOptions } from "./running-proxy.ts";
+
+const scope = log.scope("proxy");
+
+export class EmbeddedProxy implements RunningProxy {
+  readonly exited: Promise<number>;
+  readonly #server: ProxyServer;
+
+  private constructor(server: ProxyServer, exited: Promise<number>) {
+    this.#server = server;
+    this.exited = exited;
+  }
+
+  static async start(options: StartProxyOptions): Promise<EmbeddedProxy> {
+    const ended = Promise.withResolvers<number>();
+    const server = await ProxyServer.start({
+      bootstrap: loadBootstrap({ yaml: JSON.stringify(options.bootstrap) }),
+      concurrency: options.concurrency,
+      logLevel: options.logLevel,
+      drainTimeMs: options.drainTimeMs,
+      drainStrategy: "immediate",
+      fileFlushIntervalMs: 1_000,
+      onQuit: () => ended.resolve(0),
+    });
+    const fail = (error: unknown) => {
+      scope.error("proxy has failed", { error });
+      ended.resolve(1);
+    };
+    server.failed.catch(fail);
+    // Listeners that can't be bound are an end too: there is nothing to serve.
+    server.live.catch(fail);
+    return new EmbeddedProxy(server, ended.promise);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#server[Symbol.asyncDispose]();
+  }
+}
