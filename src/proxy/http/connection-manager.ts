@@ -18,8 +18,12 @@ import { durationMs } from "../duration.ts";
 import { compileHttpFilters } from "../filters/http/index.ts";
 import type { DownstreamConnection } from "../listener/downstream-connection.ts";
 import type { NetworkFilter, NetworkFilterContext } from "../listener/network-filter.ts";
+import type { ClusterChoice } from "../router/route.ts";
 import { compileRouteConfiguration, type RouteTable } from "../router/route-table.ts";
+import type { HeaderList } from "../stream-info.ts";
+import type { Cluster } from "../upstream/cluster.ts";
 import { ConnectionManagerStats } from "./connection-manager-stats.ts";
+import { getHeader } from "./header-list.ts";
 import type { HttpFilter, TerminalFilter } from "./http-filter.ts";
 import type { HttpStream } from "./http-stream.ts";
 import type { Http1ParserOptions } from "./http1-parser.ts";
@@ -115,6 +119,7 @@ export class ConnectionManager implements NetworkFilter {
   readonly rdsName: string;
   readonly #inlineRoutes: RouteTable | null;
   readonly #routes: ReadonlyMap<string, RouteTable>;
+  readonly #clusters: ReadonlyMap<string, Cluster>;
 
   constructor(config: HttpConnectionManager, context: NetworkFilterContext, name: string) {
     this.name = name;
@@ -141,6 +146,7 @@ export class ConnectionManager implements NetworkFilter {
     this.accessLogs = config.accessLog.map((log) => compileAccessLog(log, context.accessLog));
     this.localReplies = compileLocalReplies(config.localReplyConfig, context);
     this.#routes = context.routes;
+    this.#clusters = context.clusters;
     this.#inlineRoutes = null;
     this.rdsName = "";
     switch (config.routeSpecifier.case) {
@@ -226,6 +232,10 @@ export class ConnectionManager implements NetworkFilter {
   /** The routes as they are now; null while RDS has not delivered them. Hot. */
   get routeTable(): RouteTable | null {
     return this.#inlineRoutes ?? this.#routes.get(this.rdsName) ?? null;
+  }
+
+  clusterOf(choice: ClusterChoice, headers: HeaderList): Cluster | undefined {
+    return this.#clusters.get(choice.clusterHeader === "" ? choice.cluster : (getHeader(headers, choice.clusterHeader) ?? ""));
   }
 
   onConnection(connection: DownstreamConnection): void {

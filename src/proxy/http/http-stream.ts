@@ -11,7 +11,7 @@
 
 import type { RouterRequest } from "../filters/http/router-request.ts";
 import type { DownstreamConnection } from "../listener/downstream-connection.ts";
-import type { Route } from "../router/route.ts";
+import { type ClusterChoice, chooseCluster, type Route } from "../router/route.ts";
 import { type HeaderList, responseFlags } from "../stream-info.ts";
 import { keepChunk } from "../transport.ts";
 import type { ConnectionManager } from "./connection-manager.ts";
@@ -54,6 +54,10 @@ export class HttpStream {
   /** Slots of the filters, by `FilterCompileContext.slot`. */
   filterState: unknown[] | null = null;
   route: Route | null = null;
+  /** The virtual host wants TLS (`require_tls`) and this request came without. */
+  redirectsToTls = false;
+  /** Which of the route's clusters this request goes to; null unless the route forwards. */
+  choice: ClusterChoice | null = null;
   /** The router's work for this stream. */
   router: RouterRequest | null = null;
   requestIsComplete = false;
@@ -102,9 +106,33 @@ export class HttpStream {
 
   // --- request ---
 
+  /** Finds the route, and which cluster it means for this request. */
+  resolveRoute(): void {
+    const { info } = this;
+    const table = this.manager.routeTable;
+    const route = table === null ? null : table.route(info);
+    this.route = route;
+    this.choice = null;
+    const virtualHost = table === null ? null : table.virtualHost(info.authority);
+    if (virtualHost !== null && virtualHost.requiresTls !== "none" && info.scheme !== "https") {
+      this.redirectsToTls = virtualHost.requiresTls === "all" || !this.isInternal;
+      if (this.redirectsToTls) {
+        this.route = null;
+        return;
+      }
+    }
+    if (route === null) return;
+    info.routeName = route.name;
+    if (route.action.kind !== "forward") return;
+    this.choice = chooseCluster(route.action);
+    const cluster = this.manager.clusterOf(this.choice, info.requestHeaders);
+    if (cluster === undefined) return;
+    info.upstreamCluster = cluster.config.statName;
+    info.upstreamClusterRaw = cluster.config.name;
+  }
+
   /** The head is in `info`; what the connection manager wants of it is done. */
   onRequestHeaders(endStream: boolean): void {
-    if (endStream) this.#requestCompleted();
     this.#runRequestHeaders(0, endStream);
   }
 
@@ -127,7 +155,7 @@ export class HttpStream {
   onRequestData(chunk: Buffer, endStream: boolean): void {
     this.info.bytesReceived += chunk.length;
     this.lastActivity = this.connection.now;
-    if (endStream) this.#requestCompleted();
+    if (endStream) this.requestCompleted();
     if (this.isEnded || this.responseIsComplete) return;
     if (!this.#requestHeadersPassed) {
       this.#holdRequest(chunk, endStream);
@@ -160,7 +188,7 @@ export class HttpStream {
 
   /** The body ended without data at its end; `trailers` are empty unless they are enabled. */
   onRequestEnd(trailers: string[]): void {
-    this.#requestCompleted();
+    this.requestCompleted();
     if (this.isEnded || this.responseIsComplete) return;
     if (!this.#requestHeadersPassed) {
       this.#heldRequestEnd = true;
@@ -173,7 +201,8 @@ export class HttpStream {
     if (!this.isEnded && this.#requestHeadersPassed) this.manager.terminal.onRequestReadComplete(this);
   }
 
-  #requestCompleted(): void {
+  /** The codec has seen the request's end. */
+  requestCompleted(): void {
     this.requestIsComplete = true;
     this.info.requestEndTime = this.connection.now;
     this.requestDeadline = never;
@@ -407,7 +436,7 @@ export class HttpStream {
 
   /** Configuration of a filter for this route, by the filter's name. */
   perFilterConfig(name: string): unknown {
-    return this.router?.choice?.perFilterConfig.get(name) ?? this.route?.perFilterConfig.get(name);
+    return this.choice?.perFilterConfig.get(name) ?? this.route?.perFilterConfig.get(name);
   }
 }
 

@@ -111,6 +111,7 @@ const pathTarget = /^[/*][\t\f!-~]*$/;
 const absoluteTarget = /^[A-Za-z]+:\/\/(?!.*@@[^/?]*)[A-Za-z0-9!$%&'()*+,\-.:;=@[\]_~]*(?:[/?][\t\f!-~]*)?$/;
 const authorityTarget = /^[A-Za-z0-9!$%&'()*+,\-.:;=@[\]_~]+(?:[/?][\t\f!-~]*)?$/;
 const maxChunkLine = 4096;
+const maxUint64 = 2n ** 64n - 1n;
 
 export class Http1Parser {
   readonly #options: Http1ParserOptions;
@@ -141,6 +142,9 @@ export class Http1Parser {
   hasHopByHop = false;
   upgrade = "";
   expect = "";
+  /** Where in `headers` the Connection and Upgrade lines stood, -1 for none: they are put back for an upgrade that is passed on. */
+  connectionAt = -1;
+  upgradeAt = -1;
   headBytes = 0;
 
   constructor(options: Http1ParserOptions, sink: Http1ParserSink) {
@@ -350,6 +354,8 @@ export class Http1Parser {
     this.hasHopByHop = false;
     this.upgrade = "";
     this.expect = "";
+    this.connectionAt = -1;
+    this.upgradeAt = -1;
     let hasTransferEncoding = false;
     const head = text.length === end ? text : text.slice(0, end);
     const isClean = !controlCharacters.test(head);
@@ -383,7 +389,8 @@ export class Http1Parser {
       if (++count > maxHeaders) return this.#refuse(431, "http1.too_many_headers");
       const name = known.name;
       if (!isClean && controlCharacters.test(value)) return this.#refuse(400, "http1.invalid_characters");
-      if (value.indexOf("\r") >= 0) return this.#refuse(400, "http1.invalid_characters");
+      // Envoy's parser drops a CR that no LF follows.
+      if (value.indexOf("\r") >= 0) value = trimBlanks(value.replaceAll("\r", ""), 0, value.length);
       if (this.#options.underscores !== "allow" && name.indexOf("_") >= 0) {
         if (this.#options.underscores === "reject") return this.#refuse(400, "http1.unexpected_underscore");
         continue;
@@ -398,9 +405,9 @@ export class Http1Parser {
           break;
         case HeaderKind.contentLength: {
           if (this.contentLength >= 0 || !isDigits(value)) return this.#codecError();
-          const size = Number(value);
-          if (!Number.isSafeInteger(size)) return this.#codecError();
-          this.contentLength = size;
+          // A count beyond 2^53 is not exact, and will not be reached either.
+          if (value.length >= 20 && BigInt(value) > maxUint64) return this.#codecError();
+          this.contentLength = Number(value);
           headers.push(name, value);
           break;
         }
@@ -412,9 +419,11 @@ export class Http1Parser {
           this.isChunked = true;
           break;
         case HeaderKind.connection:
+          if (this.connectionAt < 0) this.connectionAt = headers.length;
           this.connection = this.connection === "" ? value : `${this.connection},${value}`;
           break;
         case HeaderKind.upgrade:
+          if (this.upgradeAt < 0) this.upgradeAt = headers.length;
           this.upgrade = this.upgrade === "" ? value : `${this.upgrade},${value}`;
           break;
         case HeaderKind.expect:
@@ -437,6 +446,9 @@ export class Http1Parser {
     const end = text.charCodeAt(lineEnd - 1) === 13 ? lineEnd - 1 : lineEnd;
     if (this.#options.kind === "response") return this.#statusLine(text, end);
     // The usual line: METHOD SP target SP HTTP/1.1
+    if (text.charCodeAt(0) === 32 || text.charCodeAt(0) === 9) return this.#codecError();
+    const blank = firstOf(text, end);
+    if (blank >= 0) text = text.slice(0, end).replace(/[\t\r]/g, " ");
     const methodEnd = text.indexOf(" ");
     if (methodEnd < 0 || methodEnd > end) return this.#codecError();
     const method = text.slice(0, methodEnd);
@@ -448,6 +460,7 @@ export class Http1Parser {
     let targetEnd = text.indexOf(" ", from);
     if (targetEnd < 0 || targetEnd > to) targetEnd = to;
     const target = text.slice(from, targetEnd);
+    if (controlCharacters.test(target)) return this.#refuse(400, "http1.invalid_characters");
     let versionFrom = targetEnd;
     while (versionFrom < to && isBlank(text.charCodeAt(versionFrom))) versionFrom++;
     const written = text.slice(versionFrom, to);
@@ -466,17 +479,17 @@ export class Http1Parser {
     if (written === "HTTP/1.1") this.minorVersion = 1;
     else if (written === "" || version.test(written)) this.minorVersion = 0;
     else return this.#codecError();
-    if (controlCharacters.test(target) || target.indexOf("\t") >= 0) return this.#refuse(400, "http1.invalid_characters");
+    if ((first === 42 && method !== "OPTIONS") || (first === 47 && method === "CONNECT")) return this.#refuse(400, "http1.invalid_url");
     this.method = method;
     this.target = target;
     return true;
   }
 
   #statusLine(text: string, end: number): boolean {
-    if (!text.startsWith("HTTP/1.") || text.charCodeAt(8) !== 32) return this.#codecError();
-    const minor = text.charCodeAt(7) - 48;
+    if (!/^HTTP\/\d\.\d /.test(text.slice(0, 9))) return this.#codecError();
+    const minor = text.charCodeAt(5) === 49 ? text.charCodeAt(7) - 48 : 0;
     const status = text.slice(9, 12);
-    if (minor < 0 || minor > 9 || end < 12 || !isDigits(status) || (end > 12 && text.charCodeAt(12) !== 32)) return this.#codecError();
+    if (end < 12 || !isDigits(status) || (end > 12 && text.charCodeAt(12) !== 32)) return this.#codecError();
     this.minorVersion = minor === 1 ? 1 : 0;
     this.status = Number(status);
     if (this.status < 100) return this.#codecError();
@@ -529,7 +542,6 @@ export class Http1Parser {
     const match = chunkLine.exec(line);
     if (match === null) return this.#fail(400, "http1.codec_error");
     const size = Number.parseInt(match[1]!, 16);
-    if (!Number.isSafeInteger(size)) return this.#fail(400, "http1.codec_error");
     if (size === 0) this.#state = State.trailers;
     else {
       this.#remaining = size;
@@ -589,6 +601,14 @@ function dropContentLength(headers: string[]): void {
       return;
     }
   }
+}
+
+/** Where a TAB or a stray CR stands in the first line, -1 for nowhere; Envoy takes them for spaces. */
+function firstOf(text: string, end: number): number {
+  const tab = text.indexOf("\t");
+  if (tab >= 0 && tab < end) return tab;
+  const cr = text.indexOf("\r");
+  return cr >= 0 && cr < end ? cr : -1;
 }
 
 function isBlank(code: number): boolean {

@@ -17,7 +17,7 @@ import { properCase } from "./header-case.ts";
 import { hasHeader } from "./header-list.ts";
 import { HttpStream, type ServerCodec } from "./http-stream.ts";
 import { Http1Parser, type Http1ParserSink } from "./http1-parser.ts";
-import { isValidAuthority, prepareRequest } from "./request-preparation.ts";
+import { acceptsConnectionHeader, isValidAuthority, prepareRequest } from "./request-preparation.ts";
 import { reasonPhrase, statusLine } from "./status-text.ts";
 
 const never = Number.POSITIVE_INFINITY;
@@ -106,6 +106,10 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
 
   onEnd(): void {
     this.#connection.now = performance.now();
+    if (this.#isLingering) {
+      this.#close("remote");
+      return;
+    }
     const tunnel = this.#tunnel;
     if (tunnel !== null) {
       tunnel.onRequestEnd([]);
@@ -152,14 +156,22 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
       const connection = parser.connection.toLowerCase();
       stream.sawConnectionClose = stream.isHttp10 ? !connection.includes("keep-alive") : /(?:^|,)[ \t]*close[ \t]*(?:,|$)/.test(connection);
     }
-    if (info.path.charCodeAt(0) !== 47 && info.method !== "CONNECT") splitAbsolute(stream, manager.allowsAbsoluteUrl);
-    if (info.method === "CONNECT") info.authority = info.path;
-    if (!isValidAuthority(info.authority)) {
-      this.#answerError(stream, 400, "http.invalid_authority");
+    let refusal: string | null = null;
+    if (info.method === "CONNECT") {
+      // Its bytes are a tunnel's: the request never ends.
+      parser.switchToRaw();
+      info.authority = info.path;
+      info.path = "";
+    } else if (info.path.charCodeAt(0) !== 47) refusal = splitAbsolute(stream, manager.allowsAbsoluteUrl);
+    if (!isValidAuthority(info.authority)) refusal = "http.invalid_authority";
+    if (parser.connection !== "" && !acceptsConnectionHeader(parser.connection)) refusal = "http1.connection_header_rejected";
+    if (refusal !== null) {
+      this.#answerError(stream, 400, refusal);
       this.#inHead = false;
       return;
     }
-    if (parser.expect !== "" && !manager.proxies100Continue && parser.expect.toLowerCase() === "100-continue" && !parser.isDone) {
+    if (parser.isDone) stream.requestCompleted();
+    if (parser.expect !== "" && !manager.proxies100Continue && parser.expect.toLowerCase() === "100-continue") {
       this.#transport.writeParts(continueResponse, null, "");
     }
     if (manager.requestTimeoutMs > 0) stream.requestDeadline = this.#connection.now + manager.requestTimeoutMs;
@@ -230,8 +242,17 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
 
   /** An answer by the codec: the reason phrase is its body, and the connection ends with it. */
   #answerError(stream: HttpStream, status: number, details: string): void {
+    const { info } = stream;
     stream.closesConnection = true;
-    stream.info.flags |= responseFlags.DownstreamProtocolError;
+    info.flags |= responseFlags.DownstreamProtocolError;
+    if (stream.route === null) {
+      // Nothing of the request counts, as if it had never had a head.
+      info.requestHeaders = [];
+      info.method = "";
+      info.path = "";
+      info.authority = "";
+      info.protocol = "HTTP/1.1";
+    }
     this.#parser.stop();
     stream.sendLocalReply(status, reasonPhrase(status), details);
   }
@@ -244,7 +265,10 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
     const proper = this.#manager.properCaseHeaders;
     for (let i = 0; i < headers.length; i += 2) {
       const name = headers[i]!;
-      if (name === "content-length") hasLength = true;
+      if (name === "content-length") {
+        if (status === 204 || status < 200) continue;
+        hasLength = true;
+      }
       head += `${proper ? properCase(name) : name}: ${headers[i + 1]!}\r\n`;
     }
     const isHead = stream.info.method === "HEAD";
@@ -297,7 +321,7 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
   }
 
   reset(_stream: HttpStream): void {
-    this.#head = "";
+    this.flush();
     const { store, at } = this.#manager.stats;
     store.add(at.downstream_rq_tx_reset, 1);
     // What is already written still goes out; the missing end tells the client.
@@ -372,9 +396,13 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
   #decideClose(stream: HttpStream): void {
     const manager = this.#manager;
     const { store, at } = manager.stats;
-    const { status } = { status: stream.responseStatus };
+    const status = stream.responseStatus;
     if (stream.sawConnectionClose) stream.closesConnection = true;
-    if (stream.isHttp10 && !hasHeader(stream.info.responseHeaders, "content-length")) stream.closesConnection = true;
+    if (stream.isHttp10 && !hasHeader(stream.info.responseHeaders, "content-length")) {
+      // Only the end of the connection ends the body.
+      stream.closesConnection = true;
+      stream.sawConnectionClose = true;
+    }
     let saysClose = false;
     if (this.#softDrainUntil === never && this.#connection.drain.shouldClose()) {
       store.add(at.downstream_cx_drain_close, 1);
@@ -387,6 +415,7 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
     if (manager.maxRequestsPerConnection > 0 && this.#requests >= manager.maxRequestsPerConnection) {
       if (!stream.closesConnection) store.add(at.downstream_cx_max_requests_reached, 1);
       stream.closesConnection = true;
+      stream.sawConnectionClose = true;
     }
     if (!stream.requestIsComplete && status !== 101 && !stream.isUpgraded) {
       stream.closesConnection = true;
@@ -450,7 +479,6 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
       return;
     }
     if (this.#transport.isPaused) this.#transport.start();
-    this.#transport.end();
     const { store, at } = this.#manager.stats;
     const timer = setTimeout(() => {
       store.add(at.downstream_cx_delayed_close_timeout, 1);
@@ -506,12 +534,15 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
   }
 }
 
-/** `http://host/path` into authority and path; what isn't allowed stays as it is and is refused later. */
-function splitAbsolute(stream: HttpStream, isAllowed: boolean): void {
+/** `http://host/path` into authority and path; details of the refusal, or null. What isn't allowed stays and is refused later. */
+function splitAbsolute(stream: HttpStream, isAllowed: boolean): string | null {
   const { info } = stream;
-  const match = /^[A-Za-z]+:\/\/([^/?]*)(.*)$/s.exec(info.path);
-  if (match === null || !isAllowed) return;
-  info.authority = match[1]!;
-  const path = match[2]!;
-  info.path = path.startsWith("/") ? path : `/${path}`;
+  const match = /^([A-Za-z]+):\/\/([^/?]*)(.*)$/s.exec(info.path);
+  if (match === null || !isAllowed) return null;
+  const scheme = match[1]!.toLowerCase();
+  if (match[2] === "") return "http1.invalid_url";
+  if (scheme !== "http" && scheme !== "https") return "http1.invalid_scheme";
+  info.authority = match[2]!.slice(match[2]!.lastIndexOf("@") + 1);
+  info.path = match[3] === "" ? "/" : match[3]!;
+  return null;
 }

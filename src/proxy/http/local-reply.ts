@@ -63,10 +63,16 @@ const noBody = Buffer.alloc(0);
 /** `text` is latin1. Headers of the reply's own come first, then `extra`'s. */
 export function buildLocalReply(stream: HttpStream, status: number, text: string, extra: HeaderList | null): BuiltReply {
   const { info } = stream;
-  const headers: HeaderList = extra === null ? [] : extra.slice();
+  const headers: HeaderList = [];
   info.localReplyBody = text;
   info.responseCode = status;
   info.responseHeaders = headers;
+  // A route that forwards has its headers added to every answer; redirects and direct responses bring theirs in `extra`.
+  if (stream.choice !== null) {
+    if (stream.choice.edits.response.length > 0) applyHeaderEdits(stream.choice.edits.response, headers, info);
+    if (stream.route!.responseEdits.length > 0) applyHeaderEdits(stream.route!.responseEdits, headers, info);
+  }
+  if (extra !== null) headers.push(...extra);
   let contentType = "text/plain";
   const config = stream.manager.localReplies;
   if (config !== null) {

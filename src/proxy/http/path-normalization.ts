@@ -10,7 +10,7 @@ export interface PathOptions {
 
 export type PathOutcome =
   | { readonly kind: "path"; readonly path: string }
-  | { readonly kind: "reject" }
+  | { readonly kind: "reject"; readonly path: string }
   | { readonly kind: "redirect"; readonly path: string };
 
 const escapedSlash = /%2f|%5c/i;
@@ -18,19 +18,19 @@ const unreserved = /^[A-Za-z0-9\-._~]$/;
 
 /** `written` begins with `/` and may carry a query, which nothing here touches. */
 export function normalizePath(written: string, options: PathOptions): PathOutcome {
-  if (written.indexOf("#") >= 0) return { kind: "reject" };
+  if (written.indexOf("#") >= 0) return { kind: "reject", path: written };
   const queryAt = written.indexOf("?");
   let path = queryAt < 0 ? written : written.slice(0, queryAt);
   const query = queryAt < 0 ? "" : written.slice(queryAt);
   let redirects = false;
   if (options.escapedSlashes !== "keep" && escapedSlash.test(path)) {
-    if (options.escapedSlashes === "reject") return { kind: "reject" };
     path = path.replace(/%2f/gi, "/").replace(/%5c/gi, "\\");
+    if (options.escapedSlashes === "reject") return { kind: "reject", path: path + query };
     redirects = options.escapedSlashes === "unescapeAndRedirect";
   }
   if (options.normalizes) {
     const normal = canonical(path);
-    if (normal === null) return { kind: "reject" };
+    if (normal === null) return { kind: "reject", path: path + query };
     path = normal;
   }
   if (options.mergesSlashes && path.indexOf("//") >= 0) path = path.replace(/\/{2,}/g, "/");
@@ -40,6 +40,7 @@ export function normalizePath(written: string, options: PathOptions): PathOutcom
 /** Decodes unreserved characters, turns `\` into `/`, and resolves `.` and `..`. */
 function canonical(path: string): string | null {
   if (!/[%\\]|\/\./.test(path)) return path;
+  if (path.includes("%00")) return null;
   let decoded = "";
   for (let i = 0; i < path.length; i++) {
     const character = path[i]!;

@@ -4,7 +4,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { isIP } from "node:net";
-import { responseFlags } from "../stream-info.ts";
+import type { HeaderList } from "../stream-info.ts";
 import { clientCertificateHeader } from "../tls/client-certificate-header.ts";
 import type { ConnectionManager } from "./connection-manager.ts";
 import { appendVia } from "./connection-manager-headers.ts";
@@ -35,7 +35,6 @@ const internalOnly = new Set([
 ]);
 const edgeOnly = new Set([
   ...internalOnly,
-  "x-envoy-external-address",
   "x-envoy-decorator-operation",
   "x-envoy-original-path",
   "x-envoy-original-host",
@@ -53,17 +52,22 @@ export function prepareRequest(stream: HttpStream, parser: Http1Parser): boolean
   if (!checkHost(stream, parser)) return false;
   if (!checkPath(stream)) return false;
   if (manager.stripsMatchingPort || manager.stripsAnyPort || manager.stripsTrailingDot) stripHost(stream);
-  if (parser.upgrade !== "" && isUpgradeRequest(parser)) stream.upgrade = parser.upgrade.toLowerCase();
-  if (!sanitizeHopByHop(stream, parser)) return false;
+  // An upgrade to h2c is never taken: the request goes on as if it had not been asked for.
+  if (parser.upgrade !== "" && isUpgradeRequest(parser) && parser.upgrade.toLowerCase() !== "h2c") {
+    stream.upgrade = parser.upgrade.toLowerCase();
+    // What follows the head belongs to the other protocol: the request does not end.
+    stream.requestIsComplete = false;
+    info.requestEndTime = -1;
+  }
+  sanitizeHopByHop(stream, parser);
   mutateTrustHeaders(stream);
   if (info.method === "QUERY" && !hasHeader(info.requestHeaders, "content-type")) {
     stream.closesConnection = true;
     stream.sendLocalReply(400, "", "query_missing_content_type");
     return false;
   }
-  const table = manager.routeTable;
-  stream.route = table === null ? null : table.route(info);
-  if (stream.upgrade !== "" || info.method === "CONNECT") return checkUpgrade(stream, parser.upgrade);
+  stream.resolveRoute();
+  if (stream.upgrade !== "" || info.method === "CONNECT") return checkUpgrade(stream, parser);
   return true;
 }
 
@@ -102,11 +106,13 @@ function checkPath(stream: HttpStream): boolean {
       return true;
     case "reject":
       store.add(at.downstream_rq_failed_path_normalization, 1);
-      stream.closesConnection = true;
+      info.path = outcome.path;
+      if (!manager.keepsConnectionOnInvalid) stream.closesConnection = true;
       stream.sendLocalReply(400, "", "path_normalization_failed");
       return false;
     case "redirect":
       store.add(at.downstream_rq_redirected_with_normalized_path, 1);
+      info.path = outcome.path;
       stream.sendLocalReply(307, "", "path_normalization_failed", ["location", outcome.path]);
       return false;
     default:
@@ -130,7 +136,7 @@ function isUpgradeRequest(parser: Http1Parser): boolean {
 }
 
 /** Drops what is meant for this hop only. Only walked when the head had such headers. */
-function sanitizeHopByHop(stream: HttpStream, parser: Http1Parser): boolean {
+function sanitizeHopByHop(stream: HttpStream, parser: Http1Parser): void {
   const headers = stream.info.requestHeaders;
   if (parser.hasHopByHop) {
     removeHeaders(headers, hopByHop);
@@ -147,6 +153,19 @@ function sanitizeHopByHop(stream: HttpStream, parser: Http1Parser): boolean {
       if (name === "te") continue;
       removeHeader(headers, name);
     }
+  }
+}
+
+const maxNominated = 10;
+/** Headers that a client must not have removed by naming them in Connection. */
+const notNominated = new Set(["host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"]);
+
+export function acceptsConnectionHeader(connection: string): boolean {
+  const names = connection.split(",");
+  if (names.length > maxNominated) return false;
+  for (const written of names) {
+    const name = written.trim().toLowerCase();
+    if (name.startsWith(":") || notNominated.has(name)) return false;
   }
   return true;
 }
@@ -205,6 +224,7 @@ function mutateTrustHeaders(stream: HttpStream): void {
     if (protoAt < 0) headers.push("x-forwarded-proto", scheme);
     if (manager.appendsForwardedPort && portAt < 0) headers.push("x-forwarded-port", String(connection.localPort));
   }
+  if (manager.via !== "") appendVia(headers, manager.via);
   if (remoteAddress !== info.downstreamRemoteAddress) info.downstreamRemoteAddress = remoteAddress;
   if (manager.schemeOverwrite !== "") setHeader(headers, "x-forwarded-proto", manager.schemeOverwrite);
   info.scheme =
@@ -225,7 +245,7 @@ function mutateTrustHeaders(stream: HttpStream): void {
     setHeader(headers, "x-envoy-downstream-service-cluster", manager.userAgentCluster);
     if (!hasHeader(headers, "user-agent")) headers.push("user-agent", manager.userAgentCluster);
   }
-  if (isEdge) headers.push("x-envoy-external-address", remoteIp);
+  if (isEdge) setHeader(headers, "x-envoy-external-address", remoteIp);
   if (manager.generatesRequestId) {
     if (idAt < 0) headers.push("x-request-id", randomUUID());
     else if (isEdge && !manager.preservesExternalRequestId) setHeader(headers, "x-request-id", randomUUID());
@@ -233,7 +253,6 @@ function mutateTrustHeaders(stream: HttpStream): void {
   if (manager.clientCertificates.mode !== "sanitize" || hasHeader(headers, "x-forwarded-client-cert")) {
     clientCertificateHeader(stream, manager.clientCertificates);
   }
-  if (manager.via !== "") appendVia(headers, manager.via);
 }
 
 function schemeOf(headers: readonly string[], fallback: string): string {
@@ -262,7 +281,7 @@ function isInternalAddress(manager: ConnectionManager, ip: string): boolean {
 }
 
 /** Only configured upgrades pass; the route's word beats the manager's. */
-function checkUpgrade(stream: HttpStream, written: string): boolean {
+function checkUpgrade(stream: HttpStream, parser: Http1Parser): boolean {
   const { manager, info } = stream;
   const type = info.method === "CONNECT" ? "connect" : stream.upgrade;
   const action = stream.route?.action;
@@ -281,8 +300,18 @@ function checkUpgrade(stream: HttpStream, written: string): boolean {
     stream.sendLocalReply(403, "", "upgrade_failed");
     return false;
   }
-  info.requestHeaders.push("connection", "upgrade", "upgrade", written);
+  restoreUpgrade(info.requestHeaders, parser);
   return true;
 }
 
-export const protocolErrorFlag = responseFlags.DownstreamProtocolError;
+/** Puts Connection and Upgrade back where they stood. Headers before them may have gone, so the places are at most these. */
+export function restoreUpgrade(headers: HeaderList, parser: Http1Parser): void {
+  const lines: [number, string, string][] = [
+    [parser.connectionAt, "connection", parser.connection],
+    [parser.upgradeAt, "upgrade", parser.upgrade],
+  ];
+  lines.sort((a, b) => a[0] - b[0]);
+  for (const [index, [at, name, value]] of lines.entries()) {
+    if (at >= 0) headers.splice(Math.min(at + 2 * index, headers.length), 0, name, value);
+  }
+}

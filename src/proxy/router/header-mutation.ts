@@ -5,7 +5,7 @@
 import { ConfigError } from "../../api/config-error.ts";
 import { type HeaderValueOption, HeaderValueOption_HeaderAppendAction } from "../../api/gen/envoy/config/core/v3/base_pb.js";
 import { compileFormat } from "../accesslog/format.ts";
-import { hasHeader, removeHeader, setHeader } from "../http/header-list.ts";
+import { hasHeader, removeHeader } from "../http/header-list.ts";
 import type { HeaderList, StreamInfo } from "../stream-info.ts";
 
 export type HeaderValueFormat = string | ((info: StreamInfo) => string);
@@ -41,6 +41,9 @@ export function compileHeaderEdits(toAdd: readonly HeaderValueOption[], toRemove
     const text = option.header.rawValue.length > 0 ? Buffer.from(option.header.rawValue).toString("latin1") : option.header.value;
     edits.push({ name, action, value: compileHeaderValue(text), keepsEmpty: option.keepEmptyValue });
   }
+  // Within a level Envoy overwrites before it adds.
+  const overwrites = (edit: HeaderEdit) => (edit.action === "overwrite" || edit.action === "overwriteIfExists" ? 0 : 1);
+  edits.sort((a, b) => overwrites(a) - overwrites(b));
   for (const removed of toRemove) {
     const name = removed.toLowerCase();
     if (name.startsWith(":") || name === "host") throw new ConfigError(":-prefixed or host headers may not be removed");
@@ -72,10 +75,11 @@ export function applyHeaderEdits(edits: readonly HeaderEdit[], headers: HeaderLi
         if (!hasHeader(headers, edit.name)) headers.push(edit.name, value);
         break;
       case "overwrite":
-        setHeader(headers, edit.name, value);
+        removeHeader(headers, edit.name);
+        headers.push(edit.name, value);
         break;
       default:
-        if (hasHeader(headers, edit.name)) setHeader(headers, edit.name, value);
+        if (removeHeader(headers, edit.name)) headers.push(edit.name, value);
     }
   }
 }

@@ -74,6 +74,8 @@ export interface RedirectAnswer {
   readonly kind: "redirect";
   readonly status: number;
   readonly location: (info: StreamInfo) => string;
+  /** The path as it is logged, when the redirect rewrites it. */
+  readonly rewritePath: PathRewrite | null;
 }
 
 export interface DirectAnswer {
@@ -131,6 +133,18 @@ export class Route {
     for (let i = 0; i < conditions.length; i++) if (!conditions[i]!(info)) return false;
     return true;
   }
+}
+
+/** One of the route's clusters, by weight. */
+export function chooseCluster(action: ForwardAction): ClusterChoice {
+  const { clusters } = action;
+  if (clusters.length === 1) return clusters[0]!;
+  let at = Math.random() * action.totalWeight;
+  for (const choice of clusters) {
+    at -= choice.weight;
+    if (at < 0) return choice;
+  }
+  return clusters[clusters.length - 1]!;
 }
 
 export function compileRoute(message: RouteMessage, scope: RouteScope, context: CompileContext): Route {
@@ -432,6 +446,7 @@ function compileRedirect(action: RedirectAction, path: CompiledPath): RedirectAn
   return {
     kind: "redirect",
     status,
+    rewritePath: rewrite,
     location: (info) => {
       const oldScheme = info.scheme;
       const newScheme = schemeRedirect || oldScheme;

@@ -7,6 +7,7 @@
 import * as net from "node:net";
 import type * as tls from "node:tls";
 import { Http1Parser, type Http1ParserSink } from "../http/http1-parser.ts";
+import { restoreUpgrade } from "../http/request-preparation.ts";
 import { LazyTimer } from "../lazy-timer.ts";
 import { connectFailure } from "../node-error.ts";
 import type { TlsInfo } from "../stream-info.ts";
@@ -27,6 +28,8 @@ export type UpstreamReset =
 /** The router's side of a request under way. */
 export interface UpstreamStream {
   readonly method: string;
+  /** The request asks for another protocol, so that a 101 may answer it. */
+  readonly wantsUpgrade: boolean;
   onUpstreamHeaders(status: number, headers: string[], endStream: boolean, client: Http1Client): void;
   onUpstreamData(chunk: Buffer, client: Http1Client): void;
   onUpstreamEnd(trailers: readonly string[] | null, client: Http1Client): void;
@@ -308,9 +311,9 @@ export class Http1Client implements TransportHandler, Http1ParserSink {
     this.#closesAfterResponse = true;
   }
 
-  /** Value of the response's Upgrade header. */
-  get upgradeValue(): string {
-    return this.#parser.upgrade;
+  /** Puts the response's Connection and Upgrade lines back. */
+  restoreUpgrade(headers: string[]): void {
+    restoreUpgrade(headers, this.#parser);
   }
 
   upgrade(): void {
@@ -341,7 +344,7 @@ export class Http1Client implements TransportHandler, Http1ParserSink {
       const upgraded = this.#stream;
       this.#stream = null;
       this.close("remote");
-      upgraded?.onUpstreamEnd(null, this);
+      upgraded?.onUpstreamReset("connectionTermination");
       return;
     }
     if (this.#parser.readsUntilClose) {
@@ -364,7 +367,7 @@ export class Http1Client implements TransportHandler, Http1ParserSink {
     const stream = this.#stream;
     this.#stream = null;
     // Cut within a chunked body or one with a length: what came is no complete message.
-    const isCut = stream !== null && this.#sawHead && !this.#parser.isIdle;
+    const isCut = stream !== null && (this.#sawHead || this.#parser.hasPending);
     this.close("remote");
     if (stream === null) return;
     const { stats } = this.pool.cluster;
@@ -391,8 +394,10 @@ export class Http1Client implements TransportHandler, Http1ParserSink {
     const connection = parser.connection.toLowerCase();
     if (parser.minorVersion === 1 ? connection.includes("close") : !connection.includes("keep-alive")) this.#closesAfterResponse = true;
     this.#sawHead = true;
-    if (status === 101) parser.switchToRaw();
-    else if (isBodiless) parser.skipBody();
+    // Nobody asked to switch: what follows is no HTTP.
+    if (status === 101 && !stream.wantsUpgrade) this.#closesAfterResponse = true;
+    if (status === 101 && stream.wantsUpgrade) parser.switchToRaw();
+    else if (isBodiless || status === 101) parser.skipBody();
     else if (parser.readsUntilClose) this.#closesAfterResponse = true;
     const endStream = parser.isDone;
     if (endStream) {

@@ -59,7 +59,6 @@ const failures: Readonly<Record<UpstreamReset, Failure>> = {
 export class RouterRequest implements PoolWaiter, UpstreamStream {
   readonly #filter: RouterFilter;
   readonly #stream: HttpStream;
-  choice: ClusterChoice | null = null;
   #route: Route | null = null;
   #action: ForwardAction | null = null;
   #cluster: Cluster | null = null;
@@ -99,6 +98,10 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
     return this.#stream.info.method;
   }
 
+  get wantsUpgrade(): boolean {
+    return this.#stream.upgrade !== "";
+  }
+
   get priority(): Priority {
     return this.#action!.priority;
   }
@@ -120,13 +123,10 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
     const { info, route } = stream;
     store.values[at.rq_total]! += 1;
     this.#requestEnded = endStream;
-    const table = stream.manager.routeTable;
-    const virtualHost = table === null ? null : table.virtualHost(info.authority);
-    if (virtualHost !== null && virtualHost.requiresTls !== "none" && info.scheme !== "https") {
-      if (virtualHost.requiresTls === "all" || !stream.isInternal) {
-        stream.sendLocalReply(301, "", "route_ssl_redirect", ["location", `https://${info.authority}${info.path}`]);
-        return;
-      }
+    if (stream.redirectsToTls) {
+      store.add(at.rq_redirect, 1);
+      stream.sendLocalReply(301, "", "direct_response", ["location", `https://${info.authority}${info.path}`]);
+      return;
     }
     if (route === null) {
       store.add(at.no_route, 1);
@@ -135,7 +135,6 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
       return;
     }
     this.#route = route;
-    info.routeName = route.name;
     const { action } = route;
     if (action.kind === "forward") {
       this.#forward(route, action, endStream);
@@ -146,7 +145,9 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
       this.#answer(route, action.status, action.body, []);
     } else if (action.kind === "redirect") {
       store.add(at.rq_redirect, 1);
-      this.#answer(route, action.status, "", ["location", action.location(info)]);
+      const location = action.location(info);
+      if (action.rewritePath !== null) info.path = action.rewritePath(info.path);
+      this.#answer(route, action.status, "", ["location", location]);
     } else {
       stream.sendLocalReply(404, "", "route_not_found");
     }
@@ -161,10 +162,8 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
     const stream = this.#stream;
     const { info } = stream;
     this.#action = action;
-    const choice = action.clusters.length === 1 ? action.clusters[0]! : chooseWeighted(action);
-    this.choice = choice;
-    const name = choice.clusterHeader === "" ? choice.cluster : (getHeader(info.requestHeaders, choice.clusterHeader) ?? "");
-    const cluster = this.#filter.clusters.get(name);
+    const choice = stream.choice!;
+    const cluster = stream.manager.clusterOf(choice, info.requestHeaders);
     if (cluster === undefined) {
       stream.manager.stats.store.add(stream.manager.stats.at.no_cluster, 1);
       info.flags |= responseFlags.NoClusterFound;
@@ -172,8 +171,6 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
       return;
     }
     this.#cluster = cluster;
-    info.upstreamCluster = cluster.config.statName;
-    info.upstreamClusterRaw = cluster.config.name;
     if (cluster.config.protocol === "http2") {
       info.flags |= responseFlags.UpstreamProtocolError;
       stream.sendLocalReply(502, "HTTP/2 upstreams are not supported yet", "http2_upstream_not_supported");
@@ -236,18 +233,18 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
     const rewrite = choice.hostRewrite ?? action.hostRewrite;
     if (rewrite !== null && rewrite.kind !== "auto") {
       const host = rewrittenHost(rewrite, stream);
-      if (host !== null) this.#setHost(host, action.appendsForwardedHost);
+      if (host !== null) this.#setHost(host, action.appendsForwardedHost, choice.hostRewrite === null);
     }
   }
 
-  #setHost(host: string, appendsForwardedHost: boolean): void {
+  #setHost(host: string, appendsForwardedHost: boolean, keepsOriginal: boolean): void {
     const { info } = this.#stream;
     if (host === info.authority) return;
+    if (keepsOriginal && !this.#filter.suppressesEnvoyHeaders) setHeader(info.requestHeaders, "x-envoy-original-host", info.authority);
     if (appendsForwardedHost) {
       const before = getHeader(info.requestHeaders, "x-forwarded-host");
       setHeader(info.requestHeaders, "x-forwarded-host", before === undefined ? info.authority : `${before},${info.authority}`);
     }
-    if (!this.#filter.suppressesEnvoyHeaders) setHeader(info.requestHeaders, "x-envoy-original-host", info.authority);
     info.authority = host;
   }
 
@@ -286,9 +283,9 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
     this.#host = host;
     info.upstreamHost = host.key;
     info.upstreamHostName = host.description.hostname;
-    const rewrite = this.choice!.hostRewrite ?? this.#action!.hostRewrite;
+    const rewrite = stream.choice!.hostRewrite ?? this.#action!.hostRewrite;
     if (rewrite !== null && rewrite.kind === "auto" && host.description.hostname !== "") {
-      this.#setHost(host.description.hostname, this.#action!.appendsForwardedHost);
+      this.#setHost(host.description.hostname, this.#action!.appendsForwardedHost, true);
     }
     this.#isWaiting = true;
     cluster.pool(host).newStream(this);
@@ -522,25 +519,24 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
       client.upgrade();
       stream.isUpgraded = true;
       stream.routeDeadline = never;
-      headers.push("connection", "upgrade", "upgrade", client.upgradeValue);
+      client.restoreUpgrade(headers);
       stream.codec.upgrade(stream);
     } else if (stream.upgrade !== "" && status < 300) {
       // The other side did not take the upgrade; its answer is no tunnel and no plain response either.
       this.#client = null;
       client.reset();
       this.#isOver = true;
-      stream.closesConnection = true;
-      info.responseCodeDetails = "websocket_handshake_unsuccessful";
-      stream.respond(status, [], true);
+      stream.sendLocalReply(status, "", "websocket_handshake_unsuccessful");
       return;
     }
     const route = this.#route!;
     if (!this.#filter.suppressesEnvoyHeaders) {
-      if (info.requestEndTime >= 0 && !stream.isUpgraded)
-        headers.push("x-envoy-upstream-service-time", String(Math.floor(now - info.requestEndTime)));
+      if (info.requestEndTime >= 0 && !stream.isUpgraded) {
+        setHeader(headers, "x-envoy-upstream-service-time", String(Math.floor(now - info.requestEndTime)));
+      }
     }
     if (route.scope.includesAttemptCountInResponse) setHeader(headers, "x-envoy-attempt-count", String(this.#attempts));
-    const { choice } = this;
+    const { choice } = stream;
     info.responseHeaders = headers;
     info.responseCode = status;
     if (choice!.edits.response.length > 0) applyHeaderEdits(choice!.edits.response, headers, info);
@@ -616,8 +612,7 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
       info.flags |= failure.flag;
       const { store, at } = stream.manager.stats;
       store.add(at.rq_reset_after_downstream_response_started, 1);
-      if (stream.isUpgraded) stream.onClientGone("upstream_reset_after_response_started");
-      else stream.resetDownstream(`upstream_reset_after_response_started{${failure.words.replaceAll(" ", "_")}}`);
+      stream.resetDownstream(`upstream_reset_after_response_started{${failure.words.replaceAll(" ", "_")}}`);
       return;
     }
     if (reason !== "overflow") {
@@ -760,15 +755,6 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
     this.#dropAttempt();
     this.#kept = [];
   }
-}
-
-function chooseWeighted(action: ForwardAction): ClusterChoice {
-  let at = Math.random() * action.totalWeight;
-  for (const choice of action.clusters) {
-    at -= choice.weight;
-    if (at < 0) return choice;
-  }
-  return action.clusters[action.clusters.length - 1]!;
 }
 
 function rewrittenHost(rewrite: HostRewrite, stream: HttpStream): string | null {
