@@ -156,7 +156,7 @@ export class WorkerGroup implements AsyncDisposable {
         return;
       }
       default:
-        return message satisfies never;
+        message satisfies never;
     }
   }
 }

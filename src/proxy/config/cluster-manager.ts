@@ -199,7 +199,7 @@ export class ClusterManager implements Disposable {
 
   #validate(cluster: Cluster): void {
     this.#options.validate(cluster);
-    if (!isDns(cluster) && cluster.loadAssignment) validateAssignment(cluster.loadAssignment);
+    checkStaticAssignment(cluster);
   }
 
   #dynamicNames(): Set<string> {
@@ -399,6 +399,11 @@ function emptyAssignment(name: string): ClusterLoadAssignment {
 
 function staticAssignment(cluster: Cluster): ClusterLoadAssignment {
   return cluster.loadAssignment ? clone(ClusterLoadAssignmentSchema, cluster.loadAssignment) : emptyAssignment(cluster.name);
+}
+
+/** Throws ConfigError for a host name where an address is needed. */
+export function checkStaticAssignment(cluster: Cluster): void {
+  if (!isDns(cluster) && cluster.loadAssignment) validateAssignment(cluster.loadAssignment);
 }
 
 /** Only clusters of a DNS type may name hosts; everything else needs addresses. */

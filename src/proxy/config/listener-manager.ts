@@ -96,7 +96,7 @@ export class ListenerManager implements Disposable {
   addStatic(message: Listener): void {
     const name = message.name || randomUUID();
     this.#check(name, message);
-    this.#add({ name, message, bytes: toBinary(ListenerSchema, message), version: "", updatedAt: new Date(), isStatic: true });
+    void this.#add({ name, message, bytes: toBinary(ListenerSchema, message), version: "", updatedAt: new Date(), isStatic: true });
   }
 
   /** Resolves with the first LDS answer, or when it was waited for long enough. */
@@ -223,7 +223,11 @@ export class ListenerManager implements Disposable {
   #add(record: ListenerRecord): Promise<string | undefined> | undefined {
     const holds = holdReferences(ListenerSchema, record.message, this.#options.references);
     const listener: RunningListener = { record, holds };
-    this.#warming.get(record.name)?.holds.release();
+    const superseded = this.#warming.get(record.name);
+    if (superseded) {
+      superseded.holds.release();
+      this.#waiting.delete(superseded);
+    }
     this.#warming.set(record.name, listener);
     this.#showCounts();
     if (holds.isReady) return this.#warmed(listener);

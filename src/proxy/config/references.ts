@@ -6,17 +6,27 @@ import type { DescMessage, Message } from "@bufbuild/protobuf";
 import { type ReflectMessage, reflect } from "@bufbuild/protobuf/reflect";
 import { type Any, anyUnpack } from "@bufbuild/protobuf/wkt";
 import { envoyTypes } from "../../api/envoy/type-registry.ts";
+import type { RouteConfiguration } from "../../api/gen/envoy/config/route/v3/route_pb.js";
 import type { Rds } from "../../api/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import type { SdsSecretConfig } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
+import type { CommonTlsContext } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
+
+const commonTlsContext = "envoy.extensions.transport_sockets.tls.v3.CommonTlsContext";
 
 export interface References {
   readonly routes: readonly Rds[];
   readonly secrets: readonly SdsSecretConfig[];
+  /** Route configurations that stand in the resource itself. */
+  readonly inlineRoutes: readonly RouteConfiguration[];
+  /** TLS of listeners and clusters, with the certificates that stand in it. */
+  readonly tlsContexts: readonly CommonTlsContext[];
 }
 
 export function findReferences(desc: DescMessage, message: Message): References {
   const routes: Rds[] = [];
   const secrets: SdsSecretConfig[] = [];
+  const inlineRoutes: RouteConfiguration[] = [];
+  const tlsContexts: CommonTlsContext[] = [];
   const visit = (node: ReflectMessage): void => {
     switch (node.desc.typeName) {
       case "envoy.extensions.filters.network.http_connection_manager.v3.Rds":
@@ -25,6 +35,9 @@ export function findReferences(desc: DescMessage, message: Message): References 
       case "envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig":
         secrets.push(node.message as SdsSecretConfig);
         return;
+      case "envoy.config.route.v3.RouteConfiguration":
+        inlineRoutes.push(node.message as RouteConfiguration);
+        return;
       case "google.protobuf.Any": {
         const content = anyUnpack(node.message as Any, envoyTypes);
         const inner = content && envoyTypes.getMessage(content.$typeName);
@@ -32,6 +45,7 @@ export function findReferences(desc: DescMessage, message: Message): References 
         return;
       }
       default:
+        if (node.desc.typeName === commonTlsContext) tlsContexts.push(node.message as CommonTlsContext);
         for (const field of node.desc.fields) {
           if (!field.message || !mayRefer(field.message) || !node.isSet(field)) continue;
           if (field.fieldKind === "message") visit(node.get(field) as ReflectMessage);
@@ -41,7 +55,7 @@ export function findReferences(desc: DescMessage, message: Message): References 
     }
   };
   visit(reflect(desc, message));
-  return { routes, secrets };
+  return { routes, secrets, inlineRoutes, tlsContexts };
 }
 
 const known = new Map<DescMessage, boolean>();
@@ -50,7 +64,7 @@ const known = new Map<DescMessage, boolean>();
 function mayRefer(desc: DescMessage): boolean {
   const answer = known.get(desc);
   if (answer !== undefined) return answer;
-  if (/\.(Any|Rds|SdsSecretConfig)$/.test(desc.typeName)) {
+  if (/\.(Any|Rds|SdsSecretConfig|RouteConfiguration|CommonTlsContext)$/.test(desc.typeName)) {
     known.set(desc, true);
     return true;
   }

@@ -1,0 +1,58 @@
+/** The endpoints in force, as /config_dump?include_eds shows them: with their health, and weights where none was given. */
+import type { JsonObject } from "@bufbuild/protobuf";
+import { writeJson } from "../../api/envoy/write-json.ts";
+import { HealthStatus } from "../../api/gen/envoy/config/core/v3/health_check_pb.js";
+import {
+  type LbEndpoint,
+  LbEndpointSchema,
+  type LocalityLbEndpoints,
+} from "../../api/gen/envoy/config/endpoint/v3/endpoint_components_pb.js";
+import { type ClusterLoadAssignment, ClusterLoadAssignmentSchema } from "../../api/gen/envoy/config/endpoint/v3/endpoint_pb.js";
+import type { ProxyServer } from "../server.ts";
+
+export function endpointsDump(server: ProxyServer, passes: (name: string) => boolean): JsonObject {
+  const statics: JsonObject[] = [];
+  const dynamics: JsonObject[] = [];
+  for (const { record, assignment } of server.clusters.assignments()) {
+    const isEds = record.message.edsClusterConfig !== undefined;
+    const name = (isEds && record.message.edsClusterConfig?.serviceName) || record.name;
+    if (!passes(name)) continue;
+    (isEds ? dynamics : statics).push({ endpoint_config: assignmentJson(name, assignment) });
+  }
+  return {
+    "@type": "type.googleapis.com/envoy.admin.v3.EndpointsConfigDump",
+    ...(statics.length > 0 && { static_endpoint_configs: statics }),
+    ...(dynamics.length > 0 && { dynamic_endpoint_configs: dynamics }),
+  };
+}
+
+function assignmentJson(name: string, assignment: ClusterLoadAssignment): JsonObject {
+  return {
+    "@type": `type.googleapis.com/${ClusterLoadAssignmentSchema.typeName}`,
+    cluster_name: name,
+    ...(assignment.endpoints.length > 0 && { endpoints: assignment.endpoints.map(localityJson) }),
+    policy: { overprovisioning_factor: assignment.policy?.overprovisioningFactor ?? 140 },
+  };
+}
+
+function localityJson(locality: LocalityLbEndpoints): JsonObject {
+  const { region = "", zone = "", subZone = "" } = locality.locality ?? {};
+  return {
+    locality: { ...(region !== "" && { region }), ...(zone !== "" && { zone }), ...(subZone !== "" && { sub_zone: subZone }) },
+    ...(locality.lbEndpoints.length > 0 && { lb_endpoints: locality.lbEndpoints.map(endpointJson) }),
+    load_balancing_weight: locality.loadBalancingWeight ?? 0,
+    ...(locality.priority > 0 && { priority: locality.priority }),
+  };
+}
+
+function endpointJson(lbEndpoint: LbEndpoint): JsonObject {
+  const { endpoint, metadata } = writeJson(LbEndpointSchema, lbEndpoint);
+  const { address, hostname } = (endpoint ?? {}) as JsonObject;
+  const health = lbEndpoint.healthStatus === HealthStatus.UNKNOWN ? HealthStatus.HEALTHY : lbEndpoint.healthStatus;
+  return {
+    endpoint: { ...(address !== undefined && { address }), health_check_config: {}, ...(hostname !== undefined && { hostname }) },
+    health_status: HealthStatus[health]!,
+    ...(metadata !== undefined && { metadata }),
+    load_balancing_weight: lbEndpoint.loadBalancingWeight ?? 1,
+  };
+}

@@ -1,0 +1,113 @@
+/** /stats in its formats, and resetting. */
+import { RE2JS } from "re2js";
+import type { ProxyServer } from "../server.ts";
+import { type HistogramMode, statsJson, statsPrometheus, statsText } from "../stats/stats-output.ts";
+import type { Stat } from "../stats/stats-reader.ts";
+import { type AdminHandler, type AdminResponse, isSet, ok } from "./admin-handler.ts";
+import { escapeHtml } from "./home.ts";
+
+const filterParams = [
+  ["usedonly", "Only include stats that have been written by system since restart"],
+  ["filter", "Regular expression (Google re2) for filtering stats"],
+  ["invert_filter", "Invert the filter regex"],
+] as const;
+
+export const stats: AdminHandler = {
+  path: "/stats",
+  help: "print server stats",
+  params: [
+    ...filterParams,
+    ["format", "Format to use; One of (html, text, json, prometheus)"],
+    ["type", "Stat types to include.; One of (All, Counters, Histograms, Gauges, TextReadouts)"],
+    ["histogram_buckets", "Histogram bucket display mode; One of (cumulative, disjoint, detailed, summary)"],
+  ],
+  handle: (server, { query }) => answer(server, query, query.get("format") ?? "text"),
+};
+
+export const statsPrometheusPath: AdminHandler = {
+  path: "/stats/prometheus",
+  help: "print server stats in prometheus format",
+  params: [
+    ...filterParams,
+    ["text_readouts", "Render text readouts as gauges with value 0"],
+    ["histogram_buckets", "Histogram bucket display mode; One of (cumulative, summary)"],
+  ],
+  handle: (server, { query }) => answer(server, query, "prometheus"),
+};
+
+export const resetCounters: AdminHandler = {
+  path: "/reset_counters",
+  help: "reset all counters to zero",
+  mutates: true,
+  handle(server) {
+    server.stats.resetCounters();
+    return ok;
+  },
+};
+
+const kinds: Record<string, Stat["kind"] | undefined> = {
+  All: undefined,
+  Counters: "counter",
+  Histograms: "histogram",
+  Gauges: "gauge",
+  TextReadouts: "text",
+};
+
+const modes: readonly string[] = ["summary", "cumulative", "disjoint", "detailed"] satisfies HistogramMode[];
+
+function answer(server: ProxyServer, query: URLSearchParams, format: string): AdminResponse {
+  if (!["html", "active-html", "json", "prometheus", "text", ""].includes(format)) {
+    return { status: 400, body: "usage: /stats?format=(html|active-html|json|prometheus|text)\n\n" };
+  }
+  const mode = query.get("histogram_buckets") || (format === "prometheus" ? "cumulative" : "summary");
+  if (!modes.includes(mode)) {
+    return { status: 400, body: "usage: /stats?histogram_buckets=(cumulative|disjoint|detailed|summary|prometheusnative)\n" };
+  }
+  const type = query.get("type") ?? "All";
+  // The Prometheus format has no types to choose from.
+  if (format !== "prometheus" && !Object.hasOwn(kinds, type)) return { status: 400, body: "invalid &type= param" };
+  const filter = compileFilter(query);
+  if ("error" in filter) return { status: 400, body: filter.error };
+  server.refreshStats();
+  const kind = format === "prometheus" ? undefined : kinds[type];
+  const usedOnly = isSet(query, "usedonly");
+  const selected = server.stats
+    .read((name) => filter.passes(name) && server.tags.includes(name))
+    .filter((stat) => (kind === undefined || stat.kind === kind) && (!usedOnly || stat.isUsed));
+  switch (format) {
+    case "json":
+      return { type: "json", body: statsJson(selected, mode as HistogramMode) };
+    case "prometheus":
+      return {
+        body: statsPrometheus(selected, server.tags, {
+          includesTexts: isSet(query, "text_readouts"),
+          histogramsAsSummary: mode === "summary",
+        }),
+      };
+    case "html":
+    case "active-html":
+      return {
+        type: "html",
+        body: `<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Envoy Stats</title></head><body><pre>\n${escapeHtml(statsText(selected, mode as HistogramMode))}</pre></body></html>\n`,
+      };
+    default:
+      return { body: statsText(selected, mode as HistogramMode) };
+  }
+}
+
+function compileFilter(query: URLSearchParams): { passes: (name: string) => boolean } | { error: string } {
+  const pattern = query.get("filter");
+  if (pattern === null || pattern === "") return { passes: () => true };
+  const inverted = isSet(query, "invert_filter");
+  try {
+    const regex = RE2JS.compile(pattern);
+    return { passes: (name) => regex.matcher(name).find() !== inverted };
+  } catch (error) {
+    return { error: `Invalid re2 regex: ${regexReason(error)}` };
+  }
+}
+
+/** RE2's own words, which follow the library's introduction. */
+export function regexReason(error: unknown): string {
+  return (error as Error).message.replace(/^error parsing regexp: /, "").replaceAll("`", "");
+}

@@ -1,0 +1,31 @@
+/** `--mode validate`: everything that can be wrong with a bootstrap and can be known without running it. */
+import { ConfigError } from "../../api/config-error.ts";
+import type { Bootstrap } from "../../api/gen/envoy/config/bootstrap/v3/bootstrap_pb.js";
+import { TagExtractor } from "../stats/tags.ts";
+import { checkStaticAssignment } from "./cluster-manager.ts";
+import { ResourceValidator } from "./resource-validator.ts";
+
+/** Throws ConfigError. */
+export function validateBootstrap(bootstrap: Bootstrap, serviceNode: string, serviceCluster: string): void {
+  const { dynamicResources: dynamic, staticResources: resources, node } = bootstrap;
+  const isDynamic = dynamic?.adsConfig ?? dynamic?.cdsConfig ?? dynamic?.ldsConfig;
+  if (isDynamic && ((serviceNode || node?.id || "") === "" || (serviceCluster || node?.cluster || "") === "")) {
+    throw new ConfigError(nodeRequired);
+  }
+  new TagExtractor(bootstrap.statsConfig);
+  const validator = new ResourceValidator();
+  for (const secret of resources?.secrets ?? []) validator.secret(secret);
+  for (const cluster of resources?.clusters ?? []) {
+    validator.cluster(cluster);
+    checkStaticAssignment(cluster);
+  }
+  for (const listener of resources?.listeners ?? []) {
+    if (!listener.address && !listener.listenerSpecifier.case) {
+      throw new ConfigError(`error adding listener named '${listener.name}': address is necessary`);
+    }
+    validator.listener(listener);
+  }
+}
+
+export const nodeRequired =
+  "node 'id' and 'cluster' are required. Set it either in 'node' config or via --service-node and --service-cluster options.";
