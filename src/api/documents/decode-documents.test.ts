@@ -75,7 +75,7 @@ describe("decodeDocuments", () => {
   });
 
   it("refuses duplicate keys, with the line of the second", () => {
-    expect(read(`${entry("a")}spec: {}\n`).errors).toEqual(["f.yaml:6: ServiceEntry a: a key is given twice"]);
+    expect(read(`${entry("a")}spec: {}\n`).errors).toEqual(['f.yaml:6: ServiceEntry a: key "spec" is given twice']);
   });
 
   it("takes the booleans of Kubernetes' YAML, and merges", () => {
@@ -185,6 +185,16 @@ describe("decodeDocuments", () => {
         }
         for (const error of decodeDocuments(text, "f.yaml").errors) expect(error.position?.line).toBeGreaterThan(0);
       }
+    });
+
+    it("refuses documents whose tree would take all memory, at once", () => {
+      withinMs(1000, () => expect(read("- a\n".repeat(1_000_000)).errors[0]).toContain("has more than 200000 lines and items"));
+      withinMs(1000, () => expect(read(`a: ${"x".repeat(5_000_000)}`).errors[0]).toContain("is larger than 4 MiB"));
+    });
+
+    it("takes a map of many keys in a bearable time", () => {
+      const labels = Array.from({ length: 50_000 }, (_, index) => `    k${index}: v`).join("\n");
+      withinMs(5000, () => expect(read(`${entry("a").replace("name: a", `name: a\n  labels:\n${labels}`)}`).names).toEqual(["a"]));
     });
 
     it("takes a large file in a bearable time", () => {

@@ -58,7 +58,7 @@ export function decodeDocument(source: DocumentText, file: string, options: Deco
   };
   const lines = new LineCounter();
   const document = parseYamlDocument(source.text, lines);
-  if (!document) return { ...result, errors: [atStart("is nested too deeply", source, file)], hasUnidentified: true };
+  if (typeof document === "string") return { ...result, errors: [atStart(document, source, file)], hasUnidentified: true };
   if (document.errors.length > 0) {
     const errors = document.errors.slice(0, 10).map(
       (error) =>
@@ -110,7 +110,7 @@ function itemsOf(value: unknown): { item: unknown; root: (string | number)[] }[]
 }
 
 function syntaxMessage(code: string, message: string): string {
-  if (code === "DUPLICATE_KEY") return "a key is given twice";
+  if (code === "DUPLICATE_KEY") return message;
   return `is not YAML: ${message.charAt(0).toLowerCase()}${message.slice(1)}`;
 }
 

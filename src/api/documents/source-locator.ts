@@ -47,7 +47,7 @@ export class SourceLocator {
   #parse(): ParsedSource | undefined {
     const lines = new LineCounter();
     const document = parseYamlDocument(this.#text, lines);
-    return document ? { document, lines } : undefined;
+    return typeof document === "string" ? undefined : { document, lines };
   }
 }
 

@@ -95,9 +95,13 @@ function decodeMesh<T>(
   const failed = (message: string, line = 1) => ({ errors: [new ConfigError(message, { position: { file, line } })], warnings: [] });
   const lines = new LineCounter();
   const document = parseYamlDocument(text, lines);
-  if (!document) return failed("is nested too deeply");
+  if (typeof document === "string") return failed(document);
   const [syntaxError] = document.errors;
-  if (syntaxError) return failed(`is not YAML: ${syntaxError.message}`, positionAt(file, lines, syntaxError.pos[0], 1).line);
+  if (syntaxError)
+    return failed(
+      syntaxError.code === "DUPLICATE_KEY" ? syntaxError.message : `is not YAML: ${syntaxError.message}`,
+      positionAt(file, lines, syntaxError.pos[0], 1).line,
+    );
   const written = toPlainValue(document) ?? {};
   if (written instanceof Error) return failed(written.message);
   if (!isPlainObject(written)) return failed("is not an object");
