@@ -5,7 +5,7 @@
  */
 import { type Document, LineCounter } from "yaml";
 import { ConfigError } from "../config-error.ts";
-import { type ConfigObject, formatKey, type ObjectKey } from "../kinds/object.ts";
+import type { ConfigObject, ObjectKey } from "../kinds/object.ts";
 import { isPlainObject } from "../schema/decode.ts";
 import { type DecodeOptions, decodeObject, type ForeignObject, unknownKindError } from "./decode-object.ts";
 import { parseYamlDocument } from "./parse-yaml.ts";
@@ -130,10 +130,4 @@ function guessIdentity(document: Document): { kind?: string; namespace?: string;
   };
   const [kind, namespace, name] = [read(["kind"]), read(["metadata", "namespace"]), read(["metadata", "name"])];
   return { ...(kind ? { kind } : {}), ...(namespace ? { namespace } : {}), ...(name ? { name } : {}) };
-}
-
-/** Keys that occur more than once in a list of objects. */
-export function duplicateKeys(objects: readonly ConfigObject[]): Map<string, ConfigObject[]> {
-  const byKey = Map.groupBy(objects, (object) => formatKey({ kind: object.kind, ...object.metadata }));
-  return new Map([...byKey].filter(([, same]) => same.length > 1));
 }

@@ -3,7 +3,7 @@ import { validateAuthorizationPolicy } from "../validation/authorization-policy.
 import { ageColumn, defineIstioKind } from "./kind.ts";
 import { policyTargetReferenceSchema, workloadSelectorSchema } from "./selectors.ts";
 
-export const sourceSchema = message("Source", {
+const sourceSchema = message("Source", {
   principals: list(string()),
   notPrincipals: list(string()),
   requestPrincipals: list(string()),
@@ -21,12 +21,12 @@ export const sourceSchema = message("Source", {
 });
 export type Source = Infer<typeof sourceSchema>;
 
-export const ruleFromSchema = message("From", {
+const ruleFromSchema = message("From", {
   source: sourceSchema,
 });
 export type RuleFrom = Infer<typeof ruleFromSchema>;
 
-export const operationSchema = message("Operation", {
+const operationSchema = message("Operation", {
   hosts: list(string()),
   notHosts: list(string()),
   ports: list(string()),
@@ -38,34 +38,34 @@ export const operationSchema = message("Operation", {
 });
 export type Operation = Infer<typeof operationSchema>;
 
-export const ruleToSchema = message("To", {
+const ruleToSchema = message("To", {
   operation: operationSchema,
 });
 export type RuleTo = Infer<typeof ruleToSchema>;
 
-export const conditionSchema = message("Condition", {
+const conditionSchema = message("Condition", {
   key: string(),
   values: list(string()),
   notValues: list(string()),
 });
 export type Condition = Infer<typeof conditionSchema>;
 
-export const ruleSchema = message("Rule", {
+const ruleSchema = message("Rule", {
   from: list(ruleFromSchema),
   to: list(ruleToSchema),
   when: list(conditionSchema),
 });
 export type Rule = Infer<typeof ruleSchema>;
 
-export const authorizationPolicyActionSchema = enumeration("ALLOW", "DENY", "AUDIT", "CUSTOM");
+const authorizationPolicyActionSchema = enumeration("ALLOW", "DENY", "AUDIT", "CUSTOM");
 export type AuthorizationPolicyAction = Infer<typeof authorizationPolicyActionSchema>;
 
-export const authorizationPolicyExtensionProviderSchema = message("ExtensionProvider", {
+const authorizationPolicyExtensionProviderSchema = message("ExtensionProvider", {
   name: string(),
 });
 export type AuthorizationPolicyExtensionProvider = Infer<typeof authorizationPolicyExtensionProviderSchema>;
 
-export const authorizationPolicySchema = message("AuthorizationPolicy", {
+const authorizationPolicySchema = message("AuthorizationPolicy", {
   selector: workloadSelectorSchema,
   targetRef: policyTargetReferenceSchema,
   targetRefs: list(policyTargetReferenceSchema),

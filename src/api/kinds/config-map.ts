@@ -1,7 +1,7 @@
 import { bytes, type Infer, map, record, string } from "../schema/schema.ts";
 import { defineKubernetesKind } from "./kind.ts";
 
-export const configMapSchema = record("ConfigMap", { data: map(string()), binaryData: map(bytes()) });
+const configMapSchema = record("ConfigMap", { data: map(string()), binaryData: map(bytes()) });
 export type ConfigMap = Infer<typeof configMapSchema>;
 
 export const configMap = defineKubernetesKind({

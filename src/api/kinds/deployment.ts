@@ -2,7 +2,7 @@ import { type Infer, int32, map, optional, record, string } from "../schema/sche
 import { defineKubernetesKind } from "./kind.ts";
 import { podSpecFields } from "./pod.ts";
 
-export const deploymentSchema = record("Deployment", {
+const deploymentSchema = record("Deployment", {
   /** 1 when it isn't written. */
   replicas: optional(int32()),
   selector: record("LabelSelector", { matchLabels: map(string()) }),

@@ -18,16 +18,16 @@ import { ageColumn, defineIstioKind } from "./kind.ts";
 import { workloadSelectorSchema } from "./selectors.ts";
 import { portSelectorSchema } from "./virtual-service.ts";
 
-export const simpleLBSchema = enumeration("UNSPECIFIED", "LEAST_CONN", "RANDOM", "PASSTHROUGH", "ROUND_ROBIN", "LEAST_REQUEST");
+const simpleLBSchema = enumeration("UNSPECIFIED", "LEAST_CONN", "RANDOM", "PASSTHROUGH", "ROUND_ROBIN", "LEAST_REQUEST");
 export type SimpleLB = Infer<typeof simpleLBSchema>;
 
-export const httpCookieAttributeSchema = message("Attribute", {
+const httpCookieAttributeSchema = message("Attribute", {
   name: string(),
   value: string(),
 });
 export type HTTPCookieAttribute = Infer<typeof httpCookieAttributeSchema>;
 
-export const httpCookieSchema = message("HTTPCookie", {
+const httpCookieSchema = message("HTTPCookie", {
   name: string(),
   path: string(),
   ttl: duration(),
@@ -35,17 +35,17 @@ export const httpCookieSchema = message("HTTPCookie", {
 });
 export type HTTPCookie = Infer<typeof httpCookieSchema>;
 
-export const ringHashSchema = message("RingHash", {
+const ringHashSchema = message("RingHash", {
   minimumRingSize: uint64(),
 });
 export type RingHash = Infer<typeof ringHashSchema>;
 
-export const magLevSchema = message("MagLev", {
+const magLevSchema = message("MagLev", {
   tableSize: uint64(),
 });
 export type MagLev = Infer<typeof magLevSchema>;
 
-export const consistentHashLBSchema = message(
+const consistentHashLBSchema = message(
   "ConsistentHashLB",
   {
     httpHeaderName: optional(string()),
@@ -65,13 +65,13 @@ export const consistentHashLBSchema = message(
 );
 export type ConsistentHashLB = Infer<typeof consistentHashLBSchema>;
 
-export const localityLoadBalancerSettingDistributeSchema = message("Distribute", {
+const localityLoadBalancerSettingDistributeSchema = message("Distribute", {
   from: string(),
   to: map(uint32()),
 });
 export type LocalityLoadBalancerSettingDistribute = Infer<typeof localityLoadBalancerSettingDistributeSchema>;
 
-export const localityLoadBalancerSettingFailoverSchema = message("Failover", {
+const localityLoadBalancerSettingFailoverSchema = message("Failover", {
   from: string(),
   to: string(),
 });
@@ -85,7 +85,7 @@ export const localityLoadBalancerSettingSchema = message("LocalityLoadBalancerSe
 });
 export type LocalityLoadBalancerSetting = Infer<typeof localityLoadBalancerSettingSchema>;
 
-export const zoneAwareLoadBalancerSettingFailoverSchema = message("Failover", {
+const zoneAwareLoadBalancerSettingFailoverSchema = message("Failover", {
   from: string(),
   to: string(),
 });
@@ -99,7 +99,7 @@ export const zoneAwareLoadBalancerSettingSchema = message("ZoneAwareLoadBalancer
 });
 export type ZoneAwareLoadBalancerSetting = Infer<typeof zoneAwareLoadBalancerSettingSchema>;
 
-export const warmupConfigurationSchema = message("WarmupConfiguration", {
+const warmupConfigurationSchema = message("WarmupConfiguration", {
   duration: duration(),
   minimumPercent: optional(double()),
   aggression: optional(double()),
@@ -107,7 +107,7 @@ export const warmupConfigurationSchema = message("WarmupConfiguration", {
 export type WarmupConfiguration = Infer<typeof warmupConfigurationSchema>;
 
 /** Weights from the load that backends report themselves (ORCA). */
-export const backendUtilizationSchema = message("BackendUtilization", {
+const backendUtilizationSchema = message("BackendUtilization", {
   errorUtilizationPenaltyPercent: optional(uint32()),
   metricNamesForComputingUtilization: list(string()),
   weightExpirationPeriod: duration(),
@@ -116,7 +116,7 @@ export const backendUtilizationSchema = message("BackendUtilization", {
 });
 export type BackendUtilization = Infer<typeof backendUtilizationSchema>;
 
-export const loadBalancerSettingsSchema = message(
+const loadBalancerSettingsSchema = message(
   "LoadBalancerSettings",
   {
     simple: optional(simpleLBSchema),
@@ -138,7 +138,7 @@ export const tcpKeepaliveSchema = message("TcpKeepalive", {
 });
 export type TcpKeepalive = Infer<typeof tcpKeepaliveSchema>;
 
-export const tcpSettingsSchema = message("TCPSettings", {
+const tcpSettingsSchema = message("TCPSettings", {
   maxConnections: int32(),
   connectTimeout: duration(),
   tcpKeepalive: tcpKeepaliveSchema,
@@ -150,13 +150,13 @@ export type TCPSettings = Infer<typeof tcpSettingsSchema>;
 export const httpSettingsH2UpgradePolicySchema = enumeration("DEFAULT", "DO_NOT_UPGRADE", "UPGRADE");
 export type HTTPSettingsH2UpgradePolicy = Infer<typeof httpSettingsH2UpgradePolicySchema>;
 
-export const connectionKeepaliveSchema = message("ConnectionKeepalive", {
+const connectionKeepaliveSchema = message("ConnectionKeepalive", {
   interval: duration(),
   timeout: duration(),
 });
 export type ConnectionKeepalive = Infer<typeof connectionKeepaliveSchema>;
 
-export const httpSettingsSchema = message("HTTPSettings", {
+const httpSettingsSchema = message("HTTPSettings", {
   http1MaxPendingRequests: int32(),
   http2MaxRequests: int32(),
   maxRequestsPerConnection: int32(),
@@ -189,7 +189,7 @@ export const outlierDetectionSchema = message("OutlierDetection", {
 });
 export type OutlierDetection = Infer<typeof outlierDetectionSchema>;
 
-export const clientTLSSettingsModeSchema = enumeration("DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL");
+const clientTLSSettingsModeSchema = enumeration("DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL");
 export type ClientTLSSettingsMode = Infer<typeof clientTLSSettingsModeSchema>;
 
 export const clientTLSSettingsSchema = message("ClientTLSSettings", {
@@ -205,7 +205,7 @@ export const clientTLSSettingsSchema = message("ClientTLSSettings", {
 });
 export type ClientTLSSettings = Infer<typeof clientTLSSettingsSchema>;
 
-export const portTrafficPolicySchema = message("PortTrafficPolicy", {
+const portTrafficPolicySchema = message("PortTrafficPolicy", {
   port: portSelectorSchema,
   loadBalancer: loadBalancerSettingsSchema,
   connectionPool: connectionPoolSettingsSchema,
@@ -214,29 +214,29 @@ export const portTrafficPolicySchema = message("PortTrafficPolicy", {
 });
 export type PortTrafficPolicy = Infer<typeof portTrafficPolicySchema>;
 
-export const tunnelSettingsSchema = message("TunnelSettings", {
+const tunnelSettingsSchema = message("TunnelSettings", {
   protocol: string(),
   targetHost: string(),
   targetPort: uint32(),
 });
 export type TunnelSettings = Infer<typeof tunnelSettingsSchema>;
 
-export const proxyProtocolVersionSchema = enumeration("V1", "V2");
+const proxyProtocolVersionSchema = enumeration("V1", "V2");
 export type ProxyProtocolVersion = Infer<typeof proxyProtocolVersionSchema>;
 
-export const proxyProtocolSchema = message("ProxyProtocol", {
+const proxyProtocolSchema = message("ProxyProtocol", {
   version: proxyProtocolVersionSchema,
 });
 export type ProxyProtocol = Infer<typeof proxyProtocolSchema>;
 
-export const retryBudgetSchema = message("RetryBudget", {
+const retryBudgetSchema = message("RetryBudget", {
   percent: optional(double()),
   minRetryConcurrency: uint32(),
   budgetInterval: duration(),
 });
 export type RetryBudget = Infer<typeof retryBudgetSchema>;
 
-export const trafficPolicySchema = message("TrafficPolicy", {
+const trafficPolicySchema = message("TrafficPolicy", {
   loadBalancer: loadBalancerSettingsSchema,
   connectionPool: connectionPoolSettingsSchema,
   outlierDetection: outlierDetectionSchema,
@@ -248,14 +248,14 @@ export const trafficPolicySchema = message("TrafficPolicy", {
 });
 export type TrafficPolicy = Infer<typeof trafficPolicySchema>;
 
-export const subsetSchema = message("Subset", {
+const subsetSchema = message("Subset", {
   name: string(),
   labels: map(string()),
   trafficPolicy: trafficPolicySchema,
 });
 export type Subset = Infer<typeof subsetSchema>;
 
-export const destinationRuleSchema = message("DestinationRule", {
+const destinationRuleSchema = message("DestinationRule", {
   host: string(),
   trafficPolicy: trafficPolicySchema,
   subsets: list(subsetSchema),

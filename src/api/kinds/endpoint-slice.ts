@@ -2,7 +2,7 @@ import { bool, type Infer, list, optional, record, string } from "../schema/sche
 import { endpointPortSchema, objectReferenceSchema } from "./endpoints.ts";
 import { defineKubernetesKind } from "./kind.ts";
 
-export const sliceEndpointSchema = record("Endpoint", {
+const sliceEndpointSchema = record("Endpoint", {
   addresses: list(string()),
   /** Kubernetes reads an absent `ready` and `serving` as true, an absent `terminating` as false. */
   conditions: record("EndpointConditions", { ready: optional(bool()), serving: optional(bool()), terminating: optional(bool()) }),
@@ -13,7 +13,7 @@ export const sliceEndpointSchema = record("Endpoint", {
 });
 export type SliceEndpoint = Infer<typeof sliceEndpointSchema>;
 
-export const endpointSliceSchema = record("EndpointSlice", {
+const endpointSliceSchema = record("EndpointSlice", {
   /** IPv4, IPv6 or FQDN. */
   addressType: string(),
   endpoints: list(sliceEndpointSchema),

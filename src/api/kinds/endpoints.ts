@@ -4,7 +4,7 @@ import { defineKubernetesKind } from "./kind.ts";
 /** The object that an address belongs to, as a rule a Pod. */
 export const objectReferenceSchema = record("ObjectReference", { kind: string(), namespace: string(), name: string() });
 
-export const endpointAddressSchema = record("EndpointAddress", {
+const endpointAddressSchema = record("EndpointAddress", {
   ip: string(),
   hostname: string(),
   nodeName: string(),
@@ -18,14 +18,14 @@ export const endpointPortSchema = record("EndpointPort", {
   appProtocol: optional(string()),
 });
 
-export const endpointSubsetSchema = record("EndpointSubset", {
+const endpointSubsetSchema = record("EndpointSubset", {
   addresses: list(endpointAddressSchema),
   notReadyAddresses: list(endpointAddressSchema),
   ports: list(endpointPortSchema),
 });
 export type EndpointSubset = Infer<typeof endpointSubsetSchema>;
 
-export const endpointsSchema = record("Endpoints", { subsets: list(endpointSubsetSchema) });
+const endpointsSchema = record("Endpoints", { subsets: list(endpointSubsetSchema) });
 export type Endpoints = Infer<typeof endpointsSchema>;
 
 /** Named as the Service that they belong to. */

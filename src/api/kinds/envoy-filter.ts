@@ -4,7 +4,7 @@ import { defineIstioKind } from "./kind.ts";
 import { policyTargetReferenceSchema } from "./selectors.ts";
 import { workloadSelectorSchema } from "./sidecar.ts";
 
-export const envoyFilterApplyToSchema = enumeration(
+const envoyFilterApplyToSchema = enumeration(
   "INVALID",
   "LISTENER",
   "FILTER_CHAIN",
@@ -20,27 +20,27 @@ export const envoyFilterApplyToSchema = enumeration(
 );
 export type EnvoyFilterApplyTo = Infer<typeof envoyFilterApplyToSchema>;
 
-export const envoyFilterPatchContextSchema = enumeration("ANY", "SIDECAR_INBOUND", "SIDECAR_OUTBOUND", "GATEWAY", "WAYPOINT");
+const envoyFilterPatchContextSchema = enumeration("ANY", "SIDECAR_INBOUND", "SIDECAR_OUTBOUND", "GATEWAY", "WAYPOINT");
 export type EnvoyFilterPatchContext = Infer<typeof envoyFilterPatchContextSchema>;
 
-export const proxyMatchSchema = message("ProxyMatch", {
+const proxyMatchSchema = message("ProxyMatch", {
   proxyVersion: string(),
   metadata: map(string()),
 });
 export type ProxyMatch = Infer<typeof proxyMatchSchema>;
 
-export const listenerMatchSubFilterMatchSchema = message("SubFilterMatch", {
+const listenerMatchSubFilterMatchSchema = message("SubFilterMatch", {
   name: string(),
 });
 export type ListenerMatchSubFilterMatch = Infer<typeof listenerMatchSubFilterMatchSchema>;
 
-export const listenerMatchFilterMatchSchema = message("FilterMatch", {
+const listenerMatchFilterMatchSchema = message("FilterMatch", {
   name: string(),
   subFilter: listenerMatchSubFilterMatchSchema,
 });
 export type ListenerMatchFilterMatch = Infer<typeof listenerMatchFilterMatchSchema>;
 
-export const filterChainMatchSchema = message("FilterChainMatch", {
+const filterChainMatchSchema = message("FilterChainMatch", {
   name: string(),
   sni: string(),
   transportProtocol: string(),
@@ -51,7 +51,7 @@ export const filterChainMatchSchema = message("FilterChainMatch", {
 });
 export type FilterChainMatch = Infer<typeof filterChainMatchSchema>;
 
-export const listenerMatchSchema = message("ListenerMatch", {
+const listenerMatchSchema = message("ListenerMatch", {
   portNumber: uint32(),
   portName: string(),
   filterChain: filterChainMatchSchema,
@@ -60,23 +60,23 @@ export const listenerMatchSchema = message("ListenerMatch", {
 });
 export type ListenerMatch = Infer<typeof listenerMatchSchema>;
 
-export const routeConfigurationMatchRouteMatchActionSchema = enumeration("ANY", "ROUTE", "REDIRECT", "DIRECT_RESPONSE");
+const routeConfigurationMatchRouteMatchActionSchema = enumeration("ANY", "ROUTE", "REDIRECT", "DIRECT_RESPONSE");
 export type RouteConfigurationMatchRouteMatchAction = Infer<typeof routeConfigurationMatchRouteMatchActionSchema>;
 
-export const routeConfigurationMatchRouteMatchSchema = message("RouteMatch", {
+const routeConfigurationMatchRouteMatchSchema = message("RouteMatch", {
   name: string(),
   action: routeConfigurationMatchRouteMatchActionSchema,
 });
 export type RouteConfigurationMatchRouteMatch = Infer<typeof routeConfigurationMatchRouteMatchSchema>;
 
-export const virtualHostMatchSchema = message("VirtualHostMatch", {
+const virtualHostMatchSchema = message("VirtualHostMatch", {
   name: string(),
   domainName: string(),
   route: routeConfigurationMatchRouteMatchSchema,
 });
 export type VirtualHostMatch = Infer<typeof virtualHostMatchSchema>;
 
-export const routeConfigurationMatchSchema = message("RouteConfigurationMatch", {
+const routeConfigurationMatchSchema = message("RouteConfigurationMatch", {
   portNumber: uint32(),
   portName: string(),
   gateway: string(),
@@ -85,7 +85,7 @@ export const routeConfigurationMatchSchema = message("RouteConfigurationMatch", 
 });
 export type RouteConfigurationMatch = Infer<typeof routeConfigurationMatchSchema>;
 
-export const clusterMatchSchema = message("ClusterMatch", {
+const clusterMatchSchema = message("ClusterMatch", {
   portNumber: uint32(),
   service: string(),
   subset: string(),
@@ -93,30 +93,30 @@ export const clusterMatchSchema = message("ClusterMatch", {
 });
 export type ClusterMatch = Infer<typeof clusterMatchSchema>;
 
-export const waypointMatchRouteMatchSchema = message("RouteMatch", {
+const waypointMatchRouteMatchSchema = message("RouteMatch", {
   name: string(),
 });
 export type WaypointMatchRouteMatch = Infer<typeof waypointMatchRouteMatchSchema>;
 
-export const waypointMatchFilterMatchSubFilterMatchSchema = message("SubFilterMatch", {
+const waypointMatchFilterMatchSubFilterMatchSchema = message("SubFilterMatch", {
   name: string(),
 });
 export type WaypointMatchFilterMatchSubFilterMatch = Infer<typeof waypointMatchFilterMatchSubFilterMatchSchema>;
 
-export const waypointMatchFilterMatchSchema = message("FilterMatch", {
+const waypointMatchFilterMatchSchema = message("FilterMatch", {
   name: string(),
   subFilter: waypointMatchFilterMatchSubFilterMatchSchema,
 });
 export type WaypointMatchFilterMatch = Infer<typeof waypointMatchFilterMatchSchema>;
 
-export const waypointMatchSchema = message("WaypointMatch", {
+const waypointMatchSchema = message("WaypointMatch", {
   portNumber: uint32(),
   route: waypointMatchRouteMatchSchema,
   filter: waypointMatchFilterMatchSchema,
 });
 export type WaypointMatch = Infer<typeof waypointMatchSchema>;
 
-export const envoyConfigObjectMatchSchema = message(
+const envoyConfigObjectMatchSchema = message(
   "EnvoyConfigObjectMatch",
   {
     context: envoyFilterPatchContextSchema,
@@ -130,7 +130,7 @@ export const envoyConfigObjectMatchSchema = message(
 );
 export type EnvoyConfigObjectMatch = Infer<typeof envoyConfigObjectMatchSchema>;
 
-export const envoyFilterPatchOperationSchema = enumeration(
+const envoyFilterPatchOperationSchema = enumeration(
   "INVALID",
   "MERGE",
   "ADD",
@@ -143,24 +143,24 @@ export const envoyFilterPatchOperationSchema = enumeration(
 );
 export type EnvoyFilterPatchOperation = Infer<typeof envoyFilterPatchOperationSchema>;
 
-export const filterClassSchema = enumeration("UNSPECIFIED", "AUTHN", "AUTHZ", "STATS");
+const filterClassSchema = enumeration("UNSPECIFIED", "AUTHN", "AUTHZ", "STATS");
 export type FilterClass = Infer<typeof filterClassSchema>;
 
-export const envoyFilterPatchSchema = message("Patch", {
+const envoyFilterPatchSchema = message("Patch", {
   operation: envoyFilterPatchOperationSchema,
   value: struct(),
   filterClass: filterClassSchema,
 });
 export type EnvoyFilterPatch = Infer<typeof envoyFilterPatchSchema>;
 
-export const envoyConfigObjectPatchSchema = message("EnvoyConfigObjectPatch", {
+const envoyConfigObjectPatchSchema = message("EnvoyConfigObjectPatch", {
   applyTo: envoyFilterApplyToSchema,
   match: envoyConfigObjectMatchSchema,
   patch: envoyFilterPatchSchema,
 });
 export type EnvoyConfigObjectPatch = Infer<typeof envoyConfigObjectPatchSchema>;
 
-export const envoyFilterSchema = message("EnvoyFilter", {
+const envoyFilterSchema = message("EnvoyFilter", {
   workloadSelector: workloadSelectorSchema,
   targetRefs: list(policyTargetReferenceSchema),
   configPatches: list(envoyConfigObjectPatchSchema),

@@ -2,7 +2,7 @@ import { bool, enumeration, type Infer, list, map, message, optional, string, ui
 import { validateGateway } from "../validation/gateway.ts";
 import { defineIstioKind } from "./kind.ts";
 
-export const portSchema = message("Port", {
+const portSchema = message("Port", {
   number: uint32(),
   protocol: string(),
   name: string(),
@@ -10,24 +10,17 @@ export const portSchema = message("Port", {
 });
 export type Port = Infer<typeof portSchema>;
 
-export const serverTLSSettingsModeSchema = enumeration(
-  "PASSTHROUGH",
-  "SIMPLE",
-  "MUTUAL",
-  "AUTO_PASSTHROUGH",
-  "ISTIO_MUTUAL",
-  "OPTIONAL_MUTUAL",
-);
+const serverTLSSettingsModeSchema = enumeration("PASSTHROUGH", "SIMPLE", "MUTUAL", "AUTO_PASSTHROUGH", "ISTIO_MUTUAL", "OPTIONAL_MUTUAL");
 export type ServerTLSSettingsMode = Infer<typeof serverTLSSettingsModeSchema>;
 
-export const tlsCertificateSchema = message("TLSCertificate", {
+const tlsCertificateSchema = message("TLSCertificate", {
   serverCertificate: string(),
   privateKey: string(),
   caCertificates: string(),
 });
 export type TLSCertificate = Infer<typeof tlsCertificateSchema>;
 
-export const serverTLSSettingsTLSProtocolSchema = enumeration("TLS_AUTO", "TLSV1_0", "TLSV1_1", "TLSV1_2", "TLSV1_3");
+const serverTLSSettingsTLSProtocolSchema = enumeration("TLS_AUTO", "TLSV1_0", "TLSV1_1", "TLSV1_2", "TLSV1_3");
 export type ServerTLSSettingsTLSProtocol = Infer<typeof serverTLSSettingsTLSProtocolSchema>;
 
 export const serverTLSSettingsSchema = message("ServerTLSSettings", {
@@ -52,7 +45,7 @@ export const serverTLSSettingsSchema = message("ServerTLSSettings", {
 });
 export type ServerTLSSettings = Infer<typeof serverTLSSettingsSchema>;
 
-export const serverSchema = message("Server", {
+const serverSchema = message("Server", {
   port: portSchema,
   bind: string(),
   hosts: list(string()),
@@ -62,7 +55,7 @@ export const serverSchema = message("Server", {
 });
 export type Server = Infer<typeof serverSchema>;
 
-export const gatewaySchema = message("Gateway", {
+const gatewaySchema = message("Gateway", {
   servers: list(serverSchema),
   selector: map(string()),
 });

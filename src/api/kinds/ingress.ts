@@ -3,7 +3,7 @@ import { defineKubernetesKind } from "./kind.ts";
 import { loadBalancerStatusSchema } from "./service.ts";
 
 /** The port is given by number or by name. */
-export const ingressBackendSchema = record("IngressBackend", {
+const ingressBackendSchema = record("IngressBackend", {
   service: record("IngressServiceBackend", {
     name: string(),
     port: record("ServiceBackendPort", { number: int32(), name: string() }),
@@ -11,7 +11,7 @@ export const ingressBackendSchema = record("IngressBackend", {
 });
 export type IngressBackend = Infer<typeof ingressBackendSchema>;
 
-export const ingressPathSchema = record("HTTPIngressPath", {
+const ingressPathSchema = record("HTTPIngressPath", {
   path: string(),
   /** Exact, Prefix or ImplementationSpecific. */
   pathType: string(),
@@ -19,7 +19,7 @@ export const ingressPathSchema = record("HTTPIngressPath", {
 });
 export type IngressPath = Infer<typeof ingressPathSchema>;
 
-export const ingressSchema = record("Ingress", {
+const ingressSchema = record("Ingress", {
   ingressClassName: optional(string()),
   defaultBackend: ingressBackendSchema,
   tls: list(record("IngressTLS", { hosts: list(string()), secretName: string() })),

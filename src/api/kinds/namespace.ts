@@ -2,7 +2,7 @@ import { type Infer, record } from "../schema/schema.ts";
 import { defineKubernetesKind } from "./kind.ts";
 
 /** What matters about a namespace are its labels. */
-export const namespaceSchema = record("Namespace", {});
+const namespaceSchema = record("Namespace", {});
 export type Namespace = Infer<typeof namespaceSchema>;
 
 export const namespace = defineKubernetesKind({

@@ -3,15 +3,15 @@ import { validatePeerAuthentication } from "../validation/peer-authentication.ts
 import { ageColumn, defineIstioKind } from "./kind.ts";
 import { workloadSelectorSchema } from "./selectors.ts";
 
-export const mutualTLSModeSchema = enumeration("UNSET", "DISABLE", "PERMISSIVE", "STRICT");
+const mutualTLSModeSchema = enumeration("UNSET", "DISABLE", "PERMISSIVE", "STRICT");
 export type MutualTLSMode = Infer<typeof mutualTLSModeSchema>;
 
-export const mutualTLSSchema = message("MutualTLS", {
+const mutualTLSSchema = message("MutualTLS", {
   mode: mutualTLSModeSchema,
 });
 export type MutualTLS = Infer<typeof mutualTLSSchema>;
 
-export const peerAuthenticationSchema = message("PeerAuthentication", {
+const peerAuthenticationSchema = message("PeerAuthentication", {
   selector: workloadSelectorSchema,
   mtls: mutualTLSSchema,
   portLevelMtls: mapByNumber(mutualTLSSchema),

@@ -1,7 +1,7 @@
 import { bool, type Infer, int32, list, record, string } from "../schema/schema.ts";
 import { defineKubernetesKind } from "./kind.ts";
 
-export const containerSchema = record("Container", {
+const containerSchema = record("Container", {
   name: string(),
   image: string(),
   ports: list(record("ContainerPort", { name: string(), containerPort: int32(), protocol: string(), hostPort: int32() })),
@@ -18,7 +18,7 @@ export const podSpecFields = {
   hostNetwork: bool(),
 };
 
-export const podSchema = record("Pod", {
+const podSchema = record("Pod", {
   ...podSpecFields,
   /** From the status: Pending, Running, Succeeded, Failed or Unknown. */
   phase: string(),

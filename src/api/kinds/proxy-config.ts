@@ -8,7 +8,7 @@ export const proxyImageSchema = message("ProxyImage", {
 });
 export type ProxyImage = Infer<typeof proxyImageSchema>;
 
-export const proxyConfigSchema = message("ProxyConfig", {
+const proxyConfigSchema = message("ProxyConfig", {
   selector: workloadSelectorSchema,
   concurrency: optional(int32()),
   environmentVariables: map(string()),

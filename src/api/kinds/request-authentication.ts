@@ -3,22 +3,22 @@ import { validateRequestAuthentication } from "../validation/request-authenticat
 import { defineIstioKind } from "./kind.ts";
 import { policyTargetReferenceSchema, workloadSelectorSchema } from "./selectors.ts";
 
-export const jwtHeaderSchema = message("JWTHeader", {
+const jwtHeaderSchema = message("JWTHeader", {
   name: string(),
   prefix: string(),
 });
 export type JWTHeader = Infer<typeof jwtHeaderSchema>;
 
-export const claimToHeaderSchema = message("ClaimToHeader", {
+const claimToHeaderSchema = message("ClaimToHeader", {
   header: string(),
   claim: string(),
 });
 export type ClaimToHeader = Infer<typeof claimToHeaderSchema>;
 
-export const jwtPresenceSchema = enumeration("OPTIONAL", "REQUIRED");
+const jwtPresenceSchema = enumeration("OPTIONAL", "REQUIRED");
 export type JWTPresence = Infer<typeof jwtPresenceSchema>;
 
-export const jwtRuleSchema = message("JWTRule", {
+const jwtRuleSchema = message("JWTRule", {
   issuer: string(),
   audiences: list(string()),
   jwksUri: string(),
@@ -35,7 +35,7 @@ export const jwtRuleSchema = message("JWTRule", {
 });
 export type JWTRule = Infer<typeof jwtRuleSchema>;
 
-export const requestAuthenticationSchema = message("RequestAuthentication", {
+const requestAuthenticationSchema = message("RequestAuthentication", {
   selector: workloadSelectorSchema,
   targetRef: policyTargetReferenceSchema,
   targetRefs: list(policyTargetReferenceSchema),

@@ -2,7 +2,7 @@ import { isPlainObject } from "../schema/decode.ts";
 import { bytes, type Infer, map, record, string } from "../schema/schema.ts";
 import { defineKubernetesKind } from "./kind.ts";
 
-export const secretSchema = record("Secret", {
+const secretSchema = record("Secret", {
   /** `kubernetes.io/tls`, `Opaque` (when it isn't written), ... */
   type: string(),
   data: map(bytes()),

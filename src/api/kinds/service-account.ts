@@ -1,7 +1,7 @@
 import { type Infer, list, record, string } from "../schema/schema.ts";
 import { defineKubernetesKind } from "./kind.ts";
 
-export const serviceAccountSchema = record("ServiceAccount", {
+const serviceAccountSchema = record("ServiceAccount", {
   secrets: list(record("ObjectReference", { name: string() })),
   imagePullSecrets: list(record("LocalObjectReference", { name: string() })),
 });

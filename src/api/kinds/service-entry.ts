@@ -4,7 +4,7 @@ import { ageColumn, defineIstioKind } from "./kind.ts";
 import { workloadSelectorSchema } from "./sidecar.ts";
 import { workloadEntrySchema } from "./workload-entry.ts";
 
-export const servicePortSchema = message("ServicePort", {
+const servicePortSchema = message("ServicePort", {
   number: uint32(),
   protocol: string(),
   name: string(),
@@ -12,13 +12,13 @@ export const servicePortSchema = message("ServicePort", {
 });
 export type ServicePort = Infer<typeof servicePortSchema>;
 
-export const serviceEntryLocationSchema = enumeration("MESH_EXTERNAL", "MESH_INTERNAL");
+const serviceEntryLocationSchema = enumeration("MESH_EXTERNAL", "MESH_INTERNAL");
 export type ServiceEntryLocation = Infer<typeof serviceEntryLocationSchema>;
 
-export const serviceEntryResolutionSchema = enumeration("NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS");
+const serviceEntryResolutionSchema = enumeration("NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS");
 export type ServiceEntryResolution = Infer<typeof serviceEntryResolutionSchema>;
 
-export const serviceEntrySchema = message("ServiceEntry", {
+const serviceEntrySchema = message("ServiceEntry", {
   hosts: list(string()),
   addresses: list(string()),
   ports: list(servicePortSchema),

@@ -1,7 +1,7 @@
 import { bool, type Infer, int32, intOrString, list, map, optional, record, string } from "../schema/schema.ts";
 import { defineKubernetesKind } from "./kind.ts";
 
-export const kubernetesServicePortSchema = record("ServicePort", {
+const kubernetesServicePortSchema = record("ServicePort", {
   name: string(),
   /** TCP when it isn't written. */
   protocol: string(),
@@ -17,7 +17,7 @@ export const loadBalancerStatusSchema = record("LoadBalancerStatus", {
   ingress: list(record("LoadBalancerIngress", { ip: string(), hostname: string() })),
 });
 
-export const serviceSchema = record("Service", {
+const serviceSchema = record("Service", {
   ports: list(kubernetesServicePortSchema),
   selector: map(string()),
   /** ClusterIP when it isn't written. */

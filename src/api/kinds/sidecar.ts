@@ -10,7 +10,7 @@ export const workloadSelectorSchema = message("WorkloadSelector", {
 });
 export type WorkloadSelector = Infer<typeof workloadSelectorSchema>;
 
-export const sidecarPortSchema = message("SidecarPort", {
+const sidecarPortSchema = message("SidecarPort", {
   number: uint32(),
   protocol: string(),
   name: string(),
@@ -18,10 +18,10 @@ export const sidecarPortSchema = message("SidecarPort", {
 });
 export type SidecarPort = Infer<typeof sidecarPortSchema>;
 
-export const captureModeSchema = enumeration("DEFAULT", "IPTABLES", "NONE");
+const captureModeSchema = enumeration("DEFAULT", "IPTABLES", "NONE");
 export type CaptureMode = Infer<typeof captureModeSchema>;
 
-export const istioIngressListenerSchema = message("IstioIngressListener", {
+const istioIngressListenerSchema = message("IstioIngressListener", {
   port: sidecarPortSchema,
   bind: string(),
   captureMode: captureModeSchema,
@@ -31,7 +31,7 @@ export const istioIngressListenerSchema = message("IstioIngressListener", {
 });
 export type IstioIngressListener = Infer<typeof istioIngressListenerSchema>;
 
-export const istioEgressListenerSchema = message("IstioEgressListener", {
+const istioEgressListenerSchema = message("IstioEgressListener", {
   port: sidecarPortSchema,
   bind: string(),
   captureMode: captureModeSchema,
@@ -39,16 +39,16 @@ export const istioEgressListenerSchema = message("IstioEgressListener", {
 });
 export type IstioEgressListener = Infer<typeof istioEgressListenerSchema>;
 
-export const outboundTrafficPolicyModeSchema = enumeration("REGISTRY_ONLY", "ALLOW_ANY");
+const outboundTrafficPolicyModeSchema = enumeration("REGISTRY_ONLY", "ALLOW_ANY");
 export type OutboundTrafficPolicyMode = Infer<typeof outboundTrafficPolicyModeSchema>;
 
-export const outboundTrafficPolicySchema = message("OutboundTrafficPolicy", {
+const outboundTrafficPolicySchema = message("OutboundTrafficPolicy", {
   mode: outboundTrafficPolicyModeSchema,
   egressProxy: destinationSchema,
 });
 export type OutboundTrafficPolicy = Infer<typeof outboundTrafficPolicySchema>;
 
-export const sidecarSchema = message("Sidecar", {
+const sidecarSchema = message("Sidecar", {
   workloadSelector: workloadSelectorSchema,
   ingress: list(istioIngressListenerSchema),
   egress: list(istioEgressListenerSchema),

@@ -3,42 +3,42 @@ import { validateTelemetry } from "../validation/telemetry.ts";
 import { defineIstioKind } from "./kind.ts";
 import { policyTargetReferenceSchema, workloadSelectorSchema } from "./selectors.ts";
 
-export const workloadModeSchema = enumeration("CLIENT_AND_SERVER", "CLIENT", "SERVER");
+const workloadModeSchema = enumeration("CLIENT_AND_SERVER", "CLIENT", "SERVER");
 export type WorkloadMode = Infer<typeof workloadModeSchema>;
 
-export const tracingTracingSelectorSchema = message("TracingSelector", {
+const tracingTracingSelectorSchema = message("TracingSelector", {
   mode: workloadModeSchema,
 });
 export type TracingTracingSelector = Infer<typeof tracingTracingSelectorSchema>;
 
-export const providerRefSchema = message("ProviderRef", {
+const providerRefSchema = message("ProviderRef", {
   name: string(),
 });
 export type ProviderRef = Infer<typeof providerRefSchema>;
 
-export const tracingLiteralSchema = message("Literal", {
+const tracingLiteralSchema = message("Literal", {
   value: string(),
 });
 export type TracingLiteral = Infer<typeof tracingLiteralSchema>;
 
-export const tracingEnvironmentSchema = message("Environment", {
+const tracingEnvironmentSchema = message("Environment", {
   name: string(),
   defaultValue: string(),
 });
 export type TracingEnvironment = Infer<typeof tracingEnvironmentSchema>;
 
-export const tracingRequestHeaderSchema = message("RequestHeader", {
+const tracingRequestHeaderSchema = message("RequestHeader", {
   name: string(),
   defaultValue: string(),
 });
 export type TracingRequestHeader = Infer<typeof tracingRequestHeaderSchema>;
 
-export const tracingFormatterSchema = message("Formatter", {
+const tracingFormatterSchema = message("Formatter", {
   value: string(),
 });
 export type TracingFormatter = Infer<typeof tracingFormatterSchema>;
 
-export const tracingCustomTagSchema = message(
+const tracingCustomTagSchema = message(
   "CustomTag",
   {
     literal: tracingLiteralSchema,
@@ -50,7 +50,7 @@ export const tracingCustomTagSchema = message(
 );
 export type TracingCustomTag = Infer<typeof tracingCustomTagSchema>;
 
-export const tracingSchema = message("Tracing", {
+const tracingSchema = message("Tracing", {
   match: tracingTracingSelectorSchema,
   providers: list(providerRefSchema),
   randomSamplingPercentage: optional(double()),
@@ -62,7 +62,7 @@ export const tracingSchema = message("Tracing", {
 });
 export type Tracing = Infer<typeof tracingSchema>;
 
-export const istioMetricSchema = enumeration(
+const istioMetricSchema = enumeration(
   "ALL_METRICS",
   "REQUEST_COUNT",
   "REQUEST_DURATION",
@@ -77,7 +77,7 @@ export const istioMetricSchema = enumeration(
 );
 export type IstioMetric = Infer<typeof istioMetricSchema>;
 
-export const metricSelectorSchema = message(
+const metricSelectorSchema = message(
   "MetricSelector",
   {
     metric: optional(istioMetricSchema),
@@ -88,40 +88,40 @@ export const metricSelectorSchema = message(
 );
 export type MetricSelector = Infer<typeof metricSelectorSchema>;
 
-export const tagOverrideOperationSchema = enumeration("UPSERT", "REMOVE");
+const tagOverrideOperationSchema = enumeration("UPSERT", "REMOVE");
 export type TagOverrideOperation = Infer<typeof tagOverrideOperationSchema>;
 
-export const tagOverrideSchema = message("TagOverride", {
+const tagOverrideSchema = message("TagOverride", {
   operation: tagOverrideOperationSchema,
   value: string(),
 });
 export type TagOverride = Infer<typeof tagOverrideSchema>;
 
-export const metricsOverridesSchema = message("MetricsOverrides", {
+const metricsOverridesSchema = message("MetricsOverrides", {
   match: metricSelectorSchema,
   disabled: optional(bool()),
   tagOverrides: map(tagOverrideSchema),
 });
 export type MetricsOverrides = Infer<typeof metricsOverridesSchema>;
 
-export const metricsSchema = message("Metrics", {
+const metricsSchema = message("Metrics", {
   providers: list(providerRefSchema),
   overrides: list(metricsOverridesSchema),
   reportingInterval: duration(),
 });
 export type Metrics = Infer<typeof metricsSchema>;
 
-export const accessLoggingLogSelectorSchema = message("LogSelector", {
+const accessLoggingLogSelectorSchema = message("LogSelector", {
   mode: workloadModeSchema,
 });
 export type AccessLoggingLogSelector = Infer<typeof accessLoggingLogSelectorSchema>;
 
-export const accessLoggingFilterSchema = message("Filter", {
+const accessLoggingFilterSchema = message("Filter", {
   expression: string(),
 });
 export type AccessLoggingFilter = Infer<typeof accessLoggingFilterSchema>;
 
-export const accessLoggingSchema = message("AccessLogging", {
+const accessLoggingSchema = message("AccessLogging", {
   match: accessLoggingLogSelectorSchema,
   providers: list(providerRefSchema),
   disabled: optional(bool()),
@@ -129,7 +129,7 @@ export const accessLoggingSchema = message("AccessLogging", {
 });
 export type AccessLogging = Infer<typeof accessLoggingSchema>;
 
-export const telemetrySchema = message("Telemetry", {
+const telemetrySchema = message("Telemetry", {
   selector: workloadSelectorSchema,
   targetRef: policyTargetReferenceSchema,
   targetRefs: list(policyTargetReferenceSchema),

@@ -16,7 +16,7 @@ import {
 import { validateVirtualService } from "../validation/virtual-service.ts";
 import { ageColumn, defineIstioKind } from "./kind.ts";
 
-export const stringMatchSchema = message(
+const stringMatchSchema = message(
   "StringMatch",
   {
     exact: optional(string()),
@@ -27,7 +27,7 @@ export const stringMatchSchema = message(
 );
 export type StringMatch = Infer<typeof stringMatchSchema>;
 
-export const httpMatchRequestSchema = message("HTTPMatchRequest", {
+const httpMatchRequestSchema = message("HTTPMatchRequest", {
   name: string(),
   uri: stringMatchSchema,
   scheme: stringMatchSchema,
@@ -57,30 +57,30 @@ export const destinationSchema = message("Destination", {
 });
 export type Destination = Infer<typeof destinationSchema>;
 
-export const headerOperationsSchema = message("HeaderOperations", {
+const headerOperationsSchema = message("HeaderOperations", {
   set: map(string()),
   add: map(string()),
   remove: list(string()),
 });
 export type HeaderOperations = Infer<typeof headerOperationsSchema>;
 
-export const headersSchema = message("Headers", {
+const headersSchema = message("Headers", {
   request: headerOperationsSchema,
   response: headerOperationsSchema,
 });
 export type Headers = Infer<typeof headersSchema>;
 
-export const httpRouteDestinationSchema = message("HTTPRouteDestination", {
+const httpRouteDestinationSchema = message("HTTPRouteDestination", {
   destination: destinationSchema,
   weight: int32(),
   headers: headersSchema,
 });
 export type HTTPRouteDestination = Infer<typeof httpRouteDestinationSchema>;
 
-export const redirectPortSelectionSchema = enumeration("FROM_PROTOCOL_DEFAULT", "FROM_REQUEST_PORT");
+const redirectPortSelectionSchema = enumeration("FROM_PROTOCOL_DEFAULT", "FROM_REQUEST_PORT");
 export type RedirectPortSelection = Infer<typeof redirectPortSelectionSchema>;
 
-export const httpRedirectSchema = message(
+const httpRedirectSchema = message(
   "HTTPRedirect",
   {
     uri: string(),
@@ -95,7 +95,7 @@ export const httpRedirectSchema = message(
 );
 export type HTTPRedirect = Infer<typeof httpRedirectSchema>;
 
-export const httpBodySchema = message(
+const httpBodySchema = message(
   "HTTPBody",
   {
     string: optional(string()),
@@ -105,25 +105,25 @@ export const httpBodySchema = message(
 );
 export type HTTPBody = Infer<typeof httpBodySchema>;
 
-export const httpDirectResponseSchema = message("HTTPDirectResponse", {
+const httpDirectResponseSchema = message("HTTPDirectResponse", {
   status: uint32(),
   body: httpBodySchema,
 });
 export type HTTPDirectResponse = Infer<typeof httpDirectResponseSchema>;
 
-export const delegateSchema = message("Delegate", {
+const delegateSchema = message("Delegate", {
   name: string(),
   namespace: string(),
 });
 export type Delegate = Infer<typeof delegateSchema>;
 
-export const regexRewriteSchema = message("RegexRewrite", {
+const regexRewriteSchema = message("RegexRewrite", {
   match: string(),
   rewrite: string(),
 });
 export type RegexRewrite = Infer<typeof regexRewriteSchema>;
 
-export const httpRewriteSchema = message("HTTPRewrite", {
+const httpRewriteSchema = message("HTTPRewrite", {
   uri: string(),
   authority: string(),
   uriRegexRewrite: regexRewriteSchema,
@@ -140,12 +140,12 @@ export const httpRetrySchema = message("HTTPRetry", {
 });
 export type HTTPRetry = Infer<typeof httpRetrySchema>;
 
-export const percentSchema = message("Percent", {
+const percentSchema = message("Percent", {
   value: double(),
 });
 export type Percent = Infer<typeof percentSchema>;
 
-export const httpFaultInjectionDelaySchema = message(
+const httpFaultInjectionDelaySchema = message(
   "Delay",
   {
     percent: int32(),
@@ -157,7 +157,7 @@ export const httpFaultInjectionDelaySchema = message(
 );
 export type HTTPFaultInjectionDelay = Infer<typeof httpFaultInjectionDelaySchema>;
 
-export const httpFaultInjectionAbortSchema = message(
+const httpFaultInjectionAbortSchema = message(
   "Abort",
   {
     httpStatus: optional(int32()),
@@ -169,22 +169,22 @@ export const httpFaultInjectionAbortSchema = message(
 );
 export type HTTPFaultInjectionAbort = Infer<typeof httpFaultInjectionAbortSchema>;
 
-export const httpFaultInjectionSchema = message("HTTPFaultInjection", {
+const httpFaultInjectionSchema = message("HTTPFaultInjection", {
   delay: httpFaultInjectionDelaySchema,
   abort: httpFaultInjectionAbortSchema,
 });
 export type HTTPFaultInjection = Infer<typeof httpFaultInjectionSchema>;
 
-export const httpMirrorPolicySchema = message("HTTPMirrorPolicy", {
+const httpMirrorPolicySchema = message("HTTPMirrorPolicy", {
   destination: destinationSchema,
   percentage: percentSchema,
 });
 export type HTTPMirrorPolicy = Infer<typeof httpMirrorPolicySchema>;
 
-export const unmatchedPreflightsSchema = enumeration("UNSPECIFIED", "FORWARD", "IGNORE");
+const unmatchedPreflightsSchema = enumeration("UNSPECIFIED", "FORWARD", "IGNORE");
 export type UnmatchedPreflights = Infer<typeof unmatchedPreflightsSchema>;
 
-export const corsPolicySchema = message("CorsPolicy", {
+const corsPolicySchema = message("CorsPolicy", {
   allowOrigin: list(string()),
   allowOrigins: list(stringMatchSchema),
   allowMethods: list(string()),
@@ -196,7 +196,7 @@ export const corsPolicySchema = message("CorsPolicy", {
 });
 export type CorsPolicy = Infer<typeof corsPolicySchema>;
 
-export const httpRouteSchema = message("HTTPRoute", {
+const httpRouteSchema = message("HTTPRoute", {
   name: string(),
   match: list(httpMatchRequestSchema),
   route: list(httpRouteDestinationSchema),
@@ -216,7 +216,7 @@ export const httpRouteSchema = message("HTTPRoute", {
 });
 export type HTTPRoute = Infer<typeof httpRouteSchema>;
 
-export const tlsMatchAttributesSchema = message("TLSMatchAttributes", {
+const tlsMatchAttributesSchema = message("TLSMatchAttributes", {
   sniHosts: list(string()),
   destinationSubnets: list(string()),
   port: uint32(),
@@ -226,13 +226,13 @@ export const tlsMatchAttributesSchema = message("TLSMatchAttributes", {
 });
 export type TLSMatchAttributes = Infer<typeof tlsMatchAttributesSchema>;
 
-export const routeDestinationSchema = message("RouteDestination", {
+const routeDestinationSchema = message("RouteDestination", {
   destination: destinationSchema,
   weight: int32(),
 });
 export type RouteDestination = Infer<typeof routeDestinationSchema>;
 
-export const tlsRouteSchema = message("TLSRoute", {
+const tlsRouteSchema = message("TLSRoute", {
   match: list(tlsMatchAttributesSchema),
   route: list(routeDestinationSchema),
 });
@@ -248,13 +248,13 @@ export const l4MatchAttributesSchema = message("L4MatchAttributes", {
 });
 export type L4MatchAttributes = Infer<typeof l4MatchAttributesSchema>;
 
-export const tcpRouteSchema = message("TCPRoute", {
+const tcpRouteSchema = message("TCPRoute", {
   match: list(l4MatchAttributesSchema),
   route: list(routeDestinationSchema),
 });
 export type TCPRoute = Infer<typeof tcpRouteSchema>;
 
-export const virtualServiceSchema = message("VirtualService", {
+const virtualServiceSchema = message("VirtualService", {
   hosts: list(string()),
   gateways: list(string()),
   http: list(httpRouteSchema),

@@ -3,40 +3,40 @@ import { validateWasmPlugin } from "../validation/wasm-plugin.ts";
 import { defineIstioKind } from "./kind.ts";
 import { policyTargetReferenceSchema, portSelectorSchema, workloadModeSchema, workloadSelectorSchema } from "./selectors.ts";
 
-export const pullPolicySchema = enumeration("UNSPECIFIED_POLICY", "IfNotPresent", "Always");
+const pullPolicySchema = enumeration("UNSPECIFIED_POLICY", "IfNotPresent", "Always");
 export type PullPolicy = Infer<typeof pullPolicySchema>;
 
-export const pluginPhaseSchema = enumeration("UNSPECIFIED_PHASE", "AUTHN", "AUTHZ", "STATS");
+const pluginPhaseSchema = enumeration("UNSPECIFIED_PHASE", "AUTHN", "AUTHZ", "STATS");
 export type PluginPhase = Infer<typeof pluginPhaseSchema>;
 
-export const failStrategySchema = enumeration("FAIL_CLOSE", "FAIL_OPEN", "FAIL_RELOAD");
+const failStrategySchema = enumeration("FAIL_CLOSE", "FAIL_OPEN", "FAIL_RELOAD");
 export type FailStrategy = Infer<typeof failStrategySchema>;
 
-export const envValueSourceSchema = enumeration("INLINE", "HOST");
+const envValueSourceSchema = enumeration("INLINE", "HOST");
 export type EnvValueSource = Infer<typeof envValueSourceSchema>;
 
-export const envVarSchema = message("EnvVar", {
+const envVarSchema = message("EnvVar", {
   name: string(),
   valueFrom: envValueSourceSchema,
   value: string(),
 });
 export type EnvVar = Infer<typeof envVarSchema>;
 
-export const vmConfigSchema = message("VmConfig", {
+const vmConfigSchema = message("VmConfig", {
   env: list(envVarSchema),
 });
 export type VmConfig = Infer<typeof vmConfigSchema>;
 
-export const trafficSelectorSchema = message("TrafficSelector", {
+const trafficSelectorSchema = message("TrafficSelector", {
   mode: workloadModeSchema,
   ports: list(portSelectorSchema),
 });
 export type TrafficSelector = Infer<typeof trafficSelectorSchema>;
 
-export const pluginTypeSchema = enumeration("UNSPECIFIED_PLUGIN_TYPE", "HTTP", "NETWORK");
+const pluginTypeSchema = enumeration("UNSPECIFIED_PLUGIN_TYPE", "HTTP", "NETWORK");
 export type PluginType = Infer<typeof pluginTypeSchema>;
 
-export const wasmPluginSchema = message("WasmPlugin", {
+const wasmPluginSchema = message("WasmPlugin", {
   selector: workloadSelectorSchema,
   targetRef: policyTargetReferenceSchema,
   targetRefs: list(policyTargetReferenceSchema),

@@ -3,19 +3,19 @@ import { validateWorkloadGroup } from "../validation/workload-group.ts";
 import { defineIstioKind } from "./kind.ts";
 import { workloadEntrySchema } from "./workload-entry.ts";
 
-export const workloadGroupObjectMetaSchema = message("ObjectMeta", {
+const workloadGroupObjectMetaSchema = message("ObjectMeta", {
   labels: map(string()),
   annotations: map(string()),
 });
 export type WorkloadGroupObjectMeta = Infer<typeof workloadGroupObjectMetaSchema>;
 
-export const httpHeaderSchema = message("HTTPHeader", {
+const httpHeaderSchema = message("HTTPHeader", {
   name: string(),
   value: string(),
 });
 export type HTTPHeader = Infer<typeof httpHeaderSchema>;
 
-export const httpHealthCheckConfigSchema = message("HTTPHealthCheckConfig", {
+const httpHealthCheckConfigSchema = message("HTTPHealthCheckConfig", {
   path: string(),
   port: uint32(),
   host: string(),
@@ -24,18 +24,18 @@ export const httpHealthCheckConfigSchema = message("HTTPHealthCheckConfig", {
 });
 export type HTTPHealthCheckConfig = Infer<typeof httpHealthCheckConfigSchema>;
 
-export const tcpHealthCheckConfigSchema = message("TCPHealthCheckConfig", {
+const tcpHealthCheckConfigSchema = message("TCPHealthCheckConfig", {
   host: string(),
   port: uint32(),
 });
 export type TCPHealthCheckConfig = Infer<typeof tcpHealthCheckConfigSchema>;
 
-export const execHealthCheckConfigSchema = message("ExecHealthCheckConfig", {
+const execHealthCheckConfigSchema = message("ExecHealthCheckConfig", {
   command: list(string()),
 });
 export type ExecHealthCheckConfig = Infer<typeof execHealthCheckConfigSchema>;
 
-export const grpcHealthCheckConfigSchema = message("GrpcHealthCheckConfig", {
+const grpcHealthCheckConfigSchema = message("GrpcHealthCheckConfig", {
   port: uint32(),
   service: string(),
 });
@@ -58,7 +58,7 @@ export const readinessProbeSchema = message(
 );
 export type ReadinessProbe = Infer<typeof readinessProbeSchema>;
 
-export const workloadGroupSchema = message("WorkloadGroup", {
+const workloadGroupSchema = message("WorkloadGroup", {
   metadata: workloadGroupObjectMetaSchema,
   template: workloadEntrySchema,
   probe: readinessProbeSchema,

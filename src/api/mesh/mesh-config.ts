@@ -25,40 +25,40 @@ import {
 } from "../schema/schema.ts";
 import { proxyConfigSchema } from "./proxy-config.ts";
 
-export const ingressControllerModeSchema = enumeration("UNSPECIFIED", "OFF", "DEFAULT", "STRICT");
+const ingressControllerModeSchema = enumeration("UNSPECIFIED", "OFF", "DEFAULT", "STRICT");
 export type IngressControllerMode = Infer<typeof ingressControllerModeSchema>;
 
-export const accessLogEncodingSchema = enumeration("TEXT", "JSON");
+const accessLogEncodingSchema = enumeration("TEXT", "JSON");
 export type AccessLogEncoding = Infer<typeof accessLogEncodingSchema>;
 
-export const meshConfigOutboundTrafficPolicyModeSchema = numberedEnumeration({ REGISTRY_ONLY: 0, ALLOW_ANY: 1, ALLOW_ANY_DYNAMIC_DNS: 3 });
+const meshConfigOutboundTrafficPolicyModeSchema = numberedEnumeration({ REGISTRY_ONLY: 0, ALLOW_ANY: 1, ALLOW_ANY_DYNAMIC_DNS: 3 });
 export type MeshConfigOutboundTrafficPolicyMode = Infer<typeof meshConfigOutboundTrafficPolicyModeSchema>;
 
-export const meshConfigOutboundTrafficPolicySchema = message("OutboundTrafficPolicy", {
+const meshConfigOutboundTrafficPolicySchema = message("OutboundTrafficPolicy", {
   mode: meshConfigOutboundTrafficPolicyModeSchema,
   tls: clientTLSSettingsSchema,
 });
 export type MeshConfigOutboundTrafficPolicy = Infer<typeof meshConfigOutboundTrafficPolicySchema>;
 
-export const inboundTrafficPolicyModeSchema = enumeration("PASSTHROUGH", "LOCALHOST");
+const inboundTrafficPolicyModeSchema = enumeration("PASSTHROUGH", "LOCALHOST");
 export type InboundTrafficPolicyMode = Infer<typeof inboundTrafficPolicyModeSchema>;
 
-export const inboundTrafficPolicySchema = message("InboundTrafficPolicy", {
+const inboundTrafficPolicySchema = message("InboundTrafficPolicy", {
   mode: inboundTrafficPolicyModeSchema,
 });
 export type InboundTrafficPolicy = Infer<typeof inboundTrafficPolicySchema>;
 
-export const resourceSchema = enumeration("SERVICE_REGISTRY");
+const resourceSchema = enumeration("SERVICE_REGISTRY");
 export type Resource = Infer<typeof resourceSchema>;
 
-export const configSourceSchema = message("ConfigSource", {
+const configSourceSchema = message("ConfigSource", {
   address: string(),
   tlsSettings: clientTLSSettingsSchema,
   subscribedResources: list(resourceSchema),
 });
 export type ConfigSource = Infer<typeof configSourceSchema>;
 
-export const certificateDataSchema = message(
+const certificateDataSchema = message(
   "CertificateData",
   {
     pem: optional(string()),
@@ -73,47 +73,47 @@ export type CertificateData = Infer<typeof certificateDataSchema>;
 export const meshConfigH2UpgradePolicySchema = enumeration("DO_NOT_UPGRADE", "UPGRADE");
 export type MeshConfigH2UpgradePolicy = Infer<typeof meshConfigH2UpgradePolicySchema>;
 
-export const certificateSchema = message("Certificate", {
+const certificateSchema = message("Certificate", {
   secretName: string(),
   dnsNames: list(string()),
 });
 export type Certificate = Infer<typeof certificateSchema>;
 
-export const serviceSettingsSettingsSchema = message("Settings", {
+const serviceSettingsSettingsSchema = message("Settings", {
   clusterLocal: bool(),
 });
 export type ServiceSettingsSettings = Infer<typeof serviceSettingsSettingsSchema>;
 
-export const serviceSettingsSchema = message("ServiceSettings", {
+const serviceSettingsSchema = message("ServiceSettings", {
   settings: serviceSettingsSettingsSchema,
   hosts: list(string()),
 });
 export type ServiceSettings = Infer<typeof serviceSettingsSchema>;
 
-export const labelSelectorRequirementSchema = message("LabelSelectorRequirement", {
+const labelSelectorRequirementSchema = message("LabelSelectorRequirement", {
   key: string(),
   operator: string(),
   values: list(string()),
 });
 export type LabelSelectorRequirement = Infer<typeof labelSelectorRequirementSchema>;
 
-export const labelSelectorSchema = message("LabelSelector", {
+const labelSelectorSchema = message("LabelSelector", {
   matchLabels: map(string()),
   matchExpressions: list(labelSelectorRequirementSchema),
 });
 export type LabelSelector = Infer<typeof labelSelectorSchema>;
 
-export const serviceScopeConfigsScopeSchema = enumeration("LOCAL", "GLOBAL");
+const serviceScopeConfigsScopeSchema = enumeration("LOCAL", "GLOBAL");
 export type ServiceScopeConfigsScope = Infer<typeof serviceScopeConfigsScopeSchema>;
 
-export const serviceScopeConfigsSchema = message("ServiceScopeConfigs", {
+const serviceScopeConfigsSchema = message("ServiceScopeConfigs", {
   namespaceSelector: labelSelectorSchema,
   servicesSelector: labelSelectorSchema,
   scope: serviceScopeConfigsScopeSchema,
 });
 export type ServiceScopeConfigs = Infer<typeof serviceScopeConfigsSchema>;
 
-export const meshConfigCASchema = message("CA", {
+const meshConfigCASchema = message("CA", {
   address: string(),
   tlsSettings: clientTLSSettingsSchema,
   requestTimeout: duration(),
@@ -121,14 +121,14 @@ export const meshConfigCASchema = message("CA", {
 });
 export type MeshConfigCA = Infer<typeof meshConfigCASchema>;
 
-export const envoyExternalAuthorizationRequestBodySchema = message("EnvoyExternalAuthorizationRequestBody", {
+const envoyExternalAuthorizationRequestBodySchema = message("EnvoyExternalAuthorizationRequestBody", {
   maxRequestBytes: uint32(),
   allowPartialMessage: bool(),
   packAsBytes: bool(),
 });
 export type EnvoyExternalAuthorizationRequestBody = Infer<typeof envoyExternalAuthorizationRequestBodySchema>;
 
-export const envoyExternalAuthorizationHttpProviderSchema = message("EnvoyExternalAuthorizationHttpProvider", {
+const envoyExternalAuthorizationHttpProviderSchema = message("EnvoyExternalAuthorizationHttpProvider", {
   service: string(),
   port: uint32(),
   timeout: duration(),
@@ -146,7 +146,7 @@ export const envoyExternalAuthorizationHttpProviderSchema = message("EnvoyExtern
 });
 export type EnvoyExternalAuthorizationHttpProvider = Infer<typeof envoyExternalAuthorizationHttpProviderSchema>;
 
-export const envoyExternalAuthorizationGrpcProviderSchema = message("EnvoyExternalAuthorizationGrpcProvider", {
+const envoyExternalAuthorizationGrpcProviderSchema = message("EnvoyExternalAuthorizationGrpcProvider", {
   service: string(),
   port: uint32(),
   timeout: duration(),
@@ -157,10 +157,10 @@ export const envoyExternalAuthorizationGrpcProviderSchema = message("EnvoyExtern
 });
 export type EnvoyExternalAuthorizationGrpcProvider = Infer<typeof envoyExternalAuthorizationGrpcProviderSchema>;
 
-export const zipkinTracingProviderTraceContextOptionSchema = enumeration("USE_B3", "USE_B3_WITH_W3C_PROPAGATION");
+const zipkinTracingProviderTraceContextOptionSchema = enumeration("USE_B3", "USE_B3_WITH_W3C_PROPAGATION");
 export type ZipkinTracingProviderTraceContextOption = Infer<typeof zipkinTracingProviderTraceContextOptionSchema>;
 
-export const httpHeaderSchema = message(
+const httpHeaderSchema = message(
   "HttpHeader",
   {
     name: string(),
@@ -171,7 +171,7 @@ export const httpHeaderSchema = message(
 );
 export type HttpHeader = Infer<typeof httpHeaderSchema>;
 
-export const zipkinTracingProviderSchema = message("ZipkinTracingProvider", {
+const zipkinTracingProviderSchema = message("ZipkinTracingProvider", {
   service: string(),
   port: uint32(),
   maxTagLength: uint32(),
@@ -183,7 +183,7 @@ export const zipkinTracingProviderSchema = message("ZipkinTracingProvider", {
 });
 export type ZipkinTracingProvider = Infer<typeof zipkinTracingProviderSchema>;
 
-export const lightstepTracingProviderSchema = message("LightstepTracingProvider", {
+const lightstepTracingProviderSchema = message("LightstepTracingProvider", {
   service: string(),
   port: uint32(),
   accessToken: string(),
@@ -191,19 +191,19 @@ export const lightstepTracingProviderSchema = message("LightstepTracingProvider"
 });
 export type LightstepTracingProvider = Infer<typeof lightstepTracingProviderSchema>;
 
-export const datadogTracingProviderSchema = message("DatadogTracingProvider", {
+const datadogTracingProviderSchema = message("DatadogTracingProvider", {
   service: string(),
   port: uint32(),
   maxTagLength: uint32(),
 });
 export type DatadogTracingProvider = Infer<typeof datadogTracingProviderSchema>;
 
-export const stackdriverProviderLoggingSchema = message("Logging", {
+const stackdriverProviderLoggingSchema = message("Logging", {
   labels: map(string()),
 });
 export type StackdriverProviderLogging = Infer<typeof stackdriverProviderLoggingSchema>;
 
-export const stackdriverProviderSchema = message("StackdriverProvider", {
+const stackdriverProviderSchema = message("StackdriverProvider", {
   debug: bool(),
   maxNumberOfAttributes: optional(int64()),
   maxNumberOfAnnotations: optional(int64()),
@@ -213,7 +213,7 @@ export const stackdriverProviderSchema = message("StackdriverProvider", {
 });
 export type StackdriverProvider = Infer<typeof stackdriverProviderSchema>;
 
-export const openCensusAgentTracingProviderTraceContextSchema = enumeration(
+const openCensusAgentTracingProviderTraceContextSchema = enumeration(
   "UNSPECIFIED",
   "W3C_TRACE_CONTEXT",
   "GRPC_BIN",
@@ -222,7 +222,7 @@ export const openCensusAgentTracingProviderTraceContextSchema = enumeration(
 );
 export type OpenCensusAgentTracingProviderTraceContext = Infer<typeof openCensusAgentTracingProviderTraceContextSchema>;
 
-export const openCensusAgentTracingProviderSchema = message("OpenCensusAgentTracingProvider", {
+const openCensusAgentTracingProviderSchema = message("OpenCensusAgentTracingProvider", {
   service: string(),
   port: uint32(),
   context: list(openCensusAgentTracingProviderTraceContextSchema),
@@ -230,49 +230,49 @@ export const openCensusAgentTracingProviderSchema = message("OpenCensusAgentTrac
 });
 export type OpenCensusAgentTracingProvider = Infer<typeof openCensusAgentTracingProviderSchema>;
 
-export const skyWalkingTracingProviderSchema = message("SkyWalkingTracingProvider", {
+const skyWalkingTracingProviderSchema = message("SkyWalkingTracingProvider", {
   service: string(),
   port: uint32(),
   accessToken: string(),
 });
 export type SkyWalkingTracingProvider = Infer<typeof skyWalkingTracingProviderSchema>;
 
-export const httpServiceSchema = message("HttpService", {
+const httpServiceSchema = message("HttpService", {
   path: string(),
   timeout: duration(),
   headers: list(httpHeaderSchema),
 });
 export type HttpService = Infer<typeof httpServiceSchema>;
 
-export const grpcServiceSchema = message("GrpcService", {
+const grpcServiceSchema = message("GrpcService", {
   timeout: duration(),
   initialMetadata: list(httpHeaderSchema),
 });
 export type GrpcService = Infer<typeof grpcServiceSchema>;
 
-export const environmentResourceDetectorSchema = message("EnvironmentResourceDetector", {});
+const environmentResourceDetectorSchema = message("EnvironmentResourceDetector", {});
 export type EnvironmentResourceDetector = Infer<typeof environmentResourceDetectorSchema>;
 
-export const dynatraceResourceDetectorSchema = message("DynatraceResourceDetector", {});
+const dynatraceResourceDetectorSchema = message("DynatraceResourceDetector", {});
 export type DynatraceResourceDetector = Infer<typeof dynatraceResourceDetectorSchema>;
 
-export const resourceDetectorsSchema = message("ResourceDetectors", {
+const resourceDetectorsSchema = message("ResourceDetectors", {
   environment: environmentResourceDetectorSchema,
   dynatrace: dynatraceResourceDetectorSchema,
 });
 export type ResourceDetectors = Infer<typeof resourceDetectorsSchema>;
 
-export const serviceAttributeEnrichmentSchema = enumeration("ISTIO_CANONICAL", "OTEL_SEMANTIC_CONVENTIONS");
+const serviceAttributeEnrichmentSchema = enumeration("ISTIO_CANONICAL", "OTEL_SEMANTIC_CONVENTIONS");
 export type ServiceAttributeEnrichment = Infer<typeof serviceAttributeEnrichmentSchema>;
 
-export const dynatraceApiSchema = message("DynatraceApi", {
+const dynatraceApiSchema = message("DynatraceApi", {
   service: string(),
   port: uint32(),
   http: httpServiceSchema,
 });
 export type DynatraceApi = Infer<typeof dynatraceApiSchema>;
 
-export const dynatraceSamplerSchema = message("DynatraceSampler", {
+const dynatraceSamplerSchema = message("DynatraceSampler", {
   tenant: string(),
   clusterId: int32(),
   rootSpansPerMinute: uint32(),
@@ -280,7 +280,7 @@ export const dynatraceSamplerSchema = message("DynatraceSampler", {
 });
 export type DynatraceSampler = Infer<typeof dynatraceSamplerSchema>;
 
-export const openTelemetryTracingProviderSchema = message("OpenTelemetryTracingProvider", {
+const openTelemetryTracingProviderSchema = message("OpenTelemetryTracingProvider", {
   service: string(),
   port: uint32(),
   maxTagLength: uint32(),
@@ -292,10 +292,10 @@ export const openTelemetryTracingProviderSchema = message("OpenTelemetryTracingP
 });
 export type OpenTelemetryTracingProvider = Infer<typeof openTelemetryTracingProviderSchema>;
 
-export const prometheusMetricsProviderSchema = message("PrometheusMetricsProvider", {});
+const prometheusMetricsProviderSchema = message("PrometheusMetricsProvider", {});
 export type PrometheusMetricsProvider = Infer<typeof prometheusMetricsProviderSchema>;
 
-export const envoyFileAccessLogProviderLogFormatSchema = message(
+const envoyFileAccessLogProviderLogFormatSchema = message(
   "LogFormat",
   {
     text: optional(string()),
@@ -305,7 +305,7 @@ export const envoyFileAccessLogProviderLogFormatSchema = message(
 );
 export type EnvoyFileAccessLogProviderLogFormat = Infer<typeof envoyFileAccessLogProviderLogFormatSchema>;
 
-export const envoyFileAccessLogProviderSchema = message("EnvoyFileAccessLogProvider", {
+const envoyFileAccessLogProviderSchema = message("EnvoyFileAccessLogProvider", {
   path: string(),
   logFormat: envoyFileAccessLogProviderLogFormatSchema,
   omitEmptyValues: bool(),
@@ -331,13 +331,13 @@ export const envoyTcpGrpcV3LogProviderSchema = message("EnvoyTcpGrpcV3LogProvide
 });
 export type EnvoyTcpGrpcV3LogProvider = Infer<typeof envoyTcpGrpcV3LogProviderSchema>;
 
-export const envoyOpenTelemetryLogProviderLogFormatSchema = message("LogFormat", {
+const envoyOpenTelemetryLogProviderLogFormatSchema = message("LogFormat", {
   text: string(),
   labels: struct(),
 });
 export type EnvoyOpenTelemetryLogProviderLogFormat = Infer<typeof envoyOpenTelemetryLogProviderLogFormatSchema>;
 
-export const envoyOpenTelemetryLogProviderSchema = message("EnvoyOpenTelemetryLogProvider", {
+const envoyOpenTelemetryLogProviderSchema = message("EnvoyOpenTelemetryLogProvider", {
   service: string(),
   port: uint32(),
   logName: string(),
@@ -345,14 +345,14 @@ export const envoyOpenTelemetryLogProviderSchema = message("EnvoyOpenTelemetryLo
 });
 export type EnvoyOpenTelemetryLogProvider = Infer<typeof envoyOpenTelemetryLogProviderSchema>;
 
-export const sdsProviderSchema = message("SDSProvider", {
+const sdsProviderSchema = message("SDSProvider", {
   name: string(),
   service: string(),
   port: uint32(),
 });
 export type SDSProvider = Infer<typeof sdsProviderSchema>;
 
-export const meshConfigExtensionProviderSchema = message(
+const meshConfigExtensionProviderSchema = message(
   "ExtensionProvider",
   {
     name: string(),
@@ -396,52 +396,52 @@ export const meshConfigExtensionProviderSchema = message(
 );
 export type MeshConfigExtensionProvider = Infer<typeof meshConfigExtensionProviderSchema>;
 
-export const defaultProvidersSchema = message("DefaultProviders", {
+const defaultProvidersSchema = message("DefaultProviders", {
   tracing: list(string()),
   metrics: list(string()),
   accessLogging: list(string()),
 });
 export type DefaultProviders = Infer<typeof defaultProvidersSchema>;
 
-export const normalizationTypeSchema = enumeration("DEFAULT", "NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES");
+const normalizationTypeSchema = enumeration("DEFAULT", "NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES");
 export type NormalizationType = Infer<typeof normalizationTypeSchema>;
 
-export const proxyPathNormalizationSchema = message("ProxyPathNormalization", {
+const proxyPathNormalizationSchema = message("ProxyPathNormalization", {
   normalization: normalizationTypeSchema,
 });
 export type ProxyPathNormalization = Infer<typeof proxyPathNormalizationSchema>;
 
-export const tlsConfigTLSProtocolSchema = enumeration("TLS_AUTO", "TLSV1_2", "TLSV1_3");
+const tlsConfigTLSProtocolSchema = enumeration("TLS_AUTO", "TLSV1_2", "TLSV1_3");
 export type TLSConfigTLSProtocol = Infer<typeof tlsConfigTLSProtocolSchema>;
 
-export const tlsConfigSchema = message("TLSConfig", {
+const tlsConfigSchema = message("TLSConfig", {
   minProtocolVersion: tlsConfigTLSProtocolSchema,
   ecdhCurves: list(string()),
   cipherSuites: list(string()),
 });
 export type TLSConfig = Infer<typeof tlsConfigSchema>;
 
-export const defaultTrafficPolicySchema = message("DefaultTrafficPolicy", {
+const defaultTrafficPolicySchema = message("DefaultTrafficPolicy", {
   connectionPool: connectionPoolSettingsSchema,
   outlierDetection: outlierDetectionSchema,
 });
 export type DefaultTrafficPolicy = Infer<typeof defaultTrafficPolicySchema>;
 
-export const serviceEntryVisibilityVisibilitySchema = enumeration("VISIBILITY_UNSPECIFIED", "NONE", "NAMESPACE", "PUBLIC");
+const serviceEntryVisibilityVisibilitySchema = enumeration("VISIBILITY_UNSPECIFIED", "NONE", "NAMESPACE", "PUBLIC");
 export type ServiceEntryVisibilityVisibility = Infer<typeof serviceEntryVisibilityVisibilitySchema>;
 
-export const matchRuleSchema = message("MatchRule", {
+const matchRuleSchema = message("MatchRule", {
   namespaceSelector: labelSelectorSchema,
 });
 export type MatchRule = Infer<typeof matchRuleSchema>;
 
-export const serviceEntryVisibilityPolicySchema = message("Policy", {
+const serviceEntryVisibilityPolicySchema = message("Policy", {
   visibility: serviceEntryVisibilityVisibilitySchema,
   matchingRules: list(matchRuleSchema),
 });
 export type ServiceEntryVisibilityPolicy = Infer<typeof serviceEntryVisibilityPolicySchema>;
 
-export const serviceEntryVisibilitySchema = message("ServiceEntryVisibility", {
+const serviceEntryVisibilitySchema = message("ServiceEntryVisibility", {
   defaultVisibility: serviceEntryVisibilityVisibilitySchema,
   applyToSidecars: bool(),
   policies: list(serviceEntryVisibilityPolicySchema),

@@ -1,6 +1,6 @@
 import { type Infer, list, map, message, optional, string, uint32 } from "../schema/schema.ts";
 
-export const networkEndpointsSchema = message(
+const networkEndpointsSchema = message(
   "NetworkEndpoints",
   {
     fromCidr: optional(string()),
@@ -10,7 +10,7 @@ export const networkEndpointsSchema = message(
 );
 export type NetworkEndpoints = Infer<typeof networkEndpointsSchema>;
 
-export const istioNetworkGatewaySchema = message(
+const istioNetworkGatewaySchema = message(
   "IstioNetworkGateway",
   {
     registryServiceName: optional(string()),
@@ -22,7 +22,7 @@ export const istioNetworkGatewaySchema = message(
 );
 export type IstioNetworkGateway = Infer<typeof istioNetworkGatewaySchema>;
 
-export const networkSchema = message("Network", {
+const networkSchema = message("Network", {
   endpoints: list(networkEndpointsSchema),
   gateways: list(istioNetworkGatewaySchema),
 });

@@ -18,26 +18,26 @@ import {
   uint32,
 } from "../schema/schema.ts";
 
-export const authenticationPolicySchema = numberedEnumeration({ NONE: 0, MUTUAL_TLS: 1, INHERIT: 1000 });
+const authenticationPolicySchema = numberedEnumeration({ NONE: 0, MUTUAL_TLS: 1, INHERIT: 1000 });
 export type AuthenticationPolicy = Infer<typeof authenticationPolicySchema>;
 
-export const tracingZipkinSchema = message("Zipkin", {
+const tracingZipkinSchema = message("Zipkin", {
   address: string(),
 });
 export type TracingZipkin = Infer<typeof tracingZipkinSchema>;
 
-export const tracingLightstepSchema = message("Lightstep", {
+const tracingLightstepSchema = message("Lightstep", {
   address: string(),
   accessToken: string(),
 });
 export type TracingLightstep = Infer<typeof tracingLightstepSchema>;
 
-export const tracingDatadogSchema = message("Datadog", {
+const tracingDatadogSchema = message("Datadog", {
   address: string(),
 });
 export type TracingDatadog = Infer<typeof tracingDatadogSchema>;
 
-export const tracingStackdriverSchema = message("Stackdriver", {
+const tracingStackdriverSchema = message("Stackdriver", {
   debug: bool(),
   maxNumberOfAttributes: optional(int64()),
   maxNumberOfAnnotations: optional(int64()),
@@ -45,39 +45,33 @@ export const tracingStackdriverSchema = message("Stackdriver", {
 });
 export type TracingStackdriver = Infer<typeof tracingStackdriverSchema>;
 
-export const tracingOpenCensusAgentTraceContextSchema = enumeration(
-  "UNSPECIFIED",
-  "W3C_TRACE_CONTEXT",
-  "GRPC_BIN",
-  "CLOUD_TRACE_CONTEXT",
-  "B3",
-);
+const tracingOpenCensusAgentTraceContextSchema = enumeration("UNSPECIFIED", "W3C_TRACE_CONTEXT", "GRPC_BIN", "CLOUD_TRACE_CONTEXT", "B3");
 export type TracingOpenCensusAgentTraceContext = Infer<typeof tracingOpenCensusAgentTraceContextSchema>;
 
-export const tracingOpenCensusAgentSchema = message("OpenCensusAgent", {
+const tracingOpenCensusAgentSchema = message("OpenCensusAgent", {
   address: string(),
   context: list(tracingOpenCensusAgentTraceContextSchema),
 });
 export type TracingOpenCensusAgent = Infer<typeof tracingOpenCensusAgentSchema>;
 
-export const tracingLiteralSchema = message("Literal", {
+const tracingLiteralSchema = message("Literal", {
   value: string(),
 });
 export type TracingLiteral = Infer<typeof tracingLiteralSchema>;
 
-export const tracingEnvironmentSchema = message("Environment", {
+const tracingEnvironmentSchema = message("Environment", {
   name: string(),
   defaultValue: string(),
 });
 export type TracingEnvironment = Infer<typeof tracingEnvironmentSchema>;
 
-export const tracingRequestHeaderSchema = message("RequestHeader", {
+const tracingRequestHeaderSchema = message("RequestHeader", {
   name: string(),
   defaultValue: string(),
 });
 export type TracingRequestHeader = Infer<typeof tracingRequestHeaderSchema>;
 
-export const tracingCustomTagSchema = message(
+const tracingCustomTagSchema = message(
   "CustomTag",
   {
     literal: tracingLiteralSchema,
@@ -88,7 +82,7 @@ export const tracingCustomTagSchema = message(
 );
 export type TracingCustomTag = Infer<typeof tracingCustomTagSchema>;
 
-export const tracingSchema = message(
+const tracingSchema = message(
   "Tracing",
   {
     zipkin: tracingZipkinSchema,
@@ -106,13 +100,13 @@ export const tracingSchema = message(
 );
 export type Tracing = Infer<typeof tracingSchema>;
 
-export const sdsSchema = message("SDS", {
+const sdsSchema = message("SDS", {
   enabled: bool(),
   k8sSaJwtPath: string(),
 });
 export type SDS = Infer<typeof sdsSchema>;
 
-export const forwardClientCertDetailsSchema = enumeration(
+const forwardClientCertDetailsSchema = enumeration(
   "UNDEFINED",
   "SANITIZE",
   "FORWARD_ONLY",
@@ -122,29 +116,29 @@ export const forwardClientCertDetailsSchema = enumeration(
 );
 export type ForwardClientCertDetails = Infer<typeof forwardClientCertDetailsSchema>;
 
-export const proxyProtocolConfigurationSchema = message("ProxyProtocolConfiguration", {});
+const proxyProtocolConfigurationSchema = message("ProxyProtocolConfiguration", {});
 export type ProxyProtocolConfiguration = Infer<typeof proxyProtocolConfigurationSchema>;
 
-export const topologySchema = message("Topology", {
+const topologySchema = message("Topology", {
   numTrustedProxies: uint32(),
   forwardClientCertDetails: forwardClientCertDetailsSchema,
   proxyProtocol: proxyProtocolConfigurationSchema,
 });
 export type Topology = Infer<typeof topologySchema>;
 
-export const cryptoMbSchema = message("CryptoMb", {
+const cryptoMbSchema = message("CryptoMb", {
   pollDelay: duration(),
   fallback: optional(bool()),
 });
 export type CryptoMb = Infer<typeof cryptoMbSchema>;
 
-export const privateKeyProviderQATSchema = message("QAT", {
+const privateKeyProviderQATSchema = message("QAT", {
   pollDelay: duration(),
   fallback: optional(bool()),
 });
 export type PrivateKeyProviderQAT = Infer<typeof privateKeyProviderQATSchema>;
 
-export const privateKeyProviderSchema = message(
+const privateKeyProviderSchema = message(
   "PrivateKeyProvider",
   {
     cryptomb: cryptoMbSchema,
@@ -154,27 +148,27 @@ export const privateKeyProviderSchema = message(
 );
 export type PrivateKeyProvider = Infer<typeof privateKeyProviderSchema>;
 
-export const tracingServiceNameSchema = enumeration("APP_LABEL_AND_NAMESPACE", "CANONICAL_NAME_ONLY", "CANONICAL_NAME_AND_NAMESPACE");
+const tracingServiceNameSchema = enumeration("APP_LABEL_AND_NAMESPACE", "CANONICAL_NAME_ONLY", "CANONICAL_NAME_AND_NAMESPACE");
 export type TracingServiceName = Infer<typeof tracingServiceNameSchema>;
 
-export const inboundInterceptionModeSchema = enumeration("REDIRECT", "TPROXY", "NONE");
+const inboundInterceptionModeSchema = enumeration("REDIRECT", "TPROXY", "NONE");
 export type InboundInterceptionMode = Infer<typeof inboundInterceptionModeSchema>;
 
-export const remoteServiceSchema = message("RemoteService", {
+const remoteServiceSchema = message("RemoteService", {
   address: string(),
   tlsSettings: clientTLSSettingsSchema,
   tcpKeepalive: tcpKeepaliveSchema,
 });
 export type RemoteService = Infer<typeof remoteServiceSchema>;
 
-export const proxyStatsMatcherSchema = message("ProxyStatsMatcher", {
+const proxyStatsMatcherSchema = message("ProxyStatsMatcher", {
   inclusionPrefixes: list(string()),
   inclusionSuffixes: list(string()),
   inclusionRegexps: list(string()),
 });
 export type ProxyStatsMatcher = Infer<typeof proxyStatsMatcherSchema>;
 
-export const setCurrentClientCertDetailsSchema = message("SetCurrentClientCertDetails", {
+const setCurrentClientCertDetailsSchema = message("SetCurrentClientCertDetails", {
   subject: optional(bool()),
   cert: optional(bool()),
   chain: optional(bool()),
@@ -183,46 +177,46 @@ export const setCurrentClientCertDetailsSchema = message("SetCurrentClientCertDe
 });
 export type SetCurrentClientCertDetails = Infer<typeof setCurrentClientCertDetailsSchema>;
 
-export const proxyHeadersRequestIdSchema = message("RequestId", {
+const proxyHeadersRequestIdSchema = message("RequestId", {
   disabled: optional(bool()),
 });
 export type ProxyHeadersRequestId = Infer<typeof proxyHeadersRequestIdSchema>;
 
-export const proxyHeadersServerSchema = message("Server", {
+const proxyHeadersServerSchema = message("Server", {
   disabled: optional(bool()),
   value: string(),
 });
 export type ProxyHeadersServer = Infer<typeof proxyHeadersServerSchema>;
 
-export const proxyHeadersAttemptCountSchema = message("AttemptCount", {
+const proxyHeadersAttemptCountSchema = message("AttemptCount", {
   disabled: optional(bool()),
 });
 export type ProxyHeadersAttemptCount = Infer<typeof proxyHeadersAttemptCountSchema>;
 
-export const envoyDebugHeadersSchema = message("EnvoyDebugHeaders", {
+const envoyDebugHeadersSchema = message("EnvoyDebugHeaders", {
   disabled: optional(bool()),
 });
 export type EnvoyDebugHeaders = Infer<typeof envoyDebugHeadersSchema>;
 
-export const metadataExchangeModeSchema = enumeration("UNDEFINED", "IN_MESH");
+const metadataExchangeModeSchema = enumeration("UNDEFINED", "IN_MESH");
 export type MetadataExchangeMode = Infer<typeof metadataExchangeModeSchema>;
 
-export const metadataExchangeHeadersSchema = message("MetadataExchangeHeaders", {
+const metadataExchangeHeadersSchema = message("MetadataExchangeHeaders", {
   mode: metadataExchangeModeSchema,
 });
 export type MetadataExchangeHeaders = Infer<typeof metadataExchangeHeadersSchema>;
 
-export const xForwardedHostSchema = message("XForwardedHost", {
+const xForwardedHostSchema = message("XForwardedHost", {
   enabled: optional(bool()),
 });
 export type XForwardedHost = Infer<typeof xForwardedHostSchema>;
 
-export const xForwardedPortSchema = message("XForwardedPort", {
+const xForwardedPortSchema = message("XForwardedPort", {
   enabled: optional(bool()),
 });
 export type XForwardedPort = Infer<typeof xForwardedPortSchema>;
 
-export const proxyHeadersSchema = message("ProxyHeaders", {
+const proxyHeadersSchema = message("ProxyHeaders", {
   forwardedClientCert: forwardClientCertDetailsSchema,
   setCurrentClientCertDetails: setCurrentClientCertDetailsSchema,
   requestId: proxyHeadersRequestIdSchema,
@@ -236,10 +230,10 @@ export const proxyHeadersSchema = message("ProxyHeaders", {
 });
 export type ProxyHeaders = Infer<typeof proxyHeadersSchema>;
 
-export const connectionSettingsProfileSchema = enumeration("SIDECAR", "EDGE");
+const connectionSettingsProfileSchema = enumeration("SIDECAR", "EDGE");
 export type ConnectionSettingsProfile = Infer<typeof connectionSettingsProfileSchema>;
 
-export const headersWithUnderscoresActionSchema = enumeration(
+const headersWithUnderscoresActionSchema = enumeration(
   "HEADERS_WITH_UNDERSCORES_UNSPECIFIED",
   "HEADERS_WITH_UNDERSCORES_ALLOW",
   "HEADERS_WITH_UNDERSCORES_REJECT_REQUEST",
@@ -247,7 +241,7 @@ export const headersWithUnderscoresActionSchema = enumeration(
 );
 export type HeadersWithUnderscoresAction = Infer<typeof headersWithUnderscoresActionSchema>;
 
-export const pathWithEscapedSlashesActionSchema = enumeration(
+const pathWithEscapedSlashesActionSchema = enumeration(
   "PATH_WITH_ESCAPED_SLASHES_UNSPECIFIED",
   "KEEP_UNCHANGED",
   "REJECT_REQUEST",
@@ -256,7 +250,7 @@ export const pathWithEscapedSlashesActionSchema = enumeration(
 );
 export type PathWithEscapedSlashesAction = Infer<typeof pathWithEscapedSlashesActionSchema>;
 
-export const connectionSettingsSchema = message("ConnectionSettings", {
+const connectionSettingsSchema = message("ConnectionSettings", {
   profile: connectionSettingsProfileSchema,
   listenerPerConnectionBufferLimitBytes: optional(int32()),
   clusterPerConnectionBufferLimitBytes: optional(int32()),

@@ -13,7 +13,7 @@ export function decode<T>(schema: Schema<T>, value: unknown, report: FieldReport
 }
 
 /** What a field of this schema holds when it isn't written. Lists and maps are fresh each time. */
-export function absentValue(schema: Schema): unknown {
+function absentValue(schema: Schema): unknown {
   if (schema.explicit) return undefined;
   switch (schema.node.kind) {
     case "string":

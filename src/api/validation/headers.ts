@@ -54,7 +54,7 @@ function checkChangedHeader(name: string, report: FieldReport, options: { readon
 }
 
 /** Envoy's format: text with %COMMAND%, %COMMAND(arguments)% and %% for a percent sign. */
-export function checkHeaderValue(value: string, report: FieldReport): void {
+function checkHeaderValue(value: string, report: FieldReport): void {
   if (forbiddenInValue.test(value)) report.error("a header's value can't hold control characters");
   const problem = commandProblem(value);
   if (problem) report.error(`${JSON.stringify(value)} is not a header's value: ${problem}`);

@@ -12,7 +12,7 @@ export function isDnsLabel(text: string): boolean {
   return dnsLabel.test(text);
 }
 
-export function isWildcardDnsLabel(text: string): boolean {
+function isWildcardDnsLabel(text: string): boolean {
   return text.length <= 63 && wildcardLabel.test(text);
 }
 

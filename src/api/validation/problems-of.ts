@@ -5,7 +5,7 @@ import type { KindName } from "../kinds/object.ts";
 import { validate } from "../validate.ts";
 
 /** What is wrong with an object, each as `field: message`; decoding errors are errors too. */
-export function problemsOf(kindName: KindName, spec: string, metadata = "{ name: subject }"): { errors: string[]; warnings: string[] } {
+function problemsOf(kindName: KindName, spec: string, metadata = "{ name: subject }"): { errors: string[]; warnings: string[] } {
   const kind = kindByName(kindName);
   if (!kind) throw new Error(`no kind ${kindName}`);
   const indented = spec.trim().replaceAll(/^/gm, "  ");

@@ -40,7 +40,7 @@ export function isIpAddress(text: string): boolean {
 }
 
 /** An address, or a block such as `10.0.0.0/8`. */
-export function isIpOrCidr(text: string): boolean {
+function isIpOrCidr(text: string): boolean {
   const slash = text.indexOf("/");
   if (slash < 0) return isIpAddress(text);
   const version = isIP(text.slice(0, slash));
