@@ -18,6 +18,7 @@ import {
 import { file_envoy_admin_v3_certs } from "../gen/envoy/admin/v3/certs_pb.js";
 import { file_envoy_admin_v3_clusters } from "../gen/envoy/admin/v3/clusters_pb.js";
 import { file_envoy_admin_v3_config_dump } from "../gen/envoy/admin/v3/config_dump_pb.js";
+import { file_envoy_admin_v3_config_dump_shared } from "../gen/envoy/admin/v3/config_dump_shared_pb.js";
 import { file_envoy_admin_v3_init_dump } from "../gen/envoy/admin/v3/init_dump_pb.js";
 import { file_envoy_admin_v3_listeners } from "../gen/envoy/admin/v3/listeners_pb.js";
 import { file_envoy_admin_v3_memory } from "../gen/envoy/admin/v3/memory_pb.js";
@@ -138,6 +139,7 @@ const files = [
   file_envoy_admin_v3_certs,
   file_envoy_admin_v3_clusters,
   file_envoy_admin_v3_config_dump,
+  file_envoy_admin_v3_config_dump_shared,
   file_envoy_admin_v3_init_dump,
   file_envoy_admin_v3_listeners,
   file_envoy_admin_v3_memory,

@@ -11,7 +11,8 @@ export interface AdminRequest {
 export interface AdminResponse {
   /** Default 200. */
   readonly status?: number;
-  readonly type?: "text" | "json" | "html";
+  /** Default `text`; `plain` is text without a charset. */
+  readonly type?: "text" | "plain" | "json" | "html";
   readonly body: string;
 }
 

@@ -20,6 +20,7 @@ const requestTimeoutMs = 30_000;
 
 const contentTypes = {
   text: "text/plain; charset=UTF-8",
+  plain: "text/plain",
   json: "application/json",
   html: "text/html; charset=UTF-8",
 } as const;

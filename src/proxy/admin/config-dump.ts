@@ -42,9 +42,13 @@ export const configDump: AdminHandler = {
     if (pattern) {
       try {
         const regex = RE2JS.compile(pattern);
-        passes = (name) => regex.matches(name) || regex.matcher(name).find();
+        passes = (name) => regex.matches(name);
       } catch (error) {
-        return { status: 400, body: `INVALID_ARGUMENT: Error while parsing name_regex from ${pattern}: ${regexReason(error)}` };
+        return {
+          status: 400,
+          type: "plain",
+          body: `INVALID_ARGUMENT: Error while parsing name_regex from ${pattern}: ${regexReason(error)}`,
+        };
       }
     }
     const dumps = [
@@ -74,7 +78,7 @@ function oneResource(dumps: readonly JsonObject[], resource: string, mask: strin
     const field = desc?.fields.find((candidate) => candidate.name === resource);
     if (!field) continue;
     if (field.fieldKind !== "list" || !field.message) {
-      return { status: 400, body: `${resource} is not a repeated field. Use ?mask=${resource} to get only this field` };
+      return { status: 400, type: "plain", body: `${resource} is not a repeated field. Use ?mask=${resource} to get only this field` };
     }
     const { message } = field;
     const items = ((dump[resource] ?? []) as JsonObject[]).map(
@@ -83,10 +87,10 @@ function oneResource(dumps: readonly JsonObject[], resource: string, mask: strin
     if (mask === null) return answer(items);
     const kept = items.flatMap((item) => present(maskJson(message, item, mask.split(","))));
     if (items.length > 0 && kept.length === 0)
-      return { status: 400, body: `FieldMask ${mask} could not be successfully applied to any configs.` };
+      return { status: 400, type: "plain", body: `FieldMask ${mask} could not be successfully applied to any configs.` };
     return answer(kept);
   }
-  return { status: 404, body: `${resource} not found in config dump` };
+  return { status: 404, type: "plain", body: `${resource} not found in config dump` };
 }
 
 function masked(dumps: readonly JsonObject[], mask: string): AdminResponse {
@@ -94,7 +98,7 @@ function masked(dumps: readonly JsonObject[], mask: string): AdminResponse {
     const desc = descOf(dump);
     return present(desc && maskJson(desc, dump, mask.split(",")));
   });
-  if (kept.length === 0) return { status: 400, body: `FieldMask ${mask} could not be successfully applied to any configs.` };
+  if (kept.length === 0) return { status: 400, type: "plain", body: `FieldMask ${mask} could not be successfully applied to any configs.` };
   return answer(kept);
 }
 

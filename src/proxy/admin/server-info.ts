@@ -61,6 +61,7 @@ export const serverInfo: AdminHandler = {
           log_stacktrace_single_entry: false,
         },
         node,
+        hot_restart_initializing: false,
       }),
     };
   },

@@ -109,5 +109,8 @@ function compileFilter(query: URLSearchParams): { passes: (name: string) => bool
 
 /** RE2's own words, which follow the library's introduction. */
 export function regexReason(error: unknown): string {
-  return (error as Error).message.replace(/^error parsing regexp: /, "").replaceAll("`", "");
+  return (error as Error).message
+    .replace(/^error parsing regexp: /, "")
+    .replaceAll("`", "")
+    .replace("missing closing )", "missing )");
 }

@@ -13,6 +13,7 @@ import { ConfigError } from "../../api/config-error.ts";
 import { checkConstraints } from "../../api/envoy/constraints.ts";
 import { envoyTypes } from "../../api/envoy/type-registry.ts";
 import type { Address } from "../../api/gen/envoy/config/core/v3/address_pb.js";
+import { TrafficDirection } from "../../api/gen/envoy/config/core/v3/base_pb.js";
 import type { ConfigSource } from "../../api/gen/envoy/config/core/v3/config_source_pb.js";
 import { type Listener, ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
 import { typeUrls } from "../../api/type-urls.ts";
@@ -134,9 +135,8 @@ export class ListenerManager implements Disposable {
   /** The sockets are closed for good: new listeners of the control plane are not bound any more. */
   stop(inboundOnly: boolean): void {
     this.#isStopped ||= !inboundOnly;
-    for (const [name, { record }] of this.#active) {
-      if (inboundOnly && record.message.trafficDirection !== 1) continue;
-      this.#bound.delete(name);
+    for (const { record } of this.#active.values()) {
+      if (inboundOnly && record.message.trafficDirection !== TrafficDirection.INBOUND) continue;
       this.#options.stats.add(this.#counts.stopped, 1);
     }
   }
