@@ -91,7 +91,7 @@ function services(ports: QuickstartPorts): Json[] {
       "v1",
       "Service",
       "istio-ingressgateway",
-      { spec: { selector: gatewayLabels, ports: [{ name: "http2", port: 80, targetPort: ports.http }] } },
+      { spec: { selector: gatewayLabels, ports: [{ name: "http", port: 80, targetPort: ports.http }] } },
       gatewayNamespace,
     ),
     object(

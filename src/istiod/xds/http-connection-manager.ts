@@ -4,7 +4,6 @@ import { type Filter, FilterSchema } from "../../api/gen/envoy/config/listener/v
 import type { RouteConfiguration } from "../../api/gen/envoy/config/route/v3/route_pb.js";
 import { CorsSchema } from "../../api/gen/envoy/extensions/filters/http/cors/v3/cors_pb.js";
 import { HTTPFaultSchema } from "../../api/gen/envoy/extensions/filters/http/fault/v3/fault_pb.js";
-import { FilterConfigSchema as GrpcStatsSchema } from "../../api/gen/envoy/extensions/filters/http/grpc_stats/v3/config_pb.js";
 import { RouterSchema } from "../../api/gen/envoy/extensions/filters/http/router/v3/router_pb.js";
 import {
   type HttpConnectionManager,
@@ -63,10 +62,6 @@ function httpFilters(): HttpFilter[] {
   const filter = (name: string, typedConfig: ReturnType<typeof any>) =>
     create(HttpFilterSchema, { name, configType: { case: "typedConfig", value: typedConfig } });
   return [
-    filter(
-      "envoy.filters.http.grpc_stats",
-      any(GrpcStatsSchema, { emitFilterState: true, perMethodStatSpecifier: { case: "statsForAllMethods", value: { value: false } } }),
-    ),
     filter(faultFilterName, any(HTTPFaultSchema, {})),
     filter(corsFilterName, any(CorsSchema, {})),
     filter("envoy.filters.http.router", any(RouterSchema, {})),

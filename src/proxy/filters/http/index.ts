@@ -6,10 +6,12 @@ import { FilterConfigSchema } from "../../../api/gen/envoy/config/route/v3/route
 import type { HttpFilter as HttpFilterMessage } from "../../../api/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import type { CompileContext } from "../../compile-context.ts";
 import type { FilterCompileContext, HttpFilter, HttpFilterDefinition, TerminalFilter } from "../../http/http-filter.ts";
+import { cors } from "./cors.ts";
+import { fault } from "./fault.ts";
 import { router } from "./router.ts";
 
 /** Sorted by name. To add a filter: its file, and its line here. */
-export const httpFilters: readonly HttpFilterDefinition[] = [router];
+export const httpFilters: readonly HttpFilterDefinition[] = [cors, fault, router];
 
 const byTypeName = new Map(httpFilters.map((filter) => [filter.schema.typeName, filter]));
 const byName = new Map(httpFilters.map((filter) => [filter.name, filter]));
