@@ -6,8 +6,9 @@ import type { ConfigError } from "./config-error.ts";
 import { locatorOf } from "./documents/decode-documents.ts";
 import { toConfigErrors } from "./documents/decode-object.ts";
 import { kindByName } from "./kinds/index.ts";
-import { type ConfigObject, keyOf } from "./kinds/object.ts";
+import { type ConfigObject, type IstioKindName, keyOf } from "./kinds/object.ts";
 import { FieldReport } from "./schema/field-report.ts";
+import { rules } from "./validation/index.ts";
 import { checkAnnotations, checkLabels } from "./validation/labels.ts";
 import { checkNamespaceName, checkObjectName } from "./validation/names.ts";
 
@@ -24,7 +25,10 @@ export function validate(object: ConfigObject): ValidationResult {
   if (kind?.namespaced) checkNamespaceName(object.metadata.namespace, metadata.at("namespace"));
   checkLabels(object.metadata.labels, metadata.at("labels"));
   checkAnnotations(object.metadata.annotations, metadata.at("annotations"));
-  kind?.validate?.(object, kind.specAt === "root" ? report : report.at("spec"));
+  if (Object.hasOwn(rules, object.kind)) {
+    const check = rules[object.kind as IstioKindName] as (object: ConfigObject, report: FieldReport) => void;
+    check(object, report.at("spec"));
+  }
 
   const locator = locatorOf(object);
   const ofSeverity = (severity: "error" | "warning") =>

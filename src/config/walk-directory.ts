@@ -55,13 +55,14 @@ export async function walkDirectory(root: string, excluded: ReadonlySet<string>)
 
   const addFile = async (path: string, isLink: boolean): Promise<void> => {
     try {
+      // Directories on the way are no links, so that only the file itself can be one.
+      const target = isLink ? await realpath(path) : realRoot + path.slice(root.length);
       if (isLink) {
-        const target = await realpath(path);
         if (!target.startsWith(realRoot + sep)) return problem(path, "is a link that leads out of the directory and isn't followed");
         if (isReadByItself(target.slice(realRoot.length + 1))) return;
       }
       const found = isLink ? await stat(path, { bigint: true }) : await lstat(path, { bigint: true });
-      if (found.isFile() && !excluded.has(await realpath(path))) files.push(describeFile(path, found));
+      if (found.isFile() && !excluded.has(target)) files.push(describeFile(path, found));
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       // Gone since the directory was listed; the next walk sees what became of it.

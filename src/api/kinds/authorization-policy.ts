@@ -1,5 +1,4 @@
 import { enumeration, type Infer, list, message, string } from "../schema/schema.ts";
-import { validateAuthorizationPolicy } from "../validation/authorization-policy.ts";
 import { ageColumn, defineIstioKind } from "./kind.ts";
 import { policyTargetReferenceSchema, workloadSelectorSchema } from "./selectors.ts";
 
@@ -83,5 +82,4 @@ export const authorizationPolicy = defineIstioKind({
   shortNames: ["ap"],
   columns: [{ name: "Action", type: "string", jsonPath: ".spec.action", description: "What a match leads to" }, ageColumn],
   schema: authorizationPolicySchema,
-  validate: validateAuthorizationPolicy,
 });

@@ -13,7 +13,6 @@ import {
   uint32,
   uint64,
 } from "../schema/schema.ts";
-import { validateDestinationRule } from "../validation/destination-rule.ts";
 import { ageColumn, defineIstioKind } from "./kind.ts";
 import { workloadSelectorSchema } from "./selectors.ts";
 import { portSelectorSchema } from "./virtual-service.ts";
@@ -272,5 +271,4 @@ export const destinationRule = defineIstioKind({
   shortNames: ["dr"],
   columns: [{ name: "Host", type: "string", jsonPath: ".spec.host", description: "The service that the rule is for" }, ageColumn],
   schema: destinationRuleSchema,
-  validate: validateDestinationRule,
 });

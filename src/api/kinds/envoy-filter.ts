@@ -1,5 +1,4 @@
 import { enumeration, type Infer, int32, list, map, message, string, struct, uint32 } from "../schema/schema.ts";
-import { validateEnvoyFilter } from "../validation/envoy-filter.ts";
 import { defineIstioKind } from "./kind.ts";
 import { policyTargetReferenceSchema } from "./selectors.ts";
 import { workloadSelectorSchema } from "./sidecar.ts";
@@ -174,5 +173,4 @@ export const envoyFilter = defineIstioKind({
   versions: ["v1alpha3"],
   plural: "envoyfilters",
   schema: envoyFilterSchema,
-  validate: validateEnvoyFilter,
 });

@@ -1,5 +1,4 @@
 import { bool, enumeration, type Infer, list, map, message, optional, string, uint32 } from "../schema/schema.ts";
-import { validateGateway } from "../validation/gateway.ts";
 import { defineIstioKind } from "./kind.ts";
 
 const portSchema = message("Port", {
@@ -68,5 +67,4 @@ export const gateway = defineIstioKind({
   plural: "gateways",
   shortNames: ["gw"],
   schema: gatewaySchema,
-  validate: validateGateway,
 });

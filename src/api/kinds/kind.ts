@@ -1,6 +1,5 @@
-import type { FieldReport } from "../schema/field-report.ts";
 import type { Schema } from "../schema/schema.ts";
-import type { ConfigObject, KindName } from "./object.ts";
+import type { KindName } from "./object.ts";
 
 /** A column of `kubectl get`, as Kubernetes' additionalPrinterColumns. */
 export interface PrinterColumn {
@@ -34,8 +33,6 @@ export interface Kind<K extends KindName = KindName, Spec = unknown> {
   readonly specAt: "spec" | "root" | "spec+status";
   /** Brings the object as written into the form that Kubernetes would store. */
   readonly normalize?: ((raw: Record<string, unknown>) => Record<string, unknown>) | undefined;
-  /** Rules beyond the schema. The report stands at what `specAt` names. */
-  readonly validate?: ((object: ConfigObject<Spec>, report: FieldReport) => void) | undefined;
 }
 
 export const ageColumn: PrinterColumn = {
@@ -45,7 +42,7 @@ export const ageColumn: PrinterColumn = {
   description: "When the object was made",
 };
 
-type IstioKindOptions<K extends KindName, Spec> = Pick<Kind<K, Spec>, "kind" | "group" | "versions" | "plural" | "schema" | "validate"> & {
+type IstioKindOptions<K extends KindName, Spec> = Pick<Kind<K, Spec>, "kind" | "group" | "versions" | "plural" | "schema"> & {
   readonly storageVersion?: string;
   readonly shortNames?: readonly string[];
   readonly columns?: readonly PrinterColumn[];
@@ -72,7 +69,6 @@ type KubernetesKindOptions<K extends KindName, Spec> = Pick<Kind<K, Spec>, "kind
   readonly categories?: readonly string[];
   readonly namespaced?: boolean;
   readonly normalize?: Kind<K, Spec>["normalize"];
-  readonly validate?: Kind<K, Spec>["validate"];
 };
 
 /** A record of Kubernetes' own, read leniently. */

@@ -1,5 +1,4 @@
 import { enumeration, type Infer, mapByNumber, message } from "../schema/schema.ts";
-import { validatePeerAuthentication } from "../validation/peer-authentication.ts";
 import { ageColumn, defineIstioKind } from "./kind.ts";
 import { workloadSelectorSchema } from "./selectors.ts";
 
@@ -26,5 +25,4 @@ export const peerAuthentication = defineIstioKind({
   shortNames: ["pa"],
   columns: [{ name: "Mode", type: "string", jsonPath: ".spec.mtls.mode", description: "The mutual TLS mode" }, ageColumn],
   schema: peerAuthenticationSchema,
-  validate: validatePeerAuthentication,
 });

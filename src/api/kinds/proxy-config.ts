@@ -1,5 +1,4 @@
 import { type Infer, int32, map, message, optional, string } from "../schema/schema.ts";
-import { validateProxyConfig } from "../validation/proxy-config.ts";
 import { defineIstioKind } from "./kind.ts";
 import { workloadSelectorSchema } from "./selectors.ts";
 
@@ -22,5 +21,4 @@ export const proxyConfig = defineIstioKind({
   versions: ["v1beta1"],
   plural: "proxyconfigs",
   schema: proxyConfigSchema,
-  validate: validateProxyConfig,
 });

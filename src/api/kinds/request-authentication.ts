@@ -1,5 +1,4 @@
 import { bool, duration, enumeration, type Infer, list, message, optional, string } from "../schema/schema.ts";
-import { validateRequestAuthentication } from "../validation/request-authentication.ts";
 import { defineIstioKind } from "./kind.ts";
 import { policyTargetReferenceSchema, workloadSelectorSchema } from "./selectors.ts";
 
@@ -50,5 +49,4 @@ export const requestAuthentication = defineIstioKind({
   plural: "requestauthentications",
   shortNames: ["ra"],
   schema: requestAuthenticationSchema,
-  validate: validateRequestAuthentication,
 });

@@ -1,5 +1,4 @@
 import { enumeration, type Infer, list, message, string, uint32 } from "../schema/schema.ts";
-import { validateServiceEntry } from "../validation/service-entry.ts";
 import { ageColumn, defineIstioKind } from "./kind.ts";
 import { workloadSelectorSchema } from "./sidecar.ts";
 import { workloadEntrySchema } from "./workload-entry.ts";
@@ -44,5 +43,4 @@ export const serviceEntry = defineIstioKind({
     ageColumn,
   ],
   schema: serviceEntrySchema,
-  validate: validateServiceEntry,
 });

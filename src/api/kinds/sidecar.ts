@@ -1,5 +1,4 @@
 import { enumeration, type Infer, list, map, message, string, uint32 } from "../schema/schema.ts";
-import { validateSidecar } from "../validation/sidecar.ts";
 import { connectionPoolSettingsSchema } from "./destination-rule.ts";
 import { serverTLSSettingsSchema } from "./gateway.ts";
 import { defineIstioKind } from "./kind.ts";
@@ -63,5 +62,4 @@ export const sidecar = defineIstioKind({
   versions: ["v1", "v1beta1", "v1alpha3"],
   plural: "sidecars",
   schema: sidecarSchema,
-  validate: validateSidecar,
 });

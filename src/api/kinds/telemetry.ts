@@ -1,5 +1,4 @@
 import { bool, double, duration, enumeration, type Infer, list, map, message, optional, string } from "../schema/schema.ts";
-import { validateTelemetry } from "../validation/telemetry.ts";
 import { defineIstioKind } from "./kind.ts";
 import { policyTargetReferenceSchema, workloadSelectorSchema } from "./selectors.ts";
 
@@ -147,5 +146,4 @@ export const telemetry = defineIstioKind({
   plural: "telemetries",
   shortNames: ["telemetry"],
   schema: telemetrySchema,
-  validate: validateTelemetry,
 });

@@ -13,7 +13,6 @@ import {
   string,
   uint32,
 } from "../schema/schema.ts";
-import { validateVirtualService } from "../validation/virtual-service.ts";
 import { ageColumn, defineIstioKind } from "./kind.ts";
 
 const stringMatchSchema = message(
@@ -276,5 +275,4 @@ export const virtualService = defineIstioKind({
     ageColumn,
   ],
   schema: virtualServiceSchema,
-  validate: validateVirtualService,
 });

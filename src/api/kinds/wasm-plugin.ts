@@ -1,5 +1,4 @@
 import { enumeration, type Infer, int32, list, message, optional, string, struct } from "../schema/schema.ts";
-import { validateWasmPlugin } from "../validation/wasm-plugin.ts";
 import { defineIstioKind } from "./kind.ts";
 import { policyTargetReferenceSchema, portSelectorSchema, workloadModeSchema, workloadSelectorSchema } from "./selectors.ts";
 
@@ -62,5 +61,4 @@ export const wasmPlugin = defineIstioKind({
   versions: ["v1alpha1"],
   plural: "wasmplugins",
   schema: wasmPluginSchema,
-  validate: validateWasmPlugin,
 });

@@ -1,5 +1,4 @@
 import { type Infer, map, message, string, uint32 } from "../schema/schema.ts";
-import { validateWorkloadEntry } from "../validation/workload-entry.ts";
 import { ageColumn, defineIstioKind } from "./kind.ts";
 
 export const workloadEntrySchema = message("WorkloadEntry", {
@@ -21,5 +20,4 @@ export const workloadEntry = defineIstioKind({
   shortNames: ["we"],
   columns: [ageColumn, { name: "Address", type: "string", jsonPath: ".spec.address", description: "The address of the workload" }],
   schema: workloadEntrySchema,
-  validate: validateWorkloadEntry,
 });

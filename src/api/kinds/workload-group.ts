@@ -1,5 +1,4 @@
 import { type Infer, int32, list, map, message, string, uint32 } from "../schema/schema.ts";
-import { validateWorkloadGroup } from "../validation/workload-group.ts";
 import { defineIstioKind } from "./kind.ts";
 import { workloadEntrySchema } from "./workload-entry.ts";
 
@@ -72,5 +71,4 @@ export const workloadGroup = defineIstioKind({
   plural: "workloadgroups",
   shortNames: ["wg"],
   schema: workloadGroupSchema,
-  validate: validateWorkloadGroup,
 });
