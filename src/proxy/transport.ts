@@ -22,6 +22,8 @@ interface NativeRequest {
   /** Keeps the memory alive that the kernel has not taken yet. */
   memory: Buffer | readonly Buffer[] | undefined;
   bytes: number;
+  /** Memory that nobody but this request uses: free for the next reader or writer when the kernel has taken it. */
+  reusable: Buffer<ArrayBuffer> | undefined;
 }
 
 interface NativeHandle {
@@ -59,9 +61,16 @@ const sharedReadBuffer = Buffer.allocUnsafeSlow(readBytes);
 let gather = Buffer.allocUnsafeSlow(2 * readBytes);
 let spareRequest: NativeRequest | null = null;
 
-/** The buffer whose bytes are being delivered right now, and whether somebody took its memory. */
-let lent: Buffer | null = null;
+/** Buffers whose bytes have gone out. Without them a busy bulk transfer makes garbage faster than V8 thinks of collecting it. */
+const freeReadBuffers: Buffer<ArrayBuffer>[] = [];
+const freeGatherBuffers: Buffer<ArrayBuffer>[] = [];
+const maxFreeBuffers = 32;
+
+/** The buffer whose bytes are being delivered right now, whether somebody took its memory, and which write did. */
+let lent: Buffer<ArrayBuffer> | null = null;
 let lentIsTaken = false;
+let lentTo: NativeRequest | null = null;
+let lentIsKept = false;
 
 export interface TransportHandler {
   /** Bytes arrived. The chunk is valid only during the call. */
@@ -79,6 +88,9 @@ export function keepChunk(chunk: Buffer): Buffer {
   if (lent === null || chunk.buffer !== lent.buffer) return chunk;
   if (lent === sharedReadBuffer) return Buffer.from(chunk);
   lentIsTaken = true;
+  // Somebody holds on to it now, so that the write which took it must not give it away.
+  if (lentTo !== null) lentTo.reusable = undefined;
+  lentIsKept = true;
   return chunk;
 }
 
@@ -101,7 +113,27 @@ function onWritten(this: NativeRequest, status: number): void {
   const transport = this.transport!;
   this.transport = undefined;
   this.memory = undefined;
+  const reusable = this.reusable;
+  if (reusable !== undefined) {
+    this.reusable = undefined;
+    const free = reusable.length === readBytes ? freeReadBuffers : freeGatherBuffers;
+    if (free.length < maxFreeBuffers) free.push(reusable);
+  }
   transport.written(this.bytes, status);
+}
+
+/** The kernel has not taken all of it: nobody may write there before it has. */
+function takeMemory(memory: Buffer, request: NativeRequest): void {
+  if (memory.buffer === gather.buffer) {
+    request.reusable = gather;
+    gather = freeGatherBuffers.pop() ?? Buffer.allocUnsafeSlow(2 * readBytes);
+  } else if (lent !== null && memory.buffer === lent.buffer) {
+    // Two writes of one chunk: whoever ends first must not free it.
+    if (lentTo !== null) lentTo.reusable = undefined;
+    else if (!lentIsKept) request.reusable = lent;
+    lentTo = request;
+    lentIsTaken = true;
+  }
 }
 
 export class Transport {
@@ -184,22 +216,29 @@ export class Transport {
     const buffer = this.#readBuffer;
     const outerLent = lent;
     const outerTaken = lentIsTaken;
+    const outerKept = lentIsKept;
+    const outerTo = lentTo;
     lent = buffer;
     lentIsTaken = false;
+    lentIsKept = false;
+    lentTo = null;
     this.bytesRead += length;
     if (length >= bulkBytes) this.isBulk = true;
     this.handler.onData(buffer.subarray(0, length));
     const isTaken = lentIsTaken;
     lent = outerLent;
     lentIsTaken = outerTaken;
+    lentIsKept = outerKept;
+    lentTo = outerTo;
     if (buffer === sharedReadBuffer) {
       if (!this.isBulk) return undefined;
     } else if (!this.isBulk || length < quietBytes) {
       this.isBulk = false;
       this.#readBuffer = sharedReadBuffer;
+      if (!isTaken && freeReadBuffers.length < maxFreeBuffers) freeReadBuffers.push(buffer);
       return sharedReadBuffer;
     } else if (!isTaken) return undefined;
-    this.#readBuffer = Buffer.allocUnsafeSlow(readBytes);
+    this.#readBuffer = freeReadBuffers.pop() ?? Buffer.allocUnsafeSlow(readBytes);
     return this.#readBuffer;
   }
 
@@ -237,10 +276,9 @@ export class Transport {
       return after === "" ? this.#waitingBytes < highWaterBytes : this.write(Buffer.from(after, "latin1"));
     }
     if (body !== null && bodyBytes > gatherBytes && !isShared(body) && !this.#copiesWrites) {
-      const kept = keepChunk(body);
       const pieces: Buffer[] = [];
       if (before !== "") pieces.push(Buffer.from(before, "latin1"));
-      pieces.push(kept);
+      pieces.push(this.#isWriting ? keepChunk(body) : body);
       if (after !== "") pieces.push(Buffer.from(after, "latin1"));
       if (this.#isWriting) {
         for (const piece of pieces) this.#enqueue(piece);
@@ -347,8 +385,8 @@ export class Transport {
     this.#waitingBytes += bytes;
     if (!this.#copiesWrites) {
       request.memory = memory;
-      if (!Array.isArray(memory) && (memory as Buffer).buffer === gather.buffer) gather = Buffer.allocUnsafeSlow(2 * readBytes);
-      else if (lent !== null && !Array.isArray(memory) && (memory as Buffer).buffer === lent.buffer) lentIsTaken = true;
+      if (Array.isArray(memory)) for (const piece of memory as readonly Buffer[]) takeMemory(piece, request);
+      else takeMemory(memory as Buffer, request);
     }
     if (this.#waitingBytes < highWaterBytes && this.#copiesWrites) return true;
     // A plain socket that did not take everything is full: the reader on the other side should rest.
