@@ -25,6 +25,7 @@ import { DnsEndpoints, type ResolveHost } from "./dns-endpoints.ts";
 import { type NamedResource, NamedResources, type ResourceHold } from "./named-resources.ts";
 import { holdReferences, type ReferenceSources, type ResourceHolds } from "./resource-holds.ts";
 import type { UpdateQueue } from "./update-queue.ts";
+import { WildcardUpdateStats } from "./wildcard-update-stats.ts";
 
 export interface ClusterRecord {
   readonly name: string;
@@ -120,10 +121,16 @@ export class ClusterManager implements Disposable {
   subscribe(source: ConfigSource): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     const timeoutMs = fetchTimeoutMs(source);
-    const timer = timeoutMs > 0 ? setTimeout(resolve, timeoutMs) : undefined;
+    const updates = new WildcardUpdateStats(this.#options.stats, "cluster_manager.cds");
+    updates.asked();
+    const onTimeout = () => {
+      updates.timedOut();
+      resolve();
+    };
+    const timer = timeoutMs > 0 ? setTimeout(onTimeout, timeoutMs) : undefined;
     this.#cds = this.#options.sources.subscribe(typeUrls.cds, source, true, async (update) => {
       try {
-        return await this.#takeUpdate(update);
+        return await updates.count(update.version, () => this.#takeUpdate(update));
       } finally {
         clearTimeout(timer);
         resolve();

@@ -24,6 +24,7 @@ import type { RejectedRecord } from "./cluster-manager.ts";
 import { type ConfigSources, fetchTimeoutMs } from "./config-sources.ts";
 import { holdReferences, type ReferenceSources, type ResourceHolds } from "./resource-holds.ts";
 import type { UpdateQueue } from "./update-queue.ts";
+import { WildcardUpdateStats } from "./wildcard-update-stats.ts";
 
 export interface ListenerRecord {
   readonly name: string;
@@ -104,10 +105,16 @@ export class ListenerManager implements Disposable {
   subscribe(source: ConfigSource): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     const timeoutMs = fetchTimeoutMs(source);
-    const timer = timeoutMs > 0 ? setTimeout(resolve, timeoutMs) : undefined;
+    const updates = new WildcardUpdateStats(this.#options.stats, "listener_manager.lds");
+    updates.asked();
+    const onTimeout = () => {
+      updates.timedOut();
+      resolve();
+    };
+    const timer = timeoutMs > 0 ? setTimeout(onTimeout, timeoutMs) : undefined;
     this.#lds = this.#options.sources.subscribe(typeUrls.lds, source, true, async (update) => {
       try {
-        return await this.#takeUpdate(update);
+        return await updates.count(update.version, () => this.#takeUpdate(update));
       } finally {
         clearTimeout(timer);
         resolve();

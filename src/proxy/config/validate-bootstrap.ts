@@ -7,11 +7,8 @@ import { ResourceValidator } from "./resource-validator.ts";
 
 /** Throws ConfigError. */
 export function validateBootstrap(bootstrap: Bootstrap, serviceNode: string, serviceCluster: string): void {
-  const { dynamicResources: dynamic, staticResources: resources, node } = bootstrap;
-  const isDynamic = dynamic?.adsConfig ?? dynamic?.cdsConfig ?? dynamic?.ldsConfig;
-  if (isDynamic && ((serviceNode || node?.id || "") === "" || (serviceCluster || node?.cluster || "") === "")) {
-    throw new ConfigError(nodeRequired);
-  }
+  const { staticResources: resources, node } = bootstrap;
+  checkNode(bootstrap, serviceNode || node?.id, serviceCluster || node?.cluster);
   new TagExtractor(bootstrap.statsConfig);
   const validator = new ResourceValidator();
   for (const secret of resources?.secrets ?? []) validator.secret(secret);
@@ -27,5 +24,12 @@ export function validateBootstrap(bootstrap: Bootstrap, serviceNode: string, ser
   }
 }
 
-export const nodeRequired =
-  "node 'id' and 'cluster' are required. Set it either in 'node' config or via --service-node and --service-cluster options.";
+/** A control plane must know whom it talks to. Throws ConfigError. */
+export function checkNode({ dynamicResources: dynamic }: Bootstrap, id: string | undefined, cluster: string | undefined): void {
+  if (id && cluster) return;
+  const user = dynamic?.adsConfig ? "ads" : dynamic?.cdsConfig ? "cds" : dynamic?.ldsConfig ? "lds" : undefined;
+  if (user === undefined) return;
+  throw new ConfigError(
+    `${user}: node 'id' and 'cluster' are required. Set it either in 'node' config or via --service-node and --service-cluster options.`,
+  );
+}
