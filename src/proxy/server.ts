@@ -26,7 +26,7 @@ import { ListenerManager } from "./config/listener-manager.ts";
 import { NamedResources } from "./config/named-resources.ts";
 import { ResourceValidator } from "./config/resource-validator.ts";
 import { UpdateQueue } from "./config/update-queue.ts";
-import { nodeRequired } from "./config/validate-bootstrap.ts";
+import { checkNode } from "./config/validate-bootstrap.ts";
 import { durationMs } from "./duration.ts";
 import { nodeVersion } from "./envoy-version.ts";
 import { LoggerLevels } from "./logger-levels.ts";
@@ -341,10 +341,7 @@ function withNode(options: ResolvedServerOptions) {
   if (options.serviceNode !== "") node.id = options.serviceNode;
   if (options.serviceCluster !== "") node.cluster = options.serviceCluster;
   if (options.serviceZone !== "") node.locality = { ...(node.locality ?? emptyLocality()), zone: options.serviceZone };
-  const needsNode = bootstrap.dynamicResources?.adsConfig || bootstrap.dynamicResources?.cdsConfig || bootstrap.dynamicResources?.ldsConfig;
-  if (needsNode && (node.id === "" || node.cluster === "")) {
-    throw new ConfigError(nodeRequired);
-  }
+  checkNode(bootstrap, node.id, node.cluster);
   node.userAgentName = "envoy";
   node.userAgentVersionType = { case: "userAgentBuildVersion", value: nodeVersion() };
   bootstrap.node = node;

@@ -1,0 +1,124 @@
+/** The same bootstraps given to Envoy and to us: accepted by both, or refused by both for the same reason. */
+import { describe, expect, it } from "vitest";
+import { ConfigError } from "../../src/api/config-error.ts";
+import { loadBootstrap } from "../../src/proxy/config/bootstrap.ts";
+import { validateBootstrap } from "../../src/proxy/config/validate-bootstrap.ts";
+import { envoyBinary, envoyValidates } from "../support/envoy.ts";
+
+const base = `
+static_resources:
+  listeners:
+  - name: in
+    address: {socket_address: {address: 127.0.0.1, port_value: 10000}}
+    filter_chains:
+    - filters:
+      - name: hcm
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: in
+          route_config: {virtual_hosts: [{name: all, domains: ["*"], routes: [{match: {prefix: /}, route: {cluster: out}}]}]}
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
+  clusters:
+  - name: out
+    load_assignment: {cluster_name: out, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: 8000}}}}]}]}
+`;
+
+/** Name of the case, what is replaced in the base, and by what. */
+const edits: readonly (readonly [name: string, from: string, to: string])[] = [
+  ["nothing", "", ""],
+  ["an unknown field at the top", "static_resources:", "nope: 1\nstatic_resources:"],
+  ["an unknown field of a listener", "    filter_chains:", "    nope: 1\n    filter_chains:"],
+  ["an unknown field inside typed_config", "stat_prefix: in", "stat_prefix: in\n          nope: 1"],
+  ["an unknown enum value", "  - name: out", "  - name: out\n    type: NOPE"],
+  ["text for a number", "port_value: 10000", "port_value: ten"],
+  ["a negative port", "port_value: 10000", "port_value: -1"],
+  ["a port out of range", "port_value: 10000", "port_value: 70000"],
+  ["a number for a duration", "  - name: out", "  - name: out\n    connect_timeout: 5"],
+  ["a duration of another unit", "  - name: out", "  - name: out\n    connect_timeout: 5m"],
+  ["a duration of zero", "  - name: out", "  - name: out\n    connect_timeout: 0s"],
+  ["text for a flag", "  - name: out", "  - name: out\n    ignore_health_on_host_removal: maybe"],
+  ["a YAML 1.1 flag", "  - name: out", "  - name: out\n    ignore_health_on_host_removal: yes"],
+  ["a number for text", "- name: in", "- name: 5"],
+  ["fields in camelCase", "stat_prefix: in", "statPrefix: in"],
+  ["an enum by number", "  - name: out", "  - name: out\n    lb_policy: 1"],
+  ["an enum number that is none", "  - name: out", "  - name: out\n    lb_policy: 99"],
+  ["a type that does not exist", "http.router.v3.Router", "http.router.v3.Nope"],
+  ["two of a oneof", "route: {cluster: out}", "route: {cluster: out}, redirect: {}"],
+  ["no stat_prefix", "          stat_prefix: in\n", ""],
+  ["a cluster without a name", "  - name: out", "  - connect_timeout: 1s"],
+  ["no domains", 'domains: ["*"], ', ""],
+  ["a match without a path", "match: {prefix: /}", "match: {}"],
+  ["a route without an action", "route: {cluster: out}", "name: x"],
+  ["a status out of range", "route: {cluster: out}", "direct_response: {status: 99}"],
+  [
+    "a header name with a line break",
+    "route: {cluster: out}",
+    'route: {cluster: out}, request_headers_to_add: [{header: {key: "a\\n", value: x}}]',
+  ],
+  ["an empty list of weighted clusters", "route: {cluster: out}", "route: {weighted_clusters: {clusters: []}}"],
+  ["a listener without an address", "    address: {socket_address: {address: 127.0.0.1, port_value: 10000}}\n", ""],
+  ["two clusters of one name", "  clusters:", "  clusters:\n  - {name: out}"],
+  ["a host name in a static cluster", "address: 127.0.0.1, port_value: 8000", "address: localhost, port_value: 8000"],
+  ["a host name in a DNS cluster", "  - name: out", "  - name: out\n    type: STRICT_DNS"],
+  ["a key given twice", "  - name: out", "  - name: other\n    name: out"],
+  ["an anchor and an alias", "  - name: out", "  - name: &n out\n    alt_stat_name: *n"],
+  ["an access log operator that does not exist", "stat_prefix: in", accessLog("%NOPE%")],
+  ["an access log format that ends early", "stat_prefix: in", accessLog("50% done")],
+  ["a header operator without a header", "stat_prefix: in", accessLog("%REQ%")],
+  ["a length where none is allowed", "stat_prefix: in", accessLog("%DURATION:3%")],
+  ["an access log in a directory that does not exist", "stat_prefix: in", accessLog("%DURATION%", "/no/such/directory/log")],
+  ["weights that exceed the maximum", "  - name: out", "  - name: out\n    outlier_detection: {max_ejection_percent: 101}"],
+  ["an admin address that is none", "static_resources:", "admin: {address: {}}\nstatic_resources:"],
+  [
+    "ADS without a node",
+    "static_resources:",
+    "dynamic_resources: {cds_config: {ads: {}}, ads_config: {api_type: GRPC, grpc_services: [{envoy_grpc: {cluster_name: out}}]}}\nstatic_resources:",
+  ],
+];
+
+function accessLog(format: string, file = "/dev/null"): string {
+  const config = {
+    name: "file",
+    typed_config: {
+      "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+      path: file,
+      log_format: { text_format_source: { inline_string: format } },
+    },
+  };
+  return `stat_prefix: in\n          access_log: [${JSON.stringify(config)}]`;
+}
+
+function ourVerdict(yaml: string): string | undefined {
+  try {
+    validateBootstrap(loadBootstrap({ yaml }).bootstrap, "", "");
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return error.message;
+  }
+}
+
+/** Both texts without what can't be equal: offsets in a JSON that only Envoy sees, that JSON itself, the printed message. */
+function comparable(reason: string | undefined): string | undefined {
+  return (
+    reason
+      ?.replaceAll(/\s+/g, " ")
+      .replace(/, near ?\d+:\d+( ?\(offset ?\d+\))?/, "")
+      .replace(/\)( ?): \{.*$/, ")")
+      .replace(/^.*: Proto constraint validation failed/, "Proto constraint validation failed")
+      .replace(/ ?@ /, " @ ")
+      .replaceAll(/: +/g, ": ")
+      // Envoy's order of a map's keys is random, so which of the two is the second is too.
+      .replace(/ @ \S+: message \S+: '\w+' has already been set/, " has already been set")
+  );
+}
+
+describe.skipIf(!envoyBinary)("Bootstrap, beside Envoy", () => {
+  it.each(edits)("has the same verdict on %s", (_name, from, to) => {
+    expect(base).toContain(from);
+    const yaml = base.replace(from, to);
+    expect(comparable(ourVerdict(yaml))).toEqual(comparable(envoyValidates(yaml)));
+  });
+});
