@@ -241,6 +241,7 @@ export class Listener {
     const gone = () => {
       finish();
       stats.add(at.downstream_listener_filter_remote_close, 1);
+      this.#log(this.#describe(accepted, null, null), accepted, 0, "");
       socket.destroy();
     };
     const look = () => {
@@ -314,30 +315,34 @@ export class Listener {
     const at = this.#at;
     let timer: NodeJS.Timeout | undefined;
     this.#early.add(socket);
-    const started = server.accept(socket, {
-      secured: (secure) => {
-        clearTimeout(timer);
-        this.#early.delete(socket);
-        stats.add(at["ssl.handshake"], 1);
-        if (secure.isSessionReused()) stats.add(at["ssl.session_reused"], 1);
-        const info = tlsInfo(secure);
-        if (info.peerCertificate === null) stats.add(at["ssl.no_certificate"], 1);
-        this.#serve(accepted, chain, secure, info);
+    const started = server.accept(
+      socket,
+      {
+        secured: (secure) => {
+          clearTimeout(timer);
+          this.#early.delete(socket);
+          stats.add(at["ssl.handshake"], 1);
+          if (secure.isSessionReused()) stats.add(at["ssl.session_reused"], 1);
+          const info = tlsInfo(secure);
+          if (info.peerCertificate === null) stats.add(at["ssl.no_certificate"], 1);
+          this.#serve(accepted, chain, secure, info);
+        },
+        failed: (secure, reason) => {
+          clearTimeout(timer);
+          this.#early.delete(socket);
+          if (reason.includes("CERTIFICATE_VERIFY_FAILED")) stats.add(at["ssl.fail_verify_error"], 1);
+          else if (reason.includes("DID_NOT_RETURN")) stats.add(at["ssl.fail_verify_no_cert"], 1);
+          else if (reason.includes("SAN matcher")) stats.add(at["ssl.fail_verify_san"], 1);
+          stats.add(at["ssl.connection_error"], 1);
+          const connection = this.#describe(accepted, chain, null);
+          connection.info.transportFailureReason = reason;
+          this.#log(connection, accepted, 0, "");
+          secure.destroy();
+          socket.destroy();
+        },
       },
-      failed: (secure, reason) => {
-        clearTimeout(timer);
-        this.#early.delete(socket);
-        if (reason.includes("CERTIFICATE_VERIFY_FAILED")) stats.add(at["ssl.fail_verify_error"], 1);
-        else if (reason.includes("DID_NOT_RETURN")) stats.add(at["ssl.fail_verify_no_cert"], 1);
-        else if (reason.includes("SAN matcher")) stats.add(at["ssl.fail_verify_san"], 1);
-        stats.add(at["ssl.connection_error"], 1);
-        const connection = this.#describe(accepted, chain, null);
-        connection.info.transportFailureReason = reason;
-        this.#log(connection, accepted, 0, "");
-        secure.destroy();
-        socket.destroy();
-      },
-    });
+      accepted.hello?.alpn ?? null,
+    );
     if (!started) {
       // The secret has not come yet: Envoy resets as well.
       this.#early.delete(socket);

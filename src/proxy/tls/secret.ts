@@ -178,7 +178,7 @@ export function checkPeer(secret: ValidationSecret, certificate: X509Certificate
     const matches = secret.sanMatchers.some((matcher) =>
       names.some(([type, name]) => (matcher.type === "any" || matcher.type === type) && matcher.test(name)),
     );
-    if (!matches) return "verify cert failed: SAN matcher";
+    if (!matches) return `verify cert failed: SAN matcher, certificate SANs are [${names.map(([, name]) => name).join(", ")}]`;
   }
   const hasPins = secret.spkiHashes.size > 0 || secret.certificateHashes.size > 0;
   if (!hasPins) return null;

@@ -23,7 +23,8 @@ export class ServerTls {
   readonly #requiresClientCertificate: boolean;
   readonly #requiresSni: boolean;
   readonly #secrets: SecretStore;
-  #server: tls.Server | null = null;
+  /** With and without ALPN. */
+  readonly #servers = new Map<boolean, tls.Server>();
   #madeFor = 0;
   #waiting = new WeakMap<object, HandshakeSink>();
 
@@ -44,31 +45,39 @@ export class ServerTls {
     return currentCertificates(this.#common, this.#secrets) !== null && currentValidation(this.#common, this.#secrets) !== undefined;
   }
 
-  /** Begins a handshake; false when the secrets have not come yet. */
-  accept(socket: net.Socket, sink: HandshakeSink): boolean {
-    if (this.#server === null || this.#madeFor !== this.#secrets.version) {
-      const server = this.#makeServer();
-      if (server === null) return false;
-      this.#server = server;
+  /** Begins a handshake; false when the secrets have not come yet. `offered`: the client's ALPN list, null where nobody looked. */
+  accept(socket: net.Socket, sink: HandshakeSink, offered: readonly string[] | null): boolean {
+    if (this.#madeFor !== this.#secrets.version) {
+      this.#servers.clear();
       this.#madeFor = this.#secrets.version;
     }
+    // Envoy goes on without ALPN when there is no common protocol; OpenSSL under Node would end the handshake.
+    const alpn = this.#common.alpnProtocols.filter((protocol) => protocol !== "h2");
+    const usesAlpn = offered === null || alpn.some((protocol) => offered.includes(protocol));
+    let server = this.#servers.get(usesAlpn);
+    if (server === undefined) {
+      const made = this.#makeServer(usesAlpn ? alpn : []);
+      if (made === null) return false;
+      server = made;
+      this.#servers.set(usesAlpn, server);
+    }
     this.#waiting.set(socket, sink);
-    this.#server.emit("connection", socket);
+    server.emit("connection", socket);
     return true;
   }
 
-  #makeServer(): tls.Server | null {
+  #makeServer(alpn: readonly string[]): tls.Server | null {
     const certificates = currentCertificates(this.#common, this.#secrets);
     const validation = currentValidation(this.#common, this.#secrets);
     if (certificates === null || validation === undefined) return null;
-    const alpn = this.#common.alpnProtocols.filter((protocol) => protocol !== "h2");
     const contexts = certificates.map((certificate) => ({ certificate, context: this.#context(certificate, validation) }));
     const byName = contexts.length > 1;
     const options: tls.TlsOptions = {
       ...secureOptions(contexts[0]!.certificate, validation, this.#common),
       requestCert: validation !== null,
-      // Checked by hand below, to tell "none sent" from "sent a bad one".
-      rejectUnauthorized: false,
+      // Makes OpenSSL say so to a client that sends none. Where the configuration forgives a chain it is judged below.
+      rejectUnauthorized:
+        this.#requiresClientCertificate && validation?.trustedCa != null && !validation.acceptsUntrusted && !validation.allowsExpired,
       handshakeTimeout: 2 ** 31 - 1,
     };
     if (alpn.length > 0) options.ALPNCallback = ({ protocols }) => alpn.find((protocol) => protocols.includes(protocol));

@@ -619,7 +619,11 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
       const host = this.#host!;
       host.stats.add(host.at.rq_error, 1);
       cluster.stats.countResponse(failure.status, stream.isInternal);
-    } else cluster.stats.countResponse(503, stream.isInternal);
+    } else {
+      // No endpoint has seen this request.
+      info.upstreamHost = "";
+      cluster.stats.countResponse(503, stream.isInternal);
+    }
     if (this.#wantsRetryOnReset(reason) && this.#tryAgain()) return;
     this.#isOver = true;
     info.flags |= failure.flag;

@@ -173,8 +173,9 @@ class TcpSession implements TransportHandler {
     const cluster = this.#filter.running.get(name);
     if (cluster === undefined) {
       stats.add(at.downstream_cx_no_route, 1);
+      this.#connection.info.localCloseReason = "tcp_initializion_failure:3";
       this.#info.flags |= responseFlags.NoClusterFound;
-      this.#finish(true, "local");
+      this.#finish(false, "local");
       return;
     }
     this.#cluster = cluster;
@@ -191,14 +192,16 @@ class TcpSession implements TransportHandler {
     const { connection } = { connection: this.#connection };
     if (this.#attempts >= this.#filter.maxConnectAttempts) {
       stats.store.add(stats.at.upstream_cx_connect_attempts_exceeded, 1);
+      this.#connection.info.localCloseReason = "tcp_initializion_failure:0";
       this.#info.flags |= responseFlags.UpstreamRetryLimitExceeded;
-      this.#finish(true, "local");
+      this.#finish(false, "local");
       return;
     }
     if (!cluster.resources.default.canConnect()) {
       stats.store.add(stats.at.upstream_cx_overflow, 1);
+      this.#connection.info.localCloseReason = "tcp_initializion_failure:2";
       this.#info.flags |= responseFlags.UpstreamOverflow;
-      this.#finish(true, "local");
+      this.#finish(false, "local");
       return;
     }
     const isRedirected = connection.info.localAddress !== connection.info.directLocalAddress;
@@ -209,8 +212,9 @@ class TcpSession implements TransportHandler {
       : cluster.choose();
     if (host === null) {
       stats.store.add(stats.at.upstream_cx_none_healthy, 1);
+      this.#connection.info.localCloseReason = "tcp_initializion_failure:1";
       this.#info.flags |= responseFlags.NoHealthyUpstream;
-      this.#finish(true, "local");
+      this.#finish(false, "local");
       return;
     }
     this.#attempts++;
@@ -360,7 +364,9 @@ class TcpSession implements TransportHandler {
   }
 
   upstreamClosed(error: NodeJS.ErrnoException | null): void {
-    this.#finish(error?.code === "ECONNRESET", "remote");
+    const isReset = error?.code === "ECONNRESET";
+    if (isReset) this.#info.flags |= responseFlags.UpstreamRemoteReset;
+    this.#finish(isReset, "remote");
   }
 
   #touch(): void {
