@@ -20,8 +20,14 @@ const rsa = await crypto.subtle.generateKey(rsaParameters, false, ["sign"]);
 const forgeRsa = forge.pki.rsa.generateKeyPair({ bits: 2048 });
 
 const rows: [string, string][] = [
-  ["WebCrypto ECDSA P-256 key", await perOperationMs(200, () => crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, false, ["sign"]))],
-  ["WebCrypto ECDSA P-256 signature", await perOperationMs(500, () => crypto.subtle.sign({ name: "ECDSA", hash: "SHA-256" }, ec.privateKey, data))],
+  [
+    "WebCrypto ECDSA P-256 key",
+    await perOperationMs(200, () => crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, false, ["sign"])),
+  ],
+  [
+    "WebCrypto ECDSA P-256 signature",
+    await perOperationMs(500, () => crypto.subtle.sign({ name: "ECDSA", hash: "SHA-256" }, ec.privateKey, data)),
+  ],
   ["WebCrypto RSA 2048 key", await perOperationMs(10, () => crypto.subtle.generateKey(rsaParameters, false, ["sign"]))],
   ["WebCrypto RSA 2048 signature", await perOperationMs(200, () => crypto.subtle.sign("RSASSA-PKCS1-v1_5", rsa.privateKey, data))],
   ["node-forge RSA 2048 key", await perOperationMs(5, () => forge.pki.rsa.generateKeyPair({ bits: 2048 }))],

@@ -293,7 +293,7 @@ function intersection(a: ReadonlySet<string>, b: ReadonlySet<string>): ReadonlyS
 }
 
 /** The union of two scopes; a part that is not limited in one is not limited in both. */
-export function mergeScopes(a: PushScope | undefined, b: PushScope): PushScope {
+function mergeScopes(a: PushScope | undefined, b: PushScope): PushScope {
   if (!a) return b;
   const union = (x: ReadonlySet<string> | undefined, y: ReadonlySet<string> | undefined) => (x && y ? new Set([...x, ...y]) : undefined);
   const types = union(a.typeUrls, b.typeUrls);

@@ -102,7 +102,7 @@ function xdsCluster(discoveryAddress: string): Json {
   };
 }
 
-export function splitHostPort(address: string): { host: string; port: number } {
+function splitHostPort(address: string): { host: string; port: number } {
   const match = /^(?:\[(?<v6>[^\]]+)\]|(?<host>[^:]+)):(?<port>\d{1,5})$/.exec(address);
   const host = match?.groups?.v6 ?? match?.groups?.host;
   if (!host) throw new Error(`discoveryAddress "${address}" is not host:port`);

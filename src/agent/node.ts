@@ -64,7 +64,7 @@ export function nodeIdentity(options: NodeOptions): NodeIdentity {
 }
 
 /** Addresses of interfaces that are up, without loopback and link-local ones; loopback when there is nothing else. */
-export function machineAddresses(): string[] {
+function machineAddresses(): string[] {
   const found = Object.values(networkInterfaces())
     .flatMap((list) => list ?? [])
     .filter(({ internal, address }) => !internal && !address.startsWith("fe80:") && !address.startsWith("169.254."))

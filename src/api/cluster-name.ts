@@ -13,15 +13,12 @@ export const blackHoleCluster = "BlackHoleCluster";
 export const passthroughCluster = "PassthroughCluster";
 export const inboundPassthroughCluster = "InboundPassthroughCluster";
 
-/** `outbound|9080|v1|reviews.default.svc.cluster.local`; an inbound cluster has the workload's port and no host. */
-export function formatClusterName({ direction, port, subset, host }: ClusterName): string {
-  return `${direction}|${port}|${subset}|${host}`;
-}
-
+/** `outbound|9080|v1|reviews.default.svc.cluster.local` */
 export function outboundCluster(host: string, port: number, subset = ""): string {
   return `outbound|${port}|${subset}|${host}`;
 }
 
+/** By the workload's own port; it has no host. */
 export function inboundCluster(port: number): string {
   return `inbound|${port}||`;
 }

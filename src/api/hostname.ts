@@ -1,6 +1,6 @@
 /** Host names in configuration: exact, or with a wildcard as the first label (`*.example.com`, or `*` alone). All are compared in lower case. */
 
-export function isWildcard(host: string): boolean {
+function isWildcard(host: string): boolean {
   return host.startsWith("*");
 }
 

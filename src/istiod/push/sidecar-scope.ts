@@ -99,7 +99,7 @@ function parseEgressHost(text: string): EgressHost {
   return slash < 0 ? { namespace: "*", host: text } : { namespace: text.slice(0, slash), host: text.slice(slash + 1).toLowerCase() };
 }
 
-export function destinationHosts({ spec }: ResolvedVirtualService): string[] {
+function destinationHosts({ spec }: ResolvedVirtualService): string[] {
   return [
     ...spec.http.flatMap((route) => [
       ...route.route.map((entry) => entry.destination?.host),

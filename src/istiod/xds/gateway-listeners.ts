@@ -24,7 +24,7 @@ import { any, configMetadata, duration, socketAddress } from "./messages.ts";
 import { routeTargets, tcpProxy } from "./tcp-proxy.ts";
 
 /** Where a gateway listens that is told no address: metadata TOPSAIL_BIND_ADDRESS keeps a gateway for trying out on loopback. */
-export function wildcardAddress(proxy: ProxyNode): string {
+function wildcardAddress(proxy: ProxyNode): string {
   const told = proxy.metadata.TOPSAIL_BIND_ADDRESS;
   if (typeof told === "string" && told !== "") return told;
   return proxy.ipAddresses.every((address) => address.includes(":")) ? "::" : "0.0.0.0";
@@ -159,7 +159,7 @@ function routeContext(entry: GatewayServer, proxy: ProxyNode, push: PushContext)
 }
 
 /** Whether a VirtualService of the namespace and hosts may be served by this server. */
-export function binds(entry: GatewayServer, namespace: string, hosts: readonly string[]): boolean {
+function binds(entry: GatewayServer, namespace: string, hosts: readonly string[]): boolean {
   return boundHosts(entry, namespace, hosts).length > 0;
 }
 

@@ -197,7 +197,7 @@ apiVersion: v1
 kind: Pod
 metadata: {name: gw-1, namespace: default, labels: {istio: ingressgateway}}
 status: {podIP: 10.9.0.1}
----` + gateway("[{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]"),
+---${gateway("[{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]")}`,
     );
     expect([...listenersOf(routerNode(), push).keys()]).toEqual(["0.0.0.0_8080"]);
   });

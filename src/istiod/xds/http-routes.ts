@@ -199,16 +199,12 @@ export function destinationCluster(destination: Destination | undefined, namespa
 }
 
 /** Without a port: the service's only one, else the listener's own. */
-export function destinationPort(destination: Destination, service: Service | undefined, listenerPort: number): number {
+function destinationPort(destination: Destination, service: Service | undefined, listenerPort: number): number {
   if (destination.port?.number) return destination.port.number;
   return service?.ports.length === 1 ? service.ports[0]!.number : listenerPort;
 }
 
-export function consistentHash(
-  destination: Destination | undefined,
-  namespace: string,
-  context: RouteContext,
-): ConsistentHashLB | undefined {
+function consistentHash(destination: Destination | undefined, namespace: string, context: RouteContext): ConsistentHashLB | undefined {
   if (!destination) return undefined;
   const service = context.push.destinationService(context.proxy, destination.host, namespace);
   const rule = service && context.push.destinationRules.forService(context.proxy, service);
