@@ -27,10 +27,11 @@ export function endpointsDump(server: ProxyServer, passes: (name: string) => boo
 }
 
 function assignmentJson(name: string, assignment: ClusterLoadAssignment): JsonObject {
+  const localities = assignment.endpoints.filter(({ lbEndpoints }) => lbEndpoints.length > 0);
   return {
     "@type": `type.googleapis.com/${ClusterLoadAssignmentSchema.typeName}`,
     cluster_name: name,
-    ...(assignment.endpoints.length > 0 && { endpoints: assignment.endpoints.map(localityJson) }),
+    ...(localities.length > 0 && { endpoints: localities.map(localityJson) }),
     policy: { overprovisioning_factor: assignment.policy?.overprovisioningFactor ?? 140 },
   };
 }
@@ -39,7 +40,7 @@ function localityJson(locality: LocalityLbEndpoints): JsonObject {
   const { region = "", zone = "", subZone = "" } = locality.locality ?? {};
   return {
     locality: { ...(region !== "" && { region }), ...(zone !== "" && { zone }), ...(subZone !== "" && { sub_zone: subZone }) },
-    ...(locality.lbEndpoints.length > 0 && { lb_endpoints: locality.lbEndpoints.map(endpointJson) }),
+    lb_endpoints: locality.lbEndpoints.map(endpointJson),
     load_balancing_weight: locality.loadBalancingWeight ?? 0,
     ...(locality.priority > 0 && { priority: locality.priority }),
   };
