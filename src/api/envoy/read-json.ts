@@ -20,6 +20,7 @@ import {
 } from "@bufbuild/protobuf";
 import type { GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { ConfigError, type SourcePosition } from "../config-error.ts";
+import { newerFields } from "./newer-fields.ts";
 
 export type FieldPath = readonly (string | number)[];
 
@@ -27,8 +28,10 @@ export interface ReadJsonOptions {
   readonly registry: Registry;
   /** Where a path stands in the user's text. */
   readonly locate?: (path: FieldPath) => SourcePosition | undefined;
-  /** Called for a field that no proto of ours has; without it such a field is an error. */
+  /** Called for a field that nobody knows; without it such a field is an error. */
   readonly onUnknownField?: (path: FieldPath, typeName: string) => void;
+  /** Called for a field that is newer than our protos; without it such a field is passed over. */
+  readonly onNewerField?: (path: FieldPath, typeName: string) => void;
 }
 
 /** Protobuf's own limit. */
@@ -72,7 +75,8 @@ class Walk {
       if (key === "@type") continue;
       const field = byName.get(key);
       if (!field) {
-        if (this.#options.onUnknownField) this.#options.onUnknownField(at, desc.typeName);
+        if (newerFields[desc.typeName]?.includes(snakeCase(key))) this.#options.onNewerField?.(at, desc.typeName);
+        else if (this.#options.onUnknownField) this.#options.onUnknownField(at, desc.typeName);
         else this.#unknownField(at, desc, shown, key);
         continue;
       }
@@ -297,6 +301,10 @@ function integerRange(scalar: ScalarType): readonly [number, number] {
     default:
       return [-(2 ** 31), 2 ** 31 - 1];
   }
+}
+
+function snakeCase(name: string): string {
+  return name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
 function isNumeric(text: string): boolean {

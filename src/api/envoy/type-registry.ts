@@ -27,15 +27,24 @@ import { file_envoy_config_bootstrap_v3_bootstrap } from "../gen/envoy/config/bo
 import { file_envoy_config_cluster_v3_cluster } from "../gen/envoy/config/cluster/v3/cluster_pb.js";
 import { file_envoy_config_endpoint_v3_endpoint } from "../gen/envoy/config/endpoint/v3/endpoint_pb.js";
 import { file_envoy_config_listener_v3_listener } from "../gen/envoy/config/listener/v3/listener_pb.js";
+import { file_envoy_config_metrics_v3_metrics_service } from "../gen/envoy/config/metrics/v3/metrics_service_pb.js";
+import { file_envoy_config_metrics_v3_stats } from "../gen/envoy/config/metrics/v3/stats_pb.js";
 import { file_envoy_config_route_v3_route } from "../gen/envoy/config/route/v3/route_pb.js";
 import { file_envoy_config_route_v3_scoped_route } from "../gen/envoy/config/route/v3/scoped_route_pb.js";
+import { file_envoy_config_trace_v3_datadog } from "../gen/envoy/config/trace/v3/datadog_pb.js";
 import { file_envoy_config_trace_v3_http_tracer } from "../gen/envoy/config/trace/v3/http_tracer_pb.js";
+import { file_envoy_config_trace_v3_lightstep } from "../gen/envoy/config/trace/v3/lightstep_pb.js";
+import { file_envoy_config_trace_v3_opentelemetry } from "../gen/envoy/config/trace/v3/opentelemetry_pb.js";
+import { file_envoy_config_trace_v3_skywalking } from "../gen/envoy/config/trace/v3/skywalking_pb.js";
+import { file_envoy_config_trace_v3_zipkin } from "../gen/envoy/config/trace/v3/zipkin_pb.js";
 import { file_envoy_extensions_access_loggers_file_v3_file } from "../gen/envoy/extensions/access_loggers/file/v3/file_pb.js";
 import { file_envoy_extensions_access_loggers_filters_cel_v3_cel } from "../gen/envoy/extensions/access_loggers/filters/cel/v3/cel_pb.js";
 import { file_envoy_extensions_access_loggers_grpc_v3_als } from "../gen/envoy/extensions/access_loggers/grpc/v3/als_pb.js";
 import { file_envoy_extensions_access_loggers_stream_v3_stream } from "../gen/envoy/extensions/access_loggers/stream/v3/stream_pb.js";
 import { file_envoy_extensions_bootstrap_internal_listener_v3_internal_listener } from "../gen/envoy/extensions/bootstrap/internal_listener/v3/internal_listener_pb.js";
+import { file_envoy_extensions_compression_brotli_compressor_v3_brotli } from "../gen/envoy/extensions/compression/brotli/compressor/v3/brotli_pb.js";
 import { file_envoy_extensions_compression_gzip_compressor_v3_gzip } from "../gen/envoy/extensions/compression/gzip/compressor/v3/gzip_pb.js";
+import { file_envoy_extensions_compression_zstd_compressor_v3_zstd } from "../gen/envoy/extensions/compression/zstd/compressor/v3/zstd_pb.js";
 import { file_envoy_extensions_early_data_v3_default_early_data_policy } from "../gen/envoy/extensions/early_data/v3/default_early_data_policy_pb.js";
 import { file_envoy_extensions_filters_common_fault_v3_fault } from "../gen/envoy/extensions/filters/common/fault/v3/fault_pb.js";
 import { file_envoy_extensions_filters_http_buffer_v3_buffer } from "../gen/envoy/extensions/filters/http/buffer/v3/buffer_pb.js";
@@ -148,6 +157,13 @@ const files = [
   file_envoy_config_cluster_v3_cluster,
   file_envoy_config_endpoint_v3_endpoint,
   file_envoy_config_listener_v3_listener,
+  file_envoy_config_metrics_v3_metrics_service,
+  file_envoy_config_metrics_v3_stats,
+  file_envoy_config_trace_v3_datadog,
+  file_envoy_config_trace_v3_lightstep,
+  file_envoy_config_trace_v3_opentelemetry,
+  file_envoy_config_trace_v3_zipkin,
+  file_envoy_config_trace_v3_skywalking,
   file_envoy_config_route_v3_route,
   file_envoy_config_route_v3_scoped_route,
   file_envoy_config_trace_v3_http_tracer,
@@ -156,6 +172,8 @@ const files = [
   file_envoy_extensions_access_loggers_grpc_v3_als,
   file_envoy_extensions_access_loggers_stream_v3_stream,
   file_envoy_extensions_bootstrap_internal_listener_v3_internal_listener,
+  file_envoy_extensions_compression_brotli_compressor_v3_brotli,
+  file_envoy_extensions_compression_zstd_compressor_v3_zstd,
   file_envoy_extensions_compression_gzip_compressor_v3_gzip,
   file_envoy_extensions_early_data_v3_default_early_data_policy,
   file_envoy_extensions_filters_common_fault_v3_fault,

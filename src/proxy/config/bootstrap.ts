@@ -48,6 +48,9 @@ export function loadBootstrap(source: BootstrapSource): LoadedBootstrap {
     const message = readJson(BootstrapSchema, text.json, {
       registry: envoyTypes,
       locate: (path) => text.locate(path),
+      onNewerField: (path, typeName) => {
+        warnings.push(`${pathText(path)} of ${typeName} is newer than this proxy and has no effect`);
+      },
       ...(source.allowUnknownFields && {
         onUnknownField: (path, typeName) => {
           unknownFields++;
@@ -65,7 +68,21 @@ export function loadBootstrap(source: BootstrapSource): LoadedBootstrap {
     });
   }
   checkClusterNames(bootstrap);
+  for (const name of withoutEffect(bootstrap)) warnings.push(`${name} is not supported by this proxy and has no effect`);
   return { bootstrap, unknownFields, warnings };
+}
+
+/** Parts of a bootstrap that Envoy acts on and this proxy does not. Its traffic is served all the same. */
+function withoutEffect(bootstrap: Bootstrap): string[] {
+  const { tracing, statsSinks, overloadManager, hdsConfig, bootstrapExtensions, clusterManager } = bootstrap;
+  return [
+    ...(tracing ? ["tracing"] : []),
+    ...statsSinks.map(({ name }) => `stats_sinks '${name}'`),
+    ...(overloadManager ? ["overload_manager"] : []),
+    ...(hdsConfig ? ["hds_config"] : []),
+    ...bootstrapExtensions.map(({ name }) => `bootstrap_extensions '${name}'`),
+    ...(clusterManager?.loadStatsConfig ? ["cluster_manager.load_stats_config"] : []),
+  ];
 }
 
 function checkClusterNames(bootstrap: Bootstrap): void {

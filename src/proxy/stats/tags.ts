@@ -159,8 +159,8 @@ function regexRule(tag: string, pattern: string): Rule {
   let regex: RE2JS;
   try {
     regex = RE2JS.compile(pattern);
-  } catch (cause) {
-    throw new ConfigError(`Invalid regex '${pattern}': ${(cause as Error).message}`, { cause });
+  } catch {
+    return backtrackingRule(tag, pattern);
   }
   if (regex.groupCount() < 1) return { tag, find: () => undefined };
   return {
@@ -173,6 +173,32 @@ function regexRule(tag: string, pattern: string): Rule {
       if (start < 0) return undefined;
       const value = regex.groupCount() >= 2 ? matcher.group(2) : matcher.group(1);
       return { start, end, value: value ?? "" };
+    },
+  };
+}
+
+/**
+ * Envoy reads these rules as ECMAScript, and Istio's older bootstraps use that: lookahead, which RE2 has not. They come from
+ * the bootstrap alone and see names of our own making, so JavaScript's engine may have them.
+ */
+function backtrackingRule(tag: string, pattern: string): Rule {
+  let regex: RegExp;
+  try {
+    const classes: Record<string, string> = { digit: "0-9", alpha: "A-Za-z", alnum: "A-Za-z0-9", space: "\\s" };
+    regex = new RegExp(
+      pattern.replaceAll(/\[:(\w+):\]/g, (whole, name: string) => classes[name] ?? whole),
+      "d",
+    );
+  } catch (cause) {
+    throw new ConfigError(`Invalid regex '${pattern}': ${(cause as Error).message}`, { cause });
+  }
+  return {
+    tag,
+    find(name) {
+      const match = regex.exec(name);
+      const place = match?.indices?.[1];
+      if (!match || !place) return undefined;
+      return { start: place[0], end: place[1], value: match[2] ?? match[1] ?? "" };
     },
   };
 }
