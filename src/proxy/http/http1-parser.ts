@@ -146,6 +146,8 @@ export class Http1Parser {
   connectionAt = -1;
   upgradeAt = -1;
   headBytes = 0;
+  /** In `onMessageEnd`, and in `onHead` of a message without body: nothing follows in what was read. */
+  endsChunk = false;
 
   constructor(options: Http1ParserOptions, sink: Http1ParserSink) {
     this.#options = options;
@@ -227,7 +229,10 @@ export class Http1Parser {
           const part = at === 0 && size === length ? chunk : chunk.subarray(at, at + size);
           at += size;
           const isLast = this.#remaining === 0;
-          if (isLast) this.#state = State.done;
+          if (isLast) {
+            this.#state = State.done;
+            this.endsChunk = at === length;
+          }
           this.#sink.onBody(part);
           if (isLast && (this.#state as number) === State.done) this.#sink.onMessageEnd(this);
           break;
@@ -332,6 +337,7 @@ export class Http1Parser {
     if (!this.#parseHead(text, end)) return Number.MAX_SAFE_INTEGER;
     if (!this.#frame()) return Number.MAX_SAFE_INTEGER;
     const after = start + end;
+    this.endsChunk = after === bytes.length;
     this.#sink.onHead(this);
     if ((this.#state as number) === State.done) this.#sink.onMessageEnd(this);
     if (bytes === chunk) return after;
@@ -561,6 +567,7 @@ export class Http1Parser {
     this.#line = "";
     if (line === "") {
       this.#state = State.done;
+      this.endsChunk = end + 1 === chunk.length;
       this.#sink.onMessageEnd(this);
       return end + 1;
     }

@@ -403,8 +403,12 @@ export class Http1Client implements TransportHandler, Http1ParserSink {
     if (endStream) {
       this.#responseIsComplete = true;
       this.#stream = null;
+      const { headers } = parser;
+      if (parser.endsChunk) this.#settle();
+      stream.onUpstreamHeaders(status, headers, true, this);
+      return;
     }
-    stream.onUpstreamHeaders(status, parser.headers, endStream, this);
+    stream.onUpstreamHeaders(status, parser.headers, false, this);
   }
 
   onBody(chunk: Buffer): void {
@@ -422,6 +426,8 @@ export class Http1Client implements TransportHandler, Http1ParserSink {
     this.#stream = null;
     this.#responseIsComplete = true;
     const trailers = parser.isChunked && parser.trailers.length > 0 && this.pool.cluster.config.enablesTrailers ? parser.trailers : null;
+    // Free again before the stream hears of the end: a pipelined request that follows at once finds it.
+    if (parser.endsChunk) this.#settle();
     stream?.onUpstreamEnd(trailers, this);
   }
 
@@ -444,8 +450,8 @@ export class Http1Client implements TransportHandler, Http1ParserSink {
     if (this.#responseIsComplete) process.nextTick(() => this.#settle());
   }
 
-  /** Response and request are complete: the connection goes back to the pool, unless one of them says otherwise. Done after
-   *  the whole read was looked at, because bytes behind the response belong to nobody and must not answer the next request. */
+  /** Response and request are complete: the connection goes back to the pool, unless one of them says otherwise. Not before it is
+   *  known that nothing follows the response: such bytes belong to nobody and must not answer the next request. */
   #settle(): void {
     if (this.#isClosed || !this.#isBusy || this.#isUpgraded) return;
     if (this.#closesAfterResponse || !this.#requestIsComplete || this.#parser.hasPending) {
