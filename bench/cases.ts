@@ -1,0 +1,29 @@
+/** What is measured: each case is one configuration, built the same for every proxy. */
+export interface BenchCase {
+  readonly name: string;
+  readonly kind: "http" | "https" | "tcp";
+  /** Of each response. */
+  readonly bodyBytes: number;
+  /** Prefix routes in front of the one that is asked for. */
+  readonly routes: number;
+  readonly logsAccess: boolean;
+}
+
+const plain: BenchCase = { name: "HTTP/1.1 1 KiB", kind: "http", bodyBytes: 1024, routes: 0, logsAccess: false };
+
+export const cases: readonly BenchCase[] = [
+  plain,
+  { ...plain, name: "HTTP/1.1 100 KiB", bodyBytes: 100 * 1024 },
+  { ...plain, name: "1000 routes", routes: 1000 },
+  { ...plain, name: "TLS termination", kind: "https" },
+  { ...plain, name: "access log", logsAccess: true },
+  { ...plain, name: "TCP", kind: "tcp" },
+];
+
+/** Path that the last route of the case takes. */
+export function pathOf({ routes }: BenchCase): string {
+  return routes > 0 ? `/route-${routes - 1}/x` : "/";
+}
+
+/** Where everything listens, all on loopback. */
+export const ports = { proxy: 18_800, upstream: 18_801, admin: 18_802 } as const;

@@ -1,0 +1,198 @@
+/** The configuration of each proxy for a case: the same work, said in the proxy's own words. */
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type BenchCase, ports } from "./cases.ts";
+
+export interface Material {
+  /** Scratch directory of the run. */
+  readonly directory: string;
+  readonly certificate: string;
+  readonly key: string;
+}
+
+export interface ProxyUnderTest {
+  readonly name: "envoy" | "topsail" | "haproxy" | "nginx";
+  /** Writes what the proxy needs and gives its command line. */
+  readonly command: (benchCase: BenchCase, material: Material) => readonly string[];
+}
+
+export function proxies(envoy: string, topsail: string): readonly ProxyUnderTest[] {
+  const asEnvoy = (binary: readonly string[]) => (benchCase: BenchCase, material: Material) => {
+    const file = join(material.directory, "envoy.json");
+    writeFileSync(file, JSON.stringify(envoyBootstrap(benchCase, material)));
+    return [...binary, "-c", file, "--concurrency", "1", "-l", "error", "--file-flush-interval-msec", "1000"];
+  };
+  return [
+    { name: "envoy", command: asEnvoy([envoy, "--disable-hot-restart"]) },
+    { name: "topsail", command: asEnvoy([topsail, "envoy"]) },
+    {
+      name: "haproxy",
+      command: (benchCase, material) => {
+        const file = join(material.directory, "haproxy.cfg");
+        writeFileSync(file, haproxyConfiguration(benchCase, material));
+        return ["haproxy", "-f", file, "-db"];
+      },
+    },
+    {
+      name: "nginx",
+      command: (benchCase, material) => {
+        const file = join(material.directory, "nginx.conf");
+        writeFileSync(file, nginxConfiguration(benchCase, material));
+        return ["nginx", "-c", file, "-p", material.directory];
+      },
+    },
+  ];
+}
+
+/** Body for the upstream that all proxies stand before. */
+export function upstreamConfiguration(benchCase: BenchCase, { directory }: Material): string {
+  const file = join(directory, "upstream.conf");
+  writeFileSync(join(directory, "body"), "x".repeat(benchCase.bodyBytes));
+  writeFileSync(
+    file,
+    `daemon off; worker_processes 1; pid ${directory}/upstream.pid; error_log ${directory}/upstream.err;
+events { worker_connections 4096; }
+http {
+  access_log off; keepalive_requests 100000000; keepalive_timeout 3600s; tcp_nodelay on; open_file_cache max=10;
+  ${temporaryPaths(directory, "upstream")}
+  server { listen 127.0.0.1:${ports.upstream} reuseport backlog=4096; location / { root ${directory}; try_files /body =404; default_type text/plain; } }
+}`,
+  );
+  return file;
+}
+
+function temporaryPaths(directory: string, name: string): string {
+  return ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((part) => `${part}_temp_path ${directory}/${name}-${part};`).join(" ");
+}
+
+function envoyBootstrap(benchCase: BenchCase, { directory, certificate, key }: Material): unknown {
+  const accessLog = [
+    {
+      name: "envoy.access_loggers.file",
+      typed_config: {
+        "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+        path: join(directory, "access.log"),
+      },
+    },
+  ];
+  const route = (prefix: string) => ({ match: { prefix }, route: { cluster: "upstream", timeout: "0s" } });
+  const routes = benchCase.routes > 0 ? Array.from({ length: benchCase.routes }, (_, index) => route(`/route-${index}/`)) : [route("/")];
+  const http = {
+    name: "envoy.filters.network.http_connection_manager",
+    typed_config: {
+      "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+      stat_prefix: "bench",
+      codec_type: "HTTP1",
+      ...(benchCase.logsAccess ? { access_log: accessLog } : {}),
+      route_config: { name: "bench", virtual_hosts: [{ name: "bench", domains: ["*"], routes }] },
+      http_filters: [
+        {
+          name: "envoy.filters.http.router",
+          typed_config: { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },
+        },
+      ],
+    },
+  };
+  const tcp = {
+    name: "envoy.filters.network.tcp_proxy",
+    typed_config: {
+      "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+      stat_prefix: "bench",
+      cluster: "upstream",
+    },
+  };
+  const tls = {
+    name: "envoy.transport_sockets.tls",
+    typed_config: {
+      "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+      common_tls_context: {
+        alpn_protocols: ["http/1.1"],
+        tls_certificates: [{ certificate_chain: { filename: certificate }, private_key: { filename: key } }],
+      },
+    },
+  };
+  return {
+    admin: { address: address(ports.admin) },
+    static_resources: {
+      listeners: [
+        {
+          name: "bench",
+          address: address(ports.proxy),
+          filter_chains: [
+            { filters: [benchCase.kind === "tcp" ? tcp : http], ...(benchCase.kind === "https" ? { transport_socket: tls } : {}) },
+          ],
+        },
+      ],
+      clusters: [
+        {
+          name: "upstream",
+          type: "STATIC",
+          connect_timeout: "1s",
+          load_assignment: {
+            cluster_name: "upstream",
+            endpoints: [{ lb_endpoints: [{ endpoint: { address: address(ports.upstream) } }] }],
+          },
+        },
+      ],
+    },
+  };
+}
+
+function address(port: number) {
+  return { socket_address: { address: "127.0.0.1", port_value: port } };
+}
+
+function haproxyConfiguration(benchCase: BenchCase, { directory, certificate, key }: Material): string {
+  const pem = join(directory, "haproxy.pem");
+  if (benchCase.kind === "https") writeFileSync(pem, `${readText(certificate)}${readText(key)}`);
+  const bind = `bind 127.0.0.1:${ports.proxy}${benchCase.kind === "https" ? ` ssl crt ${pem} alpn http/1.1` : ""}`;
+  const routes = Array.from({ length: benchCase.routes }, (_, index) => `  use_backend upstream if { path_beg /route-${index}/ }`).join(
+    "\n",
+  );
+  return `global
+  nbthread 1
+  maxconn 4096
+  ${benchCase.logsAccess ? "log stdout format raw local0" : ""}
+defaults
+  mode ${benchCase.kind === "tcp" ? "tcp" : "http"}
+  timeout connect 1s
+  timeout client 60s
+  timeout server 60s
+  ${benchCase.logsAccess ? "log global\n  option httplog" : ""}
+frontend bench
+  ${bind}
+${routes}
+  ${benchCase.routes > 0 ? "" : "default_backend upstream"}
+backend upstream
+  ${benchCase.kind === "tcp" ? "" : "http-reuse always"}
+  server one 127.0.0.1:${ports.upstream}
+`;
+}
+
+function nginxConfiguration(benchCase: BenchCase, { directory, certificate, key }: Material): string {
+  const head = `daemon off; worker_processes 1; pid ${directory}/nginx.pid; error_log ${directory}/nginx.err;
+events { worker_connections 4096; }`;
+  if (benchCase.kind === "tcp") {
+    return `load_module modules/ngx_stream_module.so;\n${head}
+stream { server { listen 127.0.0.1:${ports.proxy}; proxy_pass 127.0.0.1:${ports.upstream}; } }`;
+  }
+  const pass = 'proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection "";';
+  const locations =
+    benchCase.routes > 0
+      ? Array.from({ length: benchCase.routes }, (_, index) => `location /route-${index}/ { ${pass} }`).join("\n")
+      : `location / { ${pass} }`;
+  const tls = benchCase.kind === "https" ? `ssl_certificate ${certificate}; ssl_certificate_key ${key};` : "";
+  return `${head}
+http {
+  access_log ${benchCase.logsAccess ? `${directory}/nginx.log` : "off"}; keepalive_requests 100000000; proxy_buffers 16 32k;
+  ${temporaryPaths(directory, "nginx")}
+  upstream up { server 127.0.0.1:${ports.upstream}; keepalive 64; }
+  server { listen 127.0.0.1:${ports.proxy}${benchCase.kind === "https" ? " ssl" : ""}; ${tls}
+${locations}
+  }
+}`;
+}
+
+function readText(file: string): string {
+  return readFileSync(file, "utf8");
+}

@@ -1,0 +1,198 @@
+/**
+ * `npm run bench`: our proxy beside Envoy, HAProxy and nginx, in turn in one run, each with its ratio to Envoy.
+ *
+ * The proxy runs on CPU 0 with one worker, the load and the upstream (nginx) on CPU 1. Each case: warm-up, as much load as goes
+ * through for CPU per request and requests per second, then half of that rate for latency. CPU is user and system time of the
+ * whole process, all threads and children.
+ *
+ *     npm run bench                          everything, some ten minutes
+ *     npm run bench -- --case "1000 routes"  one case
+ *     npm run bench -- --proxies envoy,topsail --seconds 4
+ *     npm run bench -- --times               start of the control plane, and a file's change to its effect
+ */
+import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
+import { chmodSync, mkdtempSync, rmSync } from "node:fs";
+import { connect } from "node:net";
+import { arch, cpus, tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { envoyBinary } from "../test/support/envoy.ts";
+import { type BenchCase, cases, pathOf, ports } from "./cases.ts";
+import { type Material, type ProxyUnderTest, proxies, upstreamConfiguration } from "./configurations.ts";
+import { load } from "./load.ts";
+import { type Usage, usageOf } from "./process-usage.ts";
+import { measureTimes } from "./times.ts";
+
+const topsail = join(import.meta.dirname, "..", "dist", "topsail");
+const proxyCpu = 0;
+const loadCpu = 1;
+
+interface Row {
+  readonly proxy: string;
+  readonly microsecondsPerRequest: number;
+  readonly requestsPerSecond: number;
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  readonly usage: Usage;
+}
+
+const { values } = parseArgs({
+  options: {
+    case: { type: "string", multiple: true },
+    proxies: { type: "string", default: "envoy,topsail,haproxy,nginx" },
+    seconds: { type: "string", default: "4" },
+    rounds: { type: "string", default: "3" },
+    times: { type: "boolean", default: false },
+  },
+});
+
+const print = (line: string) => process.stdout.write(`${line}\n`);
+
+await main();
+
+async function main(): Promise<void> {
+  print(`${cpus()[0]?.model ?? arch()}, ${cpus().length} CPUs, commit ${commit()}`);
+  if (values.times) return measureTimes(topsail, print);
+  if (!envoyBinary) throw new Error("there is no Envoy to compare with");
+  const wanted = values.proxies.split(",");
+  const missing = ["taskset", "h2load", "nginx", ...(wanted.includes("haproxy") ? ["haproxy"] : [])].filter((tool) => !isInstalled(tool));
+  if (missing.length > 0) {
+    print(`installing ${missing.join(", ")} from Debian's packages`);
+    execFileSync("apt-get", ["install", "-y", "-qq", "nginx", "libnginx-mod-stream", "haproxy", "nghttp2-client", "util-linux"], {
+      stdio: ["ignore", "ignore", "inherit"],
+    });
+  }
+  const candidates = proxies(envoyBinary, topsail).filter(({ name }) => wanted.includes(name));
+  const selected = cases.filter(({ name }) => !values.case || values.case.includes(name));
+  for (const benchCase of selected) await runCase(benchCase, candidates);
+  await measureTimes(topsail, print);
+}
+
+async function runCase(benchCase: BenchCase, candidates: readonly ProxyUnderTest[]): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), "topsail-bench-"));
+  try {
+    chmodSync(directory, 0o755); // nginx as root reads as another user
+    const material = makeCertificate(directory);
+    const upstream = start(["taskset", "-c", String(loadCpu), "nginx", "-c", upstreamConfiguration(benchCase, material), "-p", directory]);
+    try {
+      await listening(ports.upstream);
+      const rows = new Map<string, Row[]>();
+      // In turn, not one after the other: what else the machine does meanwhile hits all of them.
+      for (let round = 0; round < Number(values.rounds); round++) {
+        for (const candidate of candidates) {
+          const row = await measure(candidate, benchCase, material);
+          rows.set(candidate.name, [...(rows.get(candidate.name) ?? []), row]);
+        }
+      }
+      report(benchCase, [...rows.values()].map(median));
+    } finally {
+      await stop(upstream);
+    }
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+async function measure(candidate: ProxyUnderTest, benchCase: BenchCase, material: Material): Promise<Row> {
+  const seconds = Number(values.seconds);
+  const proxy = start(["taskset", "-c", String(proxyCpu), ...candidate.command(benchCase, material)]);
+  try {
+    await listening(ports.proxy);
+    const url = `${benchCase.kind === "https" ? "https" : "http"}://127.0.0.1:${ports.proxy}${pathOf(benchCase)}`;
+    load({ url, seconds: 2, cpu: loadCpu });
+    const before = usageOf(proxy.pid!);
+    const saturated = load({ url, seconds, cpu: loadCpu });
+    const after = usageOf(proxy.pid!);
+    if (saturated.failed > 0) throw new Error(`${candidate.name}: ${saturated.failed} requests failed`);
+    const requestsPerSecond = saturated.requests / seconds;
+    const half = load({
+      url,
+      seconds,
+      requestsPerSecond: requestsPerSecond / 2,
+      cpu: loadCpu,
+      logFile: join(material.directory, "requests.log"),
+    });
+    return {
+      proxy: candidate.name,
+      microsecondsPerRequest: ((after.cpuSeconds - before.cpuSeconds) / saturated.requests) * 1e6,
+      requestsPerSecond,
+      p50Ms: half.p50Ms ?? 0,
+      p99Ms: half.p99Ms ?? 0,
+      usage: usageOf(proxy.pid!),
+    };
+  } finally {
+    await stop(proxy);
+  }
+}
+
+/** The row whose CPU is in the middle. */
+function median(rows: readonly Row[]): Row {
+  return [...rows].sort((a, b) => a.microsecondsPerRequest - b.microsecondsPerRequest)[Math.floor(rows.length / 2)]!;
+}
+
+function report(benchCase: BenchCase, rows: readonly Row[]): void {
+  const anchor = rows.find(({ proxy }) => proxy === "envoy");
+  print(`\n${benchCase.name}`);
+  print("proxy      CPU us/request    requests/s        p50 ms         p99 ms         RSS MiB (anonymous)");
+  for (const row of rows) {
+    const column = (value: number, reference: number | undefined, digits: number, width: number) =>
+      `${value.toFixed(digits).padStart(7)} ${reference ? `(${(value / reference).toFixed(2)})` : ""}`.padEnd(width);
+    print(
+      row.proxy.padEnd(8) +
+        column(row.microsecondsPerRequest, anchor?.microsecondsPerRequest, 1, 18) +
+        column(row.requestsPerSecond, anchor?.requestsPerSecond, 0, 18) +
+        column(row.p50Ms, anchor?.p50Ms, 2, 15) +
+        column(row.p99Ms, anchor?.p99Ms, 2, 15) +
+        `${column(row.usage.rssMiB, anchor?.usage.rssMiB, 0, 15)} ${row.usage.anonymousMiB.toFixed(0)}`,
+    );
+  }
+}
+
+function makeCertificate(directory: string): Material {
+  const certificate = join(directory, "cert.pem");
+  const key = join(directory, "key.pem");
+  const subject = ["-subj", "/CN=bench", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"];
+  execFileSync(
+    "openssl",
+    ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", certificate, ...subject],
+    { stdio: "ignore" },
+  );
+  return { directory, certificate, key };
+}
+
+function start([command = "", ...args]: readonly string[]): ChildProcess {
+  const child = spawn(command, args, { stdio: ["ignore", "ignore", "pipe"] });
+  child.stderr?.resume();
+  return child;
+}
+
+async function stop(child: ChildProcess): Promise<void> {
+  const exited = new Promise((resolve) => child.once("exit", resolve));
+  child.kill("SIGTERM");
+  const timer = setTimeout(() => child.kill("SIGKILL"), 3000);
+  if (child.exitCode === null && child.signalCode === null) await exited;
+  clearTimeout(timer);
+}
+
+async function listening(port: number): Promise<void> {
+  for (let attempt = 0; attempt < 500; attempt++) {
+    const isOpen = await new Promise<boolean>((resolve) => {
+      const socket = connect(port, "127.0.0.1", () => {
+        socket.destroy();
+        resolve(true);
+      });
+      socket.on("error", () => resolve(false));
+    });
+    if (isOpen) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  throw new Error(`nothing listens on ${port}`);
+}
+
+function isInstalled(tool: string): boolean {
+  return spawnSync("which", [tool]).status === 0;
+}
+
+function commit(): string {
+  return spawnSync("git", ["rev-parse", "--short", "HEAD"], { cwd: import.meta.dirname, encoding: "utf8" }).stdout?.trim() ?? "";
+}
