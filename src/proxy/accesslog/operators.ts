@@ -77,7 +77,8 @@ const simple: Record<string, Operator> = {
   STREAM_ID: (info) => header(info.requestHeaders, "x-request-id"),
   UNIQUE_ID: () => randomUUID(),
   HOSTNAME: () => hostname(),
-  LOCAL_REPLY_BODY: (info) => info.localReplyBody,
+  // The body is there while a local reply is being made; a log line does not have it.
+  LOCAL_REPLY_BODY: (info, logType) => (logType === "NotSet" ? info.localReplyBody : ""),
   ACCESS_LOG_TYPE: (_info, logType) => logType,
 };
 
@@ -88,7 +89,8 @@ const addresses: Record<string, (info: StreamInfo) => string> = {
   DOWNSTREAM_LOCAL: (info) => info.connection.localAddress,
   DOWNSTREAM_DIRECT_LOCAL: (info) => info.connection.directLocalAddress,
   UPSTREAM_LOCAL: (info) => info.upstreamLocalAddress,
-  UPSTREAM_REMOTE: (info) => info.upstreamHost,
+  // The host that was chosen is no remote address until there was a connection.
+  UPSTREAM_REMOTE: (info) => (info.upstreamLocalAddress === "" ? "" : info.upstreamHost),
 };
 for (const [name, read] of Object.entries(addresses)) {
   simple[`${name}_ADDRESS`] = (info) => withPort(read(info));
