@@ -170,8 +170,7 @@ export class WorkerState implements AsyncDisposable {
     const config = compileListener(message, this.#context, old?.config);
     const listener = new Listener(config, this.#listenerHost);
     const sameAddress =
-      old !== undefined &&
-      old.isBound &&
+      old?.isBound &&
       config.bindsToPort &&
       old.config.reusesPort === config.reusesPort &&
       old.config.addresses.map(addressText).join() === config.addresses.map(addressText).join();

@@ -73,6 +73,8 @@ export class HttpStream {
   upgrade = "";
   isUpgraded = false;
   isHttp10 = false;
+  /** What a local reply to a gRPC request says instead of the status that follows from HTTP's; -1: nothing else. */
+  localReplyGrpcStatus = -1;
   /** Of the response as it is being encoded. */
   responseStatus = 0;
 
@@ -431,7 +433,7 @@ export class HttpStream {
 
   get isGrpc(): boolean {
     const type = getHeader(this.info.requestHeaders, "content-type");
-    return type !== undefined && type.startsWith("application/grpc") && (type.length === 16 || type[16] === "+");
+    return type?.startsWith("application/grpc") && (type.length === 16 || type[16] === "+");
   }
 
   /** Configuration of a filter for this route, by the filter's name. */

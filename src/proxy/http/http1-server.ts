@@ -227,7 +227,7 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
     store.add(at.downstream_cx_protocol_error, 1);
     if (status === 431) store.add(at.downstream_rq_too_large, 1);
     const active = this.#stream;
-    if (active !== null && active.responseHasStarted) {
+    if (active?.responseHasStarted) {
       active.info.flags |= responseFlags.DownstreamProtocolError;
       active.resetDownstream(details);
       return;

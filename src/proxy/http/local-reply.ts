@@ -95,7 +95,8 @@ export function buildLocalReply(stream: HttpStream, status: number, text: string
     }
   }
   if (stream.isGrpc) {
-    headers.push("content-type", "application/grpc", "grpc-status", String(grpcStatuses[status] ?? 2));
+    const grpcStatus = stream.localReplyGrpcStatus >= 0 ? stream.localReplyGrpcStatus : (grpcStatuses[status] ?? 2);
+    headers.push("content-type", "application/grpc", "grpc-status", String(grpcStatus));
     if (text !== "") headers.push("grpc-message", percentEncoded(text));
     return { status: 200, headers, body: noBody };
   }

@@ -5,6 +5,7 @@ import { BootstrapSchema } from "../../api/gen/envoy/config/bootstrap/v3/bootstr
 import { ClusterSchema } from "../../api/gen/envoy/config/cluster/v3/cluster_pb.js";
 import { ClusterLoadAssignmentSchema } from "../../api/gen/envoy/config/endpoint/v3/endpoint_pb.js";
 import { ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
+import { FilterConfigSchema } from "../../api/gen/envoy/config/route/v3/route_components_pb.js";
 import { FileAccessLogSchema } from "../../api/gen/envoy/extensions/access_loggers/file/v3/file_pb.js";
 import { PreviousHostsPredicateSchema } from "../../api/gen/envoy/extensions/retry/host/previous_hosts/v3/previous_hosts_pb.js";
 import { SecretSchema } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
@@ -22,6 +23,7 @@ const registry = createRegistry(
   DownstreamTlsContextSchema,
   UpstreamTlsContextSchema,
   HttpProtocolOptionsSchema,
+  FilterConfigSchema,
   PreviousHostsPredicateSchema,
 );
 

@@ -1,193 +1,213 @@
 /**
- * envoy.filters.http.fault: delays requests, then answers some of them itself. It runs before the router, so retries and outlier
- * detection never see what it does. Configuration of the route takes the place of the filter's own.
- * Source: Envoy fault filter; reference behaviour measured on Envoy 1.40.
+ * envoy.filters.http.fault: delays requests, or answers them with an error, for a share of them or by request header.
+ * It stands before the router, so neither retries nor outlier detection see it (reference 7.1). First the delay, then the abort.
  */
 import { ConfigError } from "../../../api/config-error.ts";
 import { type HTTPFault, HTTPFaultSchema } from "../../../api/gen/envoy/extensions/filters/http/fault/v3/fault_pb.js";
 import { durationMs } from "../../duration.ts";
 import { fractionOf } from "../../fraction.ts";
 import { getHeader } from "../../http/header-list.ts";
-import { defineHttpFilter, type FilterCompileContext, type FilterStatus, type HttpFilter } from "../../http/http-filter.ts";
+import { defineHttpFilter, type FilterStatus, type HttpFilter } from "../../http/http-filter.ts";
 import type { HttpStream } from "../../http/http-stream.ts";
-import { compileHeaderListMatcher } from "../../router/header-matcher.ts";
-import type { StatIndex } from "../../stats/store.ts";
-import { type HeaderList, responseFlags } from "../../stream-info.ts";
+import { compileHeaderMatcher, type RouteCondition } from "../../router/header-matcher.ts";
+import type { StatIndex, StatsStore } from "../../stats/store.ts";
+import { responseFlags } from "../../stream-info.ts";
+import { disabledFilter } from "./disabled-filter.ts";
 
-interface Fault {
-  readonly delay: { readonly fraction: number; readonly fixedMs: number | undefined } | undefined;
-  /** `status` undefined: the request's own header says it. */
-  readonly abort: { readonly fraction: number; readonly status: number | undefined } | undefined;
+interface Delay {
+  /** -1: the request says it in x-envoy-fault-delay-request, in milliseconds. */
+  readonly fixedMs: number;
+  readonly chance: number;
+}
+
+interface Abort {
+  readonly by: "httpStatus" | "grpcStatus" | "header";
+  readonly status: number;
+  readonly chance: number;
+}
+
+interface Policy {
+  readonly delay: Delay | null;
+  readonly abort: Abort | null;
   readonly upstreamCluster: string;
+  readonly conditions: readonly RouteCondition[];
   readonly downstreamNodes: ReadonlySet<string>;
-  readonly headers: readonly ((headers: HeaderList) => boolean)[];
   readonly maxActiveFaults: number;
 }
 
-/** HTTP status by gRPC status, for a fault that is configured as the latter. Source: Envoy grpc/common.cc. */
-const httpStatusOfGrpc = [200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401];
+function compilePolicy(config: HTTPFault): Policy {
+  if (config.responseRateLimit !== undefined) throw new ConfigError("HTTPFault: response_rate_limit is not supported by this proxy");
+  return {
+    delay: compileDelay(config),
+    abort: compileAbort(config),
+    upstreamCluster: config.upstreamCluster,
+    conditions: config.headers.map(compileHeaderMatcher),
+    downstreamNodes: new Set(config.downstreamNodes),
+    maxActiveFaults: config.maxActiveFaults ?? Number.POSITIVE_INFINITY,
+  };
+}
+
+function compileDelay({ delay }: HTTPFault): Delay | null {
+  if (delay === undefined) return null;
+  const chance = fractionOf(delay.percentage);
+  if (delay.faultDelaySecifier.case === "fixedDelay") {
+    const fixedMs = durationMs(delay.faultDelaySecifier.value, 0);
+    if (fixedMs <= 0) throw new ConfigError("FaultDelay: fixed_delay: value must be greater than 0s");
+    return { fixedMs, chance };
+  }
+  if (delay.faultDelaySecifier.case === "headerDelay") return { fixedMs: -1, chance };
+  throw new ConfigError("FaultDelay: fault_delay_secifier: value is required");
+}
+
+function compileAbort({ abort }: HTTPFault): Abort | null {
+  if (abort === undefined) return null;
+  const chance = fractionOf(abort.percentage);
+  switch (abort.errorType.case) {
+    case "httpStatus":
+      if (abort.errorType.value < 200 || abort.errorType.value >= 600) {
+        throw new ConfigError("FaultAbort: http_status: value must be inside range [200, 600)");
+      }
+      return { by: "httpStatus", status: abort.errorType.value, chance };
+    case "grpcStatus":
+      return { by: "grpcStatus", status: abort.errorType.value, chance };
+    case "headerAbort":
+      return { by: "header", status: 0, chance };
+    default:
+      throw new ConfigError("FaultAbort: error_type: value is required");
+  }
+}
+
+/** A stream under the influence of a fault. */
+interface ActiveFault {
+  timer: NodeJS.Timeout | null;
+}
 
 class FaultFilter implements HttpFilter {
   readonly name: string;
-  readonly #own: Fault;
+  readonly #standard: Policy;
   readonly #slot: number;
-  readonly #context: FilterCompileContext;
+  readonly #stats: StatsStore;
   readonly #at: { readonly aborts: StatIndex; readonly delays: StatIndex; readonly active: StatIndex; readonly overflow: StatIndex };
   #active = 0;
 
-  constructor(name: string, own: Fault, context: FilterCompileContext) {
+  constructor(name: string, config: HTTPFault, slot: number, stats: StatsStore, statPrefix: string) {
     this.name = name;
-    this.#own = own;
-    this.#slot = context.slot;
-    this.#context = context;
-    const prefix = `${context.statPrefix}fault.`;
+    this.#standard = compilePolicy(config);
+    this.#slot = slot;
+    this.#stats = stats;
+    const prefix = `${statPrefix}fault.`;
     this.#at = {
-      aborts: context.stats.counter(`${prefix}aborts_injected`),
-      delays: context.stats.counter(`${prefix}delays_injected`),
-      active: context.stats.gauge(`${prefix}active_faults`),
-      overflow: context.stats.counter(`${prefix}faults_overflow`),
+      aborts: stats.counter(`${prefix}aborts_injected`),
+      delays: stats.counter(`${prefix}delays_injected`),
+      active: stats.gauge(`${prefix}active_faults`),
+      overflow: stats.counter(`${prefix}faults_overflow`),
     };
   }
 
   onRequestHeaders(stream: HttpStream): FilterStatus {
-    const fault = faultOf(stream.perFilterConfig(this.name)) ?? this.#own;
-    if (fault.delay === undefined && fault.abort === undefined) return "continue";
-    if (!this.#applies(fault, stream)) return "continue";
-    const delayMs = fault.delay && this.#delayOf(fault.delay, stream.info.requestHeaders);
-    if (delayMs !== undefined && this.#begin(fault, stream)) {
+    const override = stream.perFilterConfig(this.name);
+    if (override === disabledFilter) return "continue";
+    const policy = (override as Policy | undefined) ?? this.#standard;
+    if (policy.delay === null && policy.abort === null) return "continue";
+    if (!appliesTo(policy, stream)) return "continue";
+    const delayMs = policy.delay === null ? 0 : delayOf(policy.delay, stream);
+    if (delayMs > 0 && this.#begin(stream, policy)) {
+      this.#stats.add(this.#at.delays, 1);
       stream.info.flags |= responseFlags.DelayInjected;
-      this.#context.stats.add(this.#at.delays, 1);
-      stream.filterState ??= [];
-      stream.filterState[this.#slot] = setTimeout(() => {
-        stream.filterState![this.#slot] = activeWithoutTimer;
-        if (stream.isEnded || this.#abort(fault, stream)) return;
-        stream.continueRequest();
+      const fault = stream.filterState![this.#slot] as ActiveFault;
+      fault.timer = setTimeout(() => {
+        fault.timer = null;
+        if (stream.isEnded) return;
+        stream.connection.now = performance.now();
+        if (!this.#aborts(stream, policy)) {
+          this.#finish(stream);
+          stream.continueRequest();
+        }
       }, delayMs);
       return "stop";
     }
-    return this.#abort(fault, stream) ? "stop" : "continue";
+    return this.#aborts(stream, policy) ? "stop" : "continue";
   }
 
   onStreamEnd(stream: HttpStream): void {
-    const state = stream.filterState?.[this.#slot] as NodeJS.Timeout | typeof activeWithoutTimer | undefined;
-    if (state === undefined) return;
-    if (state !== activeWithoutTimer) clearTimeout(state);
-    this.#active--;
-    this.#context.stats.add(this.#at.active, -1);
+    this.#finish(stream);
   }
 
-  #applies(fault: Fault, stream: HttpStream): boolean {
-    const { info } = stream;
-    if (fault.upstreamCluster !== "" && fault.upstreamCluster !== info.upstreamClusterRaw) return false;
-    if (fault.downstreamNodes.size > 0) {
-      const node = getHeader(info.requestHeaders, "x-envoy-downstream-service-node");
-      if (node === undefined || !fault.downstreamNodes.has(node)) return false;
-    }
-    return fault.headers.every((matches) => matches(info.requestHeaders));
-  }
-
-  #delayOf(delay: NonNullable<Fault["delay"]>, headers: HeaderList): number | undefined {
-    const milliseconds = delay.fixedMs ?? numberHeader(headers, "x-envoy-fault-delay-request");
-    if (milliseconds === undefined || milliseconds <= 0) return undefined;
-    const fraction = limited(delay.fraction, headers, "x-envoy-fault-delay-request-percentage", delay.fixedMs === undefined);
-    return Math.random() < fraction ? milliseconds : undefined;
-  }
-
-  /** Whether the request was answered. */
-  #abort(fault: Fault, stream: HttpStream): boolean {
-    const { abort } = fault;
-    if (abort === undefined) return false;
-    const headers = stream.info.requestHeaders;
-    const status = abort.status ?? headerStatus(headers);
-    if (status === undefined) return false;
-    const fraction = limited(abort.fraction, headers, "x-envoy-fault-abort-request-percentage", abort.status === undefined);
-    if (Math.random() >= fraction || !this.#begin(fault, stream)) return false;
-    stream.info.flags |= responseFlags.FaultInjected;
-    this.#context.stats.add(this.#at.aborts, 1);
-    stream.sendLocalReply(status, "fault filter abort", "fault_filter_abort");
-    return true;
-  }
-
-  /** Counts the stream as one with a fault; false when there are too many already. */
-  #begin(fault: Fault, stream: HttpStream): boolean {
-    stream.filterState ??= [];
-    if (stream.filterState[this.#slot] !== undefined) return true;
-    if (this.#active >= fault.maxActiveFaults) {
-      this.#context.stats.add(this.#at.overflow, 1);
+  /** False when the limit of active faults is reached. */
+  #begin(stream: HttpStream, policy: Policy): boolean {
+    if (stream.filterState?.[this.#slot] !== undefined) return true;
+    if (this.#active >= policy.maxActiveFaults) {
+      this.#stats.add(this.#at.overflow, 1);
       return false;
     }
     this.#active++;
-    this.#context.stats.add(this.#at.active, 1);
-    stream.filterState[this.#slot] = activeWithoutTimer;
+    this.#stats.add(this.#at.active, 1);
+    stream.filterState ??= [];
+    stream.filterState[this.#slot] = { timer: null } satisfies ActiveFault;
+    return true;
+  }
+
+  #finish(stream: HttpStream): void {
+    const fault = stream.filterState?.[this.#slot] as ActiveFault | undefined;
+    if (fault === undefined) return;
+    stream.filterState![this.#slot] = undefined;
+    clearTimeout(fault.timer ?? undefined);
+    this.#active--;
+    this.#stats.add(this.#at.active, -1);
+  }
+
+  #aborts(stream: HttpStream, policy: Policy): boolean {
+    if (policy.abort === null) return false;
+    const outcome = abortOf(policy.abort, stream);
+    if (outcome === null || !this.#begin(stream, policy)) return false;
+    this.#stats.add(this.#at.aborts, 1);
+    stream.info.flags |= responseFlags.FaultInjected;
+    if (outcome.grpcStatus >= 0) stream.localReplyGrpcStatus = outcome.grpcStatus;
+    stream.sendLocalReply(outcome.status, "fault filter abort", "fault_filter_abort");
     return true;
   }
 }
 
-const activeWithoutTimer = Symbol("active fault");
-
-/** A route may also hold the mark that the filter is disabled there. */
-function faultOf(config: unknown): Fault | undefined {
-  if (typeof config === "symbol") return nothing;
-  return config as Fault | undefined;
+function appliesTo(policy: Policy, stream: HttpStream): boolean {
+  const { info } = stream;
+  if (policy.upstreamCluster !== "" && policy.upstreamCluster !== info.upstreamClusterRaw) return false;
+  for (const condition of policy.conditions) if (!condition(info)) return false;
+  if (policy.downstreamNodes.size === 0) return true;
+  return policy.downstreamNodes.has(getHeader(info.requestHeaders, "x-envoy-downstream-service-node") ?? "");
 }
 
-const nothing: Fault = {
-  delay: undefined,
-  abort: undefined,
-  upstreamCluster: "",
-  downstreamNodes: new Set(),
-  headers: [],
-  maxActiveFaults: Number.POSITIVE_INFINITY,
-};
-
-function headerStatus(headers: HeaderList): number | undefined {
-  const status = numberHeader(headers, "x-envoy-fault-abort-request");
-  if (status !== undefined) return status >= 200 && status < 600 ? status : undefined;
-  const grpc = numberHeader(headers, "x-envoy-fault-abort-grpc-request");
-  return grpc === undefined ? undefined : httpStatusOfGrpc[grpc];
+/** A request may ask for a smaller share than is configured, never for a larger one. */
+function shareOf(chance: number, headerName: string, stream: HttpStream): number {
+  const written = getHeader(stream.info.requestHeaders, headerName);
+  if (written === undefined || !/^\d+$/.test(written)) return chance;
+  return Math.min(chance, Number(written) / 100);
 }
 
-function numberHeader(headers: HeaderList, name: string): number | undefined {
-  const text = getHeader(headers, name);
-  return text !== undefined && /^\d+$/.test(text) ? Number(text) : undefined;
+function delayOf(delay: Delay, stream: HttpStream): number {
+  if (delay.fixedMs >= 0) return Math.random() < delay.chance ? delay.fixedMs : 0;
+  const written = getHeader(stream.info.requestHeaders, "x-envoy-fault-delay-request");
+  if (written === undefined || !/^\d{1,9}$/.test(written)) return 0;
+  return Math.random() < shareOf(delay.chance, "x-envoy-fault-delay-request-percentage", stream) ? Number(written) : 0;
 }
 
-/** A header may lower the percentage of a fault that headers control. */
-function limited(fraction: number, headers: HeaderList, name: string, byHeader: boolean): number {
-  if (!byHeader) return fraction;
-  const percentage = numberHeader(headers, name);
-  return percentage === undefined ? fraction : Math.min(fraction, percentage / 100);
-}
-
-function compileFault(message: HTTPFault): Fault {
-  if (message.responseRateLimit)
-    throw new ConfigError("response_rate_limit of the fault filter is not supported by this proxy yet", { field: "response_rate_limit" });
-  const { delay, abort } = message;
-  return {
-    delay: delay && {
-      // Without a percentage Envoy takes 0 %.
-      fraction: fractionOf(delay.percentage),
-      fixedMs: delay.faultDelaySecifier.case === "fixedDelay" ? durationMs(delay.faultDelaySecifier.value, 0) : undefined,
-    },
-    abort: abort && {
-      fraction: fractionOf(abort.percentage),
-      status:
-        abort.errorType.case === "httpStatus"
-          ? abort.errorType.value
-          : abort.errorType.case === "grpcStatus"
-            ? (httpStatusOfGrpc[abort.errorType.value] ?? 500)
-            : undefined,
-    },
-    upstreamCluster: message.upstreamCluster,
-    downstreamNodes: new Set(message.downstreamNodes),
-    headers: message.headers.map(compileHeaderListMatcher),
-    maxActiveFaults: message.maxActiveFaults ?? Number.POSITIVE_INFINITY,
-  };
+function abortOf(abort: Abort, stream: HttpStream): { status: number; grpcStatus: number } | null {
+  if (abort.by !== "header") {
+    if (Math.random() >= abort.chance) return null;
+    return abort.by === "httpStatus" ? { status: abort.status, grpcStatus: -1 } : { status: 200, grpcStatus: abort.status };
+  }
+  const { requestHeaders } = stream.info;
+  const http = getHeader(requestHeaders, "x-envoy-fault-abort-request");
+  const grpc = getHeader(requestHeaders, "x-envoy-fault-abort-grpc-request");
+  if (http === undefined && grpc === undefined) return null;
+  if (Math.random() >= shareOf(abort.chance, "x-envoy-fault-abort-request-percentage", stream)) return null;
+  if (http !== undefined && /^[2-5]\d\d$/.test(http)) return { status: Number(http), grpcStatus: -1 };
+  if (grpc !== undefined && /^\d{1,2}$/.test(grpc)) return { status: 200, grpcStatus: Number(grpc) };
+  return null;
 }
 
 export const fault = defineHttpFilter({
   name: "envoy.filters.http.fault",
   schema: HTTPFaultSchema,
-  create: (config, context, name) => new FaultFilter(name, compileFault(config), context),
-  perRoute: { schema: HTTPFaultSchema, compile: compileFault },
+  create: (config, context, name) => new FaultFilter(name, config, context.slot, context.stats, context.statPrefix),
+  perRoute: { schema: HTTPFaultSchema, compile: compilePolicy },
 });

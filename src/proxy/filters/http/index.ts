@@ -7,6 +7,7 @@ import type { HttpFilter as HttpFilterMessage } from "../../../api/gen/envoy/ext
 import type { CompileContext } from "../../compile-context.ts";
 import type { FilterCompileContext, HttpFilter, HttpFilterDefinition, TerminalFilter } from "../../http/http-filter.ts";
 import { cors } from "./cors.ts";
+import { disabledFilter } from "./disabled-filter.ts";
 import { fault } from "./fault.ts";
 import { router } from "./router.ts";
 
@@ -91,9 +92,6 @@ export function compilePerFilterConfig(config: { readonly [name: string]: Any },
   }
   return compiled;
 }
-
-/** Stands for `disabled: true` in per-route configuration. */
-export const disabledFilter = Symbol("disabled filter");
 
 function typeNameOf(any: Any): string {
   return any.typeUrl.slice(any.typeUrl.lastIndexOf("/") + 1);
