@@ -84,7 +84,8 @@ const manager = (routes: string, extra = "") =>
   `{ name: h, typed_config: { "@type": ${type}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, stat_prefix: t, ${extra} route_config: { name: r, virtual_hosts: [ { name: v, domains: ["*"], routes: [ ${routes} ] } ] }, http_filters: [ { name: r, typed_config: { "@type": ${type}.extensions.filters.http.router.v3.Router } } ] } }`;
 const listener = (filter: string, extra = "", chain = "") =>
   `  - name: l\n    address: { socket_address: { address: 127.0.0.1, port_value: 0 } }\n${extra}    filter_chains: [ { filters: [ ${filter} ] ${chain} } ]\n`;
-const bootstrap = (listeners: string, clusters: string) => `static_resources:\n  listeners:\n${listeners}  clusters:\n${clusters}`;
+const bootstrap = (listeners: string, clusters: string) =>
+  `static_resources:\n  listeners:\n${listeners}${clusters === "" ? "" : `  clusters:\n${clusters}`}`;
 const toUp = '{ match: { prefix: "/" }, route: { cluster: up } }';
 
 /** Sends bytes and gives what came until the other side closed, or until `enough` says so. */
@@ -292,23 +293,28 @@ describe("a worker", () => {
 
   it("names what it can't apply and keeps the rest", async () => {
     await using worker = await TestWorker.start(bootstrap(listener(manager(toUp)), cluster("up", 1)));
-    const good = staticWorker(bootstrap(listener(manager(toUp)), cluster("up", 1))).update;
-    const taken = staticWorker(
-      bootstrap(
-        listener(manager(toUp))
-          .replace("port_value: 0", `port_value: ${worker.ports.get("l")!}`)
-          .replace("name: l", "name: l2"),
-        cluster("up", 1),
-      ),
-    ).update;
-    const server = net.createServer().listen(0, "127.0.0.1");
-    await once(server, "listening");
+    const taken = net.createServer().listen(0, "127.0.0.1");
+    await once(taken, "listening");
+    const onPort = (name: string, port: number) =>
+      staticWorker(
+        bootstrap(listener(manager(toUp)).replace("port_value: 0", `port_value: ${port}`).replace("name: l", `name: ${name}`), ""),
+      ).update.listeners![0]!;
+    const free = net.createServer().listen(0, "127.0.0.1");
+    await once(free, "listening");
+    const freePort = (free.address() as net.AddressInfo).port;
+    free.close();
+    await once(free, "close");
     const applied = await worker.update({
-      clusters: [{ name: "bad", bytes: new Uint8Array([255]) }, ...good.clusters!],
-      listeners: taken.listeners!,
+      clusters: [{ name: "bad", bytes: new Uint8Array([255]) }],
+      listeners: [onPort("taken", (taken.address() as net.AddressInfo).port), onPort("first", freePort), onPort("second", freePort)],
     });
-    expect(applied.errors.map((error) => `${error.resource} ${error.name}`)).toContain("cluster bad");
-    server.close();
+    expect(applied.errors.map((error) => `${error.resource} ${error.name}`)).toEqual(["cluster bad", "listener taken", "listener second"]);
+    expect(applied.errors[1]!.message).toMatch(/^cannot bind '127\.0\.0\.1:\d+': Address already in use$/);
+    expect(applied.errors[2]!.message).toBe(
+      `error adding listener: 'second' has duplicate address '127.0.0.1:${freePort}' as existing listener`,
+    );
+    expect(applied.bound.map((bound) => bound.name)).toEqual(["l", "first"]);
+    taken.close();
   });
 
   it("closes its sockets at a drain and tells connections to go", async () => {

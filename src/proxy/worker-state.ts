@@ -16,7 +16,7 @@ import { AccessLogSinks } from "./accesslog/sinks.ts";
 import type { CompileContext } from "./compile-context.ts";
 import { compilePerFilterConfig } from "./filters/http/index.ts";
 import { Listener, type ListenerHost } from "./listener/listener.ts";
-import { addressText, compileListener } from "./listener/listener-config.ts";
+import { addressText, compileListener, type ListenerConfig } from "./listener/listener-config.ts";
 import { compileRouteConfiguration, type RouteTable } from "./router/route-table.ts";
 import { StatsStore } from "./stats/store.ts";
 import { compileSecret, SecretStore } from "./tls/secret.ts";
@@ -168,6 +168,7 @@ export class WorkerState implements AsyncDisposable {
     const message = fromBinary(ListenerSchema, bytes);
     const old = this.#listeners.get(name);
     const config = compileListener(message, this.#context, old?.config);
+    this.#refuseDuplicateAddress(name, config);
     const listener = new Listener(config, this.#listenerHost);
     const sameAddress =
       old?.isBound &&
@@ -188,6 +189,20 @@ export class WorkerState implements AsyncDisposable {
       true,
     );
     for (const log of old.config.accessLogs) log.close();
+  }
+
+  /** With SO_REUSEPORT the kernel would let two listeners share an address, and connections would go to either. */
+  #refuseDuplicateAddress(name: string, config: ListenerConfig): void {
+    if (!config.bindsToPort) return;
+    for (const [otherName, { config: other }] of this.#listeners) {
+      if (otherName === name || !other.bindsToPort) continue;
+      const shared = config.addresses.find(
+        (address) => address.port !== 0 && other.addresses.some((taken) => addressText(taken) === addressText(address)),
+      );
+      if (shared !== undefined) {
+        throw new ConfigError(`error adding listener: '${name}' has duplicate address '${addressText(shared)}' as existing listener`);
+      }
+    }
   }
 
   #removeListener(name: string): void {

@@ -15,15 +15,6 @@ export function hasHeader(headers: HeaderList, name: string): boolean {
   return false;
 }
 
-/** All values of that name joined with `,`, as Envoy shows repeated headers to matchers that want one value. */
-export function joinedHeader(headers: HeaderList, name: string): string | undefined {
-  let joined: string | undefined;
-  for (let i = 0; i < headers.length; i += 2) {
-    if (headers[i] === name) joined = joined === undefined ? headers[i + 1]! : `${joined},${headers[i + 1]!}`;
-  }
-  return joined;
-}
-
 /** Replaces the first value in its place and drops further ones, or adds at the end. */
 export function setHeader(headers: HeaderList, name: string, value: string): void {
   for (let i = 0; i < headers.length; i += 2) {

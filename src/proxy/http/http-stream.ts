@@ -11,13 +11,11 @@
 
 import type { RouterRequest } from "../filters/http/router-request.ts";
 import type { DownstreamConnection } from "../listener/downstream-connection.ts";
-import { type ClusterChoice, chooseCluster, type Route } from "../router/route.ts";
+import { type ClusterChoice, chooseCluster, isGrpc, type Route } from "../router/route.ts";
 import { type HeaderList, responseFlags } from "../stream-info.ts";
 import { keepChunk } from "../transport.ts";
 import type { ConnectionManager } from "./connection-manager.ts";
 import { finishResponseHeaders } from "./connection-manager-headers.ts";
-import { getHeader } from "./header-list.ts";
-import type { FilterStatus, HttpFilter } from "./http-filter.ts";
 import { buildLocalReply } from "./local-reply.ts";
 import { RequestInfo } from "./request-info.ts";
 
@@ -432,8 +430,7 @@ export class HttpStream {
   }
 
   get isGrpc(): boolean {
-    const type = getHeader(this.info.requestHeaders, "content-type");
-    return type?.startsWith("application/grpc") && (type.length === 16 || type[16] === "+");
+    return isGrpc(this.info);
   }
 
   /** Configuration of a filter for this route, by the filter's name. */
@@ -443,5 +440,3 @@ export class HttpStream {
 }
 
 const noTrailers: HeaderList = [];
-
-export type { FilterStatus, HttpFilter };
