@@ -59,8 +59,8 @@ export interface XdsClientOptions {
   readonly random?: () => number;
   readonly onConnected?: (connected: boolean) => void;
   readonly onControlPlane?: (identifier: string) => void;
-  /** For statistics. */
-  readonly onEvent?: (typeUrl: string, event: "attempt" | "success" | "rejected" | "failure", version: string) => void;
+  /** Called for every type that the stream carried when it ends. */
+  readonly onStreamEnd?: (typeUrl: string) => void;
 }
 
 export interface XdsSubscription {
@@ -232,7 +232,7 @@ export class XdsClient implements AsyncDisposable {
     this.#generation++;
     this.#stream = undefined;
     this.#setConnected(false);
-    for (const state of this.#types.values()) this.#options.onEvent?.(state.typeUrl, "failure", state.version);
+    for (const state of this.#types.values()) this.#options.onStreamEnd?.(state.typeUrl);
     if (this.#isClosed) return;
     const { backoffBaseMs = 500, backoffMaxMs = 30_000, random = Math.random } = this.#options;
     const bound = Math.min(backoffBaseMs * 2 ** Math.min(this.#failures, 30), backoffMaxMs);
@@ -295,10 +295,8 @@ export class XdsClient implements AsyncDisposable {
         for (const { name, version } of update.resources) state.versions.set(name, version);
         for (const name of update.removed) state.versions.delete(name);
       }
-      this.#options.onEvent?.(state.typeUrl, "success", update.version);
     } else {
       this.#options.log.warn("Rejected an xDS update", { typeUrl: state.typeUrl, version: update.version, reason: error });
-      this.#options.onEvent?.(state.typeUrl, "rejected", state.version);
     }
     if (generation !== this.#generation) return; // its stream is gone, and the nonce with it
     state.nonce = response.nonce;
@@ -354,7 +352,6 @@ export class XdsClient implements AsyncDisposable {
     state.isFirstOnStream = false;
     state.isRequestWanted = false;
     state.answer = undefined;
-    this.#options.onEvent?.(state.typeUrl, "attempt", state.version);
     this.#stream?.send(request);
   }
 }

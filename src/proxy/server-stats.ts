@@ -28,14 +28,8 @@ const plainCounters = [
   "runtime.load_success",
   "runtime.override_dir_exists",
   "runtime.override_dir_not_exists",
-  "control_plane.rate_limit_enforced",
 ];
-const plainGauges = [
-  "control_plane.pending_requests",
-  "control_plane.connected_state",
-  "runtime.admin_overrides_active",
-  "runtime.num_keys",
-];
+const plainGauges = ["runtime.admin_overrides_active", "runtime.num_keys"];
 
 export class ServerStats {
   #store: StatsStore;
@@ -43,6 +37,7 @@ export class ServerStats {
   #startedAtMs = performance.now();
   #at: Readonly<Record<string, StatIndex>>;
   #initialization: StatIndex;
+  #routePrefixes = new Map<string, string>();
 
   constructor(store: StatsStore, reader: StatsReader, options: ResolvedServerOptions) {
     this.#store = store;
@@ -84,8 +79,13 @@ export class ServerStats {
     this.#store.record(this.#initialization, performance.now() - this.#startedAtMs);
   }
 
+  /** Routes are counted under the prefix of the connection manager that refers to them. */
+  nameRoute(name: string, statPrefix: string): void {
+    this.#routePrefixes.set(name, `http.${statPrefix}.rds.${name}`);
+  }
+
   countRoute(name: string, event: NamedResourceEvent): void {
-    this.#count(`rds.${name}`, event);
+    this.#count(this.#routePrefixes.get(name) ?? `rds.${name}`, event);
   }
 
   countSecret(name: string, event: NamedResourceEvent): void {

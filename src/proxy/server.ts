@@ -137,6 +137,7 @@ export class ProxyServer implements AsyncDisposable {
       routes: this.routes,
       secrets: this.secrets,
       staticSecrets: new Set(this.staticSecrets.map(({ name }) => name)),
+      onRouteReference: (name: string, statPrefix: string) => this.#serverStats.nameRoute(name, statPrefix),
     };
     this.clusters = this.#stack.use(
       new ClusterManager({
@@ -145,6 +146,7 @@ export class ProxyServer implements AsyncDisposable {
         updates: this.#updates,
         validate: (cluster) => this.validator.cluster(cluster),
         stats: store,
+        texts: this.stats,
         log: log.scope("upstream"),
         ...(options.resolveHost && { resolveHost: options.resolveHost }),
       }),
@@ -156,6 +158,7 @@ export class ProxyServer implements AsyncDisposable {
         updates: this.#updates,
         validate: (listener) => this.validator.listener(listener),
         stats: store,
+        texts: this.stats,
         log: log.scope("config"),
         drainTimeMs: options.drainTimeMs,
       }),

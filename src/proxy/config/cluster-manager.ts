@@ -18,6 +18,7 @@ import type { ConfigSource } from "../../api/gen/envoy/config/core/v3/config_sou
 import { type ClusterLoadAssignment, ClusterLoadAssignmentSchema } from "../../api/gen/envoy/config/endpoint/v3/endpoint_pb.js";
 import { typeUrls } from "../../api/type-urls.ts";
 import type { LogScope } from "../../lib/log.ts";
+import type { StatsReader } from "../stats/stats-reader.ts";
 import type { StatsStore } from "../stats/store.ts";
 import { MainClusterStats } from "./cluster-update-stats.ts";
 import { type ConfigSources, fetchTimeoutMs } from "./config-sources.ts";
@@ -59,6 +60,7 @@ export interface ClusterManagerOptions {
   /** Throws ConfigError. */
   readonly validate: (cluster: Cluster) => void;
   readonly stats: StatsStore;
+  readonly texts: Pick<StatsReader, "setText">;
   readonly log: LogScope;
   readonly resolveHost?: ResolveHost;
 }
@@ -121,7 +123,8 @@ export class ClusterManager implements Disposable {
   subscribe(source: ConfigSource): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     const timeoutMs = fetchTimeoutMs(source);
-    const updates = new WildcardUpdateStats(this.#options.stats, "cluster_manager.cds");
+    const updates = new WildcardUpdateStats(this.#options.stats, this.#options.texts, "cluster_manager.cds");
+    this.#options.sources.onStreamEnd(typeUrls.cds, () => updates.failed());
     updates.asked();
     const onTimeout = () => {
       updates.timedOut();
@@ -220,7 +223,7 @@ export class ClusterManager implements Disposable {
     const cluster: RunningCluster = {
       record,
       holds,
-      stats: new MainClusterStats(stats, record.message.altStatName || record.name),
+      stats: new MainClusterStats(stats, record.message.altStatName || record.name, isEds(record.message)),
       endpoints: undefined,
       dns: undefined,
       assignment: staticAssignment(record.message),

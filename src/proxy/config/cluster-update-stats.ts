@@ -11,14 +11,13 @@ const counters = [
   "update_empty",
   "update_failure",
   "update_no_rebuild",
-  "update_rejected",
   "update_success",
-  "init_fetch_timeout",
 ] as const;
+const edsCounters = ["update_rejected", "init_fetch_timeout"] as const;
 
 export type ClusterEvent = NamedResourceEvent | "failure" | "changed";
 
-const counterOf: Record<ClusterEvent, (typeof counters)[number]> = {
+const counterOf: Record<ClusterEvent, (typeof counters)[number] | (typeof edsCounters)[number]> = {
   attempt: "update_attempt",
   success: "update_success",
   rejected: "update_rejected",
@@ -31,10 +30,11 @@ export class MainClusterStats {
   #store: StatsStore;
   #at: Readonly<Record<string, StatIndex>>;
 
-  constructor(store: StatsStore, statName: string) {
+  /** `isEds`: it has endpoints that can be refused or late. */
+  constructor(store: StatsStore, statName: string, isEds: boolean) {
     this.#store = store;
     const prefix = `cluster.${statName.replaceAll(":", "_")}.`;
-    this.#at = Object.fromEntries(counters.map((name) => [name, store.counter(prefix + name)]));
+    this.#at = Object.fromEntries([...counters, ...(isEds ? edsCounters : [])].map((name) => [name, store.counter(prefix + name)]));
     store.gauge(`${prefix}version`);
     store.gauge(`${prefix}warming_state`);
   }

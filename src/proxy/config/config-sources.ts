@@ -50,6 +50,7 @@ export class ConfigSources implements AsyncDisposable {
   #channels = new Map<string, XdsChannel>();
   #clients = new Map<string, XdsClient>();
   #files = new Set<FileSubscription>();
+  #onStreamEnd = new Map<string, () => void>();
 
   constructor(options: ConfigSourcesOptions) {
     this.#options = options;
@@ -81,6 +82,11 @@ export class ConfigSources implements AsyncDisposable {
       default:
         return specifier satisfies never;
     }
+  }
+
+  /** Hears when the stream that a type comes by has ended; one listener a type. */
+  onStreamEnd(typeUrl: TypeUrl, listener: () => void): void {
+    this.#onStreamEnd.set(typeUrl, listener);
   }
 
   /** Throws ConfigError when the source can't be. */
@@ -126,12 +132,15 @@ export class ConfigSources implements AsyncDisposable {
     const { log, node, stats, texts, backoffBaseMs } = this.#options;
     const isAds = typeUrl === "";
     const connected = stats.gauge("control_plane.connected_state");
+    stats.gauge("control_plane.pending_requests");
+    stats.counter("control_plane.rate_limit_enforced");
     const client = new XdsClient({
       open: this.#channel(name, config).stream(`/${service}/${delta ? "Delta" : "Stream"}${verb}`, delta),
       isDelta: delta,
       node,
       nodeOnFirstMessageOnly: config.setNodeOnFirstMessageOnly,
       log: log.scope("config"),
+      onStreamEnd: (type) => this.#onStreamEnd.get(type)?.(),
       ...(backoffBaseMs !== undefined && { backoffBaseMs }),
       onConnected: (isConnected) => {
         if (isAds) stats.set(connected, isConnected ? 1 : 0);

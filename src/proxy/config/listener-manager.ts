@@ -18,6 +18,7 @@ import type { ConfigSource } from "../../api/gen/envoy/config/core/v3/config_sou
 import { type Listener, ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
 import { typeUrls } from "../../api/type-urls.ts";
 import type { LogScope } from "../../lib/log.ts";
+import type { StatsReader } from "../stats/stats-reader.ts";
 import type { StatsStore } from "../stats/store.ts";
 import type { UpdateOutcome } from "../worker-group.ts";
 import type { RejectedRecord } from "./cluster-manager.ts";
@@ -52,6 +53,7 @@ export interface ListenerManagerOptions {
   /** Throws ConfigError. */
   readonly validate: (listener: Listener) => void;
   readonly stats: StatsStore;
+  readonly texts: Pick<StatsReader, "setText">;
   readonly log: LogScope;
   readonly drainTimeMs: number;
 }
@@ -105,7 +107,8 @@ export class ListenerManager implements Disposable {
   subscribe(source: ConfigSource): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     const timeoutMs = fetchTimeoutMs(source);
-    const updates = new WildcardUpdateStats(this.#options.stats, "listener_manager.lds");
+    const updates = new WildcardUpdateStats(this.#options.stats, this.#options.texts, "listener_manager.lds");
+    this.#options.sources.onStreamEnd(typeUrls.lds, () => updates.failed());
     updates.asked();
     const onTimeout = () => {
       updates.timedOut();

@@ -7,14 +7,18 @@ import { type ReflectMessage, reflect } from "@bufbuild/protobuf/reflect";
 import { type Any, anyUnpack } from "@bufbuild/protobuf/wkt";
 import { envoyTypes } from "../../api/envoy/type-registry.ts";
 import type { RouteConfiguration } from "../../api/gen/envoy/config/route/v3/route_pb.js";
-import type { Rds } from "../../api/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
+import type {
+  HttpConnectionManager,
+  Rds,
+} from "../../api/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import type { SdsSecretConfig } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
 import type { CommonTlsContext } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
 
+const connectionManager = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const commonTlsContext = "envoy.extensions.transport_sockets.tls.v3.CommonTlsContext";
 
 export interface References {
-  readonly routes: readonly Rds[];
+  readonly routes: readonly { readonly rds: Rds; readonly statPrefix: string }[];
   readonly secrets: readonly SdsSecretConfig[];
   /** Route configurations that stand in the resource itself. */
   readonly inlineRoutes: readonly RouteConfiguration[];
@@ -23,14 +27,15 @@ export interface References {
 }
 
 export function findReferences(desc: DescMessage, message: Message): References {
-  const routes: Rds[] = [];
+  const routes: { rds: Rds; statPrefix: string }[] = [];
+  let statPrefix = "";
   const secrets: SdsSecretConfig[] = [];
   const inlineRoutes: RouteConfiguration[] = [];
   const tlsContexts: CommonTlsContext[] = [];
   const visit = (node: ReflectMessage): void => {
     switch (node.desc.typeName) {
       case "envoy.extensions.filters.network.http_connection_manager.v3.Rds":
-        routes.push(node.message as Rds);
+        routes.push({ rds: node.message as Rds, statPrefix });
         return;
       case "envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig":
         secrets.push(node.message as SdsSecretConfig);
@@ -45,6 +50,7 @@ export function findReferences(desc: DescMessage, message: Message): References 
         return;
       }
       default:
+        if (node.desc.typeName === connectionManager) statPrefix = (node.message as HttpConnectionManager).statPrefix;
         if (node.desc.typeName === commonTlsContext) tlsContexts.push(node.message as CommonTlsContext);
         for (const field of node.desc.fields) {
           if (!field.message || !mayRefer(field.message) || !node.isSet(field)) continue;

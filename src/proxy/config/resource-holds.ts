@@ -11,6 +11,8 @@ export interface ReferenceSources {
   readonly secrets: NamedResources<typeof SecretSchema>;
   /** Names of the bootstrap's own secrets. */
   readonly staticSecrets: ReadonlySet<string>;
+  /** A connection manager refers to a route configuration; it counts that under its stat_prefix. */
+  readonly onRouteReference: (routeName: string, statPrefix: string) => void;
 }
 
 export interface ResourceHolds {
@@ -18,7 +20,6 @@ export interface ResourceHolds {
   readonly ready: Promise<void>;
   /** Nothing had to be waited for. */
   readonly isReady: boolean;
-  readonly routeNames: readonly string[];
   release(): void;
 }
 
@@ -29,7 +30,9 @@ export function holdReferences(desc: DescMessage, message: Message, sources: Ref
   const waits: Promise<void>[] = [];
   let isReady = true;
   try {
-    for (const { routeConfigName, configSource } of routes) {
+    for (const { rds, statPrefix } of routes) {
+      const { routeConfigName, configSource } = rds;
+      sources.onRouteReference(routeConfigName, statPrefix);
       const hold = sources.routes.acquire(routeConfigName, configSource);
       releases.push(() => hold.release());
       waits.push(hold.ready);
@@ -52,7 +55,6 @@ export function holdReferences(desc: DescMessage, message: Message, sources: Ref
   return {
     ready: Promise.all(waits).then(() => undefined),
     isReady,
-    routeNames: routes.map(({ routeConfigName }) => routeConfigName),
     release() {
       for (const release of releases.splice(0)) release();
     },
