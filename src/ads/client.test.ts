@@ -1,3 +1,4 @@
+import * as net from "node:net";
 import { create } from "@bufbuild/protobuf";
 import { credentials } from "@grpc/grpc-js";
 import { afterEach, describe, expect, it } from "vitest";
@@ -237,6 +238,47 @@ describe("XdsClient, delta", () => {
     first.end();
     const second = await server.nextStream();
     expect(await second.nextDelta(typeUrls.cds)).toMatchObject({ initialResourceVersions: { a: "2" }, responseNonce: "" });
+  });
+});
+
+describe("XdsClient over a connection that is half open", () => {
+  it("finds out by pings, and connects again", async () => {
+    const resources = new AsyncDisposableStack();
+    stack.push(resources);
+    const server = resources.use(await startScriptedAdsServer());
+    let isCut = false;
+    let connections = 0;
+    // Between the two stands something that stops passing bytes on without closing anything, as a vanished peer does.
+    const middle = net.createServer((client) => {
+      const passes = ++connections > 1 ? () => true : () => !isCut;
+      const upstream = net.connect(server.port, "127.0.0.1");
+      client.on("data", (bytes) => void (passes() && upstream.write(bytes)));
+      upstream.on("data", (bytes) => void (passes() && client.write(bytes)));
+      client.on("close", () => upstream.destroy());
+      for (const end of [client, upstream]) end.on("error", () => {});
+    });
+    await new Promise<void>((resolve) => middle.listen(0, "127.0.0.1", resolve));
+    resources.defer(() => void middle.close());
+    const target = `ipv4:127.0.0.1:${(middle.address() as net.AddressInfo).port}`;
+    const channel = resources.use(
+      openXdsChannel({ target, credentials: credentials.createInsecure(), keepaliveMs: 100, keepaliveTimeoutMs: 100 }),
+    );
+    const client = resources.use(
+      new XdsClient({
+        open: channel.stream("/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources", false),
+        isDelta: false,
+        node: create(NodeSchema, {}),
+        log: createLog({ write() {} }).scope("xds"),
+        backoffBaseMs: 10,
+      }),
+    );
+    client.subscribe(typeUrls.cds, true, async () => undefined);
+    const first = await server.nextStream();
+    await first.next(typeUrls.cds);
+    isCut = true;
+    const second = await server.nextStream();
+    await second.next(typeUrls.cds);
+    expect(connections).toBe(2);
   });
 });
 
