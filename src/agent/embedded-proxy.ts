@@ -1,6 +1,7 @@
 /** Topsail's own proxy inside the agent's process: its main thread is the agent's, traffic runs in worker threads. */
 
 import { log } from "../lib/log.ts";
+import { releaseMemory } from "../platform/release-memory.ts";
 import { loadBootstrap } from "../proxy/config/bootstrap.ts";
 import { ProxyServer } from "../proxy/server.ts";
 import type { RunningProxy, StartProxyOptions } from "./running-proxy.ts";
@@ -33,7 +34,7 @@ export class EmbeddedProxy implements RunningProxy {
     };
     server.failed.catch(fail);
     // Listeners that can't be bound are an end too: there is nothing to serve.
-    server.live.catch(fail);
+    server.live.then(releaseMemory, fail);
     return new EmbeddedProxy(server, ended.promise);
   }
 

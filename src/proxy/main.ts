@@ -2,6 +2,7 @@
 import { createWriteStream } from "node:fs";
 import { ConfigError } from "../api/config-error.ts";
 import { createLog, type Log } from "../lib/log.ts";
+import { releaseMemory } from "../platform/release-memory.ts";
 import { type CommandLine, parseCommandLine, usage } from "./command-line.ts";
 import { loadBootstrap } from "./config/bootstrap.ts";
 import { validateBootstrap } from "./config/validate-bootstrap.ts";
@@ -72,7 +73,7 @@ async function serve(line: CommandLine, bootstrap: ReturnType<typeof loadBootstr
   for (const [signal, handler] of handlers) process.on(signal, handler);
   try {
     // Static configuration that can't be brought up ends the program; a dead worker too.
-    const failed = Promise.all([server.live, new Promise<never>(() => {})]);
+    const failed = Promise.all([server.live.then(releaseMemory), new Promise<never>(() => {})]);
     const reason = await Promise.race([quit.then(() => "quit"), firstSignal.then(() => "signal"), failed, server.failed]);
     if (reason === "signal") {
       const withinMs = Math.min(line.server.drainTimeMs ?? maxTerminationDrainMs, maxTerminationDrainMs);
@@ -95,17 +96,4 @@ function openLog(path: string): Log {
   const stream = createWriteStream(path, { flags: "a" });
   stream.on("error", (error) => process.stderr.write(`cannot write the log to ${path}: ${error.message}\n`));
   return createLog({ write: (text) => void stream.write(text) });
-}
-
-// Started by itself rather than by src/main.ts.
-if (import.meta.main) {
-  main(process.argv.slice(2)).then(
-    (code) => {
-      process.exitCode = code;
-    },
-    (error: unknown) => {
-      process.stderr.write(`error: ${error instanceof Error ? error.message : String(error)}\n`);
-      process.exitCode = 1;
-    },
-  );
 }

@@ -1,10 +1,13 @@
 /** A worker thread of the proxy: takes updates from the main thread (update.ts) and carries the traffic. Bundled by itself. */
 import { parentPort, workerData } from "node:worker_threads";
+import { shrinkHeap } from "../platform/release-memory.ts";
 import type { ToWorker, WorkerData } from "./update.ts";
 import { WorkerState } from "./worker-state.ts";
 
 const port = parentPort;
 if (port === null) throw new Error("worker.ts is the entry of a worker thread");
+// Before there is a request to be held up by it.
+shrinkHeap();
 const state = new WorkerState(workerData as WorkerData, (message) => port.postMessage(message));
 
 port.on("message", (message: ToWorker) => {

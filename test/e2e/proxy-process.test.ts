@@ -8,7 +8,7 @@ import * as path from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, it } from "vitest";
 
-const main = fileURLToPath(new URL("../../src/proxy/main.ts", import.meta.url));
+const main = fileURLToPath(new URL("../../src/main.ts", import.meta.url));
 
 const stacks: AsyncDisposableStack[] = [];
 afterEach(async () => {
@@ -37,7 +37,7 @@ interface Fixture {
 }
 
 function run(args: readonly string[], stack: AsyncDisposableStack) {
-  const child = spawn(process.execPath, [main, ...args], { stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(process.execPath, [main, "envoy", ...args], { stdio: ["ignore", "pipe", "pipe"] });
   let output = "";
   child.stdout.on("data", (bytes: Buffer) => {
     output += bytes.toString();
