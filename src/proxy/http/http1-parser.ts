@@ -162,6 +162,10 @@ export class Http1Parser {
     return this.#pending !== null;
   }
 
+  get pendingBytes(): number {
+    return this.#pending === null ? 0 : this.#pending.length;
+  }
+
   /** Whether the body of the present message ends with the connection. */
   get readsUntilClose(): boolean {
     return this.#state === State.untilClose || this.#state === State.raw;

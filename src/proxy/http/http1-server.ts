@@ -21,6 +21,7 @@ import { acceptsConnectionHeader, isValidAuthority, prepareRequest } from "./req
 import { reasonPhrase, statusLine } from "./status-text.ts";
 
 const never = Number.POSITIVE_INFINITY;
+const maxPipelinedBytes = 64 * 1024;
 const continueResponse = "HTTP/1.1 100 Continue\r\n\r\n";
 
 export class Http1Server implements TransportHandler, Http1ParserSink, ServerCodec {
@@ -81,6 +82,10 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
     this.#transport.start();
   }
 
+  get #isFull(): boolean {
+    return this.#parser.isDone && this.#parser.pendingBytes > maxPipelinedBytes;
+  }
+
   // --- TransportHandler ---
 
   onData(chunk: Buffer): void {
@@ -99,8 +104,9 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
     const stream = this.#stream;
     if (stream !== null) {
       stream.onRequestReadComplete();
-      // Pipelined bytes wait in the parser; more of them must wait in the kernel.
-      if (this.#parser.isDone && this.#parser.hasPending) this.#transport.pause();
+      // Pipelined bytes wait in the parser; many of them must wait in the kernel. Few don't stop the reading, because
+      // a client that goes away would then not be noticed.
+      if (this.#isFull) this.#transport.pause();
     }
   }
 
@@ -342,7 +348,7 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
     this.#requestIsPaused = false;
     const { store, at } = this.#manager.stats;
     store.add(at.downstream_flow_control_resumed_reading_total, 1);
-    if (!(this.#parser.isDone && this.#parser.hasPending)) this.#transport.start();
+    if (!this.#isFull) this.#transport.start();
   }
 
   setDeadline(deadline: number): void {
@@ -386,7 +392,7 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
     const stream = this.#stream;
     if (stream !== null) {
       stream.onRequestReadComplete();
-      if (this.#parser.isDone && this.#parser.hasPending) return;
+      if (this.#isFull) return;
     }
     if (!this.#requestIsPaused && this.#transport.isPaused) this.#transport.start();
   }
