@@ -5,7 +5,6 @@
  * on them for months. A full collection after loading shrinks the heap; and the kernel is told to take the executable's pages
  * out of the process: it brings those that are used back from its page cache, one by one, without reading the disk.
  */
-import { dlopen } from "node:ffi";
 import { readFileSync } from "node:fs";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
@@ -31,6 +30,8 @@ const dontNeed = 4;
 /** Drops the executable's clean pages from this process. Does nothing where /proc or the system call are not to be had. */
 export function dropExecutablePages(): void {
   try {
+    // Loaded here: it is experimental, and what does not use it need not hear so.
+    const { dlopen } = process.getBuiltinModule("node:ffi");
     using library = dlopen("libc.so.6", { madvise: { return: "int32", arguments: ["uint64", "uint64", "int32"] } });
     for (const [from, to] of cleanMappings(readFileSync("/proc/self/smaps", "utf8"), process.execPath)) {
       library.functions.madvise(from, to - from, dontNeed);

@@ -37,7 +37,9 @@ interface Fixture {
 }
 
 function run(args: readonly string[], stack: AsyncDisposableStack) {
-  const child = spawn(process.execPath, [main, "envoy", ...args], { stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", main, "envoy", ...args], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   let output = "";
   child.stdout.on("data", (bytes: Buffer) => {
     output += bytes.toString();
