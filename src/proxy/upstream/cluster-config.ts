@@ -78,7 +78,6 @@ export function compileCluster(message: ClusterMessage, context: CompileContext)
   if (any !== undefined && http === undefined) throw new ConfigError(`Unable to unpack as ${httpOptionsKey}: ${any.typeUrl}`);
   const common: HttpProtocolOptions | undefined = http?.commonHttpProtocolOptions ?? message.commonHttpProtocolOptions;
   const { protocol, http1 } = chooseProtocol(http, message);
-  if (protocol === "http2") context.warn(`cluster ${message.name}: HTTP/2 upstreams are not supported yet; its requests are answered 502`);
   const upstream = http?.upstreamHttpProtocolOptions ?? message.upstreamHttpProtocolOptions;
   const originalDst = message.lbConfig.case === "originalDstLbConfig" ? message.lbConfig.value : undefined;
   const commonLb = message.commonLbConfig;
