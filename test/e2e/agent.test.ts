@@ -24,14 +24,14 @@ const variants = [
   ...(envoyBinary ? [{ name: "Envoy by binaryPath", binaryPath: envoyBinary }] : []),
 ];
 
-function answerOf(port: number, path: string, host = "web.test"): Promise<{ status: number; server: string | undefined; body: string }> {
+function answerOf(port: number, path: string, host = "web.test"): Promise<{ status: number; server: string; body: string }> {
   return new Promise((resolve, reject) => {
     const call = get({ host: "127.0.0.1", port, path, headers: { host }, agent: false }, (response) => {
       let body = "";
       response.setEncoding("utf8").on("data", (chunk: string) => {
         body += chunk;
       });
-      response.on("end", () => resolve({ status: response.statusCode ?? 0, server: response.headers.server, body }));
+      response.on("end", () => resolve({ status: response.statusCode ?? 0, server: String(response.headers.server), body }));
     });
     call.on("error", reject);
   });
