@@ -68,12 +68,16 @@ function isInstalled() {
 function install() {
   if (isInstalled()) return;
   console.error("topsail: installing packages (npm ci)");
-  try {
-    run("npm", ["ci", "--no-progress", "--loglevel=error"], { stdio: ["ignore", "inherit", "inherit"] });
-  } catch (cause) {
-    throw new BuildError(
-      `${cause.message}; is an npm registry reachable? Try: npm ping (a proxy or mirror is set with: npm config set registry URL)`,
-    );
+  const npm = spawnSync("npm", ["ci", "--no-progress"], { cwd: root, stdio: ["ignore", "ignore", "pipe"], encoding: "utf8" });
+  if (npm.error) throw new BuildError(`cannot run npm: ${npm.error.message}`);
+  if (npm.status !== 0) {
+    // npm says a page; its code is what counts, and `npm ci` shows the page.
+    const code = /npm error code (\S+)/.exec(npm.stderr)?.[1] ?? `exit ${npm.status}`;
+    const isNetwork = /^(E?CONN|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|ERR_SOCKET|FETCH|ECONNREFUSED|ECONNRESET|EHOSTUNREACH)/.test(code);
+    const way = isNetwork
+      ? "no npm registry can be reached: check the network, or name a mirror with: npm config set registry URL"
+      : "run `npm ci` to see why";
+    throw new BuildError(`cannot install packages (${code}); ${way}`);
   }
   if (!fs.existsSync(node26)) {
     throw new BuildError(`no Node 26 for ${process.platform}-${process.arch}: Topsail builds on linux x64 and arm64 with glibc >= 2.28`);
