@@ -1,0 +1,116 @@
+import { describe, expect, it } from "vitest";
+import { bootstrap } from "./bootstrap.ts";
+import { readEnvironment } from "./environment.ts";
+import { nodeIdentity } from "./node.ts";
+import { effectiveProxyConfig } from "./proxy-config.ts";
+
+describe("readEnvironment", () => {
+  it("collects node metadata from the open-ended families", () => {
+    const read = readEnvironment({
+      ISTIO_META_CLUSTER_ID: "edge",
+      ISTIO_META_MESH_ID: "",
+      ISTIO_METAJSON_LABELS: '{"app":"gw"}',
+      POD_NAMESPACE: "prod",
+    });
+    expect(read).toMatchObject({
+      podNamespace: "prod",
+      metadata: { CLUSTER_ID: "edge", MESH_ID: "" },
+      metadataJson: { LABELS: { app: "gw" } },
+      deltaXds: true,
+    });
+  });
+
+  it.each([
+    ["ENVOY_STATUS_PORT", "many", "is no port"],
+    ["ENVOY_STATUS_PORT", "70000", "is no port"],
+    ["ISTIO_DELTA_XDS", "maybe", "neither true nor false"],
+    ["ISTIO_METAJSON_LABELS", "{", "is no JSON"],
+    ["ISTIO_METAJSON_LABELS", "[]", "is no JSON object"],
+  ])("refuses %s=%s by its name", (name, value, reason) => {
+    expect(() => readEnvironment({ [name]: value })).toThrow(new RegExp(`${name}: .*${reason}`));
+  });
+});
+
+describe("effectiveProxyConfig", () => {
+  it("lays the environment over the mesh configuration, and merges proxyMetadata by key", () => {
+    const { config } = effectiveProxyConfig(
+      { file: "mesh", text: "defaultConfig: {discoveryAddress: 'a:1', proxyAdminPort: 1, proxyMetadata: {A: '1', B: '1'}}" },
+      "{proxyAdminPort: 2, proxyMetadata: {B: '2'}}",
+    );
+    expect(config).toMatchObject({ discoveryAddress: "a:1", proxyAdminPort: 2, statusPort: 15020, proxyMetadata: { A: "1", B: "2" } });
+  });
+
+  it("names the field that is wrong", () => {
+    expect(() => effectiveProxyConfig(undefined, "{statusPrt: 1}")).toThrow(/statusPrt/);
+    expect(() => effectiveProxyConfig(undefined, "{")).toThrow(/YAML/);
+  });
+});
+
+describe("nodeIdentity", () => {
+  const identity = (env: Record<string, string>, proxyConfig = "") => {
+    const { config, json } = effectiveProxyConfig(undefined, proxyConfig);
+    return nodeIdentity({
+      type: "router",
+      domain: undefined,
+      environment: readEnvironment(env),
+      proxyConfig: config,
+      proxyConfigJson: json,
+      addresses: ["10.0.0.5"],
+    });
+  };
+
+  it("has Istio's four parts", () => {
+    expect(identity({ POD_NAME: "gw", POD_NAMESPACE: "prod", INSTANCE_IP: "10.0.0.9" }).id).toBe(
+      "router~10.0.0.9~gw.prod~prod.svc.cluster.local",
+    );
+    expect(identity({ POD_NAME: "gw" }).id).toBe("router~10.0.0.5~gw.default~default.svc.cluster.local");
+  });
+
+  it("flattens labels into metadata, but never over what the agent knows", () => {
+    const { metadata, cluster } = identity({ POD_NAME: "gw", ISTIO_METAJSON_LABELS: '{"app":"edge","NAME":"forged"}' });
+    expect(metadata).toMatchObject({ app: "edge", NAME: "gw", LABELS: { app: "edge" } });
+    expect(cluster).toBe("edge.default");
+  });
+
+  it("takes metadata of the ProxyConfig beneath the environment's", () => {
+    const { metadata } = identity(
+      { ISTIO_META_NETWORK: "env" },
+      "{proxyMetadata: {ISTIO_META_NETWORK: config, ISTIO_META_ZONE: z, OTHER: x}}",
+    );
+    expect(metadata).toMatchObject({ NETWORK: "env", ZONE: "z" });
+    expect(metadata).not.toHaveProperty("OTHER");
+  });
+
+  it("reads the locality from its label", () => {
+    expect(identity({ ISTIO_METAJSON_LABELS: '{"istio-locality":"eu.fra.a"}' }).locality).toEqual({
+      region: "eu",
+      zone: "fra",
+      subZone: "a",
+    });
+  });
+});
+
+describe("bootstrap", () => {
+  it("resolves the discovery address by DNS unless it is an IP", () => {
+    const xdsCluster = (discoveryAddress: string) => {
+      const environment = readEnvironment({});
+      const { config, json } = effectiveProxyConfig(undefined, JSON.stringify({ discoveryAddress }));
+      const node = nodeIdentity({
+        type: "router",
+        domain: undefined,
+        environment,
+        proxyConfig: config,
+        proxyConfigJson: json,
+        addresses: ["10.0.0.5"],
+      });
+      const { static_resources } = bootstrap({ node, environment, proxyConfig: config }) as {
+        static_resources: { clusters: { name: string; type: string }[] };
+      };
+      return static_resources.clusters.find(({ name }) => name === "xds-grpc")?.type;
+    };
+    expect(xdsCluster("istiod.example.com:15010")).toBe("STRICT_DNS");
+    expect(xdsCluster("10.0.0.1:15010")).toBe("STATIC");
+    expect(xdsCluster("[::1]:15010")).toBe("STATIC");
+    expect(() => xdsCluster("nonsense")).toThrow(/nonsense.*host:port/);
+  });
+});
