@@ -124,7 +124,7 @@ export class HttpStream {
     if (route === null) return;
     info.routeName = route.name;
     if (route.action.kind !== "forward") return;
-    this.choice = chooseCluster(route.action);
+    this.choice = chooseCluster(route.action, info.requestHeaders);
     const cluster = this.manager.clusterOf(this.choice, info.requestHeaders);
     if (cluster === undefined) return;
     info.upstreamCluster = cluster.config.statName;

@@ -145,6 +145,8 @@ export class Http1Parser {
   /** Where in `headers` the Connection and Upgrade lines stood, -1 for none: they are put back for an upgrade that is passed on. */
   connectionAt = -1;
   upgradeAt = -1;
+  /** Tells two lines apart that stood next to each other, and so have the same place among those that are left. */
+  isUpgradeFirst = false;
   headBytes = 0;
   /** In `onMessageEnd`, and in `onHead` of a message without body: nothing follows in what was read. */
   endsChunk = false;
@@ -433,7 +435,10 @@ export class Http1Parser {
           this.connection = this.connection === "" ? value : `${this.connection},${value}`;
           break;
         case HeaderKind.upgrade:
-          if (this.upgradeAt < 0) this.upgradeAt = headers.length;
+          if (this.upgradeAt < 0) {
+            this.upgradeAt = headers.length;
+            this.isUpgradeFirst = this.connectionAt < 0;
+          }
           this.upgrade = this.upgrade === "" ? value : `${this.upgrade},${value}`;
           break;
         case HeaderKind.expect:

@@ -8,6 +8,7 @@ import type { CompileContext } from "../compile-context.ts";
 import { readDataSource } from "../data-source.ts";
 import { applyHeaderEdits, compileHeaderEdits, type HeaderEdit } from "../router/header-mutation.ts";
 import type { HeaderList } from "../stream-info.ts";
+import { getHeader, setHeader } from "./header-list.ts";
 import type { HttpStream } from "./http-stream.ts";
 
 interface Body {
@@ -97,12 +98,16 @@ export function buildLocalReply(stream: HttpStream, status: number, text: string
   if (stream.isGrpc) {
     const grpcStatus = stream.localReplyGrpcStatus >= 0 ? stream.localReplyGrpcStatus : (grpcStatuses[status] ?? 2);
     headers.push("content-type", "application/grpc", "grpc-status", String(grpcStatus));
+    // The line end of JSON formats is none of the message.
+    if (contentType === "application/json" && text.endsWith("\n")) text = text.slice(0, -1);
     if (text !== "") headers.push("grpc-message", percentEncoded(text));
     return { status: 200, headers, body: noBody };
   }
   if (text === "") return { status, headers, body: noBody };
   const body = Buffer.from(text, "latin1");
-  headers.push("content-length", String(body.length), "content-type", contentType);
+  headers.push("content-length", String(body.length));
+  // A content type that the route has added stays, unless the body's format has one of its own.
+  if (contentType !== "text/plain" || getHeader(headers, "content-type") === undefined) setHeader(headers, "content-type", contentType);
   return { status, headers, body };
 }
 

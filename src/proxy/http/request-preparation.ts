@@ -310,6 +310,7 @@ export function restoreUpgrade(headers: HeaderList, parser: Http1Parser): void {
     [parser.connectionAt, "connection", parser.connection],
     [parser.upgradeAt, "upgrade", parser.upgrade],
   ];
+  if (parser.isUpgradeFirst) lines.reverse();
   lines.sort((a, b) => a[0] - b[0]);
   for (const [index, [at, name, value]] of lines.entries()) {
     if (at >= 0) headers.splice(Math.min(at + 2 * index, headers.length), 0, name, value);

@@ -111,7 +111,7 @@ export function retryPolicyFor(policy: RetryPolicy | null, headers: HeaderList):
   let hasHeaders = false;
   for (let i = 0; i < headers.length; i += 2) {
     const name = headers[i]!;
-    if (name.length < 18 || !name.startsWith("x-envoy-")) continue;
+    if (name.length < 16 || !name.startsWith("x-envoy-")) continue;
     if (
       name === "x-envoy-retry-on" ||
       name === "x-envoy-retry-grpc-on" ||

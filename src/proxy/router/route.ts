@@ -16,7 +16,7 @@ import { durationMs } from "../duration.ts";
 import { runtimeFraction } from "../fraction.ts";
 import { getHeader } from "../http/header-list.ts";
 import { compileRegex, compileSubstitution } from "../regex.ts";
-import type { StreamInfo } from "../stream-info.ts";
+import type { HeaderList, StreamInfo } from "../stream-info.ts";
 import { compileHeaderMatcher, compileQueryParameterMatcher, type RouteCondition } from "./header-matcher.ts";
 import { compileHeaderEdits, type HeaderEdit } from "./header-mutation.ts";
 import { compileRetryPolicy, type RetryPolicy } from "./retry-policy.ts";
@@ -51,6 +51,8 @@ export interface ForwardAction {
   readonly kind: "forward";
   readonly clusters: readonly ClusterChoice[];
   readonly totalWeight: number;
+  /** Request header whose number stands for the random one; "" for none. */
+  readonly weightHeader: string;
   readonly clusterNotFoundStatus: number;
   readonly rewritePath: PathRewrite | null;
   readonly hostRewrite: HostRewrite | null;
@@ -136,15 +138,20 @@ export class Route {
 }
 
 /** One of the route's clusters, by weight. */
-export function chooseCluster(action: ForwardAction): ClusterChoice {
+export function chooseCluster(action: ForwardAction, requestHeaders: HeaderList): ClusterChoice {
   const { clusters } = action;
   if (clusters.length === 1) return clusters[0]!;
-  let at = Math.random() * action.totalWeight;
+  let at = action.weightHeader === "" ? Math.random() * action.totalWeight : writtenChoice(action, requestHeaders);
   for (const choice of clusters) {
     at -= choice.weight;
     if (at < 0) return choice;
   }
   return clusters[clusters.length - 1]!;
+}
+
+function writtenChoice({ weightHeader, totalWeight }: ForwardAction, requestHeaders: HeaderList): number {
+  const written = getHeader(requestHeaders, weightHeader);
+  return written !== undefined && /^\d{1,19}$/.test(written) ? Number(BigInt(written) % BigInt(totalWeight)) : Math.random() * totalWeight;
 }
 
 export function compileRoute(message: RouteMessage, scope: RouteScope, context: CompileContext): Route {
@@ -320,6 +327,7 @@ function compileForward(action: RouteActionMessage, path: CompiledPath, scope: R
     kind: "forward",
     clusters,
     totalWeight,
+    weightHeader: weightHeaderOf(action),
     clusterNotFoundStatus: statuses[action.clusterNotFoundResponseCode] ?? 503,
     rewritePath: compileRewrite(action.prefixRewrite, action.regexRewrite, path),
     hostRewrite: compileHostRewrite(action.hostRewriteSpecifier),
@@ -333,6 +341,12 @@ function compileForward(action: RouteActionMessage, path: CompiledPath, scope: R
     priority: action.priority === RoutingPriority.HIGH ? "high" : "default",
     upgrades: new Map(action.upgradeConfigs.map((upgrade) => [upgrade.upgradeType.toLowerCase(), upgrade.enabled ?? true])),
   };
+}
+
+function weightHeaderOf({ clusterSpecifier }: RouteActionMessage): string {
+  if (clusterSpecifier.case !== "weightedClusters") return "";
+  const { randomValueSpecifier } = clusterSpecifier.value;
+  return randomValueSpecifier.case === "headerName" ? randomValueSpecifier.value.toLowerCase() : "";
 }
 
 function compileClusters(action: RouteActionMessage, context: CompileContext): ClusterChoice[] {

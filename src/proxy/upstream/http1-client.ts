@@ -390,6 +390,11 @@ export class Http1Client implements TransportHandler, Http1ParserSink {
       parser.skipBody();
       return;
     }
+    if (status === 204 && (parser.contentLength > 0 || parser.isChunked)) {
+      // A body where there can't be one: its bytes would be taken for the next response.
+      this.#protocolError();
+      return;
+    }
     const isBodiless = stream.method === "HEAD" || status === 204 || status === 304;
     const connection = parser.connection.toLowerCase();
     if (parser.minorVersion === 1 ? connection.includes("close") : !connection.includes("keep-alive")) this.#closesAfterResponse = true;

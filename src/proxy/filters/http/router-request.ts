@@ -142,7 +142,8 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
     }
     if (action.kind === "direct") {
       store.add(at.rq_direct_response, 1);
-      this.#answer(route, action.status, action.body, []);
+      const isLocated = action.status === 201 || (action.status >= 300 && action.status < 400);
+      this.#answer(route, action.status, action.body, isLocated ? ["location", `${info.scheme}://${info.authority}${info.path}`] : []);
     } else if (action.kind === "redirect") {
       store.add(at.rq_redirect, 1);
       const location = action.location(info);
@@ -224,11 +225,8 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
     if (choice.edits.request.length > 0) applyHeaderEdits(choice.edits.request, headers, info);
     if (route.requestEdits.length > 0) applyHeaderEdits(route.requestEdits, headers, info);
     if (action.rewritePath !== null) {
-      const path = action.rewritePath(info.path);
-      if (path !== info.path) {
-        if (!suppresses) setHeader(headers, "x-envoy-original-path", info.path);
-        info.path = path;
-      }
+      if (!suppresses) setHeader(headers, "x-envoy-original-path", info.path);
+      info.path = action.rewritePath(info.path);
     }
     const rewrite = choice.hostRewrite ?? action.hostRewrite;
     if (rewrite !== null && rewrite.kind !== "auto") {
@@ -535,12 +533,12 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
         setHeader(headers, "x-envoy-upstream-service-time", String(Math.floor(now - info.requestEndTime)));
       }
     }
-    if (route.scope.includesAttemptCountInResponse) setHeader(headers, "x-envoy-attempt-count", String(this.#attempts));
     const { choice } = stream;
     info.responseHeaders = headers;
     info.responseCode = status;
     if (choice!.edits.response.length > 0) applyHeaderEdits(choice!.edits.response, headers, info);
     if (route.responseEdits.length > 0) applyHeaderEdits(route.responseEdits, headers, info);
+    if (route.scope.includesAttemptCountInResponse) setHeader(headers, "x-envoy-attempt-count", String(this.#attempts));
     info.responseCodeDetails = "via_upstream";
     if (endStream) this.#completed(client);
     stream.respond(status, headers, endStream);

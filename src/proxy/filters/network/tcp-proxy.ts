@@ -17,7 +17,7 @@ import { defineNetworkFilter, type NetworkFilter, type NetworkFilterContext } fr
 import { connectFailure } from "../../node-error.ts";
 import type { StatIndex, StatsStore } from "../../stats/store.ts";
 import { responseFlags } from "../../stream-info.ts";
-import { Transport, type TransportHandler } from "../../transport.ts";
+import { keepChunk, Transport, type TransportHandler } from "../../transport.ts";
 import type { Cluster } from "../../upstream/cluster.ts";
 import type { Host } from "../../upstream/host.ts";
 
@@ -128,6 +128,8 @@ class TcpSession implements TransportHandler {
   readonly #info: RequestInfo;
   readonly #downstream: Transport;
   #upstream: Transport | null = null;
+  /** What TLS had decrypted before there was an endpoint to send it to: at most a record or two, nothing is read before. */
+  #held: Buffer[] = [];
   #connecting: net.Socket | null = null;
   #cluster: Cluster | null = null;
   #host: Host | null = null;
@@ -309,14 +311,20 @@ class TcpSession implements TransportHandler {
     this.#upstream = upstream;
     this.#touch();
     upstream.start();
-    if (!this.#isOver) this.#downstream.start();
+    for (const chunk of this.#held) upstream.write(chunk);
+    this.#held = [];
+    if (this.#downstreamEnded) upstream.end();
+    else if (!this.#isOver) this.#downstream.start();
   }
 
   // --- bytes; hot ---
 
   onData(chunk: Buffer): void {
     this.#lastActivity = performance.now();
-    if (this.#upstream === null) return;
+    if (this.#upstream === null) {
+      this.#held.push(keepChunk(chunk));
+      return;
+    }
     if (!this.#upstream.write(chunk)) {
       const { stats, at } = this.#filter;
       stats.add(at.downstream_flow_control_paused_reading_total, 1);
@@ -345,7 +353,8 @@ class TcpSession implements TransportHandler {
   onEnd(): void {
     this.#downstreamEnded = true;
     if (this.#upstream === null) {
-      this.#finish(false, "remote");
+      // The endpoint still gets what came before.
+      if (this.#held.length === 0) this.#finish(false, "remote");
       return;
     }
     this.#upstream.end();
