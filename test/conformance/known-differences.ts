@@ -1,0 +1,59 @@
+/** Where our proxy is meant to answer otherwise than Envoy does, and why. Whoever closes one deletes its entry: an entry without effect fails. */
+
+export interface KnownDifference {
+  /** File of bootstrap/ or case of another suite. */
+  readonly file: string;
+  /** Index of the request, or "log". */
+  readonly at: number | string;
+  /** Starts with "TODO:" where it should be closed. */
+  readonly reason: string;
+  /** What of Envoy's outcome, as JSON text, is otherwise in ours. */
+  readonly envoy: string;
+  readonly topsail: string;
+}
+
+export const knownDifferences: readonly KnownDifference[] = [
+  {
+    file: "direct-response.yaml",
+    at: 11,
+    reason: "a 204 has no body: what Envoy writes behind it is read as the beginning of the next response",
+    envoy: '"content-length: 6",',
+    topsail: "",
+  },
+  { file: "direct-response.yaml", at: 11, reason: "as above", envoy: ',"rest":"hidden"', topsail: "" },
+  {
+    file: "upstream-oddities.yaml",
+    at: 12,
+    reason: "no status below 100 exists; Envoy passes 99 on, without an end that its client could see",
+    envoy: '"status":"HTTP/1.1 99 Unknown","headers":["x-envoy-upstream-service-time: <ms>"',
+    topsail: '"status":"HTTP/1.1 502 Bad Gateway","headers":["content-length: 87","content-type: text/plain"',
+  },
+  {
+    file: "upstream-oddities.yaml",
+    at: 12,
+    reason: "as above",
+    envoy: '"body":"[until the end of the connection]"',
+    topsail: '"body":"upstream connect error or disconnect/reset before headers. reset reason: protocol error"',
+  },
+  {
+    file: "rewrite.yaml",
+    at: 18,
+    reason: "TODO: path_rewrite is newer than the protos that @grpc/grpc-js-xds ships: it is let through and does nothing",
+    envoy: "GET /formatted/seg?q=1",
+    topsail: "GET /fullre/x?q=1",
+  },
+  { file: "rewrite.yaml", at: 18, reason: "as above", envoy: "content-length: 28", topsail: "content-length: 23" },
+  { file: "rewrite.yaml", at: 18, reason: "as above", envoy: ',"x-envoy-original-path: /fullre/x?q=1"', topsail: "" },
+];
+
+/** Envoy's outcome with the differences applied that are known for it. */
+export function expectedOf(file: string, at: number | string, outcome: unknown): unknown {
+  const applicable = knownDifferences.filter((difference) => difference.file === file && difference.at === at);
+  if (applicable.length === 0) return outcome;
+  let text = JSON.stringify(outcome);
+  for (const { envoy, topsail, reason } of applicable) {
+    if (!text.includes(envoy)) throw new Error(`a known difference has no effect any more (${reason}): ${envoy} is not in ${text}`);
+    text = text.replaceAll(envoy, topsail);
+  }
+  return JSON.parse(text);
+}

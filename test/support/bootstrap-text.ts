@@ -1,0 +1,128 @@
+/**
+ * Static bootstraps as tests write them: what matters of a file is in it, what every file would repeat is added here.
+ *
+ *     hcm: {...}              fields of the HttpConnectionManager of the one listener, `main`
+ *     http_filters: [...]     before the router
+ *     router: {...}           fields of the router filter
+ *     virtual_hosts: [...]    default: one for all domains; `routes: [...]` are its routes
+ *     clusters: {up: {...}}   name to fields; `endpoints: [PORT, ...]` stands for a load assignment
+ *     listeners: [...]        instead of `main`
+ *
+ * `"@type": Cors` is completed to its URL. Listener ports are 0; who runs it asks for the real ones.
+ */
+export interface ShortBootstrap {
+  readonly hcm?: Record<string, unknown>;
+  readonly http_filters?: readonly unknown[];
+  readonly router?: Record<string, unknown>;
+  readonly virtual_hosts?: readonly unknown[];
+  readonly routes?: readonly unknown[];
+  readonly clusters?: Record<string, Record<string, unknown> | null>;
+  readonly listeners?: readonly Record<string, unknown>[];
+  readonly main?: Record<string, unknown>;
+  readonly secrets?: readonly unknown[];
+}
+
+const packages: Record<string, string> = {
+  HttpConnectionManager: "envoy.extensions.filters.network.http_connection_manager.v3",
+  TcpProxy: "envoy.extensions.filters.network.tcp_proxy.v3",
+  Router: "envoy.extensions.filters.http.router.v3",
+  Cors: "envoy.extensions.filters.http.cors.v3",
+  CorsPolicy: "envoy.extensions.filters.http.cors.v3",
+  HTTPFault: "envoy.extensions.filters.http.fault.v3",
+  FileAccessLog: "envoy.extensions.access_loggers.file.v3",
+  DownstreamTlsContext: "envoy.extensions.transport_sockets.tls.v3",
+  UpstreamTlsContext: "envoy.extensions.transport_sockets.tls.v3",
+  TlsInspector: "envoy.extensions.filters.listener.tls_inspector.v3",
+  HttpInspector: "envoy.extensions.filters.listener.http_inspector.v3",
+  PreviousHostsPredicate: "envoy.extensions.retry.host.previous_hosts.v3",
+};
+
+export function expandBootstrap(short: ShortBootstrap): Record<string, unknown> {
+  const clusters = Object.entries({ up: { endpoints: [] }, ...short.clusters }).map(([name, fields]) => cluster(name, fields ?? {}));
+  const listeners = (short.listeners ?? [{ name: "main" }]).map((listener) => expandListener(listener, short));
+  return completeTypes({
+    node: { id: "conformance", cluster: "conformance" },
+    admin: { address: address(0) },
+    static_resources: { listeners, clusters, ...(short.secrets && { secrets: short.secrets }) },
+  }) as Record<string, unknown>;
+}
+
+function expandListener({ name, ...fields }: Record<string, unknown>, short: ShortBootstrap): Record<string, unknown> {
+  return {
+    name,
+    address: address(0),
+    ...(name === "main" && short.main),
+    ...(!fields.filter_chains && !(name === "main" && short.main?.filter_chains) && { filter_chains: [{ filters: [http(short)] }] }),
+    ...fields,
+  };
+}
+
+/** `- http: {}` among the filters of a chain stands for the file's connection manager. */
+function http({ hcm, http_filters = [], router = {}, virtual_hosts, routes }: ShortBootstrap): Record<string, unknown> {
+  return {
+    name: "envoy.filters.network.http_connection_manager",
+    typed_config: {
+      "@type": "HttpConnectionManager",
+      stat_prefix: "in",
+      ...(!hcm?.rds && {
+        route_config: { name: "routes", virtual_hosts: virtual_hosts ?? [{ name: "all", domains: ["*"], routes: routes ?? anyRoute }] },
+      }),
+      http_filters: [...http_filters, { name: "envoy.filters.http.router", typed_config: { "@type": "Router", ...router } }],
+      ...hcm,
+    },
+  };
+}
+
+const anyRoute = [{ match: { prefix: "/" }, route: { cluster: "up" } }];
+
+function cluster(name: string, { endpoints, ...fields }: Record<string, unknown>): Record<string, unknown> {
+  return {
+    name,
+    connect_timeout: "2s",
+    ...(Array.isArray(endpoints) && {
+      load_assignment: {
+        cluster_name: name,
+        endpoints: [
+          {
+            lb_endpoints: endpoints.map((port: unknown) =>
+              typeof port === "object" ? port : { endpoint: { address: address(port as number) } },
+            ),
+          },
+        ],
+      },
+    }),
+    ...fields,
+  };
+}
+
+export function address(port: number, host = "127.0.0.1"): Record<string, unknown> {
+  return { socket_address: { address: host, port_value: port } };
+}
+
+function completeTypes(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(completeTypes);
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([key, inner]) => {
+      if (key !== "@type" || typeof inner !== "string" || inner.includes("/")) return [key, completeTypes(inner)];
+      const found = packages[inner];
+      if (!found) throw new Error(`no package is known for ${inner}`);
+      return [key, `type.googleapis.com/${found}.${inner}`];
+    }),
+  );
+}
+
+/** Puts the file's connection manager where a chain says `http: {}`. */
+export function placeHttp(short: ShortBootstrap): ShortBootstrap {
+  const place = (value: unknown): unknown => {
+    if (Array.isArray(value)) return value.map(place);
+    if (typeof value !== "object" || value === null) return value;
+    if ("http" in value && Object.keys(value).length === 1) return http(short);
+    return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, place(inner)]));
+  };
+  return {
+    ...short,
+    ...(short.listeners && { listeners: place(short.listeners) as Record<string, unknown>[] }),
+    ...(short.main && { main: place(short.main) as Record<string, unknown> }),
+  };
+}
