@@ -1,0 +1,83 @@
+import { create } from "@bufbuild/protobuf";
+import { status } from "@grpc/grpc-js";
+import { describe, expect, it } from "vitest";
+import { pushContextOf, routerNode, sidecarNode } from "../../test/support/mesh.ts";
+import { Subscriptions } from "../ads/subscription.ts";
+import { NodeSchema } from "../api/gen/envoy/config/core/v3/base_pb.js";
+import { defaultMesh } from "../api/mesh/decode-mesh.ts";
+import { MemoryStore } from "../config/memory.ts";
+import { DiscoveryServer } from "./discovery-server.ts";
+import { planPush, scopeFor } from "./push/push-request.ts";
+
+const node = create(NodeSchema, { id: "router~10.0.0.1~gw.default~default.svc.cluster.local" });
+const connection = { kind: "delta" as const, subscriptions: new Subscriptions(), push() {}, close() {} };
+const peer = { address: "127.0.0.1:1" };
+
+describe("DiscoveryServer", () => {
+  it("refuses streams with UNAVAILABLE until everything has been read", async () => {
+    await using store = new MemoryStore();
+    using server = new DiscoveryServer({ store, mesh: defaultMesh(), domain: "cluster.local" });
+    expect(() => server.onConnect(node, connection, peer)).toThrow(expect.objectContaining({ code: status.UNAVAILABLE }));
+    server.markReady();
+    server.onConnect(node, connection, peer);
+    expect(server.connected).toHaveLength(1);
+  });
+
+  it("takes no more proxies than it is told", async () => {
+    await using store = new MemoryStore();
+    using server = new DiscoveryServer({ store, mesh: defaultMesh(), domain: "cluster.local", maxConnections: 1 });
+    server.markReady();
+    const session = server.onConnect(node, connection, peer);
+    expect(() => server.onConnect(node, connection, peer)).toThrow(expect.objectContaining({ code: status.RESOURCE_EXHAUSTED }));
+    session.onClosed();
+    server.onConnect(node, connection, peer);
+  });
+
+  it("counts a NACK by proxy until the proxy takes the type again", async () => {
+    await using store = new MemoryStore();
+    using server = new DiscoveryServer({ store, mesh: defaultMesh(), domain: "cluster.local" });
+    server.markReady();
+    const session = server.onConnect(node, connection, peer);
+    const typeUrl = "type.googleapis.com/envoy.config.listener.v3.Listener";
+    session.onNack(typeUrl, "bad");
+    expect(await server.metrics.registry.metrics()).toMatch(/^pilot_xds_lds_reject\{node="gw\.default",err="rejected"\} 1$/m);
+    session.onAck(typeUrl);
+    expect(await server.metrics.registry.metrics()).not.toMatch(/^pilot_xds_lds_reject\{/m);
+    expect(await server.metrics.registry.metrics()).toMatch(/^pilot_total_xds_rejects\{type="lds"\} 1$/m);
+  });
+});
+
+describe("scopeFor", () => {
+  const before = pushContextOf("");
+
+  it("leaves sidecars out of a Gateway's change, and gateways out of a Sidecar's", () => {
+    const gateway = planPush(new Set(["Gateway"] as const), before, before)!;
+    expect(scopeFor(gateway, sidecarNode(), before, before)).toBeUndefined();
+    expect(scopeFor(gateway, routerNode(), before, before)).toBeDefined();
+    const sidecar = planPush(new Set(["Sidecar"] as const), before, before)!;
+    expect(scopeFor(sidecar, routerNode(), before, before)).toBeUndefined();
+    expect(scopeFor(sidecar, sidecarNode(), before, before)).toBeDefined();
+  });
+
+  it("gives everything to a proxy whose own services changed", () => {
+    const mesh = (address: string) =>
+      pushContextOf(`
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: a, namespace: default}
+spec: {hosts: [a.test], ports: [{number: 80, name: http, protocol: HTTP}], resolution: STATIC, endpoints: [{address: ${address}}]}`);
+    const older = mesh("10.0.0.1");
+    const newer = mesh("10.9.1.1");
+    const request = planPush(new Set(["ServiceEntry"] as const), older, newer)!;
+    expect(request.reason).toBe("endpoint");
+    expect(scopeFor(request, sidecarNode(), older, newer)).toEqual({});
+    expect(scopeFor(request, routerNode(), older, newer)).toEqual({
+      typeUrls: request.typeUrls,
+      clusters: new Set(["outbound|80||a.test"]),
+    });
+  });
+
+  it("plans nothing for kinds that no proxy sees", () => {
+    expect(planPush(new Set(["ConfigMap", "Namespace"] as const), before, before)).toBeUndefined();
+  });
+});
