@@ -12,7 +12,6 @@ import { decodeDocuments } from "../../api/documents/decode-documents.ts";
 import { maxFileBytes, readText, tooLarge } from "../../api/documents/read-text.ts";
 import { isKind, type ObjectOf } from "../../api/kinds/index.ts";
 import type { ConfigObject } from "../../api/kinds/object.ts";
-import { validate as validateObject } from "../../api/validate.ts";
 import { isKnownProtocol } from "../../api/validation/protocols.ts";
 import { CliError } from "../cli-error.ts";
 import type { CommandContext, IstioctlCommand } from "../command.ts";
@@ -101,6 +100,8 @@ async function validateFile(file: string, context: CommandContext): Promise<Find
   }
   const decoded = decodeDocuments(text, file, { unknownKinds: "pass", defaultNamespace: context.namespace() });
   const findings: Findings = { errors: decoded.errors.map(line), warnings: [] };
+  // The rules bring Envoy's types with them, which the other commands of istioctl would wait for.
+  const { validate: validateObject } = await import("../../api/validate.ts");
   for (const object of decoded.objects) {
     const result = validateObject(object);
     findings.errors.push(...result.errors.map(line), ...portNameErrors(object, context));
