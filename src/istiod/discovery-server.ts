@@ -109,6 +109,21 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     this.#onChange(["MeshConfig"]);
   }
 
+  /** Brings up to date what is counted only when somebody looks. */
+  collectMetrics(): void {
+    this.metrics.collect();
+    const { rejectedConfigs } = this.metrics;
+    rejectedConfigs.reset();
+    for (const { gateway } of this.gatewayConflicts()) rejectedConfigs.inc({ type: "gateway", name: gateway });
+  }
+
+  /** Servers of Gateways that a connected gateway could not be given. */
+  gatewayConflicts(): { proxy: string; gateway: string; reason: string }[] {
+    return this.connected
+      .filter(({ proxy }) => proxy.type === "router")
+      .flatMap(({ id, proxy }) => this.#context.mergedGateway(proxy).conflicts.map((conflict) => ({ proxy: id, ...conflict })));
+  }
+
   /** Pushes everything to everybody; /debug/adsz?push=true. */
   pushAll(): void {
     this.#onChange(["MeshConfig", "Secret"]);

@@ -163,6 +163,21 @@ describe("the control plane", () => {
     expect(metrics).toMatch(/^pilot_xds\{version="unknown"\} 2$/m);
   });
 
+  it("counts and names servers of Gateways that conflict", async () => {
+    await controlPlane.write(
+      "more.yaml",
+      gateway
+        .replace("name: gw", "name: late")
+        .replace("{number: 8080, name: http, protocol: HTTP}", "{number: 8080, name: tcp, protocol: TCP}"),
+    );
+    await quiet();
+    const metrics = await (await fetch(`${controlPlane.debugUrl}/metrics`)).text();
+    expect(metrics).toMatch(/^pilot_total_rejected_configs\{type="gateway",name="default\/late"\} 1$/m);
+    expect(await (await fetch(`${controlPlane.debugUrl}/debug/push_status`)).json()).toMatchObject({
+      gatewayConflicts: [{ gateway: "default/late" }],
+    });
+  });
+
   it("answers every debug page that it lists, to loopback", async () => {
     const pages = (await (await fetch(`${controlPlane.debugUrl}/debug/list`)).json()) as { name: string }[];
     expect(pages.length).toBeGreaterThan(10);

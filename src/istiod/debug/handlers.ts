@@ -124,9 +124,7 @@ function pushStatus(server: DiscoveryServer) {
     version: context.version,
     services: context.registry.services.length,
     virtualServices: context.virtualServices.all.length,
-    gatewayConflicts: server.connected
-      .filter(({ proxy }) => proxy.type === "router")
-      .flatMap(({ id, proxy }) => context.mergedGateway(proxy).conflicts.map((conflict) => ({ proxy: id, ...conflict }))),
+    gatewayConflicts: server.gatewayConflicts(),
   };
 }
 

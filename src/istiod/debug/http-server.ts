@@ -50,7 +50,7 @@ export class MonitoringServer implements AsyncDisposable {
       const url = new URL(request.url ?? "/", "http://localhost");
       if (request.method !== "GET" && request.method !== "HEAD") return text(response, 405, "method not allowed\n");
       if (url.pathname === "/metrics") {
-        this.#server.metrics.collect();
+        this.#server.collectMetrics();
         const body = await this.#server.metrics.registry.metrics();
         return void response.writeHead(200, { "content-type": this.#server.metrics.registry.contentType }).end(body);
       }
