@@ -271,6 +271,22 @@ describe("AdsServer", () => {
     while (!last.startsWith("1999x")) last = contents(await stream.next())[0]!;
   });
 
+  it("stops listening to a client that asks and does not read", async () => {
+    handler.set(eds, "a", "x".repeat(256 * 1024));
+    const stream = openDelta();
+    stream.call.pause();
+    const before = process.memoryUsage.rss();
+    for (let round = 0; round < 4000; round++) {
+      stream.call.write(deltaRequest(eds, { subscribe: ["a"] }));
+      if (round % 50 === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    // 4000 answers are 1 GB.
+    expect(process.memoryUsage.rss() - before).toBeLessThan(150 * 1024 * 1024);
+    stream.call.resume();
+    expect(names(await stream.next())).toEqual(["a"]);
+  });
+
   it("forgets a client that goes away", async () => {
     handler.set(cds, "a", "1");
     const stream = openDelta();

@@ -264,7 +264,11 @@ class Connection<Request, Response> implements AdsConnection {
     watch.nonceSent = nonce;
     watch.versionSent = version;
     const isWritable = this.#stream.write(this.#dialect.response(watch, { version, nonce, resources, removed: [...removed, ...missing] }));
-    if (!isWritable) this.#isFull = true;
+    if (!isWritable) {
+      this.#isFull = true;
+      // Who does not read answers is not listened to either, or its questions would pile up as answers here.
+      this.#stream.pause();
+    }
     let bytes = 0;
     for (const resource of resources) bytes += resource.bytes.length;
     session.onSent(watch.typeUrl, resources.length, bytes);
@@ -273,6 +277,7 @@ class Connection<Request, Response> implements AdsConnection {
 
   #onDrain(): void {
     this.#isFull = false;
+    this.#stream.resume();
     const waiting = this.#waiting;
     this.#waiting = undefined;
     if (waiting) this.push(waiting);
