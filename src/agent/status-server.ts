@@ -5,6 +5,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Counter, Gauge, Registry } from "prom-client";
+import { closeHttp, listenHttp } from "../lib/http-listen.ts";
 import { log } from "../lib/log.ts";
 import { version } from "../lib/version.ts";
 
@@ -58,12 +59,7 @@ export class StatusServer implements AsyncDisposable {
 
   static async start(options: StatusServerOptions): Promise<StatusServer> {
     const made = new StatusServer(options);
-    await new Promise<void>((resolve, reject) => {
-      made.#http.once("error", reject).listen(options.port, options.host, () => {
-        made.#http.off("error", reject);
-        resolve();
-      });
-    });
+    await listenHttp(made.#http, options.host, options.port);
     return made;
   }
 
@@ -72,8 +68,7 @@ export class StatusServer implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#http.closeAllConnections();
-    await new Promise((resolve) => this.#http.close(resolve));
+    await closeHttp(this.#http);
   }
 
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {

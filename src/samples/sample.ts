@@ -1,6 +1,6 @@
 /** What the services of the sample mesh have in common: how one answers, and how one calls another. */
 import { createServer, request as httpRequest, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import { closeHttp, listenHttp } from "../lib/http-listen.ts";
 
 export interface SampleOptions {
   /** `v1` unless said otherwise. */
@@ -94,30 +94,22 @@ export function call(
 }
 
 export class SampleServer implements AsyncDisposable {
+  readonly port: number;
   readonly #http: Server;
 
-  private constructor(http: Server) {
+  private constructor(http: Server, port: number) {
     this.#http = http;
+    this.port = port;
   }
 
   static async start(handler: SampleHandler, options: SampleOptions, host: string, port: number): Promise<SampleServer> {
     const http = createServer((request, response) => void serve(handler, options, request, response));
-    await new Promise<void>((resolve, reject) => {
-      http.once("error", reject).listen(port, host, () => {
-        http.off("error", reject);
-        resolve();
-      });
-    });
-    return new SampleServer(http);
-  }
-
-  get port(): number {
-    return (this.#http.address() as AddressInfo).port;
+    const bound = await listenHttp(http, host, port);
+    return new SampleServer(http, bound);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#http.closeAllConnections();
-    await new Promise((resolve) => this.#http.close(resolve));
+    await closeHttp(this.#http);
   }
 }
 

@@ -1,3 +1,4 @@
+import { grpcStatusNumber } from "../grpc-status.ts";
 import type {
   CorsPolicy,
   Headers,
@@ -20,26 +21,6 @@ const largeBodyBytes = 100 * 1024;
 const maxBodyBytes = 1024 * 1024;
 
 const corsMethods = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"]);
-
-const grpcCodes = new Set([
-  "OK",
-  "CANCELLED",
-  "UNKNOWN",
-  "INVALID_ARGUMENT",
-  "DEADLINE_EXCEEDED",
-  "NOT_FOUND",
-  "ALREADY_EXISTS",
-  "PERMISSION_DENIED",
-  "RESOURCE_EXHAUSTED",
-  "FAILED_PRECONDITION",
-  "ABORTED",
-  "OUT_OF_RANGE",
-  "UNIMPLEMENTED",
-  "INTERNAL",
-  "UNAVAILABLE",
-  "DATA_LOSS",
-  "UNAUTHENTICATED",
-]);
 
 /** `isDelegate`: the VirtualService has no hosts, others delegate to it. */
 export function checkHttpRoute(route: HTTPRoute, isDelegate: boolean, report: FieldReport): void {
@@ -145,7 +126,7 @@ function checkFault(fault: HTTPFaultInjection | undefined, report: FieldReport):
     checkFractionalPercent(abort.percentage, place.at("percentage"));
     if (abort.http2Error !== undefined) place.at("http2Error").error("is not supported");
     else if (abort.grpcStatus !== undefined) {
-      if (!grpcCodes.has(abort.grpcStatus))
+      if (grpcStatusNumber(abort.grpcStatus) < 0)
         place.at("grpcStatus").error(`${JSON.stringify(abort.grpcStatus)} is not a gRPC status such as "NOT_FOUND"`);
     } else if (abort.httpStatus !== undefined) checkStatus(abort.httpStatus, place.at("httpStatus"));
     else place.warn("has no status and does nothing: give httpStatus or grpcStatus");

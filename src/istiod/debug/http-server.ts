@@ -5,6 +5,7 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { closeHttp, listenHttp } from "../../lib/http-listen.ts";
 import { log } from "../../lib/log.ts";
 import { revision, version } from "../../lib/version.ts";
 import type { DiscoveryServer } from "../discovery-server.ts";
@@ -27,12 +28,7 @@ export class MonitoringServer implements AsyncDisposable {
 
   static async start(server: DiscoveryServer, host: string, port: number): Promise<MonitoringServer> {
     const made = new MonitoringServer(server);
-    await new Promise<void>((resolve, reject) => {
-      made.#http.once("error", reject).listen(port, host, () => {
-        made.#http.off("error", reject);
-        resolve();
-      });
-    });
+    await listenHttp(made.#http, host, port);
     return made;
   }
 
@@ -41,8 +37,7 @@ export class MonitoringServer implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#http.closeAllConnections();
-    await new Promise((resolve) => this.#http.close(resolve));
+    await closeHttp(this.#http);
   }
 
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {

@@ -9,6 +9,7 @@ import {
   FractionalPercent_DenominatorType,
   FractionalPercentSchema,
 } from "../../api/gen/envoy/type/v3/percent_pb.js";
+import { grpcStatusNumber } from "../../api/grpc-status.ts";
 import type { CorsPolicy, HTTPFaultInjection, HTTPRoute } from "../../api/kinds/virtual-service.ts";
 import { any, duration, stringMatcher } from "./messages.ts";
 
@@ -30,27 +31,6 @@ export function fractionalPercent(percent: number): FractionalPercent {
   });
 }
 
-/** gRPC status names as Istio's configuration spells them, by number. */
-const grpcStatuses = [
-  "OK",
-  "CANCELLED",
-  "UNKNOWN",
-  "INVALID_ARGUMENT",
-  "DEADLINE_EXCEEDED",
-  "NOT_FOUND",
-  "ALREADY_EXISTS",
-  "PERMISSION_DENIED",
-  "RESOURCE_EXHAUSTED",
-  "FAILED_PRECONDITION",
-  "ABORTED",
-  "OUT_OF_RANGE",
-  "UNIMPLEMENTED",
-  "INTERNAL",
-  "UNAVAILABLE",
-  "DATA_LOSS",
-  "UNAUTHENTICATED",
-];
-
 function fault({ delay, abort }: HTTPFaultInjection): Any {
   return any(HTTPFaultSchema, {
     ...(delay?.fixedDelay !== undefined
@@ -68,7 +48,7 @@ function fault({ delay, abort }: HTTPFaultInjection): Any {
             errorType:
               abort.httpStatus !== undefined
                 ? { case: "httpStatus", value: abort.httpStatus }
-                : { case: "grpcStatus", value: Math.max(0, grpcStatuses.indexOf(abort.grpcStatus ?? "")) },
+                : { case: "grpcStatus", value: Math.max(0, grpcStatusNumber(abort.grpcStatus ?? "")) },
           }),
         }
       : {}),

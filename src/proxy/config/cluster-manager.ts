@@ -21,10 +21,11 @@ import type { LogScope } from "../../lib/log.ts";
 import type { StatsReader } from "../stats/stats-reader.ts";
 import type { StatsStore } from "../stats/store.ts";
 import { MainClusterStats } from "./cluster-update-stats.ts";
-import { type ConfigSources, fetchTimeoutMs } from "./config-sources.ts";
+import type { ConfigSources } from "./config-sources.ts";
 import { DnsEndpoints, type ResolveHost } from "./dns-endpoints.ts";
 import { type NamedResource, NamedResources, type ResourceHold } from "./named-resources.ts";
 import { holdReferences, type ReferenceSources, type ResourceHolds } from "./resource-holds.ts";
+import { subscribeToAll } from "./subscribe-to-all.ts";
 import type { UpdateQueue } from "./update-queue.ts";
 import { WildcardUpdateStats } from "./wildcard-update-stats.ts";
 
@@ -121,25 +122,17 @@ export class ClusterManager implements Disposable {
 
   /** Resolves with the first CDS answer, or when it was waited for long enough. */
   subscribe(source: ConfigSource): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const timeoutMs = fetchTimeoutMs(source);
-    const updates = new WildcardUpdateStats(this.#options.stats, this.#options.texts, "cluster_manager.cds");
-    this.#options.sources.onStreamEnd(typeUrls.cds, () => updates.failed());
-    updates.asked();
-    const onTimeout = () => {
-      updates.timedOut();
-      resolve();
-    };
-    const timer = timeoutMs > 0 ? setTimeout(onTimeout, timeoutMs) : undefined;
-    this.#cds = this.#options.sources.subscribe(typeUrls.cds, source, true, async (update) => {
-      try {
-        return await updates.count(update.version, () => this.#takeUpdate(update));
-      } finally {
-        clearTimeout(timer);
-        resolve();
-      }
+    const { sources, stats, texts } = this.#options;
+    const updates = new WildcardUpdateStats(stats, texts, "cluster_manager.cds");
+    const { subscription, answered } = subscribeToAll({
+      typeUrl: typeUrls.cds,
+      source,
+      sources,
+      updates,
+      take: (update) => this.#takeUpdate(update),
     });
-    return promise;
+    this.#cds = subscription;
+    return answered;
   }
 
   /** Resolves when no cluster is warming, and all that were are in force. */

@@ -22,8 +22,9 @@ import type { StatsReader } from "../stats/stats-reader.ts";
 import type { StatsStore } from "../stats/store.ts";
 import type { UpdateOutcome } from "../worker-group.ts";
 import type { RejectedRecord } from "./cluster-manager.ts";
-import { type ConfigSources, fetchTimeoutMs } from "./config-sources.ts";
+import type { ConfigSources } from "./config-sources.ts";
 import { holdReferences, type ReferenceSources, type ResourceHolds } from "./resource-holds.ts";
+import { subscribeToAll } from "./subscribe-to-all.ts";
 import type { UpdateQueue } from "./update-queue.ts";
 import { WildcardUpdateStats } from "./wildcard-update-stats.ts";
 
@@ -105,25 +106,17 @@ export class ListenerManager implements Disposable {
 
   /** Resolves with the first LDS answer, or when it was waited for long enough. */
   subscribe(source: ConfigSource): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const timeoutMs = fetchTimeoutMs(source);
-    const updates = new WildcardUpdateStats(this.#options.stats, this.#options.texts, "listener_manager.lds");
-    this.#options.sources.onStreamEnd(typeUrls.lds, () => updates.failed());
-    updates.asked();
-    const onTimeout = () => {
-      updates.timedOut();
-      resolve();
-    };
-    const timer = timeoutMs > 0 ? setTimeout(onTimeout, timeoutMs) : undefined;
-    this.#lds = this.#options.sources.subscribe(typeUrls.lds, source, true, async (update) => {
-      try {
-        return await updates.count(update.version, () => this.#takeUpdate(update));
-      } finally {
-        clearTimeout(timer);
-        resolve();
-      }
+    const { sources, stats, texts } = this.#options;
+    const updates = new WildcardUpdateStats(stats, texts, "listener_manager.lds");
+    const { subscription, answered } = subscribeToAll({
+      typeUrl: typeUrls.lds,
+      source,
+      sources,
+      updates,
+      take: (update) => this.#takeUpdate(update),
     });
-    return promise;
+    this.#lds = subscription;
+    return answered;
   }
 
   /** Resolves when every listener so far is warm. */
