@@ -11,7 +11,7 @@
  *     npm run bench -- --times               start of the control plane, and a file's change to its effect
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
-import { chmodSync, mkdtempSync, rmSync } from "node:fs";
+import { chmodSync, existsSync, mkdtempSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { arch, cpus, tmpdir } from "node:os";
 import { join } from "node:path";
@@ -24,6 +24,8 @@ import { type Usage, usageOf } from "./process-usage.ts";
 import { measureTimes } from "./times.ts";
 
 const topsail = join(import.meta.dirname, "..", "dist", "topsail");
+/** Debian packs nginx's TCP part by itself. */
+const streamModule = "/usr/lib/nginx/modules/ngx_stream_module.so";
 const proxyCpu = 0;
 const loadCpu = 1;
 
@@ -56,6 +58,7 @@ async function main(): Promise<void> {
   if (!envoyBinary) throw new Error("there is no Envoy to compare with");
   const wanted = values.proxies.split(",");
   const missing = ["taskset", "h2load", "nginx", ...(wanted.includes("haproxy") ? ["haproxy"] : [])].filter((tool) => !isInstalled(tool));
+  if (!existsSync(streamModule)) missing.push("nginx's stream module");
   if (missing.length > 0) {
     print(`installing ${missing.join(", ")} from Debian's packages`);
     execFileSync("apt-get", ["install", "-y", "-qq", "nginx", "libnginx-mod-stream", "haproxy", "nghttp2-client", "util-linux"], {
