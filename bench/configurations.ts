@@ -173,7 +173,7 @@ function nginxConfiguration(benchCase: BenchCase, { directory, certificate, key 
   const head = `daemon off; worker_processes 1; pid ${directory}/nginx.pid; error_log ${directory}/nginx.err;
 events { worker_connections 4096; }`;
   if (benchCase.kind === "tcp") {
-    return `load_module modules/ngx_stream_module.so;\n${head}
+    return `load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n${head}
 stream { server { listen 127.0.0.1:${ports.proxy}; proxy_pass 127.0.0.1:${ports.upstream}; } }`;
   }
   const pass = 'proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection "";';
