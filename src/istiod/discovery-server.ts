@@ -12,7 +12,7 @@ import { status } from "@grpc/grpc-js";
 import { type AdsConnection, type AdsHandler, type AdsSession, type Peer, StreamRefused } from "../ads/server.ts";
 import type { Watch } from "../ads/subscription.ts";
 import type { Node } from "../api/gen/envoy/config/core/v3/base_pb.js";
-import type { ConfigObject } from "../api/kinds/object.ts";
+import { type ConfigObject, formatKey, keyOf } from "../api/kinds/object.ts";
 import type { MeshConfig } from "../api/mesh/mesh-config.ts";
 import { NodeError, type ProxyNode, parseNode } from "../api/node.ts";
 import type { ConfigStore } from "../config/store.ts";
@@ -22,6 +22,7 @@ import { IstiodMetrics, shortType } from "./metrics.ts";
 import { Debouncer } from "./push/debounce.ts";
 import { PushContext } from "./push/push-context.ts";
 import { type ChangedKind, planPush, scopeFor } from "./push/push-request.ts";
+import { untranslated } from "./push/untranslated.ts";
 import { generatorFor } from "./xds/generators.ts";
 
 const scope = log.scope("ads");
@@ -63,6 +64,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
   #connectionCounter = 0;
   #firstEventAt = 0;
   #isReady = false;
+  #untranslated: ReadonlySet<string> = new Set();
 
   constructor(options: DiscoveryServerOptions) {
     this.#options = options;
@@ -92,6 +94,11 @@ export class DiscoveryServer implements AdsHandler, Disposable {
 
   get connected(): readonly Connected[] {
     return [...this.#connected.values()];
+  }
+
+  /** What the objects of the newest context ask for and does not happen: `Kind/namespace/name: sentence`. */
+  get untranslated(): readonly string[] {
+    return [...this.#untranslated];
   }
 
   get isReady(): boolean {
@@ -249,7 +256,23 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     this.metrics.contextTime.observe((performance.now() - started) / 1000);
     this.metrics.services.set(context.registry.services.length);
     this.metrics.virtualServices.set(context.virtualServices.all.length);
+    this.#tellUntranslated();
     return context;
+  }
+
+  /** Each sentence is logged once, and again only when its object was gone or right in between. */
+  #tellUntranslated(): void {
+    const told = new Set<string>();
+    for (const object of this.store.list()) {
+      for (const sentence of untranslated(object)) {
+        const line = `${formatKey(keyOf(object))}: ${sentence}`;
+        if (told.has(line)) continue;
+        told.add(line);
+        if (!this.#untranslated.has(line))
+          scope.warn("configuration has no effect", { object: formatKey(keyOf(object)), reason: sentence });
+      }
+    }
+    this.#untranslated = told;
   }
 }
 

@@ -42,7 +42,7 @@ export const debugPages: Readonly<Record<string, DebugPage>> = {
   list: { help: "This list", handle: () => Object.entries(debugPages).map(([name, { help }]) => ({ name: `/debug/${name}`, help })) },
   mesh: { help: "Mesh configuration in force", handle: (server) => server.mesh },
   problems: { help: "Configuration that could not be taken, with file and line", handle: problems },
-  push_status: { help: "Last push: conflicts and counts", handle: pushStatus },
+  push_status: { help: "Last push: counts, conflicts, and configuration that is not translated", handle: pushStatus },
   registryz: { help: "Services of the registry", handle: registryz },
   resourcesz: { help: "Resource names that every proxy watches", handle: adsz },
   syncz: { help: "What every proxy was sent and acknowledged", handle: syncz },
@@ -124,6 +124,7 @@ function pushStatus(server: DiscoveryServer) {
     version: context.version,
     services: context.registry.services.length,
     virtualServices: context.virtualServices.all.length,
+    untranslated: server.untranslated,
     gatewayConflicts: server.gatewayConflicts(),
   };
 }

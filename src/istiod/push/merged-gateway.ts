@@ -9,6 +9,7 @@ import type { Gateway, Server, ServerTLSSettings } from "../../api/kinds/gateway
 import type { ConfigObject } from "../../api/kinds/object.ts";
 import { isHttp, isTcp, parseProtocol } from "../../registry/protocol.ts";
 import type { Service } from "../../registry/service.ts";
+import { unservedTlsModes } from "./untranslated.ts";
 
 export interface GatewayServer {
   readonly server: Server;
@@ -63,6 +64,11 @@ export function mergeGateways(gateways: readonly ConfigObject<Gateway>[], ownSer
       const port = translatePort(server.port.number, ownServices);
       const protocol = parseProtocol(server.port.protocol);
       const isPlainHttp = isHttp(protocol);
+      if (server.tls && unservedTlsModes.has(server.tls.mode)) {
+        // Nothing on that port is better than something that asks for less than mutual TLS.
+        reject(`server ${server.port.name}: tls.mode ${server.tls.mode} can't be served`);
+        continue;
+      }
       if (!isPlainHttp && !isTcp(protocol)) {
         reject(`port ${server.port.number}: protocol ${server.port.protocol} can't be served`);
         continue;
