@@ -137,6 +137,7 @@ export function parseCommandLine(args: readonly string[]): CommandLine {
       adminAddressPath: text("admin-address-path"),
       localAddressIpVersion: choice(given, "local-address-ip-version", ["v4", "v6"], "v4"),
       rejectUnknownDynamicFields: has("reject-unknown-dynamic-fields"),
+      ignoreUnknownDynamicFields: has("ignore-unknown-dynamic-fields"),
       disableHotRestart: has("disable-hot-restart"),
       statsTags: statsTags.map(parseStatsTag),
       ...(concurrency !== undefined && { concurrency }),

@@ -30,7 +30,10 @@ export interface ProxyServerOptions {
   /** The admin interface's address is written there, `127.0.0.1:15000`. */
   readonly adminAddressPath?: string;
   readonly localAddressIpVersion?: "v4" | "v6";
+  /** Refuse resources with fields that the protos don't have. */
   readonly rejectUnknownDynamicFields?: boolean;
+  /** Don't even count them; wins. */
+  readonly ignoreUnknownDynamicFields?: boolean;
   /** Tags on every statistic. */
   readonly statsTags?: readonly { readonly name: string; readonly value: string }[];
   readonly baseId?: number;
@@ -62,6 +65,7 @@ export function resolveServerOptions(options: ProxyServerOptions): ResolvedServe
     adminAddressPath: "",
     localAddressIpVersion: "v4",
     rejectUnknownDynamicFields: false,
+    ignoreUnknownDynamicFields: false,
     statsTags: [],
     baseId: 0,
     disableHotRestart: true,

@@ -22,6 +22,7 @@ import { AdminServer } from "./admin/admin-server.ts";
 import { daysUntilExpiry } from "./admin/certs.ts";
 import { ClusterManager } from "./config/cluster-manager.ts";
 import { ConfigSources } from "./config/config-sources.ts";
+import { grpcClustersOf } from "./config/fields-without-effect.ts";
 import { ListenerManager } from "./config/listener-manager.ts";
 import { NamedResources } from "./config/named-resources.ts";
 import { ResourceValidator } from "./config/resource-validator.ts";
@@ -55,7 +56,7 @@ const idleGraceMs = 2000;
 export class ProxyServer implements AsyncDisposable {
   readonly options: ResolvedServerOptions;
   readonly startedAt = new Date();
-  readonly validator = new ResourceValidator();
+  readonly validator: ResourceValidator;
   readonly stats = new StatsReader();
   readonly tags: TagExtractor;
   readonly levels: LoggerLevels;
@@ -85,6 +86,11 @@ export class ProxyServer implements AsyncDisposable {
     const { log } = options;
     this.bootstrap = withNode(options);
     const { bootstrap } = this;
+    const configLog = log.scope("config");
+    this.validator = new ResourceValidator({
+      warn: (message) => configLog.warn(message),
+      grpcClusters: grpcClustersOf(bootstrap),
+    });
     this.levels = new LoggerLevels(log, options.logLevel, options.componentLogLevel);
     this.tags = new TagExtractor(bootstrap.statsConfig, options.statsTags);
     const store = new StatsStore();
@@ -111,6 +117,7 @@ export class ProxyServer implements AsyncDisposable {
         log,
         stats: store,
         texts: this.stats,
+        unknownFields: options.ignoreUnknownDynamicFields ? "ignore" : options.rejectUnknownDynamicFields ? "reject" : "count",
         ...(options.xdsBackoffBaseMs !== undefined && { backoffBaseMs: options.xdsBackoffBaseMs }),
       }),
     );

@@ -58,10 +58,7 @@ export class WorkerState implements AsyncDisposable {
       secrets: this.#secrets,
       nodeId: bootstrap.node?.id ?? "",
       nodeCluster: bootstrap.node?.cluster ?? "",
-      // Every worker compiles the same, but it should be said once.
-      warn: (message) => {
-        if (data.index === 0) this.#log("warning", "config", message);
-      },
+      warn() {}, // the main thread has compiled the same, and said it
       compilePerFilterConfig: (config) => compilePerFilterConfig(config, this.#context),
     };
     this.#listenerHost = {

@@ -11,8 +11,6 @@ import { isIP } from "node:net";
 import { clone, create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { XdsSubscription, XdsUpdate } from "../../ads/client.ts";
 import { ConfigError } from "../../api/config-error.ts";
-import { checkConstraints } from "../../api/envoy/constraints.ts";
-import { envoyTypes } from "../../api/envoy/type-registry.ts";
 import { type Cluster, Cluster_DiscoveryType, ClusterSchema } from "../../api/gen/envoy/config/cluster/v3/cluster_pb.js";
 import type { ConfigSource } from "../../api/gen/envoy/config/core/v3/config_source_pb.js";
 import { type ClusterLoadAssignment, ClusterLoadAssignmentSchema } from "../../api/gen/envoy/config/endpoint/v3/endpoint_pb.js";
@@ -171,8 +169,7 @@ export class ClusterManager implements Disposable {
         name = message.name;
         if (seen.has(name)) throw new ConfigError(`duplicate cluster ${name} found`);
         seen.add(name);
-        const violation = checkConstraints(ClusterSchema, message, envoyTypes);
-        if (violation) throw new ConfigError(`Proto constraint validation failed (${violation.message})`);
+        this.#options.sources.check(ClusterSchema, message);
         this.#update(message, content.value, version);
         this.#rejected.delete(name);
       } catch (error) {

@@ -4,9 +4,12 @@
  * Equal sources share a stream per type. Streams are opened when first wanted.
  */
 
+import { type DescMessage, fromBinary, type Message } from "@bufbuild/protobuf";
 import { XdsClient, type XdsHandler, type XdsSubscription } from "../../ads/client.ts";
 import { openXdsChannel, type XdsChannel } from "../../ads/client-stream.ts";
 import { ConfigError } from "../../api/config-error.ts";
+import { checkConstraints } from "../../api/envoy/constraints.ts";
+import { envoyTypes } from "../../api/envoy/type-registry.ts";
 import type { Cluster } from "../../api/gen/envoy/config/cluster/v3/cluster_pb.js";
 import type { Node } from "../../api/gen/envoy/config/core/v3/base_pb.js";
 import { type ApiConfigSource, ApiConfigSource_ApiType, type ConfigSource } from "../../api/gen/envoy/config/core/v3/config_source_pb.js";
@@ -17,6 +20,7 @@ import type { StatsReader } from "../stats/stats-reader.ts";
 import type { StatsStore } from "../stats/store.ts";
 import { FileSubscription } from "./file-subscription.ts";
 import { grpcTarget } from "./grpc-target.ts";
+import { unknownFieldsOf } from "./unknown-fields.ts";
 
 /** Envoy's default; 0 waits for ever. */
 const defaultFetchTimeoutMs = 15_000;
@@ -41,6 +45,8 @@ export interface ConfigSourcesOptions {
   readonly log: Log;
   readonly stats: StatsStore;
   readonly texts: Pick<StatsReader, "setText">;
+  /** What to do about fields that the protos don't have; counted in server.dynamic_unknown_fields by default. */
+  readonly unknownFields?: "ignore" | "count" | "reject";
   /** Overrides for tests. */
   readonly backoffBaseMs?: number;
 }
@@ -84,6 +90,17 @@ export class ConfigSources implements AsyncDisposable {
     }
   }
 
+  /** Throws ConfigError for a resource that breaks the protos' constraints; counts its unknown fields. */
+  check(schema: DescMessage, message: Message): void {
+    const { unknownFields = "count", stats } = this.#options;
+    if (unknownFields === "count") {
+      const unknown = unknownFieldsOf(schema, message);
+      if (unknown.length > 0) stats.add(stats.counter("server.dynamic_unknown_fields"), unknown.length);
+    }
+    const violation = checkConstraints(schema, message, envoyTypes);
+    if (violation) throw new ConfigError(`Proto constraint validation failed (${violation.message})`);
+  }
+
   /** Hears when the stream that a type comes by has ended; one listener a type. */
   onStreamEnd(typeUrl: TypeUrl, listener: () => void): void {
     this.#onStreamEnd.set(typeUrl, listener);
@@ -91,6 +108,15 @@ export class ConfigSources implements AsyncDisposable {
 
   /** Throws ConfigError when the source can't be. */
   subscribe(typeUrl: TypeUrl, source: ConfigSource | undefined, isWildcard: boolean, handler: XdsHandler): XdsSubscription {
+    return this.#subscribe(
+      typeUrl,
+      source,
+      isWildcard,
+      this.#options.unknownFields === "reject" ? refusingUnknownFields(handler) : handler,
+    );
+  }
+
+  #subscribe(typeUrl: TypeUrl, source: ConfigSource | undefined, isWildcard: boolean, handler: XdsHandler): XdsSubscription {
     const specifier = source?.configSourceSpecifier;
     switch (specifier?.case) {
       case "path":
@@ -170,6 +196,18 @@ export class ConfigSources implements AsyncDisposable {
     this.#channels.set(name, channel);
     return channel;
   }
+}
+
+/** As Envoy does, one unknown field makes the whole response bad. */
+function refusingUnknownFields(handler: XdsHandler): XdsHandler {
+  return (update) => {
+    for (const { content } of update.resources) {
+      const schema = envoyTypes.getMessage(content.typeUrl.replace(/^.*\//, ""));
+      const unknown = schema === undefined ? [] : unknownFieldsOf(schema, fromBinary(schema, content.value));
+      if (unknown.length > 0) return Promise.resolve(`Protobuf message (${unknown[0]!}) has unknown fields`);
+    }
+    return handler(update);
+  };
 }
 
 export function fetchTimeoutMs(source: ConfigSource | undefined): number {

@@ -10,8 +10,6 @@ import { randomUUID } from "node:crypto";
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { XdsSubscription, XdsUpdate } from "../../ads/client.ts";
 import { ConfigError } from "../../api/config-error.ts";
-import { checkConstraints } from "../../api/envoy/constraints.ts";
-import { envoyTypes } from "../../api/envoy/type-registry.ts";
 import type { Address } from "../../api/gen/envoy/config/core/v3/address_pb.js";
 import { TrafficDirection } from "../../api/gen/envoy/config/core/v3/base_pb.js";
 import type { ConfigSource } from "../../api/gen/envoy/config/core/v3/config_source_pb.js";
@@ -181,8 +179,7 @@ export class ListenerManager implements Disposable {
         name = message.name;
         if (seen.has(name)) throw new ConfigError(`duplicate listener ${name} found`);
         seen.add(name);
-        const violation = checkConstraints(ListenerSchema, message, envoyTypes);
-        if (violation) throw new ConfigError(`Proto constraint validation failed (${violation.message})`);
+        this.#options.sources.check(ListenerSchema, message);
         const applied = this.#update(message, content.value, version);
         if (applied) added.push(applied.then((reason) => [name, reason] as const));
         this.#rejected.delete(name);

@@ -9,9 +9,6 @@
  */
 import { type DescMessage, fromBinary, type Message, type MessageShape } from "@bufbuild/protobuf";
 import type { XdsResource, XdsSubscription, XdsUpdate } from "../../ads/client.ts";
-import { ConfigError } from "../../api/config-error.ts";
-import { checkConstraints } from "../../api/envoy/constraints.ts";
-import { envoyTypes } from "../../api/envoy/type-registry.ts";
 import type { ConfigSource } from "../../api/gen/envoy/config/core/v3/config_source_pb.js";
 import type { TypeUrl } from "../../api/type-urls.ts";
 import { type ConfigSources, fetchTimeoutMs } from "./config-sources.ts";
@@ -190,8 +187,7 @@ export class NamedResources<S extends DescMessage> {
       if (known && Buffer.compare(known.bytes, resource.content.value) === 0) {
         entry.current = { ...known, version: resource.version || version, updatedAt: known.updatedAt };
       } else {
-        const violation = checkConstraints(schema, message, envoyTypes);
-        if (violation) throw new ConfigError(`Proto constraint validation failed (${violation.message})`);
+        this.#options.sources.check(schema, message);
         validate(message);
         const changed = { name, message, bytes: resource.content.value, version: resource.version || version, updatedAt: new Date() };
         entry.current = changed;

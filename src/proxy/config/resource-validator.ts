@@ -2,9 +2,10 @@
  * Configuration tried out on the main thread, before any worker sees it: the workers' own compile functions, run for their
  * complaints alone. What they would count or open goes into things that nobody reads.
  */
-import type { Cluster } from "../../api/gen/envoy/config/cluster/v3/cluster_pb.js";
-import type { Listener } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
-import type { RouteConfiguration } from "../../api/gen/envoy/config/route/v3/route_pb.js";
+import type { DescMessage, Message } from "@bufbuild/protobuf";
+import { type Cluster, ClusterSchema } from "../../api/gen/envoy/config/cluster/v3/cluster_pb.js";
+import { type Listener, ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
+import { type RouteConfiguration, RouteConfigurationSchema } from "../../api/gen/envoy/config/route/v3/route_pb.js";
 import type { Secret } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
 import { AccessLogSinks } from "../accesslog/sinks.ts";
 import type { CompileContext } from "../compile-context.ts";
@@ -14,26 +15,58 @@ import { compileRouteConfiguration } from "../router/route-table.ts";
 import { StatsStore } from "../stats/store.ts";
 import { compileSecret, SecretStore } from "../tls/secret.ts";
 import { compileCluster } from "../upstream/cluster-config.ts";
+import { warningsOf } from "./fields-without-effect.ts";
+
+export interface ResourceValidatorOptions {
+  /** Hears what is accepted and odd, or has no effect; the same words once. */
+  readonly warn?: (message: string) => void;
+  /** Clusters that only gRPC clients of the main thread talk to; see grpcClustersOf. */
+  readonly grpcClusters?: ReadonlySet<string>;
+}
+
+/** So many different warnings are remembered; a control plane that invents names must not fill the memory. */
+const maxRemembered = 10_000;
 
 export class ResourceValidator {
   #sinks = new AccessLogSinks({ flushIntervalMs: 1000, validateOnly: true });
+  readonly #options: ResourceValidatorOptions;
+  #warned = new Set<string>();
+
+  constructor(options: ResourceValidatorOptions = {}) {
+    this.#options = options;
+  }
 
   /** Each throws ConfigError for what can't be used. */
   cluster(message: Cluster): void {
     compileCluster(message, this.#context());
+    this.#warnOf(ClusterSchema, message);
   }
 
   listener(message: Listener): void {
     const config = compileListener(message, this.#context());
     for (const log of config.accessLogs) log.close();
+    this.#warnOf(ListenerSchema, message);
   }
 
   routes(message: RouteConfiguration): void {
     compileRouteConfiguration(message, this.#context());
+    this.#warnOf(RouteConfigurationSchema, message);
   }
 
   secret(message: Secret): void {
     compileSecret(message);
+  }
+
+  #warnOf(schema: DescMessage, message: Message): void {
+    if (!this.#options.warn) return;
+    for (const warning of warningsOf(schema, message, this.#options.grpcClusters)) this.#warn(warning);
+  }
+
+  #warn(message: string): void {
+    if (this.#warned.has(message)) return;
+    if (this.#warned.size >= maxRemembered) this.#warned.clear();
+    this.#warned.add(message);
+    this.#options.warn?.(message);
   }
 
   /** A new one each time: the names that a compilation registers are forgotten with it. */
@@ -46,7 +79,7 @@ export class ResourceValidator {
       secrets: new SecretStore(),
       nodeId: "",
       nodeCluster: "",
-      warn() {}, // the worker says it
+      warn: (message) => this.#warn(message),
       compilePerFilterConfig: (config) => compilePerFilterConfig(config, context),
     };
     return context;

@@ -227,7 +227,7 @@ class TcpSession implements TransportHandler {
     this.#countConnection(1);
     this.#connectStarted = performance.now();
     const { address, port } = host.description;
-    const { keepAlive } = cluster.config;
+    const { keepAlive, bindAddress } = cluster.config;
     const raw =
       port < 0
         ? net.connect({ path: address, allowHalfOpen: true })
@@ -237,6 +237,7 @@ class TcpSession implements TransportHandler {
             noDelay: true,
             allowHalfOpen: true,
             ...(keepAlive === null ? {} : { keepAlive: true, keepAliveInitialDelay: keepAlive.idleMs }),
+            ...(bindAddress === "" ? {} : { localAddress: bindAddress }),
           });
     this.#connecting = raw;
     const fail = (reason: string) => this.#connectFailed(reason);
