@@ -33,7 +33,9 @@ export async function main(args: string[]): Promise<number> {
   try {
     const bootstrap = loadBootstrap(line.source);
     if (line.mode !== "serve") {
-      if (line.mode === "validate") validateBootstrap(bootstrap.bootstrap, line.serviceNode, line.serviceCluster);
+      if (line.mode === "validate") {
+        validateBootstrap(bootstrap.bootstrap, line.serviceNode, line.serviceCluster, (message) => log.scope("config").warn(message));
+      }
       for (const warning of bootstrap.warnings) log.scope("config").warn(warning);
       process.stdout.write(`configuration '${file}' OK\n`);
       return 0;

@@ -90,6 +90,7 @@ export class ProxyServer implements AsyncDisposable {
     this.validator = new ResourceValidator({
       warn: (message) => configLog.warn(message),
       grpcClusters: grpcClustersOf(bootstrap),
+      hasCluster: (name) => this.clusters.has(name),
     });
     this.levels = new LoggerLevels(log, options.logLevel, options.componentLogLevel);
     this.tags = new TagExtractor(bootstrap.statsConfig, options.statsTags);

@@ -16,12 +16,15 @@ import { StatsStore } from "../stats/store.ts";
 import { compileSecret, SecretStore } from "../tls/secret.ts";
 import { compileCluster } from "../upstream/cluster-config.ts";
 import { warningsOf } from "./fields-without-effect.ts";
+import { checkRouteClusters } from "./route-clusters.ts";
 
 export interface ResourceValidatorOptions {
   /** Hears what is accepted and odd, or has no effect; the same words once. */
   readonly warn?: (message: string) => void;
   /** Clusters that only gRPC clients of the main thread talk to; see grpcClustersOf. */
   readonly grpcClusters?: ReadonlySet<string>;
+  /** Clusters that there are, warm or not; absent: routes may name any. */
+  readonly hasCluster?: (name: string) => boolean;
 }
 
 /** So many different warnings are remembered; a control plane that invents names must not fill the memory. */
@@ -45,16 +48,23 @@ export class ResourceValidator {
   listener(message: Listener): void {
     const config = compileListener(message, this.#context());
     for (const log of config.accessLogs) log.close();
+    this.#checkClusters(ListenerSchema, message, true);
     this.#warnOf(ListenerSchema, message);
   }
 
   routes(message: RouteConfiguration): void {
     compileRouteConfiguration(message, this.#context());
+    this.#checkClusters(RouteConfigurationSchema, message, false);
     this.#warnOf(RouteConfigurationSchema, message);
   }
 
   secret(message: Secret): void {
     compileSecret(message);
+  }
+
+  #checkClusters(schema: DescMessage, message: Message, byDefault: boolean): void {
+    const { hasCluster } = this.#options;
+    if (hasCluster) checkRouteClusters(schema, message, hasCluster, { byDefault });
   }
 
   #warnOf(schema: DescMessage, message: Message): void {

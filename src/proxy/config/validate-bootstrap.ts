@@ -3,14 +3,25 @@ import { ConfigError } from "../../api/config-error.ts";
 import type { Bootstrap } from "../../api/gen/envoy/config/bootstrap/v3/bootstrap_pb.js";
 import { TagExtractor } from "../stats/tags.ts";
 import { checkStaticAssignment } from "./cluster-manager.ts";
+import { grpcClustersOf } from "./fields-without-effect.ts";
 import { ResourceValidator } from "./resource-validator.ts";
 
 /** Throws ConfigError. */
-export function validateBootstrap(bootstrap: Bootstrap, serviceNode: string, serviceCluster: string): void {
+export function validateBootstrap(
+  bootstrap: Bootstrap,
+  serviceNode: string,
+  serviceCluster: string,
+  warn?: (message: string) => void,
+): void {
   const { staticResources: resources, node } = bootstrap;
   checkNode(bootstrap, serviceNode || node?.id, serviceCluster || node?.cluster);
   new TagExtractor(bootstrap.statsConfig);
-  const validator = new ResourceValidator();
+  const clusters = new Set((resources?.clusters ?? []).map(({ name }) => name));
+  const validator = new ResourceValidator({
+    hasCluster: (name) => clusters.has(name),
+    grpcClusters: grpcClustersOf(bootstrap),
+    ...(warn && { warn }),
+  });
   for (const secret of resources?.secrets ?? []) validator.secret(secret);
   for (const cluster of resources?.clusters ?? []) {
     validator.cluster(cluster);
