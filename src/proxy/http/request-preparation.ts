@@ -73,7 +73,10 @@ export function prepareRequest(stream: HttpStream, parser: Http1Parser): boolean
 
 function checkHost(stream: HttpStream, parser: Http1Parser): boolean {
   const { info, manager } = stream;
-  if (parser.host === null) {
+  // Connection may name Host like any other header: then the request has none.
+  const isDropped = parser.host !== null && parser.connection !== "" && /(?:^|,)[ \t]*host[ \t]*(?:,|$)/i.test(parser.connection);
+  if (isDropped) info.authority = "";
+  if (parser.host === null || isDropped) {
     if (stream.isHttp10 && manager.defaultHost10 !== "") info.authority = manager.defaultHost10;
     else if (info.authority === "") {
       if (!manager.keepsConnectionOnInvalid) stream.closesConnection = true;
@@ -158,7 +161,7 @@ function sanitizeHopByHop(stream: HttpStream, parser: Http1Parser): void {
 
 const maxNominated = 10;
 /** Headers that a client must not have removed by naming them in Connection. */
-const notNominated = new Set(["host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"]);
+const notNominated = new Set(["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"]);
 
 export function acceptsConnectionHeader(connection: string): boolean {
   const names = connection.split(",");
