@@ -45,18 +45,23 @@ export async function startUpstream(name = "up", tls?: TlsOptions): Promise<Test
   const seen: SeenRequest[] = [];
   const attempts = new Map<string, number>();
   const connections = new Set<Socket>();
-  const http = createServer({ keepAlive: true, keepAliveTimeout: 600_000, requestTimeout: 0 }, (request, response) => {
-    const chunks: Buffer[] = [];
-    request.on("data", (chunk: Buffer) => chunks.push(chunk));
-    request.on("end", () => {
-      const headers: [string, string][] = [];
-      for (let i = 0; i < request.rawHeaders.length; i += 2) headers.push([request.rawHeaders[i]!, request.rawHeaders[i + 1]!]);
-      const body = Buffer.concat(chunks).toString("latin1");
-      seen.push({ method: request.method!, path: request.url!, version: request.httpVersion, headers, body });
-      answer(name, request, response, body, attempts);
-    });
-    request.on("error", () => {});
-  });
+  const http = createServer(
+    { maxHeaderSize: 128 * 1024, keepAlive: true, keepAliveTimeout: 600_000, requestTimeout: 0 },
+    (request, response) => {
+      const chunks: Buffer[] = [];
+      request.on("data", (chunk: Buffer) => chunks.push(chunk));
+      request.on("end", () => {
+        const headers: [string, string][] = [];
+        for (let i = 0; i < request.rawHeaders.length; i += 2) headers.push([request.rawHeaders[i]!, request.rawHeaders[i + 1]!]);
+        const body = Buffer.concat(chunks).toString("latin1");
+        seen.push({ method: request.method!, path: request.url!, version: request.httpVersion, headers, body });
+        answer(name, request, response, body, attempts);
+      });
+      request.on("error", () => {});
+    },
+  );
+  // Whatever is expected, it is the request's own x-reply that decides.
+  http.on("checkExpectation", (request, response) => http.emit("request", request, response));
   http.on("upgrade", (request: IncomingMessage, socket: Socket) => {
     seen.push({ method: request.method!, path: request.url!, version: request.httpVersion, headers: pairs(request.rawHeaders), body: "" });
     socket.on("error", () => {});
