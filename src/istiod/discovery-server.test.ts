@@ -1,11 +1,13 @@
 import { create } from "@bufbuild/protobuf";
 import { status } from "@grpc/grpc-js";
-import { describe, expect, it } from "vitest";
-import { pushContextOf, routerNode, sidecarNode } from "../../test/support/mesh.ts";
+import { describe, expect, it, vi } from "vitest";
+import { objectsOf, pushContextOf, routerNode, sidecarNode } from "../../test/support/mesh.ts";
 import { Subscriptions } from "../ads/subscription.ts";
 import { NodeSchema } from "../api/gen/envoy/config/core/v3/base_pb.js";
+import { keyOf } from "../api/kinds/object.ts";
 import { defaultMesh } from "../api/mesh/decode-mesh.ts";
 import { MemoryStore } from "../config/memory.ts";
+import { debugPages } from "./debug/handlers.ts";
 import { DiscoveryServer } from "./discovery-server.ts";
 import { planPush, scopeFor } from "./push/push-request.ts";
 
@@ -44,6 +46,30 @@ describe("DiscoveryServer", () => {
     session.onAck(typeUrl);
     expect(await server.metrics.registry.metrics()).not.toMatch(/^pilot_xds_lds_reject\{/m);
     expect(await server.metrics.registry.metrics()).toMatch(/^pilot_total_xds_rejects\{type="lds"\} 1$/m);
+  });
+});
+
+describe("configuration that is not translated", () => {
+  it("is logged once an object and listed as long as the object is there", async () => {
+    await using store = new MemoryStore();
+    const policy = objectsOf(
+      "{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: strict, namespace: default}, spec: {mtls: {mode: STRICT}}}",
+    )("PeerAuthentication")[0]!;
+    await store.put(policy);
+    const written = vi.spyOn(process.stderr, "write").mockReturnValue(true);
+    try {
+      using server = new DiscoveryServer({ store, mesh: defaultMesh(), domain: "cluster.local" });
+      server.markReady();
+      expect(debugPages.push_status!.handle(server, new URLSearchParams())).toMatchObject({
+        untranslated: [expect.stringMatching(/^PeerAuthentication\/default\/strict: .*plaintext is accepted/)],
+      });
+      expect(written.mock.calls.filter(([line]) => String(line).includes("plaintext is accepted"))).toHaveLength(1);
+      await store.delete(keyOf(policy));
+      server.markReady();
+      expect(server.untranslated).toEqual([]);
+    } finally {
+      written.mockRestore();
+    }
   });
 });
 
