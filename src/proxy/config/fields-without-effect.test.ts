@@ -1,10 +1,12 @@
 import { create, fromBinary, fromJson, toBinary } from "@bufbuild/protobuf";
 import { afterEach, describe, expect, it } from "vitest";
 import { envoyBinary, startEnvoy } from "../../../test/support/envoy.ts";
+import { clustersOf, listenersOf, pushContextOf, routerNode, sidecarNode } from "../../../test/support/mesh.ts";
 import { adsBootstrap, startProxyServer } from "../../../test/support/proxy-server.ts";
 import { pack, startScriptedAdsServer } from "../../../test/support/scripted-ads-server.ts";
 import { envoyTypes } from "../../api/envoy/type-registry.ts";
 import { ClusterSchema } from "../../api/gen/envoy/config/cluster/v3/cluster_pb.js";
+import { ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
 import { RouteConfigurationSchema } from "../../api/gen/envoy/config/route/v3/route_pb.js";
 import { typeUrls } from "../../api/type-urls.ts";
 import { warningsOf } from "./fields-without-effect.ts";
@@ -51,6 +53,25 @@ describe("fields without effect", () => {
       upstream_connection_options: { tcp_keepalive: { keepalive_time: 5 } },
     });
     expect(warningsOf(ClusterSchema, works)).toEqual([]);
+  });
+
+  it("are none in what our control plane sends by itself", () => {
+    const push = pushContextOf(`
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: gw, namespace: default}
+spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 8080, name: http, protocol: HTTP}, hosts: ["*"]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: default}
+spec: {clusterIP: 10.96.0.1, selector: {app: web}, ports: [{name: http, port: 9080}, {name: tcp, port: 9082}, {name: other, port: 9083}]}
+`);
+    const warnings = [routerNode(), sidecarNode({ labels: { app: "web" } })].flatMap((node) => [
+      ...[...clustersOf(node, push).values()].flatMap((message) => warningsOf(ClusterSchema, message)),
+      ...[...listenersOf(node, push).values()].flatMap((message) => warningsOf(ListenerSchema, message)),
+    ]);
+    expect(warnings).toEqual([]);
   });
 
   it("include HTTP/2 upstreams, but not the control plane's own", () => {

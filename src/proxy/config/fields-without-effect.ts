@@ -9,6 +9,7 @@ import type { ReflectMessage } from "@bufbuild/protobuf/reflect";
 import { envoyTypes } from "../../api/envoy/type-registry.ts";
 import { walkMessages } from "../../api/envoy/walk-messages.ts";
 import { type Bootstrap, BootstrapSchema } from "../../api/gen/envoy/config/bootstrap/v3/bootstrap_pb.js";
+import type { HttpConnectionManager } from "../../api/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 
 /** Type name without `envoy.` and the version -> names of its fields, separated by spaces. */
 const fieldsWithoutEffect: Readonly<Record<string, string>> = {
@@ -42,7 +43,7 @@ const fieldsWithoutEffect: Readonly<Record<string, string>> = {
   "config.route.WeightedCluster.ClusterWeight": "metadata_match",
   "extensions.filters.network.http_connection_manager.HttpConnectionManager":
     "tracing access_log_flush_interval flush_access_log_on_new_request access_log_options early_header_mutation_extensions " +
-    "represent_ipv4_remote_address_as_ipv4_mapped_ipv6 request_id_extension path_normalization_options proxy_status_config " +
+    "represent_ipv4_remote_address_as_ipv4_mapped_ipv6 path_normalization_options proxy_status_config " +
     "typed_header_validation_config append_local_overload",
   "extensions.filters.network.http_connection_manager.HttpConnectionManager.UpgradeConfig": "filters",
   "extensions.filters.network.tcp_proxy.TcpProxy":
@@ -118,6 +119,13 @@ function specialCase(
       return shortName(cluster.desc) === "envoy.config.cluster.Cluster" && has("max_stream_duration")
         ? "HttpProtocolOptions.max_stream_duration has no effect in this proxy"
         : undefined;
+    case "envoy.extensions.filters.network.http_connection_manager.HttpConnectionManager": {
+      // UUIDs are what we make as well; what else that extension says is for tracing.
+      const { requestIdExtension } = message.message as HttpConnectionManager;
+      return requestIdExtension?.typedConfig && !requestIdExtension.typedConfig.typeUrl.endsWith(".uuid.v3.UuidRequestIdConfig")
+        ? "HttpConnectionManager.request_id_extension has no effect in this proxy"
+        : undefined;
+    }
     default:
       return undefined;
   }
