@@ -17,6 +17,8 @@ export interface TestControlPlane extends AsyncDisposable {
 export interface ControlPlaneOptions {
   readonly debounceQuietMs?: number;
   readonly meshYaml?: string;
+  /** More files that are there from the start, by name. */
+  readonly files?: Readonly<Record<string, string>>;
 }
 
 export async function startControlPlane(yaml: string, options: ControlPlaneOptions = {}): Promise<TestControlPlane> {
@@ -25,6 +27,7 @@ export async function startControlPlane(yaml: string, options: ControlPlaneOptio
   parts.defer(() => rm(directory, { recursive: true, force: true }));
   await writeFile(join(directory, "mesh.yaml"), yaml);
   await writeFile(join(directory, "mesh-config.yaml"), options.meshYaml ?? "");
+  for (const [name, text] of Object.entries(options.files ?? {})) await writeFile(join(directory, name), text);
   const istiod = parts.use(
     await Istiod.start({
       configDir: directory,

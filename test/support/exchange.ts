@@ -59,10 +59,10 @@ export function requestBytes(spec: RequestSpec, caseId: string): string {
   return `${line} HTTP/1.1\r\n${all.map(([name, value]) => `${name}: ${value}\r\n`).join("")}\r\n${body ?? ""}`;
 }
 
-export async function exchange(port: number, spec: RequestSpec, caseId: string, mask: Mask): Promise<Exchange> {
+export async function exchange(port: number, spec: RequestSpec, caseId: string, mask: Mask, address?: string): Promise<Exchange> {
   let connection: RawConnection;
   try {
-    connection = await RawConnection.open(port, spec.tls && tlsOptions(spec.tls));
+    connection = await RawConnection.open(port, spec.tls && tlsOptions(spec.tls), address);
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     return { outcome: { refused: mask(code ?? message), responses: [], connection: "close" }, connection: undefined };

@@ -36,7 +36,7 @@ export async function startRealEnvoy(bootstrap: unknown, options: { readonly con
   const proxy = described("envoy", adminPort, envoy.output);
   await eventually(
     async () => (await proxy.admin("/ready").catch(mustRun))?.includes("LIVE") || undefined,
-    `Envoy LIVE: ${envoy.output()}`,
+    () => `Envoy LIVE: ${envoy.output()}`,
   );
   const moved = parts.move();
   return { ...proxy, [Symbol.asyncDispose]: () => moved.disposeAsync() };
@@ -46,7 +46,16 @@ export async function startRealEnvoy(bootstrap: unknown, options: { readonly con
 export async function startOurProxy(bootstrap: unknown, options: Partial<ProxyServerOptions> = {}): Promise<RunningProxy> {
   await using parts = new AsyncDisposableStack();
   const proxy = parts.use(await startProxyServer(bootstrap, { fileFlushIntervalMs: 50, logLevel: "warning", ...options }));
-  await proxy.server.live;
+  const problem = proxy.server.live.then(
+    () => undefined,
+    (error: unknown) => error as Error,
+  );
+  await eventually(
+    () => (proxy.server.state === "LIVE" ? true : undefined),
+    () => `LIVE, but ${proxy.server.state}:\n${proxy.log.join("").slice(-4000)}`,
+  );
+  const error = await problem;
+  if (error) throw error;
   const described_ = described("topsail", proxy.server.adminAddress!.port, () => proxy.log.join(""));
   const moved = parts.move();
   return { ...described_, [Symbol.asyncDispose]: () => moved.disposeAsync() };
@@ -89,14 +98,14 @@ function readText(file: string): string {
 /** Asks until there is an answer. Only for what gives no event: another process's state. */
 export async function eventually<T>(
   probe: () => T | undefined | Promise<T | undefined>,
-  what: string,
+  what: string | (() => string),
   withinMs = 3 * patienceMs,
 ): Promise<T> {
   const deadline = performance.now() + withinMs;
   for (;;) {
     const value = await probe();
     if (value !== undefined) return value;
-    if (performance.now() > deadline) throw new Error(`not in time: ${what}`);
+    if (performance.now() > deadline) throw new Error(`not in time: ${typeof what === "string" ? what : what()}`);
     await new Promise((resolve) => setTimeout(resolve, 15));
   }
 }

@@ -4,6 +4,7 @@
  */
 import { create } from "@bufbuild/protobuf";
 import { DataSourceSchema, type TransportSocket, TransportSocketSchema } from "../../api/gen/envoy/config/core/v3/base_pb.js";
+import { AggregatedConfigSourceSchema, ApiVersion, ConfigSourceSchema } from "../../api/gen/envoy/config/core/v3/config_source_pb.js";
 import {
   CertificateValidationContextSchema,
   TlsCertificateSchema,
@@ -18,7 +19,6 @@ import {
   DownstreamTlsContextSchema,
 } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
 import type { ServerTLSSettings } from "../../api/kinds/gateway.ts";
-import { adsSource } from "./clusters.ts";
 import { any } from "./messages.ts";
 
 const credentialScheme = "kubernetes://";
@@ -42,7 +42,7 @@ function addCertificates(common: CommonTlsContext, tls: ServerTLSSettings): void
   const names = tls.credentialNames.length > 0 ? tls.credentialNames : tls.credentialName ? [tls.credentialName] : [];
   if (names.length > 0) {
     common.tlsCertificateSdsSecretConfigs = names.map((name) =>
-      create(SdsSecretConfigSchema, { name: secretName(name), sdsConfig: adsSource() }),
+      create(SdsSecretConfigSchema, { name: secretName(name), sdsConfig: secretSource() }),
     );
     return;
   }
@@ -73,7 +73,7 @@ function addValidation(common: CommonTlsContext, tls: ServerTLSSettings): void {
       value: {
         $typeName: "envoy.extensions.transport_sockets.tls.v3.CommonTlsContext.CombinedCertificateValidationContext",
         defaultValidationContext: context,
-        validationContextSdsSecretConfig: create(SdsSecretConfigSchema, { name: secretName(credential), sdsConfig: adsSource() }),
+        validationContextSdsSecretConfig: create(SdsSecretConfigSchema, { name: secretName(credential), sdsConfig: secretSource() }),
       },
     };
     return;
@@ -109,4 +109,12 @@ function tlsParameters(tls: ServerTLSSettings): TlsParameters | undefined {
 
 function file(filename: string) {
   return { specifier: { case: "filename" as const, value: filename } };
+}
+
+/** With Envoy's default fetch timeout, unlike every other source: one secret that does not exist must not keep a gateway from starting. */
+function secretSource() {
+  return create(ConfigSourceSchema, {
+    configSourceSpecifier: { case: "ads", value: create(AggregatedConfigSourceSchema) },
+    resourceApiVersion: ApiVersion.V3,
+  });
 }

@@ -1,0 +1,65 @@
+/** Envoy and our proxy as proxies of a mesh: a bootstrap that gets everything from a control plane on loopback. */
+import type { ProxyType } from "../../src/api/node.ts";
+
+export interface MeshNode {
+  readonly type: ProxyType;
+  readonly name: string;
+  /** Of loopback, its own, so that proxies with the same listeners can live side by side. */
+  readonly address: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly namespace: string;
+  readonly xdsPort: number;
+  readonly isDelta: boolean;
+  readonly locality?: { readonly region: string; readonly zone?: string };
+}
+
+export function meshBootstrap({ type, name, address, labels, namespace, xdsPort, isDelta, locality }: MeshNode): Record<string, unknown> {
+  const ads = { ads: {}, resource_api_version: "V3", initial_fetch_timeout: "0s" };
+  return {
+    node: {
+      id: `${type}~${address}~${name}.${namespace}~${namespace}.svc.cluster.local`,
+      cluster: `${name}.${namespace}`,
+      ...(locality && { locality }),
+      metadata: {
+        NAMESPACE: namespace,
+        LABELS: labels,
+        INSTANCE_IPS: address,
+        TOPSAIL_BIND_ADDRESS: address,
+        PROXY_CONFIG: { concurrency: 1 },
+        ISTIO_VERSION: "1.30.0",
+      },
+    },
+    admin: { address: { socket_address: { address: "127.0.0.1", port_value: 0 } } },
+    dynamic_resources: {
+      cds_config: ads,
+      lds_config: ads,
+      ads_config: {
+        api_type: isDelta ? "DELTA_GRPC" : "GRPC",
+        set_node_on_first_message_only: true,
+        transport_api_version: "V3",
+        grpc_services: [{ envoy_grpc: { cluster_name: "xds-grpc" } }],
+      },
+    },
+    static_resources: {
+      clusters: [
+        {
+          name: "xds-grpc",
+          type: "STATIC",
+          connect_timeout: "1s",
+          typed_extension_protocol_options: {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+              "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+              explicit_http_config: { http2_protocol_options: {} },
+            },
+          },
+          load_assignment: {
+            cluster_name: "xds-grpc",
+            endpoints: [{ lb_endpoints: [{ endpoint: { address: { socket_address: { address: "127.0.0.1", port_value: xdsPort } } } }] }],
+          },
+        },
+        // The agent's clusters, which listeners of the control plane may route to.
+        ...["agent", "prometheus_stats"].map((cluster) => ({ name: cluster, type: "STATIC", connect_timeout: "1s" })),
+      ],
+    },
+  };
+}
