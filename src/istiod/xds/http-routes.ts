@@ -115,8 +115,8 @@ function routeAction(
   const timeout = duration(rule.timeout ?? 0);
   const action = create(RouteActionSchema, {
     timeout,
-    // Streams that carry a grpc-timeout keep to the route's as well.
-    maxStreamDuration: { maxStreamDuration: duration(0), grpcTimeoutHeaderMax: timeout },
+    // Requests that carry a grpc-timeout keep to the route's as well.
+    maxGrpcTimeout: timeout,
     ...(authority ? { hostRewriteSpecifier: { case: "hostRewriteLiteral", value: authority } } : {}),
   });
   if (rule.rewrite?.uriRegexRewrite) {

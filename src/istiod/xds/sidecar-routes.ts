@@ -116,7 +116,7 @@ function clusterRoute(
       value: create(RouteActionSchema, {
         clusterSpecifier: { case: "cluster", value: cluster },
         timeout: duration(0),
-        maxStreamDuration: { maxStreamDuration: duration(0), grpcTimeoutHeaderMax: duration(0) },
+        maxGrpcTimeout: duration(0),
         ...(action.retryPolicy ? { retryPolicy: action.retryPolicy } : {}),
         hashPolicy: action.hashPolicy ?? [],
       }),
