@@ -216,10 +216,12 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
     }
     this.#timeoutMs = timeoutMs;
     const suppresses = this.#filter.suppressesEnvoyHeaders;
-    if (!suppresses) {
-      const perTry = this.#retry?.perTryTimeoutMs ?? 0;
-      const expected = perTry > 0 && (timeoutMs === 0 || perTry < timeoutMs) ? perTry : timeoutMs;
-      if (expected > 0) headers.push("x-envoy-expected-rq-timeout-ms", String(expected));
+    const perTry = this.#retry?.perTryTimeoutMs ?? 0;
+    const expected = perTry > 0 && (timeoutMs === 0 || perTry < timeoutMs) ? perTry : timeoutMs;
+    if (expected > 0) {
+      if (!suppresses) headers.push("x-envoy-expected-rq-timeout-ms", String(expected));
+      // The server is told when the proxy will have lost its patience.
+      if (action.maxGrpcTimeoutMs >= 0 && stream.isGrpc) setHeader(headers, "grpc-timeout", `${expected}m`);
     }
     if (route.scope.includesAttemptCount) setHeader(headers, "x-envoy-attempt-count", "1");
     if (choice.edits.request.length > 0) applyHeaderEdits(choice.edits.request, headers, info);
