@@ -17,10 +17,10 @@ export function releaseMemory(): void {
 
 /** Collects the heap of the calling thread, as small as it gets. Takes some ten milliseconds. */
 export function shrinkHeap(): void {
-  // The flag puts `gc` into contexts that are made while it is set, so nothing else in the process sees it.
+  // The flag puts `gc` into contexts that are made while it is set. It is the whole process's, and workers come up at the same time:
+  // whoever took it back could take it from another, so it stays.
   setFlagsFromString("--expose-gc");
   const collect = runInNewContext("gc") as (options: { type: "major"; execution: "sync"; flavor: "last-resort" }) => void;
-  setFlagsFromString("--no-expose-gc");
   collect({ type: "major", execution: "sync", flavor: "last-resort" });
 }
 
