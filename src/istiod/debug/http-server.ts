@@ -42,7 +42,8 @@ export class MonitoringServer implements AsyncDisposable {
 
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     try {
-      const url = new URL(request.url ?? "/", "http://localhost");
+      const url = URL.parse(request.url ?? "/", "http://localhost");
+      if (!url) return text(response, 400, "bad request\n");
       if (request.method !== "GET" && request.method !== "HEAD") return text(response, 405, "method not allowed\n");
       if (url.pathname === "/metrics") {
         this.#server.collectMetrics();

@@ -15,6 +15,8 @@ const maxYamlBytes = 16 * 1024 * 1024;
 const maxJsonBytes = 64 * 1024 * 1024;
 /** How much an alias may multiply: enough for honest anchors, far from a bomb. */
 const maxAliasCount = 100;
+/** protobuf's own limit for nested messages. */
+const maxDepth = 100;
 
 export interface ConfigText {
   readonly json: JsonValue;
@@ -82,6 +84,11 @@ function parseYaml(text: string, file: string): ConfigText {
   } catch (cause) {
     throw new ConfigError(`Unable to convert YAML as JSON: ${(cause as Error).message}`, { cause, position: { file, line: 1 } });
   }
+  if (isTooDeep(json, 0)) {
+    throw new ConfigError(`Unable to convert YAML as JSON: more than ${maxDepth} levels, or an alias stands for what holds it`, {
+      position: { file, line: 1 },
+    });
+  }
   if (typeof json !== "object" || json === null || Array.isArray(json)) {
     throw new ConfigError(`Unable to convert YAML as JSON: ${text.slice(0, 200)}`, { position: { file, line: 1 } });
   }
@@ -97,4 +104,10 @@ function parseYaml(text: string, file: string): ConfigText {
       return undefined;
     },
   };
+}
+
+/** An anchor can make a value that holds itself: it has no end, and is too deep like any other. */
+function isTooDeep(value: JsonValue, depth: number): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  return depth > maxDepth || Object.values(value).some((child) => isTooDeep(child, depth + 1));
 }

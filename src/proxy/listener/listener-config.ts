@@ -1,4 +1,5 @@
 /** envoy.config.listener.v3.Listener, checked and compiled. Opens nothing; usable in any thread. */
+import { isIP } from "node:net";
 import { toBinary } from "@bufbuild/protobuf";
 import { anyUnpack } from "@bufbuild/protobuf/wkt";
 import { ConfigError } from "../../api/config-error.ts";
@@ -125,6 +126,7 @@ function bindAddress(listener: string, address: Address | undefined): BindAddres
   const socket = address.address.value;
   if (socket.portSpecifier.case !== "portValue") throw new ConfigError(`listener ${listener}: address must have a port_value`);
   if (socket.portSpecifier.value > 65535) throw new ConfigError("SocketAddress: port_value: value must be less than or equal to 65535");
+  if (isIP(socket.address) === 0) throw new ConfigError(`malformed IP address: ${socket.address}`);
   return { host: socket.address, port: socket.portSpecifier.value };
 }
 
