@@ -85,9 +85,12 @@ function parseYaml(text: string, file: string): ConfigText {
     throw new ConfigError(`Unable to convert YAML as JSON: ${(cause as Error).message}`, { cause, position: { file, line: 1 } });
   }
   if (isTooDeep(json, 0)) {
-    throw new ConfigError(`Unable to convert YAML as JSON: more than ${maxDepth} levels, or an alias stands for what holds it`, {
-      position: { file, line: 1 },
-    });
+    throw new ConfigError(
+      `Unable to convert YAML as JSON: too deeply nested, more than ${maxDepth} levels, or an alias stands for what holds it`,
+      {
+        position: { file, line: 1 },
+      },
+    );
   }
   if (typeof json !== "object" || json === null || Array.isArray(json)) {
     throw new ConfigError(`Unable to convert YAML as JSON: ${text.slice(0, 200)}`, { position: { file, line: 1 } });
