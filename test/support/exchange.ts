@@ -126,6 +126,8 @@ export function maskHeader(name: string, value: string, mask: Mask): string {
       return `${name}: ${/^\d+$/.test(value) ? "<ms>" : value}`;
     case "x-envoy-expected-rq-timeout-ms": // what is left of the timeout: some milliseconds may have passed
       return `${name}: ${/^\d+$/.test(value) ? `~${Math.round(Number(value) / 500) * 500}` : value}`;
+    case "grpc-timeout":
+      return `${name}: ${value.replace(/^\d+(?=m$)/, (ms) => `~${Math.round(Number(ms) / 500) * 500}`)}`;
     default:
       return `${name}: ${mask(value)}`;
   }
