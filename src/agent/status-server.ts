@@ -7,6 +7,7 @@ import type { AddressInfo } from "node:net";
 import { Counter, Gauge, Registry } from "prom-client";
 import { closeHttp, listenHttp } from "../lib/http-listen.ts";
 import { log } from "../lib/log.ts";
+import { isLoopback } from "../lib/loopback.ts";
 import { version } from "../lib/version.ts";
 
 const scope = log.scope("status");
@@ -122,9 +123,7 @@ export class StatusServer implements AsyncDisposable {
 
 /** Answers for itself, and says no, when the request is not a POST from this machine. */
 function localPost(request: IncomingMessage, response: ServerResponse): boolean {
-  const address = request.socket.remoteAddress ?? "";
-  const isLocal = address === "::1" || address.startsWith("127.") || address.startsWith("::ffff:127.");
-  const refusal = !isLocal ? 403 : request.method !== "POST" ? 405 : undefined;
+  const refusal = !isLoopback(request.socket.remoteAddress) ? 403 : request.method !== "POST" ? 405 : undefined;
   if (refusal !== undefined) empty(response, refusal);
   return refusal === undefined;
 }

@@ -7,6 +7,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from "node:net";
 import { closeHttp, listenHttp } from "../../lib/http-listen.ts";
 import { log } from "../../lib/log.ts";
+import { isLoopback } from "../../lib/loopback.ts";
 import { revision, version } from "../../lib/version.ts";
 import type { DiscoveryServer } from "../discovery-server.ts";
 import { DebugError, debugPages } from "./handlers.ts";
@@ -62,7 +63,7 @@ export class MonitoringServer implements AsyncDisposable {
   }
 
   #debug(request: IncomingMessage, response: ServerResponse, url: URL): void {
-    if (!isLoopback(request.socket.remoteAddress ?? "")) throw new DebugError(403, "debug pages are served to this machine alone");
+    if (!isLoopback(request.socket.remoteAddress)) throw new DebugError(403, "debug pages are served to this machine alone");
     const name = url.pathname.slice("/debug/".length) || "list";
     const page = Object.hasOwn(debugPages, name) ? debugPages[name] : undefined;
     if (!page) throw new DebugError(404, `no debug page "${name}"; see /debug/list`);
@@ -73,8 +74,4 @@ export class MonitoringServer implements AsyncDisposable {
 
 function text(response: ServerResponse, status: number, body: string): void {
   response.writeHead(status, { "content-type": "text/plain; charset=utf-8" }).end(body);
-}
-
-function isLoopback(address: string): boolean {
-  return address === "::1" || address.startsWith("127.") || address.startsWith("::ffff:127.");
 }
