@@ -110,6 +110,8 @@ const version = /^HTTP\/[0-9]\.[0-9]$/;
 const pathTarget = /^[/*][\t\f!-~]*$/;
 const absoluteTarget = /^[A-Za-z]+:\/\/(?!.*@@[^/?]*)[A-Za-z0-9!$%&'()*+,\-.:;=@[\]_~]*(?:[/?][\t\f!-~]*)?$/;
 const authorityTarget = /^[A-Za-z0-9!$%&'()*+,\-.:;=@[\]_~]+(?:[/?][\t\f!-~]*)?$/;
+/** Of a head, looked at first. */
+const headWindowBytes = 1024;
 const maxChunkLine = 4096;
 const maxUint64 = 2n ** 64n - 1n;
 
@@ -313,14 +315,14 @@ export class Http1Parser {
     }
     const maxBytes = this.#options.maxHeadBytes;
     const available = bytes.length - start;
-    // All of a small chunk as text at once; of a large one only the head.
-    let text: string;
-    let end: number;
-    if (available <= 4096) {
-      text = bytes.latin1Slice(start, bytes.length);
-      end = headEnd(text, this.#searchedTo);
-    } else {
-      text = bytes.latin1Slice(start, Math.min(bytes.length, start + maxBytes + 4));
+    // Hardly a head is longer than the first window; the body behind it should not become text.
+    let window = Math.max(headWindowBytes, this.#searchedTo + headWindowBytes);
+    let text = bytes.latin1Slice(start, Math.min(bytes.length, start + window));
+    let end = headEnd(text, this.#searchedTo);
+    while (end < 0 && text.length < available && text.length < maxBytes + 4) {
+      this.#searchedTo = Math.max(0, text.length - 3);
+      window = Math.min(window * 4, maxBytes + 4);
+      text = bytes.latin1Slice(start, Math.min(bytes.length, start + window));
       end = headEnd(text, this.#searchedTo);
     }
     if (end < 0) {
