@@ -23,6 +23,7 @@ import {
   type DiscoveryResponse,
   DiscoveryResponseSchema,
 } from "../api/gen/envoy/service/discovery/v3/discovery_pb.js";
+import type { SpiffeId } from "../api/spiffe.ts";
 import { typeUrls } from "../api/type-urls.ts";
 import type { EncodedResource } from "./resource.ts";
 import { type Decision, isWildcardType, Subscriptions, type Watch } from "./subscription.ts";
@@ -40,7 +41,12 @@ export class StreamRefused extends Error {
 export interface Peer {
   /** `ip:port` of the client. */
   readonly address: string;
+  /** Who the client proved to be; undefined on a port that does not ask. */
+  readonly identities: readonly SpiffeId[] | undefined;
 }
+
+/** Who calls; rejects with StreamRefused. */
+export type AuthenticateStream = (call: ServerDuplexStream<unknown, unknown>) => Promise<readonly SpiffeId[]>;
 
 /** What the control plane knows of one connected client. */
 export interface AdsSession {
@@ -145,16 +151,23 @@ class Connection<Request, Response> implements AdsConnection {
   readonly #stream: ServerDuplexStream<Request, Response>;
   readonly #dialect: Dialect<Request, Response>;
   readonly #handler: AdsHandler;
+  readonly #identities: readonly SpiffeId[] | undefined;
   #session: AdsSession | undefined;
   #isFull = false;
   #isClosed = false;
   /** Pushes that came while the client did not read. */
   #waiting: PushScope | undefined;
 
-  constructor(stream: ServerDuplexStream<Request, Response>, dialect: Dialect<Request, Response>, handler: AdsHandler) {
+  constructor(
+    stream: ServerDuplexStream<Request, Response>,
+    dialect: Dialect<Request, Response>,
+    handler: AdsHandler,
+    identities: readonly SpiffeId[] | undefined,
+  ) {
     this.#stream = stream;
     this.#dialect = dialect;
     this.#handler = handler;
+    this.#identities = identities;
     this.kind = dialect.kind;
     stream.on("data", (request: Request) => this.#onRequest(request));
     stream.on("drain", () => this.#onDrain());
@@ -191,7 +204,10 @@ class Connection<Request, Response> implements AdsConnection {
   #onRequest(request: Request): void {
     if (this.#isClosed) return;
     try {
-      this.#session ??= this.#handler.onConnect(this.#dialect.node(request), this, { address: this.#stream.getPeer() });
+      this.#session ??= this.#handler.onConnect(this.#dialect.node(request), this, {
+        address: this.#stream.getPeer(),
+        identities: this.#identities,
+      });
     } catch (error) {
       this.close(error instanceof StreamRefused ? error : new StreamRefused(status.INTERNAL, "internal error"));
       if (!(error instanceof StreamRefused)) throw error;
@@ -329,15 +345,41 @@ const serviceDefinition: ServiceDefinition = {
   },
 };
 
-/** What a grpc-js Server takes: `server.addService(service.definition, service.implementation)`. */
-export function adsService(handler: AdsHandler): { definition: ServiceDefinition; implementation: UntypedServiceImplementation } {
+/** Nothing of a stream is read before it is known who calls. */
+function open<Request, Response>(
+  stream: ServerDuplexStream<Request, Response>,
+  dialect: Dialect<Request, Response>,
+  handler: AdsHandler,
+  authenticate: AuthenticateStream | undefined,
+): void {
+  if (!authenticate) {
+    new Connection(stream, dialect, handler, undefined);
+    return;
+  }
+  const ignoreAbort = () => {};
+  stream.on("error", ignoreAbort);
+  authenticate(stream as ServerDuplexStream<unknown, unknown>).then(
+    (identities) => new Connection(stream, dialect, handler, identities),
+    (error: unknown) => {
+      const refusal = error instanceof StreamRefused ? error : new StreamRefused(status.INTERNAL, "internal error");
+      stream.emit("error", { code: refusal.code, details: refusal.message });
+      if (!(error instanceof StreamRefused)) throw error;
+    },
+  );
+}
+
+/** What a grpc-js Server takes: `server.addService(service.definition, service.implementation)`. Without `authenticate` anybody may call. */
+export function adsService(
+  handler: AdsHandler,
+  authenticate?: AuthenticateStream,
+): { definition: ServiceDefinition; implementation: UntypedServiceImplementation } {
   return {
     definition: serviceDefinition,
     implementation: {
       StreamAggregatedResources: (stream: ServerDuplexStream<DiscoveryRequest, DiscoveryResponse>) =>
-        void new Connection(stream, sotw, handler),
+        open(stream, sotw, handler, authenticate),
       DeltaAggregatedResources: (stream: ServerDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>) =>
-        void new Connection(stream, delta, handler),
+        open(stream, delta, handler, authenticate),
     },
   };
 }

@@ -2,6 +2,8 @@
 import { mkdir, readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { ServerCredentials } from "@grpc/grpc-js";
+import { adsService } from "../ads/server.ts";
 import { ConfigError } from "../api/config-error.ts";
 import { decodeMeshConfig, defaultMesh, type EffectiveMeshConfig } from "../api/mesh/decode-mesh.ts";
 import { AggregateStore } from "../config/aggregate.ts";
@@ -15,6 +17,7 @@ import { watchFile } from "../lib/watch-file.ts";
 import { MonitoringServer } from "./debug/http-server.ts";
 import { DiscoveryServer } from "./discovery-server.ts";
 import { GrpcServer } from "./grpc-server.ts";
+import { SecurePort } from "./secure-port.ts";
 
 const scope = log.scope("istiod");
 
@@ -27,6 +30,12 @@ export interface IstiodOptions {
   readonly dataDir?: string | undefined;
   /** Plaintext xDS, without authentication. */
   readonly grpc: HostPort;
+  /** xDS and certificate authority over TLS; absent: not served. */
+  readonly secureGrpc?: HostPort | undefined;
+  /** Directory of a certificate authority that the operator brings; need not exist. */
+  readonly authorityDir?: string | undefined;
+  /** DNS names and addresses, beside Istio's usual ones, by which agents call the secure port. */
+  readonly serverNames?: readonly string[];
   /** Metrics, version, readiness and debug pages. */
   readonly monitoring: HostPort;
   /** `cluster.local` */
@@ -38,12 +47,20 @@ export class Istiod implements AsyncDisposable {
   readonly discovery: DiscoveryServer;
   readonly grpcPort: number;
   readonly monitoringPort: number;
+  readonly secure: SecurePort | undefined;
   readonly #parts: AsyncDisposableStack;
 
-  private constructor(discovery: DiscoveryServer, grpc: GrpcServer, monitoring: MonitoringServer, parts: AsyncDisposableStack) {
+  private constructor(
+    discovery: DiscoveryServer,
+    grpc: GrpcServer,
+    monitoring: MonitoringServer,
+    secure: SecurePort | undefined,
+    parts: AsyncDisposableStack,
+  ) {
     this.discovery = discovery;
     this.grpcPort = grpc.port;
     this.monitoringPort = monitoring.port;
+    this.secure = secure;
     this.#parts = parts;
   }
 
@@ -66,13 +83,35 @@ export class Istiod implements AsyncDisposable {
     discovery.markReady();
     if (meshFile) parts.use(watchFile(meshFile, () => void reloadMesh(meshFile, discovery)));
     const monitoring = parts.use(await MonitoringServer.start(discovery, options.monitoring.host || "0.0.0.0", options.monitoring.port));
-    const grpc = parts.use(await GrpcServer.start(discovery, { host: options.grpc.host || "0.0.0.0", port: options.grpc.port }));
-    return new Istiod(discovery, grpc, monitoring, parts.move());
+    const grpc = parts.use(
+      await GrpcServer.start({
+        ...anywhere(options.grpc),
+        credentials: ServerCredentials.createInsecure(),
+        services: [adsService(discovery)],
+      }),
+    );
+    const secure = options.secureGrpc
+      ? parts.use(
+          await SecurePort.start({
+            ...anywhere(options.secureGrpc),
+            discovery,
+            dataDir: options.dataDir,
+            authorityDir: options.authorityDir,
+            serverNames: options.serverNames ?? [],
+          }),
+        )
+      : undefined;
+    return new Istiod(discovery, grpc, monitoring, secure, parts.move());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#parts.disposeAsync();
   }
+}
+
+/** No host in an address means every one. */
+function anywhere({ host, port }: HostPort): HostPort {
+  return { host: host || "0.0.0.0", port };
 }
 
 async function openStore(options: IstiodOptions): Promise<ConfigStore> {

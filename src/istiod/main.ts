@@ -12,6 +12,8 @@ interface Options {
   dataDir?: string;
   grpcAddr: string;
   secureGRPCAddr: string;
+  caDir: string;
+  serverName?: string[];
   httpsAddr: string;
   kubeAPIAddr: string;
   monitoringAddr: string;
@@ -20,7 +22,7 @@ interface Options {
 }
 
 /** Ports whose services are not part of this version. An address for one of them is refused, so that nobody waits for an answer there. */
-const missing = ["secureGRPCAddr", "httpsAddr", "kubeAPIAddr"] as const;
+const missing = ["httpsAddr", "kubeAPIAddr"] as const;
 
 export async function main(args: string[]): Promise<number> {
   const command = new Command("topsail istiod")
@@ -31,7 +33,9 @@ export async function main(args: string[]): Promise<number> {
     .option("--dataDir <dir>", "where the control plane keeps what it must not forget")
     .option("--grpcAddr <host:port>", "plaintext xDS without authentication, for loopback and tests", "127.0.0.1:15010")
     .option("--monitoringAddr <host:port>", "metrics, version, readiness; debug pages for loopback clients", "127.0.0.1:15014")
-    .addOption(new Option("--secureGRPCAddr <host:port>", 'xDS and CA over TLS; only "" in this version').default(""))
+    .option("--secureGRPCAddr <host:port>", 'xDS and CA over TLS, every caller authenticated; "" turns it off', ":15012")
+    .option("--caDir <dir>", "CA of your own: ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem", "./etc/cacerts")
+    .option("--serverName <name...>", "more DNS names and addresses by which agents call --secureGRPCAddr")
     .addOption(new Option("--httpsAddr <host:port>", 'webhooks; only "" in this version').default(""))
     .addOption(new Option("--kubeAPIAddr <host:port>", 'Kubernetes-compatible API; only "" in this version').default(""))
     .option("--domain <domain>", "DNS domain of services", "cluster.local")
@@ -59,11 +63,17 @@ export async function main(args: string[]): Promise<number> {
       meshConfig: options.meshConfig,
       dataDir: options.dataDir,
       grpc: parseHostPort(options.grpcAddr),
+      secureGrpc: options.secureGRPCAddr === "" ? undefined : parseHostPort(options.secureGRPCAddr),
+      authorityDir: options.caDir,
+      serverNames: options.serverName ?? [],
       monitoring: parseHostPort(options.monitoringAddr),
       domain: options.domain,
     });
     log.scope("istiod").info("serving", {
       xds: formatHostPort({ host: parseHostPort(options.grpcAddr).host, port: istiod.grpcPort }),
+      ...(istiod.secure
+        ? { secureXds: formatHostPort({ host: parseHostPort(options.secureGRPCAddr).host, port: istiod.secure.port }) }
+        : {}),
       monitoring: formatHostPort({ host: parseHostPort(options.monitoringAddr).host, port: istiod.monitoringPort }),
       objects: istiod.discovery.store.list().length,
     });
@@ -84,7 +94,7 @@ function explain(error: unknown): number {
   const code = (error as NodeJS.ErrnoException).code;
   const message = error instanceof Error ? error.message : String(error);
   if (code === "EADDRINUSE" || /EADDRINUSE/.test(message))
-    return fail(message, "another process has the port: choose another with --grpcAddr or --monitoringAddr");
+    return fail(message, "another process has the port: choose another with --grpcAddr, --secureGRPCAddr or --monitoringAddr");
   throw error;
 }
 

@@ -76,7 +76,7 @@ describe.each(variants)("pilot-agent with $name", ({ binaryPath }) => {
   const startIstiod = async () => {
     const started = new TopsailProcess([
       ...["istiod", "--configDir", join(directory, "mesh"), "--dataDir", join(directory, "data")],
-      ...["--grpcAddr", `127.0.0.1:${ports.xds}`, "--monitoringAddr", `127.0.0.1:${ports.monitoring}`],
+      ...["--grpcAddr", `127.0.0.1:${ports.xds}`, "--secureGRPCAddr", "", "--monitoringAddr", `127.0.0.1:${ports.monitoring}`],
     ]);
     await started.printed("serving");
     return started;
