@@ -322,11 +322,10 @@ function mergeScopes(a: PushScope | undefined, b: PushScope): PushScope {
   return { ...(types ? { typeUrls: types } : {}), ...(clusters ? { clusters } : {}) };
 }
 
-const base = "/envoy.service.discovery.v3.AggregatedDiscoveryService";
-
-const serviceDefinition: ServiceDefinition = {
-  StreamAggregatedResources: {
-    path: `${base}/StreamAggregatedResources`,
+/** The services of the discovery protocol differ by their paths alone. */
+const definitionOf = (service: string, resources: string): ServiceDefinition => ({
+  [`Stream${resources}`]: {
+    path: `/${service}/Stream${resources}`,
     requestStream: true,
     responseStream: true,
     requestSerialize: (value: DiscoveryRequest) => Buffer.from(toBinary(DiscoveryRequestSchema, value)),
@@ -334,8 +333,8 @@ const serviceDefinition: ServiceDefinition = {
     responseSerialize: (value: DiscoveryResponse) => Buffer.from(toBinary(DiscoveryResponseSchema, value)),
     responseDeserialize: (bytes: Buffer) => fromBinary(DiscoveryResponseSchema, bytes),
   },
-  DeltaAggregatedResources: {
-    path: `${base}/DeltaAggregatedResources`,
+  [`Delta${resources}`]: {
+    path: `/${service}/Delta${resources}`,
     requestStream: true,
     responseStream: true,
     requestSerialize: (value: DeltaDiscoveryRequest) => Buffer.from(toBinary(DeltaDiscoveryRequestSchema, value)),
@@ -343,7 +342,7 @@ const serviceDefinition: ServiceDefinition = {
     responseSerialize: (value: DeltaDiscoveryResponse) => Buffer.from(toBinary(DeltaDiscoveryResponseSchema, value)),
     responseDeserialize: (bytes: Buffer) => fromBinary(DeltaDiscoveryResponseSchema, bytes),
   },
-};
+});
 
 /** Nothing of a stream is read before it is known who calls. */
 function open<Request, Response>(
@@ -368,17 +367,33 @@ function open<Request, Response>(
   );
 }
 
+export interface DiscoveryService {
+  readonly definition: ServiceDefinition;
+  readonly implementation: UntypedServiceImplementation;
+}
+
 /** What a grpc-js Server takes: `server.addService(service.definition, service.implementation)`. Without `authenticate` anybody may call. */
-export function adsService(
+export function adsService(handler: AdsHandler, authenticate?: AuthenticateStream): DiscoveryService {
+  return discoveryService("envoy.service.discovery.v3.AggregatedDiscoveryService", "AggregatedResources", handler, authenticate);
+}
+
+/** Secrets by a service of their own, as an agent serves them to the proxy beside it. */
+export function secretService(handler: AdsHandler): DiscoveryService {
+  return discoveryService("envoy.service.secret.v3.SecretDiscoveryService", "Secrets", handler, undefined);
+}
+
+function discoveryService(
+  service: string,
+  resources: string,
   handler: AdsHandler,
-  authenticate?: AuthenticateStream,
-): { definition: ServiceDefinition; implementation: UntypedServiceImplementation } {
+  authenticate: AuthenticateStream | undefined,
+): DiscoveryService {
   return {
-    definition: serviceDefinition,
+    definition: definitionOf(service, resources),
     implementation: {
-      StreamAggregatedResources: (stream: ServerDuplexStream<DiscoveryRequest, DiscoveryResponse>) =>
+      [`Stream${resources}`]: (stream: ServerDuplexStream<DiscoveryRequest, DiscoveryResponse>) =>
         open(stream, sotw, handler, authenticate),
-      DeltaAggregatedResources: (stream: ServerDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>) =>
+      [`Delta${resources}`]: (stream: ServerDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>) =>
         open(stream, delta, handler, authenticate),
     },
   };

@@ -17,6 +17,8 @@ import { watchFile } from "../lib/watch-file.ts";
 import { MonitoringServer } from "./debug/http-server.ts";
 import { DiscoveryServer } from "./discovery-server.ts";
 import { GrpcServer } from "./grpc-server.ts";
+import { openClientAuthority, writeKubeconfig } from "./kubeapi/admin-access.ts";
+import { KubeApiServer } from "./kubeapi/server.ts";
 import { SecurePort } from "./secure-port.ts";
 
 const scope = log.scope("istiod");
@@ -36,6 +38,10 @@ export interface IstiodOptions {
   readonly authorityDir?: string | undefined;
   /** DNS names and addresses, beside Istio's usual ones, by which agents call the secure port. */
   readonly serverNames?: readonly string[];
+  /** Kubernetes-compatible API; needs the secure port. */
+  readonly kubeApi?: HostPort | undefined;
+  /** Where the kubeconfig of the API's first user is written. */
+  readonly kubeconfigOut?: string | undefined;
   /** Metrics, version, readiness and debug pages. */
   readonly monitoring: HostPort;
   /** `cluster.local` */
@@ -48,6 +54,7 @@ export class Istiod implements AsyncDisposable {
   readonly grpcPort: number;
   readonly monitoringPort: number;
   readonly secure: SecurePort | undefined;
+  readonly kubeApiPort: number | undefined;
   readonly #parts: AsyncDisposableStack;
 
   private constructor(
@@ -55,12 +62,14 @@ export class Istiod implements AsyncDisposable {
     grpc: GrpcServer,
     monitoring: MonitoringServer,
     secure: SecurePort | undefined,
+    kubeApi: KubeApiServer | undefined,
     parts: AsyncDisposableStack,
   ) {
     this.discovery = discovery;
     this.grpcPort = grpc.port;
     this.monitoringPort = monitoring.port;
     this.secure = secure;
+    this.kubeApiPort = kubeApi?.port;
     this.#parts = parts;
   }
 
@@ -101,12 +110,27 @@ export class Istiod implements AsyncDisposable {
           }),
         )
       : undefined;
-    return new Istiod(discovery, grpc, monitoring, secure, parts.move());
+    const kubeApi = secure && options.kubeApi ? parts.use(await startKubeApi(secure, options.kubeApi, options)) : undefined;
+    return new Istiod(discovery, grpc, monitoring, secure, kubeApi, parts.move());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#parts.disposeAsync();
   }
+}
+
+async function startKubeApi(
+  { identity, authority, tokens }: SecurePort,
+  address: HostPort,
+  options: IstiodOptions,
+): Promise<KubeApiServer> {
+  const clientAuthority = await openClientAuthority(options.dataDir);
+  const server = await KubeApiServer.start({ ...anywhere(address), identity, clientRoots: clientAuthority.trustBundle, tokens });
+  if (options.kubeconfigOut) {
+    const { host } = address;
+    await writeKubeconfig({ path: options.kubeconfigOut, host, port: server.port, clientAuthority, serverRoots: authority.trustBundle });
+  }
+  return server;
 }
 
 /** No host in an address means every one. */

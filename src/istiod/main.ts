@@ -16,13 +16,14 @@ interface Options {
   serverName?: string[];
   httpsAddr: string;
   kubeAPIAddr: string;
+  kubeconfigOut?: string;
   monitoringAddr: string;
   domain: string;
   log_output_level: string;
 }
 
 /** Ports whose services are not part of this version. An address for one of them is refused, so that nobody waits for an answer there. */
-const missing = ["httpsAddr", "kubeAPIAddr"] as const;
+const missing = ["httpsAddr"] as const;
 
 export async function main(args: string[]): Promise<number> {
   const command = new Command("topsail istiod")
@@ -37,7 +38,8 @@ export async function main(args: string[]): Promise<number> {
     .option("--caDir <dir>", "CA of your own: ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem", "./etc/cacerts")
     .option("--serverName <name...>", "more DNS names and addresses by which agents call --secureGRPCAddr")
     .addOption(new Option("--httpsAddr <host:port>", 'webhooks; only "" in this version').default(""))
-    .addOption(new Option("--kubeAPIAddr <host:port>", 'Kubernetes-compatible API; only "" in this version').default(""))
+    .option("--kubeAPIAddr <host:port>", "Kubernetes-compatible API, so far for service account tokens", "")
+    .option("--kubeconfig-out <file>", "write a kubeconfig of an administrator of --kubeAPIAddr there, for its owner's eyes alone")
     .option("--domain <domain>", "DNS domain of services", "cluster.local")
     .option("--log_output_level <level>", "debug, info, warn, error or none", "info")
     .exitOverride();
@@ -53,6 +55,8 @@ export async function main(args: string[]): Promise<number> {
   for (const flag of missing) {
     if (options[flag] !== "") return fail(`--${flag} ${options[flag]}: this version does not serve there yet`, `leave --${flag} away`);
   }
+  if (options.kubeAPIAddr !== "" && options.secureGRPCAddr === "")
+    return fail("--kubeAPIAddr: needs the certificate authority of --secureGRPCAddr, which is turned off");
   if (!isLogLevel(options.log_output_level))
     return fail(`--log_output_level: unknown level "${options.log_output_level}"`, "debug, info, warn, error or none");
   log.setLevel(options.log_output_level);
@@ -65,6 +69,8 @@ export async function main(args: string[]): Promise<number> {
       grpc: parseHostPort(options.grpcAddr),
       secureGrpc: options.secureGRPCAddr === "" ? undefined : parseHostPort(options.secureGRPCAddr),
       authorityDir: options.caDir,
+      kubeApi: options.kubeAPIAddr === "" ? undefined : parseHostPort(options.kubeAPIAddr),
+      kubeconfigOut: options.kubeconfigOut,
       serverNames: options.serverName ?? [],
       monitoring: parseHostPort(options.monitoringAddr),
       domain: options.domain,
@@ -94,7 +100,10 @@ function explain(error: unknown): number {
   const code = (error as NodeJS.ErrnoException).code;
   const message = error instanceof Error ? error.message : String(error);
   if (code === "EADDRINUSE" || /EADDRINUSE/.test(message))
-    return fail(message, "another process has the port: choose another with --grpcAddr, --secureGRPCAddr or --monitoringAddr");
+    return fail(
+      message,
+      "another process has the port: choose another with --grpcAddr, --secureGRPCAddr, --kubeAPIAddr or --monitoringAddr",
+    );
   throw error;
 }
 

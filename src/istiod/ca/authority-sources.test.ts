@@ -156,7 +156,7 @@ describe("a root of our own", () => {
   it("says what is wrong when its files are damaged, and makes no new one", async () => {
     const dataDir = join(directory, "damaged");
     await loadSelfSigned(dataDir, "cluster.local");
-    writeFileSync(join(dataDir, "ca", "ca-key.pem"), "damaged");
+    writeFileSync(join(dataDir, "ca-key.pem"), "damaged");
     await expect(loadSelfSigned(dataDir, "cluster.local")).rejects.toThrow("the authority's own files can't be used");
   });
 });

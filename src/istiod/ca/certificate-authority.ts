@@ -28,6 +28,12 @@ export interface IssuedCertificate {
 /** Whose certificate it is: a workload by its URI, a server of the control plane by its names as well. */
 export type Subject = Pick<JsonGeneralName, "type" | "value"> & { readonly type: "url" | "dns" | "ip" };
 
+/** Distinguished name, for those who are known by that: users of the API. */
+export interface Name {
+  readonly CN?: string;
+  readonly O?: string;
+}
+
 /** Becomes InvalidArgument for the caller. */
 export class RequestRefused extends Error {
   override readonly name = "RequestRefused";
@@ -100,7 +106,7 @@ export class CertificateAuthority {
   }
 
   /** Throws RequestRefused for a life that is too long. The certificate never outlives its issuer. */
-  async sign(publicKey: KeyObject, subjects: readonly Subject[], ttlSeconds: number): Promise<IssuedCertificate> {
+  async sign(publicKey: KeyObject, subjects: readonly Subject[], ttlSeconds: number, name: Name = {}): Promise<IssuedCertificate> {
     const ttl = ttlSeconds > 0 ? ttlSeconds : this.#defaultTtlSeconds;
     if (ttl > this.#maxTtlSeconds)
       throw new RequestRefused(`requested TTL ${ttl}s is greater than the max allowed TTL ${this.#maxTtlSeconds}s`);
@@ -113,7 +119,7 @@ export class CertificateAuthority {
     const signed = await x509.X509CertificateGenerator.create({
       serialNumber: randomBytes(16).toString("hex"),
       issuer: issuer.subjectName,
-      subject: "",
+      subject: Object.entries(name).map(([attribute, value]) => ({ [attribute]: [value] })),
       notBefore: new Date(now - backdatedMs),
       notAfter,
       publicKey: cryptoKeyOf(publicKey),
@@ -125,7 +131,7 @@ export class CertificateAuthority {
         new x509.BasicConstraintsExtension(false, undefined, true),
         await x509.AuthorityKeyIdentifierExtension.create(issuer),
         // Critical, for there is no subject beside it.
-        new x509.SubjectAlternativeNameExtension([...subjects], true),
+        ...(subjects.length > 0 ? [new x509.SubjectAlternativeNameExtension([...subjects], true)] : []),
       ],
     });
     return { chain: [`${signed.toString("pem")}\n`, ...intermediates], notAfter };

@@ -1,5 +1,6 @@
 /** Which authority the mesh has: the operator's directory, the operator's Secret `cacerts`, or a root of our own. */
 import { existsSync, watch } from "node:fs";
+import { join } from "node:path";
 import { ConfigError } from "../../api/config-error.ts";
 import type { ConfigStore } from "../../config/store.ts";
 import { log } from "../../lib/log.ts";
@@ -57,12 +58,13 @@ export async function openAuthority(sources: AuthoritySources): Promise<OpenAuth
     });
     return withDisposal(authority, "Secret istio-system/cacerts", watching);
   }
-  let material = await loadSelfSigned(dataDir, trustDomain);
+  const ownDirectory = dataDir ? join(dataDir, "ca") : undefined;
+  let material = await loadSelfSigned(ownDirectory, trustDomain);
   const authority = new CertificateAuthority(material);
   const timer = setInterval(() => {
     if (!isDue(material, Date.now())) return;
     void reload(authority, async () => {
-      material = await renewSelfSigned(dataDir, trustDomain, material);
+      material = await renewSelfSigned(ownDirectory, trustDomain, material);
       return material;
     });
   }, rotationCheckMs);

@@ -1,6 +1,5 @@
 /**
- * A root of our own, made at the first start and kept in the data directory: `ca/ca-cert.pem`, `ca/ca-key.pem` (0600) and
- * `ca/root-cert.pem`, by the names of Istio's plugged-in files, so that what is there can be taken elsewhere.
+ * A root of our own, made at the first start and kept in a directory: `ca-cert.pem`, `ca-key.pem` (0600) and `root-cert.pem`, by the names of Istio's plugged-in files, so that what is there can be taken elsewhere.
  * Source: Istio security/pkg/pki/ca/{ca.go,selfsignedcarootcertrotator.go}.
  */
 import { X509Certificate as Certificate, createPublicKey, generateKeyPairSync, type KeyObject, randomBytes } from "node:crypto";
@@ -16,11 +15,11 @@ const rootLifeMs = 3650 * 24 * 3600_000;
 /** A root that has less than this share of its life left is prolonged. */
 const renewShare = 0.2;
 
-/** Loads the root or makes one; without a directory it lives as long as the process. */
-export async function loadSelfSigned(dataDir: string | undefined, organization: string): Promise<SigningMaterial> {
-  const known = dataDir ? await load(directoryIn(dataDir)) : undefined;
+/** Loads the root that a directory holds or makes one; without a directory it lives as long as the process. */
+export async function loadSelfSigned(directory: string | undefined, organization: string): Promise<SigningMaterial> {
+  const known = directory ? await load(directory) : undefined;
   if (known && !isDue(known, Date.now())) return known;
-  return renewSelfSigned(dataDir, organization, known);
+  return renewSelfSigned(directory, organization, known);
 }
 
 export function isDue({ certificate }: SigningMaterial, now: number): boolean {
@@ -30,13 +29,17 @@ export function isDue({ certificate }: SigningMaterial, now: number): boolean {
 }
 
 /** A new root by the old one's key, which what the old one signed still leads to; both are trusted until the old one ends. */
-export async function renewSelfSigned(dataDir: string | undefined, organization: string, old?: SigningMaterial): Promise<SigningMaterial> {
+export async function renewSelfSigned(
+  directory: string | undefined,
+  organization: string,
+  old?: SigningMaterial,
+): Promise<SigningMaterial> {
   const key = old?.key ?? generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey;
   const certificate = await makeRoot(key, organization);
   const now = Date.now();
   const living = (old?.roots ?? []).filter((root) => new Certificate(root).validToDate.getTime() > now);
   const made: SigningMaterial = { certificate, key, intermediates: [], roots: [certificate, ...living] };
-  if (dataDir) await save(directoryIn(dataDir), made);
+  if (directory) await save(directory, made);
   return made;
 }
 
@@ -58,10 +61,6 @@ async function makeRoot(key: KeyObject, organization: string): Promise<string> {
     ],
   });
   return `${root.toString("pem")}\n`;
-}
-
-function directoryIn(dataDir: string): string {
-  return join(dataDir, "ca");
 }
 
 async function load(directory: string): Promise<SigningMaterial | undefined> {

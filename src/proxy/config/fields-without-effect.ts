@@ -156,9 +156,16 @@ function nameOf(message: ReflectMessage): string {
   return typeof name === "string" ? name : "";
 }
 
-/** Static clusters that gRPC services of the bootstrap name, such as the control plane's. */
+/** Static clusters that only gRPC clients call: those that gRPC services of the bootstrap name, and sockets of the agent beside us. */
 export function grpcClustersOf(bootstrap: Bootstrap): ReadonlySet<string> {
   const names = new Set<string>();
+  for (const { name, loadAssignment } of bootstrap.staticResources?.clusters ?? []) {
+    const endpoints = (loadAssignment?.endpoints ?? []).flatMap(({ lbEndpoints }) => lbEndpoints);
+    const isPipe = endpoints.map(
+      ({ hostIdentifier }) => hostIdentifier.case === "endpoint" && hostIdentifier.value.address?.address.case === "pipe",
+    );
+    if (isPipe.length > 0 && isPipe.every(Boolean)) names.add(name);
+  }
   walkMessages(BootstrapSchema, bootstrap, envoyTypes, ({ desc, message }) => {
     if (desc.typeName !== "envoy.config.core.v3.GrpcService.EnvoyGrpc") return;
     names.add((message.message as unknown as { clusterName: string }).clusterName);
