@@ -1,8 +1,9 @@
 /**
  * Every configuration of mesh/ is in force at once in one control plane of ours, to which Envoy and our proxy are attached, as gateways and
- * as sidecars, over both variants of xDS. Envoy refuses nothing of it, and both answer the same requests in the same way.
+ * as sidecars, over both variants of xDS. Envoy refuses nothing of it, and both answer the same requests in the same way: as expected.
  *
- * A file is a stream of YAML documents: those with a `kind` are the configuration, the first says what is asked of it.
+ * A file is a stream of YAML documents: those with a `kind` are the configuration, the first says what is asked of it and what must come
+ * of it (test/support/expectation.ts).
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -13,7 +14,8 @@ import { configurationFiles, gatewayLabels, gatewayNamespace } from "../../src/q
 import { makeCertificate, type TestCertificate } from "../support/certificate.ts";
 import { startControlPlane, type TestControlPlane } from "../support/control-plane.ts";
 import { envoyBinary } from "../support/envoy.ts";
-import { describeSeen, type Exchange, exchange, type Outcome, type RequestSpec } from "../support/exchange.ts";
+import { describeSeen, type Exchange, exchange, type RequestSpec } from "../support/exchange.ts";
+import { type Effect, type Expectation, problemsOf } from "../support/expectation.ts";
 import { meshBootstrap } from "../support/mesh-proxy.ts";
 import { freePortRow } from "../support/ports.ts";
 import { eventually, type RunningProxy, startOurProxy, startRealEnvoy } from "../support/proxies.ts";
@@ -23,6 +25,7 @@ import { expectedOf } from "./known-differences.ts";
 
 interface MeshRequest extends RequestSpec {
   readonly port?: number;
+  readonly expect?: Expectation;
 }
 
 interface MeshFile {
@@ -150,11 +153,6 @@ describe.skipIf(!envoyBinary)("Envoy and our proxy attached to our control plane
     return masked;
   }
 
-  interface Effect {
-    readonly outcomes: Outcome[];
-    readonly seen: unknown[];
-  }
-
   async function ask(name: SideName, request: MeshRequest, caseId: string): Promise<Effect> {
     const before = upstreams.map(({ seen }) => seen.length);
     const exchanges: Exchange[] = [];
@@ -188,6 +186,8 @@ describe.skipIf(!envoyBinary)("Envoy and our proxy attached to our control plane
       for (const [variant, envoy, topsail] of pairs) {
         const theirs = await ask(envoy, requests[index]!, `${name}-${index}`);
         const ours = await ask(topsail, requests[index]!, `${name}-${index}`);
+        expect(problemsOf(theirs, requests[index]!.expect), envoy).toEqual([]);
+        expect(problemsOf(ours, requests[index]!.expect), topsail).toEqual([]);
         expect(comparable(ours, requests[index]!), variant).toEqual(expectedOf(name, index, comparable(theirs, requests[index]!)));
       }
     });
