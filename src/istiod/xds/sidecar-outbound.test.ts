@@ -119,6 +119,7 @@ describe("egress listener of a Sidecar", () => {
     const yaml = mesh + sidecar("[{port: {number: 7443, protocol: HTTP_PROXY, name: proxy}, captureMode: NONE, hosts: ['./*']}]");
     expect(describeChains(listeners(yaml).get("127.0.0.1_7443")!)).toEqual([["", "rds:7443"]]);
     const tables = routesOf("7443", sidecarNode(), pushContextOf(yaml + entry("plain", "[{number: 80, name: http, protocol: HTTP}]")));
+    expect(tables.ignorePortInHostMatching).toBe(false);
     expect(Object.fromEntries(tables.virtualHosts.map(({ name, domains }) => [name, domains]))).toEqual({
       "blog.test:8000": ["blog.test:8000", "blog.test.:8000"],
       "cart.test:9080": ["cart.test:9080", "cart.test.:9080"],

@@ -43,7 +43,8 @@ export function sidecarRoutes(name: string, proxy: ProxyNode, push: PushContext)
     name,
     virtualHosts: asked.onlyHost === undefined ? [...tables, catchAll(scope)] : tables,
     validateClusters: false,
-    ignorePortInHostMatching: true,
+    // Where the Host's port tells services apart it must count. Istio ignores it there as well, and never finds its own domains (istio#47682).
+    ignorePortInHostMatching: listener?.takesAnyPort !== true,
     maxDirectResponseBodySizeBytes: maxDirectResponseBodyBytes,
   });
 }
