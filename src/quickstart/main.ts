@@ -17,10 +17,9 @@ import { ConfigError } from "../api/config-error.ts";
 import { istioAudience } from "../istiod/ca/service-account-tokens.ts";
 import { Istiod } from "../istiod/istiod.ts";
 import { log } from "../lib/log.ts";
-import { samples } from "../samples/index.ts";
-import { SampleServer } from "../samples/sample.ts";
 import { type QuickstartPorts, quickstartPorts } from "./ports.ts";
 import { configurationFiles, gatewayAccount, gatewayLabels, gatewayNamespace, workloads } from "./sample-mesh.ts";
+import { startSampleServers } from "./sample-servers.ts";
 
 interface Options {
   portsFrom?: string;
@@ -95,16 +94,7 @@ async function start(directory: string, ports: QuickstartPorts): Promise<Running
       domain: "cluster.local",
     }),
   );
-  for (const workload of workloads) {
-    const handler = samples[workload.app]![workload.service]!.create();
-    const options = {
-      version: workload.version,
-      workload: `${workload.service}-${workload.version}`,
-      via: `http://127.0.0.1:${ports.mesh}`,
-      domain: "default.svc.cluster.local",
-    };
-    parts.use(await SampleServer.start(handler, options, workload.address, ports.samples));
-  }
+  parts.use(await startSampleServers(ports));
   // What the agent writes is its own and goes with it.
   const scratch = await mkdtemp(join(tmpdir(), "topsail-quickstart-"));
   parts.defer(() => rm(scratch, { recursive: true, force: true }));

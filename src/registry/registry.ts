@@ -36,8 +36,8 @@ export class Registry {
   readonly services: readonly Service[];
   readonly #byKey = new Map<string, Service>();
   readonly #byHost = new Map<string, Service[]>();
-  readonly #sources = new Map<Service, Source>();
-  readonly #endpoints = new Map<Service, readonly Endpoint[]>();
+  readonly #sources = new Map<string, Source>();
+  readonly #endpoints = new Map<string, readonly Endpoint[]>();
   readonly #workloads: WorkloadIndex;
   readonly #objects: ObjectsOf;
 
@@ -49,7 +49,7 @@ export class Registry {
       const key = serviceKey(service.host, service.namespace);
       if (this.#byKey.has(key)) return; // The oldest object that declares a host in a namespace is the one that counts.
       this.#byKey.set(key, service);
-      this.#sources.set(service, source);
+      this.#sources.set(key, source);
       services.push(service);
       const sameHost = this.#byHost.get(service.host);
       if (sameHost) sameHost.push(service);
@@ -76,16 +76,19 @@ export class Registry {
     return this.#byHost.get(host) ?? [];
   }
 
-  endpoints(service: Service): readonly Endpoint[] {
-    const known = this.#endpoints.get(service);
+  /** Of all ports, also when `service` was trimmed to some. */
+  endpoints({ host, namespace }: Service): readonly Endpoint[] {
+    const key = serviceKey(host, namespace);
+    const known = this.#endpoints.get(key);
     if (known) return known;
-    const source = this.#sources.get(service);
-    const found = !source
-      ? []
-      : source.kind === "service"
-        ? kubernetesEndpoints(source.object, service, this.#objects, this.#workloads)
-        : serviceEntryEndpoints(source.object, service, this.#workloads);
-    this.#endpoints.set(service, found);
+    const [service, source] = [this.#byKey.get(key), this.#sources.get(key)];
+    const found =
+      !service || !source
+        ? []
+        : source.kind === "service"
+          ? kubernetesEndpoints(source.object, service, this.#objects, this.#workloads)
+          : serviceEntryEndpoints(source.object, service, this.#workloads);
+    this.#endpoints.set(key, found);
     return found;
   }
 

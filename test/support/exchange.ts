@@ -133,6 +133,13 @@ export function maskHeader(name: string, value: string, mask: Mask): string {
   }
 }
 
-export function describeSeen({ method, path, version, headers, body }: SeenRequest, mask: Mask): unknown {
+export interface DescribedRequest {
+  readonly line: string;
+  /** `name: value` */
+  readonly headers: readonly string[];
+  readonly body: string;
+}
+
+export function describeSeen({ method, path, version, headers, body }: SeenRequest, mask: Mask): DescribedRequest {
   return { line: `${method} ${mask(path)} HTTP/${version}`, headers: headers.map(([name, value]) => maskHeader(name, value, mask)), body };
 }

@@ -17,7 +17,7 @@ import { type ObjectsOf, Registry } from "../../registry/registry.ts";
 import { isVisible, type Service, selectorMatches } from "../../registry/service.ts";
 import { DestinationRuleIndex } from "./destination-rules.ts";
 import { type MergedGateway, mergeGateways } from "./merged-gateway.ts";
-import { buildSidecarScope, type SidecarScope, selectSidecar } from "./sidecar-scope.ts";
+import { buildSidecarScope, SidecarIndex, type SidecarScope } from "./sidecar-scope.ts";
 import { VirtualServiceIndex } from "./virtual-services.ts";
 
 export interface PushContextInput {
@@ -40,7 +40,8 @@ export class PushContext {
   /** Encoded resources that several proxies share, by a key that names all they were made from. */
   readonly encoded = new Map<string, EncodedResource>();
   readonly #merged = new Map<ProxyNode, MergedGateway>();
-  readonly #scopes = new Map<ProxyNode, SidecarScope>();
+  readonly #scopes = new Map<string, SidecarScope>();
+  readonly #sidecars: SidecarIndex;
   readonly #secrets: ReadonlyMap<string, ConfigObject<Secret>>;
 
   constructor(input: PushContextInput) {
@@ -60,6 +61,7 @@ export class PushContext {
       input.mesh.rootNamespace,
       input.mesh.defaultDestinationRuleExportTo,
     );
+    this.#sidecars = new SidecarIndex(input.objects("Sidecar") as ConfigObject<Sidecar>[], input.mesh.rootNamespace);
     this.#secrets = new Map(
       (input.objects("Secret") as ConfigObject<Secret>[]).map((object) => [`${object.metadata.namespace}/${object.metadata.name}`, object]),
     );
@@ -81,15 +83,13 @@ export class PushContext {
   }
 
   sidecarScope(proxy: ProxyNode): SidecarScope {
-    const known = this.#scopes.get(proxy);
+    const sidecar = proxy.type === "sidecar" ? this.#sidecars.select(proxy) : undefined;
+    const key = `${proxy.namespace}|${sidecar ? `${sidecar.metadata.namespace}/${sidecar.metadata.name}` : ""}`;
+    const known = this.#scopes.get(key);
     if (known) return known;
-    const sidecar =
-      proxy.type === "sidecar"
-        ? selectSidecar(this.objects("Sidecar") as ConfigObject<Sidecar>[], proxy, this.mesh.rootNamespace)
-        : undefined;
     const mode = this.mesh.outboundTrafficPolicy?.mode === "REGISTRY_ONLY" ? "REGISTRY_ONLY" : "ALLOW_ANY";
-    const scope = buildSidecarScope(sidecar, proxy, this.registry.services, this.virtualServices, mode);
-    this.#scopes.set(proxy, scope);
+    const scope = buildSidecarScope(sidecar, proxy.namespace, this.registry, this.virtualServices, mode);
+    this.#scopes.set(key, scope);
     return scope;
   }
 

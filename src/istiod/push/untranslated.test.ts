@@ -41,7 +41,6 @@ describe("untranslated configuration", () => {
       "no endpoints",
     ],
     [networking, "Sidecar", "{ingress: [{port: {number: 80, protocol: HTTP, name: h}, defaultEndpoint: '127.0.0.1:80'}]}", "ingress"],
-    [networking, "Sidecar", "{egress: [{port: {number: 9080, protocol: HTTP, name: h}, hosts: ['./*']}]}", "port 9080"],
     [
       networking,
       "Gateway",
@@ -64,6 +63,7 @@ describe("untranslated configuration", () => {
       "Gateway",
       "{servers: [{port: {number: 443, name: h, protocol: HTTPS}, hosts: ['*'], tls: {mode: SIMPLE, credentialName: c, minProtocolVersion: TLSV1_2}}]}",
     ],
+    ["Sidecar", "{egress: [{port: {number: 9080, protocol: HTTP, name: h}, bind: 127.0.0.2, captureMode: NONE, hosts: ['./*']}]}"],
     ["Sidecar", "{egress: [{hosts: ['./*']}], outboundTrafficPolicy: {mode: REGISTRY_ONLY}}"],
     ["ServiceEntry", "{hosts: [a.test], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS}"],
     ["VirtualService", "{hosts: [a], http: [{match: [{headers: {end-user: {exact: jason}}}], route: [{destination: {host: a}}]}]}"],

@@ -69,10 +69,8 @@ function ofServer({ port, tls }: SpecOf<"Gateway">["servers"][number]): string[]
 }
 
 function ofSidecar({ spec }: ObjectOf<"Sidecar">): string[] {
-  const bound = spec.egress.filter((listener) => listener.port !== undefined);
   return [
     ...(spec.ingress.length > 0 ? ["ingress listeners are not translated: inbound ports are those of the workload's services"] : []),
-    ...bound.map(({ port }) => `egress listener on port ${port?.number}: no listener of its own is made, its hosts are imported`),
     ...(spec.inboundConnectionPool ? ["inboundConnectionPool is not translated"] : []),
     ...(spec.outboundTrafficPolicy?.egressProxy ? ["outboundTrafficPolicy.egressProxy is not translated"] : []),
   ];

@@ -4,35 +4,30 @@
  */
 import { create } from "@bufbuild/protobuf";
 import { TrafficDirection } from "../../api/gen/envoy/config/core/v3/base_pb.js";
-import {
-  type FilterChain,
-  FilterChainSchema,
-  type ListenerFilter,
-  ListenerFilterSchema,
-} from "../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
+import { type FilterChain, FilterChainSchema } from "../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
 import { type Listener, ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
-import { TlsInspectorSchema } from "../../api/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.js";
 import { hostCovers, intersectHosts } from "../../api/hostname.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import { type GatewayListener, type GatewayServer, terminatesTls } from "../push/merged-gateway.ts";
 import type { PushContext } from "../push/push-context.ts";
 import { listenerAccessLogs } from "./access-log.ts";
+import { wildcardAddress } from "./bind-address.ts";
 import { downstreamTls } from "./downstream-tls.ts";
 import { httpConnectionManager } from "./http-connection-manager.ts";
 import type { RouteContext } from "./http-routes.ts";
-import { any, configMetadata, duration, socketAddress } from "./messages.ts";
+import { tlsInspector } from "./listener-filters.ts";
+import { configMetadata, duration, socketAddress } from "./messages.ts";
 import { routeTargets, tcpProxy } from "./tcp-proxy.ts";
 
-/** Where a gateway listens that is told no address: metadata TOPSAIL_BIND_ADDRESS keeps a gateway for trying out on loopback. */
-function wildcardAddress(proxy: ProxyNode): string {
+/** Metadata TOPSAIL_BIND_ADDRESS keeps a gateway for trying out on loopback. */
+function defaultAddress(proxy: ProxyNode): string {
   const told = proxy.metadata.TOPSAIL_BIND_ADDRESS;
-  if (typeof told === "string" && told !== "") return told;
-  return proxy.ipAddresses.every((address) => address.includes(":")) ? "::" : "0.0.0.0";
+  return typeof told === "string" && told !== "" ? told : wildcardAddress(proxy);
 }
 
 export function gatewayListeners(proxy: ProxyNode, push: PushContext): Listener[] {
   return push.mergedGateway(proxy).listeners.flatMap((listener) => {
-    const bind = listener.bind || wildcardAddress(proxy);
+    const bind = listener.bind || defaultAddress(proxy);
     const name = `${bind}_${listener.port}`;
     const chains = filterChains(listener, name, proxy, push);
     if (chains.length === 0) return [];
@@ -180,11 +175,4 @@ export function boundHosts(entry: GatewayServer, namespace: string, hosts: reado
 function serverNameMatch(hosts: readonly string[]) {
   if (hosts.includes("*")) return undefined;
   return { serverNames: [...new Set(hosts)] };
-}
-
-export function tlsInspector(): ListenerFilter {
-  return create(ListenerFilterSchema, {
-    name: "envoy.filters.listener.tls_inspector",
-    configType: { case: "typedConfig", value: any(TlsInspectorSchema, { initialReadBufferSize: 512 }) },
-  });
 }
