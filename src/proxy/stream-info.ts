@@ -88,6 +88,15 @@ export interface TlsInfo {
   readonly localCertificate: Buffer | null;
 }
 
+/** JSON objects by namespace: what filters found out, for later filters and the access log. */
+export type DynamicMetadata = Map<string, Record<string, unknown>>;
+
+export function setMetadata(metadata: DynamicMetadata, namespace: string, key: string, value: unknown): void {
+  const fields = metadata.get(namespace);
+  if (fields === undefined) metadata.set(namespace, { [key]: value });
+  else fields[key] = value;
+}
+
 /** The downstream connection, shared by its streams. */
 export interface ConnectionInfo {
   readonly id: number;
@@ -159,6 +168,6 @@ export interface StreamInfo {
   upstreamTls: TlsInfo | null;
   /** Body of the local reply, for %LOCAL_REPLY_BODY%. */
   localReplyBody: string;
-  /** filter metadata by namespace, for %DYNAMIC_METADATA%; null until a filter sets some. */
-  dynamicMetadata: Map<string, Record<string, unknown>> | null;
+  /** For %DYNAMIC_METADATA% and matchers; null until a filter sets some. */
+  dynamicMetadata: DynamicMetadata | null;
 }
