@@ -3,7 +3,8 @@
  * upstreams saw must be the same. How the files are written: test/support/bootstrap-text.ts and exchange.ts.
  *
  * In a file, `{{up}}`, `{{up2}}`, `{{up3}}`, `{{tls-up}}`, `{{tcp}}` are ports of upstreams of its own, `{{dead}}` one that refuses,
- * `{{log}}` a file whose lines are compared too, and `{{a.example}}` the path of a certificate's files without `.crt` and `.key`.
+ * `{{log}}` a file whose lines are compared too, and `{{a.example}}` the path of a certificate's files without `.crt` and `.key`;
+ * `{{jwt:...}}` and `{{jwks:...}}` are made from the file's `jwt` (test/support/jwt.ts).
  */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -14,14 +15,20 @@ import { expandBootstrap, placeHttp, type ShortBootstrap } from "../support/boot
 import { makeCertificate, type TestCertificate } from "../support/certificate.ts";
 import { envoyBinary } from "../support/envoy.ts";
 import { describeSeen, type Exchange, exchange, type Outcome, type RequestSpec } from "../support/exchange.ts";
+import { type JwtSpec, makeTokens } from "../support/jwt.ts";
 import { eventually, type RunningProxy, startOurProxy, startRealEnvoy } from "../support/proxies.ts";
-import { startTcpUpstream, startUpstream, type TestUpstream } from "../support/upstream.ts";
+import { type Reply, startTcpUpstream, startUpstream, type TestUpstream } from "../support/upstream.ts";
 import { expectedOf } from "./known-differences.ts";
 
 interface CaseFile extends ShortBootstrap {
   readonly about: string;
   /** Of the access log, where it is not one for each request. */
   readonly log_lines?: number;
+  readonly jwt?: JwtSpec;
+  /** What the upstreams answer to requests without x-reply, by path. */
+  readonly upstream_replies?: Readonly<Record<string, Reply>>;
+  /** Statistics that match this expression have the same values in the end. */
+  readonly stats?: string;
   readonly requests: readonly (string | RequestSpec)[];
 }
 
@@ -34,6 +41,7 @@ interface Effect {
 interface Run {
   readonly effects: Effect[];
   readonly logLines: string[];
+  readonly stats: string[];
 }
 
 const directory = join(import.meta.dirname, "bootstrap");
@@ -55,10 +63,16 @@ function startRuns(): void {
 }
 
 const certificates = new Map<string, TestCertificate>();
+/** By file: both sides get the same tokens. */
+const tokens = new Map<string, Record<string, string>>();
 
 beforeAll(() => {
   for (const name of ["a.example", "b.example", "wild.example"]) {
     certificates.set(name, name === "wild.example" ? makeCertificate("*.wild.example") : makeCertificate(name));
+  }
+  for (const name of files) {
+    const { jwt } = readCase(name, {});
+    if (jwt) tokens.set(name, makeTokens(jwt));
   }
   startRuns();
 });
@@ -67,7 +81,7 @@ afterAll(() => Promise.allSettled(runs.values()));
 /** With ports of 0 where this side's real ones are to be. */
 function readCase(name: string, values: Record<string, string>): CaseFile {
   const text = readFileSync(join(directory, name), "utf8");
-  return parse(text.replace(/\{\{([\w.-]+)\}\}/g, (all, key: string) => values[key] ?? all)) as CaseFile;
+  return parse(text.replace(/\{\{([\w.:-]+)\}\}/g, (all, key: string) => values[key] ?? all)) as CaseFile;
 }
 
 const labelOf = (request: string | RequestSpec, index: number) => {
@@ -85,14 +99,20 @@ async function runSide(name: string, start: (bootstrap: unknown) => Promise<Runn
     writeFileSync(join(workDirectory, `${host}.key`), key);
   }
   const serverTls = certificates.get("a.example")!;
+  const { upstream_replies: replies } = readCase(name, tokens.get(name) ?? {});
   const upstreams: TestUpstream[] = [
-    parts.use(await startUpstream("up")),
-    parts.use(await startUpstream("up2")),
-    parts.use(await startUpstream("up3")),
-    parts.use(await startUpstream("tls-up", { key: serverTls.key, cert: serverTls.certificate })),
+    parts.use(await startUpstream("up", undefined, replies)),
+    parts.use(await startUpstream("up2", undefined, replies)),
+    parts.use(await startUpstream("up3", undefined, replies)),
+    parts.use(await startUpstream("tls-up", { key: serverTls.key, cert: serverTls.certificate }, replies)),
   ];
   const tcp = parts.use(await startTcpUpstream());
-  const values: Record<string, string> = { dead: "1", tcp: String(tcp.port), log: join(workDirectory, "access.log") };
+  const values: Record<string, string> = {
+    ...tokens.get(name),
+    dead: "1",
+    tcp: String(tcp.port),
+    log: join(workDirectory, "access.log"),
+  };
   for (const upstream of upstreams) values[upstream.name] = String(upstream.port);
   for (const host of certificates.keys()) values[host] = join(workDirectory, host);
   const file = readCase(name, values);
@@ -135,7 +155,8 @@ async function runSide(name: string, start: (bootstrap: unknown) => Promise<Runn
     outcome.connection = connection.isClosed ? "close" : "open";
     connection[Symbol.dispose]();
   }
-  return { effects, logLines: await readLog(values.log!, file, mask) };
+  const stats = file.stats === undefined ? "" : await proxy.admin(`/stats?filter=${encodeURIComponent(file.stats)}`);
+  return { effects, logLines: await readLog(values.log!, file, mask), stats: stats.split("\n").filter(Boolean).sort() };
 }
 
 async function readLog(path: string, file: CaseFile, mask: (text: string) => string): Promise<string[]> {
@@ -171,7 +192,7 @@ describe.skipIf(!envoyBinary)("Bootstrap files, beside Envoy", () => {
   it("are at least thirty", () => expect(files.length).toBeGreaterThanOrEqual(30));
 
   describe.each(files)("%s", (name) => {
-    const { requests } = readCase(name, {});
+    const { requests, stats: counts } = readCase(name, {});
     let theirs: Run;
     let ours: Run;
 
@@ -185,5 +206,7 @@ describe.skipIf(!envoyBinary)("Bootstrap files, beside Envoy", () => {
     });
 
     it("writes the same access log", () => expect(ours.logLines).toEqual(expectedOf(name, "log", theirs.logLines)));
+
+    it.runIf(counts)("counts the same", () => expect(ours.stats).toEqual(expectedOf(name, "stats", theirs.stats)));
   });
 });

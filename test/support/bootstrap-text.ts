@@ -29,6 +29,8 @@ const packages: Record<string, string> = {
   Cors: "envoy.extensions.filters.http.cors.v3",
   CorsPolicy: "envoy.extensions.filters.http.cors.v3",
   HTTPFault: "envoy.extensions.filters.http.fault.v3",
+  JwtAuthentication: "envoy.extensions.filters.http.jwt_authn.v3",
+  PerRouteConfig: "envoy.extensions.filters.http.jwt_authn.v3",
   FileAccessLog: "envoy.extensions.access_loggers.file.v3",
   DownstreamTlsContext: "envoy.extensions.transport_sockets.tls.v3",
   UpstreamTlsContext: "envoy.extensions.transport_sockets.tls.v3",

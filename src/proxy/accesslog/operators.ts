@@ -12,6 +12,7 @@ import { hostname } from "node:os";
 import { ConfigError } from "../../api/config-error.ts";
 import { type HeaderList, responseFlagNames, type StreamInfo, type TlsInfo } from "../stream-info.ts";
 import { type CertificateFields, certificateFields } from "./certificate-fields.ts";
+import { utf8AsLatin1 } from "./sinks.ts";
 import { compileTimeFormat } from "./time-format.ts";
 
 export type FormatValue = string | number | boolean | null | readonly unknown[] | { readonly [key: string]: unknown };
@@ -417,8 +418,17 @@ function compileDynamicMetadata(parameter: string, _context: OperatorContext): O
       if (typeof value !== "object" || value === null || !Object.hasOwn(value, key)) return null;
       value = (value as Record<string, unknown>)[key];
     }
-    return (value ?? null) as FormatValue;
+    return loggedMetadata(value ?? null) as FormatValue;
   };
+}
+
+/** Names in order, as in Envoy's JSON; text as its UTF-8 bytes, because lines are written as latin1, which is what headers are. */
+function loggedMetadata(value: unknown): unknown {
+  if (typeof value === "string") return utf8AsLatin1(value);
+  if (Array.isArray(value)) return value.map(loggedMetadata);
+  if (typeof value !== "object" || value === null) return value;
+  const entries = Object.entries(value).map(([name, inner]) => [utf8AsLatin1(name), loggedMetadata(inner)] as const);
+  return Object.fromEntries(entries.sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
 const flagTexts: [Map<number, string>, Map<number, string>] = [new Map(), new Map()];

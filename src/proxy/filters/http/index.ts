@@ -9,10 +9,11 @@ import type { FilterCompileContext, HttpFilter, HttpFilterDefinition, TerminalFi
 import { cors } from "./cors.ts";
 import { disabledFilter } from "./disabled-filter.ts";
 import { fault } from "./fault.ts";
+import { jwtAuthn } from "./jwt-authn/jwt-authn.ts";
 import { router } from "./router.ts";
 
 /** Sorted by name. To add a filter: its file, and its line here. */
-export const httpFilters: readonly HttpFilterDefinition[] = [cors, fault, router];
+export const httpFilters: readonly HttpFilterDefinition[] = [cors, fault, jwtAuthn, router];
 
 const byTypeName = new Map(httpFilters.map((filter) => [filter.schema.typeName, filter]));
 const byName = new Map(httpFilters.map((filter) => [filter.name, filter]));
