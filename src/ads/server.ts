@@ -73,7 +73,16 @@ export interface PushScope {
 }
 
 /** Order in which a push goes out, so that nothing refers to what the client does not have yet. */
-const pushOrder = [typeUrls.cds, typeUrls.eds, typeUrls.lds, typeUrls.rds, typeUrls.sds, typeUrls.ecds, typeUrls.nds] as const;
+const pushOrder = [
+  typeUrls.cds,
+  typeUrls.eds,
+  typeUrls.lds,
+  typeUrls.rds,
+  typeUrls.sds,
+  typeUrls.ecds,
+  typeUrls.nds,
+  typeUrls.pcds,
+] as const;
 
 export interface AdsConnection {
   readonly kind: "sotw" | "delta";

@@ -15,9 +15,8 @@ import { formatSpiffeId } from "../api/spiffe.ts";
 import { log } from "../lib/log.ts";
 import { bootstrap } from "./bootstrap.ts";
 import { controlPlaneAccess } from "./certificates/control-plane-access.ts";
-import type { KeyPair } from "./certificates/key-pair.ts";
 import { SdsServer } from "./certificates/sds-server.ts";
-import { WorkloadCertificates } from "./certificates/workload-certificates.ts";
+import { WorkloadCertificates, type WorkloadSecrets } from "./certificates/workload-certificates.ts";
 import { EmbeddedProxy } from "./embedded-proxy.ts";
 import type { AgentEnvironment } from "./environment.ts";
 import { EnvoyProcess } from "./envoy-process.ts";
@@ -138,8 +137,8 @@ async function startSockets(options: AgentOptions, parts: AsyncDisposableStack):
   const { config } = options.proxyConfig;
   const paths = agentPaths(options.root ?? ".");
   const plaintext = config.controlPlaneAuthPolicy === "NONE";
-  const access = (address: string, rootFile: string | undefined, ownPair: () => KeyPair | undefined) =>
-    controlPlaneAccess({ address, environment, paths, plaintext, rootFile, ownPair });
+  const access = (address: string, rootFile: string | undefined, present: () => WorkloadSecrets | undefined) =>
+    controlPlaneAccess({ address, environment, paths, plaintext, rootFile, present });
   let certificates: WorkloadCertificates | undefined;
   if (!plaintext) {
     certificates = parts.use(
@@ -154,7 +153,7 @@ async function startSockets(options: AgentOptions, parts: AsyncDisposableStack):
         graceRatio: environment.secretGraceRatio,
         graceJitter: environment.secretGraceJitter,
         outputDir: environment.outputCerts,
-        access: (ownPair) => access(environment.caAddress ?? config.discoveryAddress, environment.caRoot, ownPair),
+        access: (present) => access(environment.caAddress ?? config.discoveryAddress, environment.caRoot, present),
       }),
     );
   }
@@ -164,7 +163,8 @@ async function startSockets(options: AgentOptions, parts: AsyncDisposableStack):
   parts.use(
     await XdsProxy.start({
       path: xdsSocket,
-      access: () => access(config.discoveryAddress, environment.xdsRoot, () => certificates?.current?.pair),
+      access: () => access(config.discoveryAddress, environment.xdsRoot, () => certificates?.current),
+      onTrustBundle: (roots) => certificates?.trust(roots),
     }),
   );
   return { xdsSocket, sdsSocket: paths.sds };

@@ -16,6 +16,7 @@ import {
 } from "@grpc/grpc-js";
 import { log } from "../lib/log.ts";
 import type { Access } from "./certificates/control-plane-access.ts";
+import { OwnResources } from "./own-resources.ts";
 
 const scope = log.scope("xdsproxy");
 const service = "/envoy.service.discovery.v3.AggregatedDiscoveryService";
@@ -26,6 +27,8 @@ export interface XdsProxyOptions {
   readonly path: string;
   /** Asked anew for each stream, so that it goes out with what the agent has then. */
   readonly access: () => Promise<Access>;
+  /** PEM of the roots that the control plane wants trusted. Throws for what can't be used. */
+  readonly onTrustBundle: (roots: readonly string[]) => void;
 }
 
 const asIs = (bytes: Buffer) => bytes;
@@ -106,12 +109,20 @@ export class XdsProxy implements AsyncDisposable {
       if (!downstream.cancelled) downstream.emit("error", reason);
       scope.debug("stream ended", { code: status[reason.code], reason: reason.details });
     };
+    const own = new OwnResources({
+      isDelta: method.startsWith("Delta"),
+      send: (request) => void upstream.write(request),
+      onTrustBundle: this.#options.onTrustBundle,
+    });
+    let isFirst = true;
     downstream.on("data", (message: Buffer) => {
       if (!upstream.write(message)) downstream.pause();
+      if (isFirst) own.subscribe();
+      isFirst = false;
     });
     upstream.on("drain", () => downstream.resume());
     upstream.on("data", (message: Buffer) => {
-      if (!downstream.write(message)) upstream.pause();
+      if (!own.take(message) && !downstream.write(message)) upstream.pause();
     });
     downstream.on("drain", () => upstream.resume());
     downstream.on("end", () => end({ code: status.OK, details: "the proxy ended its stream" }));

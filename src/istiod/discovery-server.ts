@@ -62,6 +62,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
   readonly #debouncer: Debouncer<ChangedKind>;
   readonly #watch: Disposable;
   #mesh: MeshConfig;
+  #trustedRoots: readonly string[] = [];
   #context: PushContext;
   #pushCounter = 0;
   #connectionCounter = 0;
@@ -117,6 +118,12 @@ export class DiscoveryServer implements AdsHandler, Disposable {
   setMesh(mesh: MeshConfig): void {
     this.#mesh = mesh;
     this.#onChange(["MeshConfig"]);
+  }
+
+  /** PEM of the roots that agents are to trust, each by itself. */
+  setTrustedRoots(roots: readonly string[]): void {
+    this.#trustedRoots = roots;
+    this.#onChange(["TrustBundle"]);
   }
 
   /** Brings up to date what is counted only when somebody looks. */
@@ -267,7 +274,13 @@ export class DiscoveryServer implements AdsHandler, Disposable {
   #newContext(): PushContext {
     const started = performance.now();
     const version = `${new Date().toISOString().replace(/\.\d+Z$/, "Z")}/${++this.#pushCounter}`;
-    const context = new PushContext({ version, mesh: this.#mesh, objects: snapshot(this.store), domain: this.#options.domain });
+    const context = new PushContext({
+      version,
+      mesh: this.#mesh,
+      objects: snapshot(this.store),
+      domain: this.#options.domain,
+      trustedRoots: this.#trustedRoots,
+    });
     this.metrics.contextTime.observe((performance.now() - started) / 1000);
     this.metrics.services.set(context.registry.services.length);
     this.metrics.virtualServices.set(context.virtualServices.all.length);

@@ -70,8 +70,12 @@ export class SecurePort implements AsyncDisposable {
         ],
       }),
     );
-    metrics.rootExpires(authority);
-    parts.use(authority.onChange(() => metrics.rootExpires(authority)));
+    const tellRoots = () => {
+      metrics.rootExpires(authority);
+      discovery.setTrustedRoots(authority.roots);
+    };
+    tellRoots();
+    parts.use(authority.onChange(tellRoots));
     scope.info("certificate authority", { origin });
     return new SecurePort(grpc.port, authority, tokens, identity, parts.move());
   }

@@ -8,11 +8,16 @@ import { controlPlaneAccess } from "../../src/agent/certificates/control-plane-a
 import { WorkloadCertificates } from "../../src/agent/certificates/workload-certificates.ts";
 import { readEnvironment } from "../../src/agent/environment.ts";
 import { agentPaths } from "../../src/agent/paths.ts";
+import { XdsProxy } from "../../src/agent/xds-proxy.ts";
+import { typeUrls } from "../../src/api/type-urls.ts";
+import { loadSelfSigned, renewSelfSigned } from "../../src/istiod/ca/self-signed.ts";
 import { Istiod } from "../../src/istiod/istiod.ts";
 
 const loopback = { host: "127.0.0.1", port: 0 };
 const account = { namespace: "vm", serviceAccount: "default" };
 const identity = "spiffe://cluster.local/ns/vm/sa/default";
+
+import { AdsClient } from "../support/ads-client.ts";
 
 let directory: string;
 let istiod: Istiod;
@@ -55,8 +60,8 @@ const begin = (env: Record<string, string> = {}, port = () => istiod.secure!.por
       graceRatio: environment.secretGraceRatio,
       graceJitter: environment.secretGraceJitter,
       outputDir: environment.outputCerts,
-      access: (ownPair) =>
-        controlPlaneAccess({ address: `127.0.0.1:${port()}`, environment, paths: paths(), plaintext: false, rootFile: undefined, ownPair }),
+      access: (present) =>
+        controlPlaneAccess({ address: `127.0.0.1:${port()}`, environment, paths: paths(), plaintext: false, rootFile: undefined, present }),
     }),
   );
 };
@@ -95,6 +100,51 @@ describe("an agent's certificate", () => {
     await provision();
     await expect.poll(() => serial(certificates), { timeout: 8000 }).toBeDefined();
   }, 10_000);
+
+  it("goes with a new root that the operator brings, and both are trusted, while everything is connected", async () => {
+    await istiod[Symbol.asyncDispose]();
+    const authorityDir = join(directory, "cacerts");
+    const first = await loadSelfSigned(authorityDir, "first");
+    istiod = await Istiod.start({ authorityDir, grpc: loopback, secureGrpc: loopback, monitoring: loopback, domain: "cluster.local" });
+    await provision();
+    const certificates = begin({ SECRET_TTL: "4s" });
+    await expect.poll(() => serial(certificates), { timeout: 5000 }).toBeDefined();
+    const environment = readEnvironment({ POD_NAMESPACE: "vm" });
+    const socket = join(directory, "XDS");
+    parts.use(
+      await XdsProxy.start({
+        path: socket,
+        access: () =>
+          controlPlaneAccess({
+            address: `127.0.0.1:${istiod.secure!.port}`,
+            environment,
+            paths: paths(),
+            plaintext: false,
+            rootFile: undefined,
+            present: () => certificates.current,
+          }),
+        onTrustBundle: (roots) => certificates.trust(roots),
+      }),
+    );
+    const proxy = parts.use(
+      new AdsClient(`unix:${socket}`, "sidecar~127.0.0.9~web.vm~vm.svc.cluster.local", { NAMESPACE: "vm" }, { [typeUrls.cds]: [] }),
+    );
+    await expect.poll(() => proxy.received.map(({ type }) => type), { timeout: 5000 }).toContain("cds");
+
+    // As an operator does it: trust first, and sign by the new one once everybody trusts it.
+    const second = await renewSelfSigned(undefined, "second");
+    const roots = [...second.roots, ...first.roots].join("");
+    place(join(authorityDir, "root-cert.pem"), roots);
+    await expect.poll(() => certificates.current!.roots, { timeout: 5000 }).toBe(roots);
+    place(join(authorityDir, "ca-cert.pem"), second.certificate);
+    place(join(authorityDir, "ca-key.pem"), second.key.export({ type: "pkcs8", format: "pem" }) as string);
+    const issuer = new X509Certificate(second.certificate);
+    const isBySecond = () => new X509Certificate(certificates.current!.pair.chain).verify(issuer.publicKey);
+    // The server's certificate is by the new root as well, which is in no file of the machine's.
+    await expect.poll(isBySecond, { timeout: 8000 }).toBe(true);
+    // The proxy was not told what is the agent's.
+    expect(proxy.received.map(({ type }) => type)).not.toContain("pcds");
+  }, 20_000);
 
   it("is not taken from a control plane that another root vouches for", async () => {
     await provision();

@@ -11,7 +11,8 @@ import { type ChannelCredentials, type ChannelOptions, credentials, Metadata } f
 import { parseHostPort } from "../../lib/host-port.ts";
 import type { AgentEnvironment } from "../environment.ts";
 import type { AgentPaths } from "../paths.ts";
-import { type KeyPair, pairFiles, readValidPair } from "./key-pair.ts";
+import { pairFiles, readValidPair } from "./key-pair.ts";
+import type { WorkloadSecrets } from "./workload-certificates.ts";
 
 export interface Access {
   /** gRPC target. */
@@ -36,8 +37,8 @@ export interface AccessOptions {
   readonly plaintext: boolean;
   /** The explicit root file for this use; `SYSTEM` for the machine's own. */
   readonly rootFile: string | undefined;
-  /** The certificate that the agent has in memory. */
-  readonly ownPair: () => KeyPair | undefined;
+  /** What the agent has in memory. */
+  readonly present: () => WorkloadSecrets | undefined;
 }
 
 export async function controlPlaneAccess(options: AccessOptions): Promise<Access> {
@@ -48,7 +49,8 @@ export async function controlPlaneAccess(options: AccessOptions): Promise<Access
   if (options.plaintext) return { target, credentials: credentials.createInsecure(), metadata, options: {} };
   // A token never travels in the clear.
   if (token) metadata.set("authorization", `Bearer ${token}`);
-  const own = options.ownPair();
+  const present = options.present();
+  const own = present?.pair;
   const { provisionedCerts } = options.environment;
   const pair = own && own.notAfter.getTime() > Date.now() ? own : provisionedCerts ? await readValidPair(provisionedCerts) : undefined;
   // TLS has no server name for an address; the certificate has to be for the address all the same.
@@ -57,7 +59,7 @@ export async function controlPlaneAccess(options: AccessOptions): Promise<Access
   return {
     target,
     credentials: credentials.createSsl(
-      Buffer.from(await readRoots(options)),
+      Buffer.from(`${await readRoots(options)}\n${present?.roots ?? ""}`),
       pair ? Buffer.from(pair.privateKey) : null,
       pair ? Buffer.from(pair.chain) : null,
       byAddress ? { checkServerIdentity: (_, certificate) => checkServerIdentity(host, certificate) } : {},

@@ -26,7 +26,7 @@ export interface WorkloadCertificatesOptions {
   readonly graceJitter: number;
   /** Directory where certificate, key and root are kept; absent: in memory alone. Istio OUTPUT_CERTS. */
   readonly outputDir: string | undefined;
-  readonly access: (ownPair: () => KeyPair | undefined) => Promise<Access>;
+  readonly access: (present: () => WorkloadSecrets | undefined) => Promise<Access>;
 }
 
 export interface WorkloadSecrets {
@@ -61,6 +61,18 @@ export class WorkloadCertificates implements AsyncDisposable {
 
   get current(): WorkloadSecrets | undefined {
     return this.#current;
+  }
+
+  /** Trusts these from now on, as the control plane says before it signs by a new one. Throws for what is no certificate. */
+  trust(roots: readonly string[]): void {
+    for (const root of roots) new X509Certificate(root);
+    const text = roots.map((root) => `${root.trim()}\n`).join("");
+    const present = this.#current;
+    if (roots.length === 0 || !present || present.roots === text) return;
+    const secrets = { pair: present.pair, roots: text };
+    this.#set(secrets);
+    void this.#keep(secrets);
+    scope.info("roots have changed", { count: roots.length });
   }
 
   onChange(listener: () => void): Disposable {
@@ -119,7 +131,7 @@ export class WorkloadCertificates implements AsyncDisposable {
   async #renew(): Promise<number> {
     const { identity, keyKind, ttlSeconds, access } = this.#options;
     const { csr, privateKey } = await makeCertificateRequest(identity, keyKind);
-    const { chain, roots } = await signRequest(csr, ttlSeconds, () => access(() => this.#current?.pair), this.#stop.signal);
+    const { chain, roots } = await signRequest(csr, ttlSeconds, () => access(() => this.#current), this.#stop.signal);
     const pair = keyPairOf(chain, privateKey);
     const received = Date.now();
     await this.#keep({ pair, roots });

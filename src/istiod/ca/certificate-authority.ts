@@ -62,9 +62,14 @@ export class CertificateAuthority {
     this.#maxTtlSeconds = maxTtlSeconds;
   }
 
-  /** PEM of all roots. */
+  /** PEM of all roots, in one text. */
   get trustBundle(): string {
     return joinCertificates(this.#material.roots);
+  }
+
+  /** PEM of all roots, each by itself. */
+  get roots(): readonly string[] {
+    return this.#material.roots;
   }
 
   get crl(): string | undefined {

@@ -27,6 +27,8 @@ export interface PushContextInput {
   readonly objects: ObjectsOf;
   /** `cluster.local` */
   readonly domain: string;
+  /** PEM of the roots that workloads are to trust, each by itself. */
+  readonly trustedRoots?: readonly string[];
 }
 
 export class PushContext {
@@ -37,6 +39,7 @@ export class PushContext {
   readonly virtualServices: VirtualServiceIndex;
   readonly destinationRules: DestinationRuleIndex;
   readonly objects: ObjectsOf;
+  readonly trustedRoots: readonly string[];
   /** Encoded resources that several proxies share, by a key that names all they were made from. */
   readonly encoded = new Map<string, EncodedResource>();
   readonly #merged = new Map<ProxyNode, MergedGateway>();
@@ -49,6 +52,7 @@ export class PushContext {
     this.mesh = input.mesh;
     this.domain = input.domain;
     this.objects = input.objects;
+    this.trustedRoots = input.trustedRoots ?? [];
     this.registry = new Registry(input.objects, { domain: input.domain, defaultServiceExportTo: input.mesh.defaultServiceExportTo });
     this.virtualServices = new VirtualServiceIndex(
       input.objects("VirtualService") as ConfigObject<VirtualService>[],

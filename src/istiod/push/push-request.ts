@@ -14,10 +14,10 @@ import { type TypeUrl, typeUrls } from "../../api/type-urls.ts";
 import { serviceKey } from "../../registry/service.ts";
 import type { PushContext } from "./push-context.ts";
 
-const { cds, eds, lds, rds, sds } = typeUrls;
+const { cds, eds, lds, rds, sds, pcds } = typeUrls;
 
 /** Types that a change of the kind can alter. Kinds that are not listed alter nothing that a proxy gets. */
-const affectedTypes: Partial<Record<KindName | "MeshConfig", readonly TypeUrl[]>> = {
+const affectedTypes: Partial<Record<ChangedKind, readonly TypeUrl[]>> = {
   MeshConfig: [cds, eds, lds, rds],
   Gateway: [lds, rds],
   VirtualService: [lds, rds],
@@ -26,12 +26,14 @@ const affectedTypes: Partial<Record<KindName | "MeshConfig", readonly TypeUrl[]>
   ServiceEntry: [cds, eds, lds, rds],
   Service: [cds, eds, lds, rds],
   Secret: [sds],
+  TrustBundle: [pcds],
 };
 
 /** Kinds that only say where endpoints are. */
 const endpointKinds: ReadonlySet<string> = new Set<KindName>(["WorkloadEntry", "Endpoints", "EndpointSlice", "Pod"]);
 
-export type ChangedKind = KindName | "MeshConfig";
+/** Objects by their kind, and what changes without being an object. */
+export type ChangedKind = KindName | "MeshConfig" | "TrustBundle";
 
 export interface PushRequest {
   readonly kinds: ReadonlySet<ChangedKind>;

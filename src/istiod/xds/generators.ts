@@ -16,6 +16,7 @@ import { proxylessGenerators } from "./proxyless-grpc.ts";
 import { gatewaySecret } from "./secrets.ts";
 import { sidecarListeners } from "./sidecar-listeners.ts";
 import { sidecarRoutes } from "./sidecar-routes.ts";
+import { trustBundle } from "./trust-bundle.ts";
 
 export interface GenerateContext {
   readonly proxy: ProxyNode;
@@ -52,6 +53,7 @@ const envoyGenerators: Partial<Record<string, Generator>> = {
       onProblem(typeUrls.sds, name, result?.problem ?? "there is no such secret");
       return [];
     }),
+  [typeUrls.pcds]: ({ push }) => trustBundle(push.trustedRoots),
 };
 
 /** The generator of a type for a proxy; node metadata GENERATOR chooses another family than Envoy's. */
