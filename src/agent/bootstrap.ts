@@ -4,6 +4,7 @@
  */
 import { isIP } from "node:net";
 import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
+import { parseHostPort } from "../lib/host-port.ts";
 import type { AgentEnvironment } from "./environment.ts";
 import type { NodeIdentity } from "./node.ts";
 
@@ -87,7 +88,7 @@ const http2Options = {
 
 /** Plaintext to the discovery address itself; with certificates the agent's own xDS proxy stands between. */
 function xdsCluster(discoveryAddress: string): Json {
-  const { host, port } = splitHostPort(discoveryAddress);
+  const { host, port } = parseHostPort(discoveryAddress, "discoveryAddress", "connect");
   return {
     name: "xds-grpc",
     alt_stat_name: "xds-grpc;",
@@ -100,13 +101,6 @@ function xdsCluster(discoveryAddress: string): Json {
     upstream_connection_options: { tcp_keepalive: { keepalive_time: 300 } },
     load_assignment: { cluster_name: "xds-grpc", endpoints: [{ lb_endpoints: [{ endpoint: { address: socketAddress(host, port) } }] }] },
   };
-}
-
-function splitHostPort(address: string): { host: string; port: number } {
-  const match = /^(?:\[(?<v6>[^\]]+)\]|(?<host>[^:]+)):(?<port>\d{1,5})$/.exec(address);
-  const host = match?.groups?.v6 ?? match?.groups?.host;
-  if (!host) throw new Error(`discoveryAddress "${address}" is not host:port`);
-  return { host, port: Number(match?.groups?.port) };
 }
 
 function staticListener(bind: string, port: number, prefix: string, cluster: string, statPrefix: string): Json {

@@ -2,6 +2,7 @@
 import { Command, CommanderError, Option } from "commander";
 import { ConfigError } from "../api/config-error.ts";
 import { StoreError } from "../config/store.ts";
+import { fail } from "../lib/fail.ts";
 import { formatHostPort, HostPortError, parseHostPort } from "../lib/host-port.ts";
 import { isLogLevel, log } from "../lib/log.ts";
 import { Istiod } from "./istiod.ts";
@@ -54,17 +55,19 @@ export async function main(args: string[]): Promise<number> {
   log.setLevel(options.log_output_level);
 
   try {
+    const grpc = parseHostPort(options.grpcAddr, "--grpcAddr", "listen");
+    const monitoring = parseHostPort(options.monitoringAddr, "--monitoringAddr", "listen");
     await using istiod = await Istiod.start({
       configDir: options.configDir,
       meshConfig: options.meshConfig,
       dataDir: options.dataDir,
-      grpc: parseHostPort(options.grpcAddr),
-      monitoring: parseHostPort(options.monitoringAddr),
+      grpc,
+      monitoring,
       domain: options.domain,
     });
     log.scope("istiod").info("serving", {
-      xds: formatHostPort({ host: parseHostPort(options.grpcAddr).host, port: istiod.grpcPort }),
-      monitoring: formatHostPort({ host: parseHostPort(options.monitoringAddr).host, port: istiod.monitoringPort }),
+      xds: formatHostPort({ host: grpc.host, port: istiod.grpcPort }),
+      monitoring: formatHostPort({ host: monitoring.host, port: istiod.monitoringPort }),
       objects: istiod.discovery.store.list().length,
     });
     await new Promise<void>((resolve) => {
@@ -86,9 +89,4 @@ function explain(error: unknown): number {
   if (code === "EADDRINUSE" || /EADDRINUSE/.test(message))
     return fail(message, "another process has the port: choose another with --grpcAddr or --monitoringAddr");
   throw error;
-}
-
-function fail(message: string, hint?: string): number {
-  process.stderr.write(`error: ${message}\n${hint ? `hint: ${hint}\n` : ""}`);
-  return 1;
 }
