@@ -2,6 +2,7 @@
 import { Command, CommanderError, Option } from "commander";
 import { ConfigError } from "../api/config-error.ts";
 import { StoreError } from "../config/store.ts";
+import { fail } from "../lib/fail.ts";
 import { formatHostPort, HostPortError, parseHostPort } from "../lib/host-port.ts";
 import { isLogLevel, log } from "../lib/log.ts";
 import { Istiod } from "./istiod.ts";
@@ -62,25 +63,29 @@ export async function main(args: string[]): Promise<number> {
   log.setLevel(options.log_output_level);
 
   try {
+    const grpc = parseHostPort(options.grpcAddr, "--grpcAddr", "listen");
+    const monitoring = parseHostPort(options.monitoringAddr, "--monitoringAddr", "listen");
+    const unlessOff = (text: string, flag: string) => (text === "" ? undefined : parseHostPort(text, flag, "listen"));
+    const secureGrpc = unlessOff(options.secureGRPCAddr, "--secureGRPCAddr");
+    const kubeApi = unlessOff(options.kubeAPIAddr, "--kubeAPIAddr");
     await using istiod = await Istiod.start({
       configDir: options.configDir,
       meshConfig: options.meshConfig,
       dataDir: options.dataDir,
-      grpc: parseHostPort(options.grpcAddr),
-      secureGrpc: options.secureGRPCAddr === "" ? undefined : parseHostPort(options.secureGRPCAddr),
+      grpc,
+      secureGrpc,
       authorityDir: options.caDir,
-      kubeApi: options.kubeAPIAddr === "" ? undefined : parseHostPort(options.kubeAPIAddr),
+      kubeApi,
       kubeconfigOut: options.kubeconfigOut,
       serverNames: options.serverName ?? [],
-      monitoring: parseHostPort(options.monitoringAddr),
+      monitoring,
       domain: options.domain,
     });
     log.scope("istiod").info("serving", {
-      xds: formatHostPort({ host: parseHostPort(options.grpcAddr).host, port: istiod.grpcPort }),
-      ...(istiod.secure
-        ? { secureXds: formatHostPort({ host: parseHostPort(options.secureGRPCAddr).host, port: istiod.secure.port }) }
-        : {}),
-      monitoring: formatHostPort({ host: parseHostPort(options.monitoringAddr).host, port: istiod.monitoringPort }),
+      xds: formatHostPort({ host: grpc.host, port: istiod.grpcPort }),
+      ...(secureGrpc && istiod.secure ? { secureXds: formatHostPort({ host: secureGrpc.host, port: istiod.secure.port }) } : {}),
+      ...(kubeApi && istiod.kubeApiPort ? { kubeAPI: formatHostPort({ host: kubeApi.host, port: istiod.kubeApiPort }) } : {}),
+      monitoring: formatHostPort({ host: monitoring.host, port: istiod.monitoringPort }),
       objects: istiod.discovery.store.list().length,
     });
     await new Promise<void>((resolve) => {
@@ -105,9 +110,4 @@ function explain(error: unknown): number {
       "another process has the port: choose another with --grpcAddr, --secureGRPCAddr, --kubeAPIAddr or --monitoringAddr",
     );
   throw error;
-}
-
-function fail(message: string, hint?: string): number {
-  process.stderr.write(`error: ${message}\n${hint ? `hint: ${hint}\n` : ""}`);
-  return 1;
 }

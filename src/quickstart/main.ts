@@ -16,6 +16,7 @@ import { effectiveProxyConfig } from "../agent/proxy-config.ts";
 import { ConfigError } from "../api/config-error.ts";
 import { istioAudience } from "../istiod/ca/service-account-tokens.ts";
 import { Istiod } from "../istiod/istiod.ts";
+import { fail } from "../lib/fail.ts";
 import { log } from "../lib/log.ts";
 import { type QuickstartPorts, quickstartPorts } from "./ports.ts";
 import { configurationFiles, gatewayAccount, gatewayLabels, gatewayNamespace, workloads } from "./sample-mesh.ts";
@@ -177,9 +178,4 @@ Try:
 
 Ctrl-C stops everything.
 `;
-}
-
-function fail(message: string, hint?: string): number {
-  process.stderr.write(`error: ${message}\n${hint ? `hint: ${hint}\n` : ""}`);
-  return 1;
 }

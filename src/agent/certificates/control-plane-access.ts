@@ -54,7 +54,7 @@ export async function controlPlaneAccess(options: AccessOptions): Promise<Access
   const { provisionedCerts } = options.environment;
   const pair = own && own.notAfter.getTime() > Date.now() ? own : provisionedCerts ? await readValidPair(provisionedCerts) : undefined;
   // TLS has no server name for an address; the certificate has to be for the address all the same.
-  const { host } = parseHostPort(options.address);
+  const { host } = parseHostPort(options.address, "discoveryAddress", "connect");
   const byAddress = isIP(host) !== 0;
   return {
     target,

@@ -15,6 +15,7 @@ import type { MeshConfig } from "../../api/mesh/mesh-config.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import { type ObjectsOf, Registry } from "../../registry/registry.ts";
 import { isVisible, type Service, selectorMatches } from "../../registry/service.ts";
+import { AudienceKeys } from "./audience.ts";
 import { DestinationRuleIndex } from "./destination-rules.ts";
 import { type MergedGateway, mergeGateways } from "./merged-gateway.ts";
 import { buildSidecarScope, SidecarIndex, type SidecarScope } from "./sidecar-scope.ts";
@@ -31,6 +32,13 @@ export interface PushContextInput {
   readonly trustedRoots?: readonly string[];
 }
 
+/** What is the same for all proxies that see and are the same, see audience.ts. */
+interface Audience {
+  readonly scope: SidecarScope;
+  readonly resources: Map<string, readonly EncodedResource[]>;
+  readonly assignments: Map<string, EncodedResource>;
+}
+
 export class PushContext {
   readonly version: string;
   readonly mesh: MeshConfig;
@@ -43,8 +51,11 @@ export class PushContext {
   /** Encoded resources that several proxies share, by a key that names all they were made from. */
   readonly encoded = new Map<string, EncodedResource>();
   readonly #merged = new Map<ProxyNode, MergedGateway>();
-  readonly #scopes = new Map<string, SidecarScope>();
   readonly #sidecars: SidecarIndex;
+  readonly #scopes = new Map<string, SidecarScope>();
+  readonly #audienceKeys: AudienceKeys;
+  readonly #audiences = new Map<string, Audience>();
+  readonly #audienceOf = new Map<ProxyNode, Audience>();
   readonly #secrets: ReadonlyMap<string, ConfigObject<Secret>>;
 
   constructor(input: PushContextInput) {
@@ -66,6 +77,10 @@ export class PushContext {
       input.mesh.defaultDestinationRuleExportTo,
     );
     this.#sidecars = new SidecarIndex(input.objects("Sidecar") as ConfigObject<Sidecar>[], input.mesh.rootNamespace);
+    this.#audienceKeys = new AudienceKeys(
+      input.objects("VirtualService") as ConfigObject<VirtualService>[],
+      input.objects("DestinationRule") as ConfigObject<DestinationRule>[],
+    );
     this.#secrets = new Map(
       (input.objects("Secret") as ConfigObject<Secret>[]).map((object) => [`${object.metadata.namespace}/${object.metadata.name}`, object]),
     );
@@ -87,12 +102,45 @@ export class PushContext {
   }
 
   sidecarScope(proxy: ProxyNode): SidecarScope {
+    return this.#audience(proxy).scope;
+  }
+
+  /** Resources that are the same for all of the proxy's audience, made for the first who asks. `name`: which. */
+  shared(name: string, proxy: ProxyNode, make: () => readonly EncodedResource[]): readonly EncodedResource[] {
+    const { resources } = this.#audience(proxy);
+    const known = resources.get(name);
+    if (known) return known;
+    const made = make();
+    resources.set(name, made);
+    return made;
+  }
+
+  /** ClusterLoadAssignments of the proxy's audience that don't depend on where a proxy is. */
+  sharedAssignments(proxy: ProxyNode): Map<string, EncodedResource> {
+    return this.#audience(proxy).assignments;
+  }
+
+  #audience(proxy: ProxyNode): Audience {
+    const known = this.#audienceOf.get(proxy);
+    if (known) return known;
     const sidecar = proxy.type === "sidecar" ? this.#sidecars.select(proxy) : undefined;
-    const key = `${proxy.namespace}|${sidecar ? `${sidecar.metadata.namespace}/${sidecar.metadata.name}` : ""}`;
+    const scopeKey = `${proxy.namespace}|${sidecar ? `${sidecar.metadata.namespace}/${sidecar.metadata.name}` : ""}`;
+    const key = this.#audienceKeys.keyOf(proxy, scopeKey);
+    const audience = this.#audiences.get(key) ?? {
+      scope: this.#scope(scopeKey, sidecar, proxy.namespace),
+      resources: new Map(),
+      assignments: new Map(),
+    };
+    this.#audiences.set(key, audience);
+    this.#audienceOf.set(proxy, audience);
+    return audience;
+  }
+
+  #scope(key: string, sidecar: ConfigObject<Sidecar> | undefined, namespace: string): SidecarScope {
     const known = this.#scopes.get(key);
     if (known) return known;
     const mode = this.mesh.outboundTrafficPolicy?.mode === "REGISTRY_ONLY" ? "REGISTRY_ONLY" : "ALLOW_ANY";
-    const scope = buildSidecarScope(sidecar, proxy.namespace, this.registry, this.virtualServices, mode);
+    const scope = buildSidecarScope(sidecar, namespace, this.registry, this.virtualServices, mode);
     this.#scopes.set(key, scope);
     return scope;
   }

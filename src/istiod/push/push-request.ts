@@ -11,7 +11,6 @@ import { outboundCluster } from "../../api/cluster-name.ts";
 import type { KindName } from "../../api/kinds/object.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import { type TypeUrl, typeUrls } from "../../api/type-urls.ts";
-import { serviceKey } from "../../registry/service.ts";
 import type { PushContext } from "./push-context.ts";
 
 const { cds, eds, lds, rds, sds, pcds } = typeUrls;
@@ -109,16 +108,16 @@ function sameService(a: PushContext["registry"]["services"][number], b: typeof a
 }
 
 function hasInlineEndpoints(push: PushContext, key: string): boolean {
-  const service = push.registry.services.find((candidate) => serviceKey(candidate.host, candidate.namespace) === key);
+  const service = push.registry.byKey(key);
   return service?.resolution === "DNS" || service?.resolution === "DNS_ROUND_ROBIN";
 }
 
 /** Names of all clusters, subsets of any rule included, that the services' endpoints are part of. */
 function clustersOf(keys: readonly string[], push: PushContext): Set<string> {
-  const wanted = new Set(keys);
   const names = new Set<string>();
-  for (const service of push.registry.services) {
-    if (!wanted.has(serviceKey(service.host, service.namespace))) continue;
+  for (const key of keys) {
+    const service = push.registry.byKey(key);
+    if (!service) continue;
     const subsets = push.destinationRules.subsetNames(service.host);
     for (const port of service.ports) {
       for (const subset of ["", ...subsets]) names.add(outboundCluster(service.host, port.number, subset));

@@ -32,14 +32,12 @@ import { applyTrafficPolicy, enableLocalityWeights } from "./traffic-policy.ts";
 import { upstreamTls } from "./upstream-tls.ts";
 
 export function clusters(proxy: ProxyNode, push: PushContext): EncodedResource[] {
-  const resources: EncodedResource[] = [];
-  for (const service of push.servicesFor(proxy)) resources.push(...outboundClusters(service, proxy, push));
-  resources.push(encode(specialCluster(blackHoleCluster)));
-  if (proxy.type === "sidecar") {
-    resources.push(encode(specialCluster(passthroughCluster)), encode(specialCluster(inboundPassthroughCluster)));
-    resources.push(...inboundClusters(proxy, push).map(encode));
-  }
-  return resources;
+  const shared = push.shared("cds", proxy, () => {
+    const special = [blackHoleCluster, ...(proxy.type === "sidecar" ? [passthroughCluster, inboundPassthroughCluster] : [])];
+    const outbound = push.servicesFor(proxy).flatMap((service) => outboundClusters(service, proxy, push));
+    return [...outbound, ...special.map((name) => encode(specialCluster(name)))];
+  });
+  return proxy.type === "sidecar" ? [...shared, ...inboundClusters(proxy, push).map(encode)] : [...shared];
 }
 
 /** Clusters of one service; the same bytes for all proxies of a type that see the same DestinationRule. */
@@ -50,7 +48,7 @@ function outboundClusters(service: Service, proxy: ProxyNode, push: PushContext)
     .flatMap((port) => {
       const subsets = ["", ...(rule?.spec.subsets.map((subset) => subset.name) ?? [])];
       return subsets.flatMap((subset) => {
-        const key = `cds|${proxy.type}|${service.namespace}|${outboundCluster(service.host, port.number, subset)}|${rule ? `${rule.namespace}/${rule.name}/${rule.exportKey}` : ""}`;
+        const key = `cds|${proxy.type}|${lookupFamily(proxy)}|${service.namespace}|${outboundCluster(service.host, port.number, subset)}|${rule ? `${rule.namespace}/${rule.name}/${rule.exportKey}` : ""}`;
         const known = push.encoded.get(key);
         if (known) return [known];
         const cluster = outboundServiceCluster(service, port, subset, rule, proxy, push);

@@ -1,5 +1,5 @@
 /**
- * LDS of a sidecar. Traffic is redirected to two listeners that bind, virtualOutbound and virtualInbound; those for outbound ports
+ * The two listeners to which a sidecar's traffic is redirected, virtualOutbound and virtualInbound. Those for outbound ports
  * (sidecar-outbound.ts) only take over what virtualOutbound hands them by its original destination.
  *
  * Plaintext only: the chains for mutual TLS come with the CA.
@@ -19,14 +19,14 @@ import { wildcardAddress } from "./bind-address.ts";
 import { httpConnectionManager } from "./http-connection-manager.ts";
 import { httpInspector, originalDst, tlsInspector } from "./listener-filters.ts";
 import { duration, socketAddress } from "./messages.ts";
-import { catchAllCluster, outboundListeners } from "./sidecar-outbound.ts";
+import { catchAllCluster } from "./sidecar-outbound.ts";
 import { inboundRoutes } from "./sidecar-routes.ts";
 import { tcpProxy } from "./tcp-proxy.ts";
 
-/** Without interception there is nothing to be handed on: outbound listeners take their ports themselves. */
-export function sidecarListeners(proxy: ProxyNode, push: PushContext): Listener[] {
-  if (proxy.metadata.INTERCEPTION_MODE === "NONE") return outboundListeners(proxy, push);
-  return [virtualOutbound(proxy, push), ...outboundListeners(proxy, push), virtualInbound(proxy, push)];
+/** Without interception there is none: outbound listeners take their ports themselves. */
+export function virtualListeners(proxy: ProxyNode, push: PushContext): Listener[] {
+  if (proxy.metadata.INTERCEPTION_MODE === "NONE") return [];
+  return [virtualOutbound(proxy, push), virtualInbound(proxy, push)];
 }
 
 // === outbound ===

@@ -29,7 +29,7 @@ function tcpCluster(chain: FilterChain | undefined): unknown {
 describe("sidecar listeners", () => {
   it("captures outbound and inbound traffic, and takes over by port and by address", () => {
     const listeners = listenersOf(sidecarNode(), pushContextOf(mesh));
-    expect([...listeners.keys()]).toEqual(["virtualOutbound", "0.0.0.0_80", "10.96.0.2_5432", "10.96.0.3_7000", "virtualInbound"]);
+    expect([...listeners.keys()]).toEqual(["0.0.0.0_80", "10.96.0.2_5432", "10.96.0.3_7000", "virtualOutbound", "virtualInbound"]);
     expect(listeners.get("virtualOutbound")?.useOriginalDst).toBe(true);
     expect(listeners.get("0.0.0.0_80")?.bindToPort).toBe(false);
   });
