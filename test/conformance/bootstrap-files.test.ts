@@ -81,7 +81,10 @@ afterAll(() => Promise.allSettled(runs.values()));
 /** With ports of 0 where this side's real ones are to be. */
 function readCase(name: string, values: Record<string, string>): CaseFile {
   const text = readFileSync(join(directory, name), "utf8");
-  return parse(text.replace(/\{\{([\w.:-]+)\}\}/g, (all, key: string) => values[key] ?? all)) as CaseFile;
+  const fill = (written: string) => written.replace(/\{\{([\w.:-]+)\}\}/g, (all, key: string) => values[key] ?? all);
+  // Key sets hold quotes, so they are filled in when the text is read; the others may stand anywhere in it.
+  const filled = text.replace(/\{\{[\w.-]+\}\}/g, fill);
+  return parse(filled, (_key, value: unknown) => (typeof value === "string" ? fill(value) : value)) as CaseFile;
 }
 
 const labelOf = (request: string | RequestSpec, index: number) => {

@@ -1,5 +1,6 @@
 /** Claims as header values and as metadata, in Envoy's forms. */
 import type { JsonObject } from "./strict-json.ts";
+import { structJson } from "./struct-json.ts";
 
 /** Names from the outside in. */
 export type ClaimPath = readonly string[];
@@ -23,7 +24,7 @@ export function claimText(claim: unknown): string {
     case "boolean":
       return String(claim);
     case "object":
-      return claim === null ? "" : Buffer.from(JSON.stringify(claim), "utf8").toString("base64");
+      return claim === null ? "" : Buffer.from(structJson(claim), "utf8").toString("base64");
     default:
       return "";
   }
