@@ -3,7 +3,8 @@
  * upstreams saw must be the same. How the files are written: test/support/bootstrap-text.ts and exchange.ts.
  *
  * In a file, `{{up}}`, `{{up2}}`, `{{up3}}`, `{{tls-up}}`, `{{tcp}}` are ports of upstreams of its own, `{{dead}}` one that refuses,
- * `{{log}}` a file whose lines are compared too, and `{{a.example}}` the path of a certificate's files without `.crt` and `.key`.
+ * `{{log}}` a file whose lines are compared too, and `{{a.example}}` the path of a certificate's files without `.crt` and `.key`;
+ * so are `{{ca}}` and the clients' that it signed, listed below.
  */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -11,7 +12,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { expandBootstrap, placeHttp, type ShortBootstrap } from "../support/bootstrap-text.ts";
-import { makeCertificate, type TestCertificate } from "../support/certificate.ts";
+import { makeCertificate, makeClientCertificate, type TestCertificate } from "../support/certificate.ts";
 import { envoyBinary } from "../support/envoy.ts";
 import { describeSeen, type Exchange, exchange, type Outcome, type RequestSpec } from "../support/exchange.ts";
 import { eventually, type RunningProxy, startOurProxy, startRealEnvoy } from "../support/proxies.ts";
@@ -22,6 +23,8 @@ interface CaseFile extends ShortBootstrap {
   readonly about: string;
   /** Of the access log, where it is not one for each request. */
   readonly log_lines?: number;
+  /** Statistics that match this expression have the same values in the end. */
+  readonly stats?: string;
   readonly requests: readonly (string | RequestSpec)[];
 }
 
@@ -34,6 +37,7 @@ interface Effect {
 interface Run {
   readonly effects: Effect[];
   readonly logLines: string[];
+  readonly stats: string[];
 }
 
 const directory = join(import.meta.dirname, "bootstrap");
@@ -55,8 +59,21 @@ function startRuns(): void {
 }
 
 const certificates = new Map<string, TestCertificate>();
+/** Clients by what their certificates say of them. */
+const clients: Record<string, { readonly subject: string; readonly names?: readonly string[] }> = {
+  alice: { subject: "/", names: ["URI:spiffe://cluster.local/ns/default/sa/alice"] },
+  bob: {
+    subject: "/O=Org/CN=bob",
+    names: ["URI:spiffe://old.domain/ns/other/sa/bob", "URI:spiffe://cluster.local/ns/other/sa/bob", "DNS:bob.example", "DNS:bob2.example"],
+  },
+  carol: { subject: "/CN=carol", names: ["DNS:carol.example", "email:carol@example.com"] },
+  dave: { subject: "/C=DE/O=Org, Inc/OU=a;b/CN=dave" },
+};
 
 beforeAll(() => {
+  const issuer = makeCertificate("ca.example");
+  certificates.set("ca", issuer);
+  for (const [name, client] of Object.entries(clients)) certificates.set(name, makeClientCertificate({ ...client, issuer }));
   for (const name of ["a.example", "b.example", "wild.example"]) {
     certificates.set(name, name === "wild.example" ? makeCertificate("*.wild.example") : makeCertificate(name));
   }
@@ -135,7 +152,8 @@ async function runSide(name: string, start: (bootstrap: unknown) => Promise<Runn
     outcome.connection = connection.isClosed ? "close" : "open";
     connection[Symbol.dispose]();
   }
-  return { effects, logLines: await readLog(values.log!, file, mask) };
+  const stats = file.stats === undefined ? "" : await proxy.admin(`/stats?filter=${encodeURIComponent(file.stats)}`);
+  return { effects, logLines: await readLog(values.log!, file, mask), stats: stats.split("\n").filter(Boolean).sort() };
 }
 
 async function readLog(path: string, file: CaseFile, mask: (text: string) => string): Promise<string[]> {
@@ -185,5 +203,7 @@ describe.skipIf(!envoyBinary)("Bootstrap files, beside Envoy", () => {
     });
 
     it("writes the same access log", () => expect(ours.logLines).toEqual(expectedOf(name, "log", theirs.logLines)));
+
+    it("counts the same", () => expect(ours.stats).toEqual(expectedOf(name, "stats", theirs.stats)));
   });
 });
