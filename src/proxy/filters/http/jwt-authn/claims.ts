@@ -5,15 +5,6 @@ import { structJson } from "./struct-json.ts";
 /** Names from the outside in. */
 export type ClaimPath = readonly string[];
 
-export function claimAt(payload: JsonObject, path: ClaimPath): unknown {
-  let value: unknown = payload;
-  for (const name of path) {
-    if (typeof value !== "object" || value === null || Array.isArray(value) || !Object.hasOwn(value, name)) return undefined;
-    value = (value as JsonObject)[name];
-  }
-  return value;
-}
-
 /** Latin-1, as headers are; "" where there is nothing to say. Objects and lists are base64 of their JSON. */
 export function claimText(claim: unknown): string {
   switch (typeof claim) {
