@@ -97,6 +97,14 @@ export function setMetadata(metadata: DynamicMetadata, namespace: string, key: s
   else fields[key] = value;
 }
 
+/** Named text that filters leave on a stream or its connection; Envoy's filter state, of which we only know strings. */
+export type FilterState = Map<string, string>;
+
+/** The stream's own object of that name, else its connection's. */
+export function filterStateOf(info: StreamInfo, key: string): string | undefined {
+  return info.filterState?.get(key) ?? info.connection.filterState?.get(key);
+}
+
 /** The downstream connection, shared by its streams. */
 export interface ConnectionInfo {
   readonly id: number;
@@ -112,6 +120,8 @@ export interface ConnectionInfo {
   localCloseReason: string;
   transportFailureReason: string;
   terminationDetails: string;
+  /** null until a network filter sets some. */
+  filterState: FilterState | null;
 }
 
 export interface StreamInfo {
@@ -170,4 +180,6 @@ export interface StreamInfo {
   localReplyBody: string;
   /** For %DYNAMIC_METADATA% and matchers; null until a filter sets some. */
   dynamicMetadata: DynamicMetadata | null;
+  /** The stream's own, see `filterStateOf`; null until a filter sets some. */
+  filterState: FilterState | null;
 }

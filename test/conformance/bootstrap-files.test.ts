@@ -4,7 +4,8 @@
  *
  * In a file, `{{up}}`, `{{up2}}`, `{{up3}}`, `{{tls-up}}`, `{{tcp}}` are ports of upstreams of its own, `{{dead}}` one that refuses,
  * `{{log}}` a file whose lines are compared too, and `{{a.example}}` the path of a certificate's files without `.crt` and `.key`;
- * `{{jwt:...}}` and `{{jwks:...}}` are made from the file's `jwt` (test/support/jwt.ts).
+ * so are `{{ca}}` and the clients' that it signed, listed below. `{{jwt:...}}` and `{{jwks:...}}` are made from the file's `jwt`
+ * (test/support/jwt.ts).
  */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -12,7 +13,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { expandBootstrap, placeHttp, type ShortBootstrap } from "../support/bootstrap-text.ts";
-import { makeCertificate, type TestCertificate } from "../support/certificate.ts";
+import { makeCertificate, makeClientCertificate, type TestCertificate } from "../support/certificate.ts";
 import { envoyBinary } from "../support/envoy.ts";
 import { describeSeen, type Exchange, exchange, type Outcome, type RequestSpec } from "../support/exchange.ts";
 import { type JwtSpec, makeTokens } from "../support/jwt.ts";
@@ -65,8 +66,21 @@ function startRuns(): void {
 const certificates = new Map<string, TestCertificate>();
 /** By file: both sides get the same tokens. */
 const tokens = new Map<string, Record<string, string>>();
+/** Clients by what their certificates say of them. */
+const clients: Record<string, { readonly subject: string; readonly names?: readonly string[] }> = {
+  alice: { subject: "/", names: ["URI:spiffe://cluster.local/ns/default/sa/alice"] },
+  bob: {
+    subject: "/O=Org/CN=bob",
+    names: ["URI:spiffe://old.domain/ns/other/sa/bob", "URI:spiffe://cluster.local/ns/other/sa/bob", "DNS:bob.example", "DNS:bob2.example"],
+  },
+  carol: { subject: "/CN=carol", names: ["DNS:carol.example", "email:carol@example.com"] },
+  dave: { subject: "/C=DE/O=Org, Inc/OU=a;b/CN=dave" },
+};
 
 beforeAll(() => {
+  const issuer = makeCertificate("ca.example");
+  certificates.set("ca", issuer);
+  for (const [name, client] of Object.entries(clients)) certificates.set(name, makeClientCertificate({ ...client, issuer }));
   for (const name of ["a.example", "b.example", "wild.example"]) {
     certificates.set(name, name === "wild.example" ? makeCertificate("*.wild.example") : makeCertificate(name));
   }
@@ -81,7 +95,10 @@ afterAll(() => Promise.allSettled(runs.values()));
 /** With ports of 0 where this side's real ones are to be. */
 function readCase(name: string, values: Record<string, string>): CaseFile {
   const text = readFileSync(join(directory, name), "utf8");
-  return parse(text.replace(/\{\{([\w.:-]+)\}\}/g, (all, key: string) => values[key] ?? all)) as CaseFile;
+  const fill = (written: string) => written.replace(/\{\{([\w.:-]+)\}\}/g, (all, key: string) => values[key] ?? all);
+  // Key sets hold quotes, so they are filled in when the text is read; the others may stand anywhere in it.
+  const filled = text.replace(/\{\{[\w.-]+\}\}/g, fill);
+  return parse(filled, (_key, value: unknown) => (typeof value === "string" ? fill(value) : value)) as CaseFile;
 }
 
 const labelOf = (request: string | RequestSpec, index: number) => {

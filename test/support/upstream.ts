@@ -136,7 +136,7 @@ function answer(name: string, request: IncomingMessage, response: ServerResponse
     }
     response.end(Buffer.from(text, "latin1"));
   };
-  if (reply.delayMs) setTimeout(go, reply.delayMs);
+  if (reply.delayMs) setTimeout(go, reply.delayMs).unref();
   else go();
 }
 

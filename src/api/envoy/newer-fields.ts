@@ -23,9 +23,7 @@ export const newerFields: { readonly [typeName: string]: readonly string[] } = {
   "envoy.config.listener.v3.Listener": ["fcds_config", "tcp_keepalive"],
   "envoy.config.listener.v3.QuicProtocolOptions": ["max_sessions_per_event_loop", "reject_new_connections", "save_cmsg_config"],
   "envoy.config.metrics.v3.HistogramBucketSettings": ["bins"],
-  "envoy.config.rbac.v3.Permission": ["sourced_metadata"],
   "envoy.config.rbac.v3.Policy": ["cel_config"],
-  "envoy.config.rbac.v3.Principal": ["custom", "sourced_metadata"],
   "envoy.config.route.v3.DirectResponseAction": ["body_format"],
   "envoy.config.route.v3.RateLimit": ["apply_on_stream_done", "hits_addend", "x_ratelimit_option"],
   "envoy.config.route.v3.RateLimit.Action": ["query_parameters"],
@@ -78,7 +76,6 @@ export const newerFields: { readonly [typeName: string]: readonly string[] } = {
     "stream_flush_timeout",
   ],
   "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.Tracing": ["operation", "upstream_operation"],
-  "envoy.extensions.filters.network.rbac.v3.RBAC": ["delay_deny"],
   "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy": [
     "backoff_options",
     "max_downstream_connection_duration_jitter_percentage",
@@ -121,6 +118,5 @@ export const newerFields: { readonly [typeName: string]: readonly string[] } = {
   "envoy.service.discovery.v3.DeltaDiscoveryResponse": ["resource_errors"],
   "envoy.service.discovery.v3.DiscoveryResponse": ["resource_errors"],
   "envoy.type.http.v3.Cookie": ["attributes"],
-  "envoy.type.matcher.v3.FilterStateMatcher": ["address_match"],
   "envoy.type.tracing.v3.CustomTag": ["value"],
 };

@@ -41,6 +41,7 @@ const fieldsWithoutEffect: Readonly<Record<string, string>> = {
     "per_request_buffer_limit_bytes request_mirror_policies",
   "config.route.WeightedCluster": "runtime_key_prefix",
   "config.route.WeightedCluster.ClusterWeight": "metadata_match",
+  "extensions.filters.common.set_filter_state.FilterStateValue": "read_only shared_with_upstream",
   "extensions.filters.network.http_connection_manager.HttpConnectionManager":
     "tracing access_log_flush_interval flush_access_log_on_new_request access_log_options early_header_mutation_extensions " +
     "represent_ipv4_remote_address_as_ipv4_mapped_ipv6 path_normalization_options proxy_status_config " +

@@ -1,5 +1,13 @@
 /** StreamInfo as one class, so that all streams of a thread share one shape. */
-import { type ConnectionInfo, type DynamicMetadata, type HeaderList, type StreamInfo, setMetadata, type TlsInfo } from "../stream-info.ts";
+import {
+  type ConnectionInfo,
+  type DynamicMetadata,
+  type FilterState,
+  type HeaderList,
+  type StreamInfo,
+  setMetadata,
+  type TlsInfo,
+} from "../stream-info.ts";
 
 export class RequestInfo implements StreamInfo {
   readonly connection: ConnectionInfo;
@@ -46,6 +54,7 @@ export class RequestInfo implements StreamInfo {
   upstreamTls: TlsInfo | null = null;
   localReplyBody = "";
   dynamicMetadata: DynamicMetadata | null = null;
+  filterState: FilterState | null = null;
 
   constructor(connection: ConnectionInfo) {
     this.connection = connection;

@@ -271,8 +271,8 @@ function compileConditions(match: RouteMatch, isConnect: boolean): RouteConditio
     });
   }
   for (const matcher of match.dynamicMetadata) {
-    const matches = compileMetadataMatcher(matcher);
-    conditions.push((info) => matches(info.dynamicMetadata));
+    const { namespace, test } = compileMetadataMatcher(matcher);
+    conditions.push((info) => test(info.dynamicMetadata?.get(namespace)));
   }
   return conditions;
 }

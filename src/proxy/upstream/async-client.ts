@@ -72,6 +72,7 @@ class Call implements AsyncCall, PoolWaiter, UpstreamStream {
   #isOver = false;
   #deadline = Number.POSITIVE_INFINITY;
   #timer: NodeJS.Timeout | null = null;
+  #tryTimer: NodeJS.Timeout | null = null;
   #retryTimer: NodeJS.Timeout | null = null;
   #attempts = 0;
   #isRetrying = false;
@@ -110,7 +111,7 @@ class Call implements AsyncCall, PoolWaiter, UpstreamStream {
     const { timeoutMs } = this.#request;
     if (timeoutMs > 0) {
       this.#deadline = performance.now() + timeoutMs;
-      this.#timer = setTimeout(() => this.#timedOut(), timeoutMs);
+      this.#timer = setTimeout(() => this.#timedOut("all"), timeoutMs);
     }
     this.#attempt(cluster);
   }
@@ -139,6 +140,8 @@ class Call implements AsyncCall, PoolWaiter, UpstreamStream {
     this.#isWaiting = false;
     this.#client = client;
     this.#sentAt = performance.now();
+    const perTryMs = this.#request.retryPolicy?.perTryTimeoutMs ?? 0;
+    if (perTryMs > 0) this.#tryTimer = setTimeout(() => this.#timedOut("try"), perTryMs);
     client.send(this, this.#head(client), this.#request.body, "", true);
   }
 
@@ -150,10 +153,8 @@ class Call implements AsyncCall, PoolWaiter, UpstreamStream {
   #head(client: Http1Client): string {
     const { method, path, authority, headers, body } = this.#request;
     const own = ["x-envoy-internal", "true", "x-forwarded-for", localAddress()];
-    if (this.#deadline !== Number.POSITIVE_INFINITY) {
-      const leftMs = Math.max(1, Math.round(this.#deadline - performance.now()));
-      own.push("x-envoy-expected-rq-timeout-ms", String(this.#attempts > 1 ? leftMs : this.#request.timeoutMs));
-    }
+    const expectedMs = this.#expectedMs();
+    if (expectedMs !== Number.POSITIVE_INFINITY) own.push("x-envoy-expected-rq-timeout-ms", String(expectedMs));
     const isBodiless = body === null && (method === "GET" || method === "HEAD");
     const length = isBodiless ? [] : ["content-length", String(body?.length ?? 0)];
     const { properCaseHeaders } = client.pool.cluster.config;
@@ -163,22 +164,31 @@ class Call implements AsyncCall, PoolWaiter, UpstreamStream {
     return `${head}\r\n`;
   }
 
+  /** How long this attempt may take. */
+  #expectedMs(): number {
+    const { timeoutMs, retryPolicy } = this.#request;
+    const leftMs =
+      this.#attempts === 1 ? timeoutMs || Number.POSITIVE_INFINITY : Math.max(1, Math.floor(this.#deadline - performance.now()));
+    return Math.min(leftMs, retryPolicy?.perTryTimeoutMs || Number.POSITIVE_INFINITY);
+  }
+
   // --- UpstreamStream ---
 
   onUpstreamHeaders(status: number, headers: HeaderList, endStream: boolean, client: Http1Client): void {
+    clearTimeout(this.#tryTimer ?? undefined);
     const { stats } = this.#cluster!;
-    stats.countResponse(status, true);
     const host = this.#host!;
     host.stats.add(status >= 500 ? host.at.rq_error : host.at.rq_success, 1);
     const { retryPolicy } = this.#request;
     if (retryPolicy !== null && wantsRetryOnResponse(retryPolicy, status, headers)) {
-      stats.countRetriedResponse(status);
       if (this.#triesAgain(retryPolicy)) {
+        stats.countRetriedResponse(status);
         this.#client = null;
         if (!endStream) client.reset();
         return;
       }
     } else if (this.#attempts > 1 && status < 500) stats.store.add(stats.at.upstream_rq_retry_success, 1);
+    stats.countResponse(status, true);
     this.#status = status;
     this.#headers = headers;
     if (endStream) this.#complete();
@@ -219,13 +229,14 @@ class Call implements AsyncCall, PoolWaiter, UpstreamStream {
 
   #failed(reason: UpstreamReset): void {
     if (this.#isOver) return;
+    clearTimeout(this.#tryTimer ?? undefined);
     const { stats } = this.#cluster!;
     const hasStarted = this.#status !== 0;
-    if (!hasStarted) stats.countResponse(reason === "protocolError" ? 502 : 503, true);
     const host = this.#host!;
     if (reason !== "overflow") host.stats.add(host.at.rq_error, 1);
     const { retryPolicy } = this.#request;
     if (!hasStarted && retryPolicy !== null && retriesReset(retryPolicy, reason) && this.#triesAgain(retryPolicy)) return;
+    if (!hasStarted) stats.countResponse(reason === "protocolError" ? 502 : 503, true);
     this.#finish(reason);
   }
 
@@ -257,14 +268,16 @@ class Call implements AsyncCall, PoolWaiter, UpstreamStream {
     this.#cluster!.resources[this.priority].addRetry(-1);
   }
 
-  #timedOut(): void {
+  #timedOut(which: "all" | "try"): void {
     if (this.#isOver) return;
     const { stats } = this.#cluster!;
     const host = this.#host;
-    stats.store.add(stats.at.upstream_rq_timeout, 1);
+    stats.store.add(which === "all" ? stats.at.upstream_rq_timeout : stats.at.upstream_rq_per_try_timeout, 1);
     if (host !== null) host.stats.add(host.at.rq_timeout, 1);
-    if (this.#status === 0) stats.countResponse(504, true);
     this.#dropAttempt();
+    const { retryPolicy } = this.#request;
+    if (which === "try" && retriesReset(retryPolicy!, "localReset") && this.#triesAgain(retryPolicy!)) return;
+    if (this.#status === 0) stats.countResponse(504, true);
     this.#finish("timeout");
   }
 
@@ -287,6 +300,7 @@ class Call implements AsyncCall, PoolWaiter, UpstreamStream {
   #settle(): void {
     this.#isOver = true;
     clearTimeout(this.#timer ?? undefined);
+    clearTimeout(this.#tryTimer ?? undefined);
     clearTimeout(this.#retryTimer ?? undefined);
     this.#leaveRetry();
   }

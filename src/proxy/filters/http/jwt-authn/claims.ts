@@ -1,17 +1,9 @@
 /** Claims as header values and as metadata, in Envoy's forms. */
 import type { JsonObject } from "./strict-json.ts";
+import { structJson } from "./struct-json.ts";
 
 /** Names from the outside in. */
 export type ClaimPath = readonly string[];
-
-export function claimAt(payload: JsonObject, path: ClaimPath): unknown {
-  let value: unknown = payload;
-  for (const name of path) {
-    if (typeof value !== "object" || value === null || Array.isArray(value) || !Object.hasOwn(value, name)) return undefined;
-    value = (value as JsonObject)[name];
-  }
-  return value;
-}
 
 /** Latin-1, as headers are; "" where there is nothing to say. Objects and lists are base64 of their JSON. */
 export function claimText(claim: unknown): string {
@@ -23,7 +15,7 @@ export function claimText(claim: unknown): string {
     case "boolean":
       return String(claim);
     case "object":
-      return claim === null ? "" : Buffer.from(JSON.stringify(claim), "utf8").toString("base64");
+      return claim === null ? "" : Buffer.from(structJson(claim), "utf8").toString("base64");
     default:
       return "";
   }

@@ -12,6 +12,7 @@ import { ConfigError } from "../../../../api/config-error.ts";
 import {
   type JwtAuthentication,
   JwtAuthenticationSchema,
+  type JwtRequirement,
   type PerRouteConfig,
   PerRouteConfigSchema,
 } from "../../../../api/gen/envoy/extensions/filters/http/jwt_authn/v3/config_pb.js";
@@ -21,7 +22,7 @@ import type { HttpStream } from "../../../http/http-stream.ts";
 import type { RouteCondition } from "../../../router/header-matcher.ts";
 import { compileRequestMatch } from "../../../router/route.ts";
 import type { StatIndex, StatsStore } from "../../../stats/store.ts";
-import { responseFlags } from "../../../stream-info.ts";
+import { filterStateOf, responseFlags } from "../../../stream-info.ts";
 import { AsyncClient } from "../../../upstream/async-client.ts";
 import { disabledFilter } from "../disabled-filter.ts";
 import { Provider } from "./provider.ts";
@@ -60,6 +61,8 @@ class JwtAuthnFilter implements HttpFilter {
   readonly #providers: ReadonlyMap<string, Provider>;
   readonly #rules: readonly Rule[];
   readonly #named: ReadonlyMap<string, Requirement>;
+  /** By what another filter has left on the stream; null where that is not configured. */
+  readonly #byFilterState: { readonly key: string; readonly requirements: ReadonlyMap<string, Requirement> } | null;
   readonly #bypassesPreflights: boolean;
   readonly #stripsReasons: boolean;
   /** Headers that only this filter may set. */
@@ -85,7 +88,9 @@ class JwtAuthnFilter implements HttpFilter {
     this.#ownHeaders = headersOf([...providers.values()]);
 
     const requirements = { providers: this.#index(), compiled: providers, messages: config.providers };
-    this.#named = new Map(Object.entries(config.requirementMap).map(([key, message]) => [key, compileRequirement(message, requirements)]));
+    const compileAll = (messages: { readonly [key: string]: JwtRequirement }) =>
+      new Map(Object.entries(messages).map(([key, message]) => [key, compileRequirement(message, requirements)]));
+    this.#named = compileAll(config.requirementMap);
     this.#rules = config.rules.map(({ match, requirementType }) => {
       if (match === undefined) throw new ConfigError("RequirementRule: match: value is required");
       const matches = compileRequestMatch(match);
@@ -98,6 +103,8 @@ class JwtAuthnFilter implements HttpFilter {
           return { matches, requirement: null };
       }
     });
+    const stateRules = config.filterStateRules;
+    this.#byFilterState = stateRules === undefined ? null : { key: stateRules.name, requirements: compileAll(stateRules.requires) };
     this.#bypassesPreflights = config.bypassCorsPreflight;
     this.#stripsReasons = config.stripFailureResponse;
   }
@@ -166,7 +173,10 @@ class JwtAuthnFilter implements HttpFilter {
 
   #ruleFor({ info }: HttpStream): Requirement | null {
     for (const { matches, requirement } of this.#rules) if (matches(info)) return requirement;
-    return null;
+    const byState = this.#byFilterState;
+    if (byState === null) return null;
+    const state = filterStateOf(info, byState.key);
+    return state === undefined ? null : (byState.requirements.get(state) ?? null);
   }
 
   #refuseRoute(stream: HttpStream, requirementName: string): void {

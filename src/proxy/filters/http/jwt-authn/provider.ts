@@ -152,7 +152,7 @@ function compileRemote(
     path: address[2] ?? "/",
     headers: ["user-agent", "Go-browser"],
     body: null,
-    timeoutMs: durationMs(uri.timeout, 0),
+    timeoutMs: Math.floor(durationMs(uri.timeout, 0)),
     maxBodyBytes: maxJwksBytes,
     retryPolicy,
   };
@@ -186,7 +186,8 @@ function compileRetry(config: RetryPolicyMessage | undefined): RetryPolicy | nul
     retryOn: retryOnBits["5xx"] | retryOnBits["gateway-error"] | retryOnBits["connect-failure"] | retryOnBits.reset,
     maxRetries: config.numRetries ?? 1,
     retriableStatusCodes: new Set(),
-    perTryTimeoutMs: 0,
+    // An attempt may take as long as the longest wait between two.
+    perTryTimeoutMs: maxMs,
     perTryIdleTimeoutMs: 0,
     backOffBaseMs: baseMs,
     backOffMaxMs: maxMs,

@@ -4,7 +4,7 @@
  */
 import { ConfigError } from "../../../../api/config-error.ts";
 import type { JwtProvider, JwtRequirement } from "../../../../api/gen/envoy/extensions/filters/http/jwt_authn/v3/config_pb.js";
-import { removeHeaders, setHeader } from "../../../http/header-list.ts";
+import { removeHeader, removeHeaders } from "../../../http/header-list.ts";
 import { compileAudiences, type Provider } from "./provider.ts";
 import { type JwtStatus, jwtStatus } from "./status.ts";
 import { checkTokens, type Done, type Providers, type TokenRules } from "./token-check.ts";
@@ -105,7 +105,11 @@ class Never implements Requirement {
 
   verify(verification: Verification, done: Done): void {
     this.#inner.verify(verification, (same, status) => {
-      if (status !== jwtStatus.ok) setHeader(same.stream.info.requestHeaders, this.#header, "false");
+      if (status !== jwtStatus.ok) {
+        const { requestHeaders } = same.stream.info;
+        removeHeader(requestHeaders, this.#header);
+        requestHeaders.push(this.#header, "false");
+      }
       done(same, jwtStatus.ok);
     });
   }

@@ -3,7 +3,8 @@
  * good one by whom the request reaches; only where failures are allowed the last one judged decides. The last found is judged first.
  */
 
-import { claimAt, claimText, withSplitClaims } from "./claims.ts";
+import { valueAt } from "../../../router/metadata-matcher.ts";
+import { claimText, withSplitClaims } from "./claims.ts";
 import type { Jwt } from "./jwt.ts";
 import { checkTime, parseJwt } from "./jwt.ts";
 import type { KeySet } from "./key-source.ts";
@@ -151,7 +152,7 @@ class TokenCheck {
     }
     let hasAdded = false;
     for (const { header, path } of provider.claimHeaders) {
-      const text = claimText(claimAt(jwt.payload, path));
+      const text = claimText(valueAt(jwt.payload, path));
       if (text === "") continue;
       hasAdded = true;
       if (!invalidValue.test(text)) headers.push(header, text);
