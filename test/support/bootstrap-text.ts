@@ -68,6 +68,7 @@ const packages: Record<string, string> = {
   RBAC: "envoy.extensions.filters.http.rbac.v3",
   RBACPerRoute: "envoy.extensions.filters.http.rbac.v3",
   Action: "envoy.config.rbac.v3",
+  FilterConfig: "envoy.config.route.v3",
   UriTemplateMatchConfig: "envoy.extensions.path.match.uri_template.v3",
   PreviousHostsPredicate: "envoy.extensions.retry.host.previous_hosts.v3",
 };
