@@ -374,7 +374,7 @@ function compileString(string: Extract<FieldRules["type"], { case: "string" }>["
     const characters = minLen > 0n || maxLen > 0n || len > 0n ? [...value].length : 0;
     if (len > 0n && characters !== Number(len)) return `value length must be ${len} characters`;
     if (minLen > 0n && maxLen > 0n && (characters < minLen || characters > maxLen)) {
-      return `value length must be between ${minLen} and ${maxLen} characters, inclusive`;
+      return `value must have between ${minLen} and ${maxLen} characters inclusive`;
     }
     if (characters < minLen) return `value length must be at least ${minLen} characters`;
     if (maxLen > 0n && characters > maxLen) return `value length must be at most ${maxLen} characters`;

@@ -58,11 +58,11 @@ class KeyServer {
 const type = "type.googleapis.com/envoy";
 const address = (port: number) => `{ socket_address: { address: 127.0.0.1, port_value: ${port} } }`;
 
-function listenerYaml(name: string, remote: string, statPrefix = "t"): string {
+function listenerYaml(name: string, remote: string, statPrefix = "t", networkFilters = ""): string {
   const jwt = `{ name: jwt, typed_config: { "@type": ${type}.extensions.filters.http.jwt_authn.v3.JwtAuthentication, providers: { p: { issuer: me, remote_jwks: { http_uri: { uri: "http://keys/", cluster: keys, timeout: 30s }, ${remote} } } }, rules: [ { match: { prefix: / }, requires: { provider_name: p } } ] } }`;
   const router = `{ name: router, typed_config: { "@type": ${type}.extensions.filters.http.router.v3.Router } }`;
   const manager = `{ name: h, typed_config: { "@type": ${type}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, stat_prefix: ${statPrefix}, route_config: { name: r, virtual_hosts: [ { name: v, domains: ["*"], routes: [ { match: { prefix: / }, direct_response: { status: 200, body: { inline_string: good } } } ] } ] }, http_filters: [ ${jwt}, ${router} ] } }`;
-  return `  - { name: ${name}, address: ${address(0)}, filter_chains: [ { filters: [ ${manager} ] } ] }\n`;
+  return `  - { name: ${name}, address: ${address(0)}, filter_chains: [ { filters: [ ${networkFilters}${manager} ] } ] }\n`;
 }
 
 class Worker {
@@ -122,12 +122,16 @@ async function isSettled(promise: Promise<unknown>): Promise<boolean> {
 
 describe("jwt_authn with keys asked ahead", () => {
   const ahead = "async_fetch: {}";
+  const rbac = `{ name: rbac, typed_config: { "@type": ${type}.extensions.filters.network.rbac.v3.RBAC, stat_prefix: r. } }`;
 
-  it("listens when the keys have come", async () => {
+  it.each([
+    { where: "alone", networkFilters: "" },
+    { where: "behind another network filter", networkFilters: `${rbac}, ` },
+  ])("listens when the keys have come, $where", async ({ networkFilters }) => {
     const server = await KeyServer.start();
     server.jwks = null;
     const worker = new Worker(server.port);
-    const applied = worker.apply(server.port, listenerYaml("a", ahead));
+    const applied = worker.apply(server.port, listenerYaml("a", ahead, "t", networkFilters));
     expect(await isSettled(applied)).toBe(false);
     server.release(jwksOf(oldKey));
     expect((await applied).errors).toEqual([]);
