@@ -26,6 +26,10 @@ export class NetworkFilterChain implements TerminalNetworkFilter {
     this.#terminal.onConnection(connection);
   }
 
+  start(): Promise<void> | undefined {
+    return this.#terminal.start?.();
+  }
+
   dispose(): void {
     for (const filter of this.#filters) filter.dispose();
     this.#terminal.dispose();
