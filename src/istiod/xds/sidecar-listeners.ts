@@ -1,47 +1,34 @@
 /**
- * LDS of a sidecar. Traffic is redirected to two listeners that bind, virtualOutbound and virtualInbound; the others only take over
- * what virtualOutbound hands them by its original destination.
+ * LDS of a sidecar. Traffic is redirected to two listeners that bind, virtualOutbound and virtualInbound (sidecar-inbound.ts); the others
+ * only take over what virtualOutbound hands them by its original destination.
  *
  *   0.0.0.0_<port>   HTTP ports of all services, by the route configuration `<port>`
  *   <vip>_<port>     TCP ports of services with an address of their own; sniffed ports too
  *
- * Plaintext only: the chains for mutual TLS come with the CA.
- * Source: Istio pilot/pkg/networking/core/listener.go, listener_inbound.go, listener_builder.go.
+ * Source: Istio pilot/pkg/networking/core/listener.go, listener_builder.go.
  */
 import { create } from "@bufbuild/protobuf";
-import {
-  blackHoleCluster,
-  inboundCluster,
-  inboundPassthroughCluster,
-  outboundCluster,
-  passthroughCluster,
-} from "../../api/cluster-name.ts";
+import { blackHoleCluster, outboundCluster, passthroughCluster } from "../../api/cluster-name.ts";
 import { TrafficDirection } from "../../api/gen/envoy/config/core/v3/base_pb.js";
-import {
-  type FilterChain,
-  FilterChainSchema,
-  type ListenerFilter,
-  ListenerFilterSchema,
-} from "../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
+import { type FilterChain, FilterChainSchema } from "../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
 import { type Listener, ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
-import { HttpInspectorSchema } from "../../api/gen/envoy/extensions/filters/listener/http_inspector/v3/http_inspector_pb.js";
-import { OriginalDstSchema } from "../../api/gen/envoy/extensions/filters/listener/original_dst/v3/original_dst_pb.js";
 import type { ProxyNode } from "../../api/node.ts";
-import { isHttp, isTls, type Protocol } from "../../registry/protocol.ts";
+import { isHttp, isTls } from "../../registry/protocol.ts";
 import type { Service, ServicePort } from "../../registry/service.ts";
 import type { PushContext } from "../push/push-context.ts";
 import { virtualServiceFor } from "../push/sidecar-scope.ts";
 import { meshGateway } from "../push/virtual-services.ts";
 import { listenerAccessLogs } from "./access-log.ts";
-import { tlsInspector } from "./gateway-listeners.ts";
 import { httpConnectionManager } from "./http-connection-manager.ts";
-import { any, duration, socketAddress } from "./messages.ts";
-import { inboundRoutes } from "./sidecar-routes.ts";
+import { isIntercepted } from "./inbound-targets.ts";
+import { httpInspector, tlsInspector } from "./listener-filters.ts";
+import { duration, socketAddress } from "./messages.ts";
+import { inboundListeners } from "./sidecar-inbound.ts";
 import { routeTargets, tcpProxy } from "./tcp-proxy.ts";
 
 export function sidecarListeners(proxy: ProxyNode, push: PushContext): Listener[] {
-  if (proxy.metadata.INTERCEPTION_MODE === "NONE") return [];
-  return [virtualOutbound(push, proxy), ...outboundListeners(proxy, push), virtualInbound(proxy, push)];
+  if (!isIntercepted(proxy)) return inboundListeners(proxy, push);
+  return [virtualOutbound(push, proxy), ...outboundListeners(proxy, push), ...inboundListeners(proxy, push)];
 }
 
 // === outbound ===
@@ -202,101 +189,5 @@ function outboundListener(entry: OutboundPort, push: PushContext): Listener {
     ...(hasHttp || namesServers
       ? { listenerFiltersTimeout: duration(push.mesh.protocolDetectionTimeout ?? 0), continueOnListenerFiltersTimeout: true }
       : {}),
-  });
-}
-
-// === inbound ===
-
-function virtualInbound(proxy: ProxyNode, push: PushContext): Listener {
-  const port = push.mesh.proxyInboundListenPort || 15006;
-  const passthrough = [{ cluster: inboundPassthroughCluster, weight: 1 }];
-  const chains: FilterChain[] = [
-    create(FilterChainSchema, {
-      name: "virtualInbound-blackhole",
-      filterChainMatch: { destinationPort: port },
-      filters: [tcpProxy(blackHoleCluster, [{ cluster: blackHoleCluster, weight: 1 }], push.mesh)],
-    }),
-    create(FilterChainSchema, {
-      name: "virtualInbound-catchall-http",
-      filterChainMatch: { transportProtocol: "raw_buffer", applicationProtocols: ["http/1.1", "h2c"] },
-      filters: [
-        httpConnectionManager({
-          class: "sidecarInbound",
-          statPrefix: inboundPassthroughCluster,
-          routes: { inline: inboundRoutes(inboundPassthroughCluster, 0, "") },
-          mesh: push.mesh,
-        }),
-      ],
-    }),
-    create(FilterChainSchema, { name: "virtualInbound", filters: [tcpProxy(inboundPassthroughCluster, passthrough, push.mesh)] }),
-  ];
-  const seen = new Set<number>();
-  const own = [...push.registry.servicesAt(proxy.ipAddresses, proxy.namespace)].sort((a, b) => a.endpoint.port - b.endpoint.port);
-  for (const { service, endpoint } of own) {
-    const servicePort = service.ports.find((candidate) => candidate.name === endpoint.portName);
-    if (!servicePort || servicePort.protocol === "UDP" || seen.has(endpoint.port)) continue;
-    seen.add(endpoint.port);
-    chains.push(...inboundChains(endpoint.port, servicePort, service, push));
-  }
-  return create(ListenerSchema, {
-    name: "virtualInbound",
-    address: socketAddress("0.0.0.0", port),
-    useOriginalDst: true,
-    trafficDirection: TrafficDirection.INBOUND,
-    accessLog: listenerAccessLogs(push.mesh),
-    filterChains: chains,
-    listenerFilters: [originalDst(), tlsInspector(), httpInspector()],
-    listenerFiltersTimeout: duration(push.mesh.protocolDetectionTimeout ?? 0),
-    continueOnListenerFiltersTimeout: true,
-    maxConnectionsToAcceptPerSocketEvent: 1,
-  });
-}
-
-function inboundChains(workloadPort: number, port: ServicePort, service: Service, push: PushContext): FilterChain[] {
-  const name = `0.0.0.0_${workloadPort}`;
-  const cluster = inboundCluster(workloadPort);
-  const http = () =>
-    httpConnectionManager({
-      class: "sidecarInbound",
-      statPrefix: `inbound_${name}`,
-      routes: { inline: inboundRoutes(cluster, port.number, `${service.host}:${port.number}/*`) },
-      mesh: push.mesh,
-    });
-  const tcp = () => tcpProxy(cluster, [{ cluster, weight: 1 }], push.mesh);
-  const chain = (match: object, filter: ReturnType<typeof tcp>) =>
-    create(FilterChainSchema, { name, filterChainMatch: { destinationPort: workloadPort, ...match }, filters: [filter] });
-  const kind = inboundKind(port.protocol);
-  switch (kind) {
-    case "http":
-      return [chain({ transportProtocol: "raw_buffer" }, http())];
-    case "tcp":
-      return [chain({}, tcp())];
-    case "sniffed":
-      return [
-        chain({ transportProtocol: "raw_buffer", applicationProtocols: ["http/1.1", "h2c"] }, http()),
-        chain({ transportProtocol: "raw_buffer" }, tcp()),
-        chain({ transportProtocol: "tls" }, tcp()),
-      ];
-    default:
-      return kind satisfies never;
-  }
-}
-
-function inboundKind(protocol: Protocol): "http" | "tcp" | "sniffed" {
-  if (isHttp(protocol)) return "http";
-  return protocol === "unsupported" ? "sniffed" : "tcp";
-}
-
-function originalDst(): ListenerFilter {
-  return create(ListenerFilterSchema, {
-    name: "envoy.filters.listener.original_dst",
-    configType: { case: "typedConfig", value: any(OriginalDstSchema, {}) },
-  });
-}
-
-function httpInspector(): ListenerFilter {
-  return create(ListenerFilterSchema, {
-    name: "envoy.filters.listener.http_inspector",
-    configType: { case: "typedConfig", value: any(HttpInspectorSchema, {}) },
   });
 }

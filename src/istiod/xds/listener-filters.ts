@@ -1,0 +1,29 @@
+/** Listener filters as Istio sets them up. Source: Istio pilot/pkg/xds/filters/filters.go. */
+import { create, type DescMessage, type MessageInitShape } from "@bufbuild/protobuf";
+import { type ListenerFilter, ListenerFilterSchema } from "../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
+import { HttpInspectorSchema } from "../../api/gen/envoy/extensions/filters/listener/http_inspector/v3/http_inspector_pb.js";
+import { OriginalDstSchema } from "../../api/gen/envoy/extensions/filters/listener/original_dst/v3/original_dst_pb.js";
+import { TlsInspectorSchema } from "../../api/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.js";
+import { any } from "./messages.ts";
+
+function filter<Desc extends DescMessage>(name: string, schema: Desc, init: MessageInitShape<Desc>): ListenerFilter {
+  return create(ListenerFilterSchema, {
+    name: `envoy.filters.listener.${name}`,
+    configType: { case: "typedConfig", value: any(schema, init) },
+  });
+}
+
+/** Reads the server's name and ALPN out of a ClientHello. */
+export function tlsInspector(): ListenerFilter {
+  return filter("tls_inspector", TlsInspectorSchema, { initialReadBufferSize: 512 });
+}
+
+/** Finds out whether the first bytes are HTTP. */
+export function httpInspector(): ListenerFilter {
+  return filter("http_inspector", HttpInspectorSchema, {});
+}
+
+/** Finds out where a redirected connection was meant to go. */
+export function originalDst(): ListenerFilter {
+  return filter("original_dst", OriginalDstSchema, {});
+}
