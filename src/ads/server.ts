@@ -23,6 +23,7 @@ import {
   type DiscoveryResponse,
   DiscoveryResponseSchema,
 } from "../api/gen/envoy/service/discovery/v3/discovery_pb.js";
+import type { SpiffeId } from "../api/spiffe.ts";
 import { typeUrls } from "../api/type-urls.ts";
 import type { EncodedResource } from "./resource.ts";
 import { type Decision, isWildcardType, Subscriptions, type Watch } from "./subscription.ts";
@@ -40,7 +41,12 @@ export class StreamRefused extends Error {
 export interface Peer {
   /** `ip:port` of the client. */
   readonly address: string;
+  /** Who the client proved to be; undefined on a port that does not ask. */
+  readonly identities: readonly SpiffeId[] | undefined;
 }
+
+/** Who calls; rejects with StreamRefused. */
+export type AuthenticateStream = (call: ServerDuplexStream<unknown, unknown>) => Promise<readonly SpiffeId[]>;
 
 /** What the control plane knows of one connected client. */
 export interface AdsSession {
@@ -67,7 +73,16 @@ export interface PushScope {
 }
 
 /** Order in which a push goes out, so that nothing refers to what the client does not have yet. */
-const pushOrder = [typeUrls.cds, typeUrls.eds, typeUrls.lds, typeUrls.rds, typeUrls.sds, typeUrls.ecds, typeUrls.nds] as const;
+const pushOrder = [
+  typeUrls.cds,
+  typeUrls.eds,
+  typeUrls.lds,
+  typeUrls.rds,
+  typeUrls.sds,
+  typeUrls.ecds,
+  typeUrls.nds,
+  typeUrls.pcds,
+] as const;
 
 export interface AdsConnection {
   readonly kind: "sotw" | "delta";
@@ -145,16 +160,23 @@ class Connection<Request, Response> implements AdsConnection {
   readonly #stream: ServerDuplexStream<Request, Response>;
   readonly #dialect: Dialect<Request, Response>;
   readonly #handler: AdsHandler;
+  readonly #identities: readonly SpiffeId[] | undefined;
   #session: AdsSession | undefined;
   #isFull = false;
   #isClosed = false;
   /** Pushes that came while the client did not read. */
   #waiting: PushScope | undefined;
 
-  constructor(stream: ServerDuplexStream<Request, Response>, dialect: Dialect<Request, Response>, handler: AdsHandler) {
+  constructor(
+    stream: ServerDuplexStream<Request, Response>,
+    dialect: Dialect<Request, Response>,
+    handler: AdsHandler,
+    identities: readonly SpiffeId[] | undefined,
+  ) {
     this.#stream = stream;
     this.#dialect = dialect;
     this.#handler = handler;
+    this.#identities = identities;
     this.kind = dialect.kind;
     stream.on("data", (request: Request) => this.#onRequest(request));
     stream.on("drain", () => this.#onDrain());
@@ -191,7 +213,10 @@ class Connection<Request, Response> implements AdsConnection {
   #onRequest(request: Request): void {
     if (this.#isClosed) return;
     try {
-      this.#session ??= this.#handler.onConnect(this.#dialect.node(request), this, { address: this.#stream.getPeer() });
+      this.#session ??= this.#handler.onConnect(this.#dialect.node(request), this, {
+        address: this.#stream.getPeer(),
+        identities: this.#identities,
+      });
     } catch (error) {
       this.close(error instanceof StreamRefused ? error : new StreamRefused(status.INTERNAL, "internal error"));
       if (!(error instanceof StreamRefused)) throw error;
@@ -306,11 +331,10 @@ function mergeScopes(a: PushScope | undefined, b: PushScope): PushScope {
   return { ...(types ? { typeUrls: types } : {}), ...(clusters ? { clusters } : {}) };
 }
 
-const base = "/envoy.service.discovery.v3.AggregatedDiscoveryService";
-
-const serviceDefinition: ServiceDefinition = {
-  StreamAggregatedResources: {
-    path: `${base}/StreamAggregatedResources`,
+/** The services of the discovery protocol differ by their paths alone. */
+const definitionOf = (service: string, resources: string): ServiceDefinition => ({
+  [`Stream${resources}`]: {
+    path: `/${service}/Stream${resources}`,
     requestStream: true,
     responseStream: true,
     requestSerialize: (value: DiscoveryRequest) => Buffer.from(toBinary(DiscoveryRequestSchema, value)),
@@ -318,8 +342,8 @@ const serviceDefinition: ServiceDefinition = {
     responseSerialize: (value: DiscoveryResponse) => Buffer.from(toBinary(DiscoveryResponseSchema, value)),
     responseDeserialize: (bytes: Buffer) => fromBinary(DiscoveryResponseSchema, bytes),
   },
-  DeltaAggregatedResources: {
-    path: `${base}/DeltaAggregatedResources`,
+  [`Delta${resources}`]: {
+    path: `/${service}/Delta${resources}`,
     requestStream: true,
     responseStream: true,
     requestSerialize: (value: DeltaDiscoveryRequest) => Buffer.from(toBinary(DeltaDiscoveryRequestSchema, value)),
@@ -327,17 +351,59 @@ const serviceDefinition: ServiceDefinition = {
     responseSerialize: (value: DeltaDiscoveryResponse) => Buffer.from(toBinary(DeltaDiscoveryResponseSchema, value)),
     responseDeserialize: (bytes: Buffer) => fromBinary(DeltaDiscoveryResponseSchema, bytes),
   },
-};
+});
 
-/** What a grpc-js Server takes: `server.addService(service.definition, service.implementation)`. */
-export function adsService(handler: AdsHandler): { definition: ServiceDefinition; implementation: UntypedServiceImplementation } {
+/** Nothing of a stream is read before it is known who calls. */
+function open<Request, Response>(
+  stream: ServerDuplexStream<Request, Response>,
+  dialect: Dialect<Request, Response>,
+  handler: AdsHandler,
+  authenticate: AuthenticateStream | undefined,
+): void {
+  if (!authenticate) {
+    new Connection(stream, dialect, handler, undefined);
+    return;
+  }
+  const ignoreAbort = () => {};
+  stream.on("error", ignoreAbort);
+  authenticate(stream as ServerDuplexStream<unknown, unknown>).then(
+    (identities) => new Connection(stream, dialect, handler, identities),
+    (error: unknown) => {
+      const refusal = error instanceof StreamRefused ? error : new StreamRefused(status.INTERNAL, "internal error");
+      stream.emit("error", { code: refusal.code, details: refusal.message });
+      if (!(error instanceof StreamRefused)) throw error;
+    },
+  );
+}
+
+export interface DiscoveryService {
+  readonly definition: ServiceDefinition;
+  readonly implementation: UntypedServiceImplementation;
+}
+
+/** What a grpc-js Server takes: `server.addService(service.definition, service.implementation)`. Without `authenticate` anybody may call. */
+export function adsService(handler: AdsHandler, authenticate?: AuthenticateStream): DiscoveryService {
+  return discoveryService("envoy.service.discovery.v3.AggregatedDiscoveryService", "AggregatedResources", handler, authenticate);
+}
+
+/** Secrets by a service of their own, as an agent serves them to the proxy beside it. */
+export function secretService(handler: AdsHandler): DiscoveryService {
+  return discoveryService("envoy.service.secret.v3.SecretDiscoveryService", "Secrets", handler, undefined);
+}
+
+function discoveryService(
+  service: string,
+  resources: string,
+  handler: AdsHandler,
+  authenticate: AuthenticateStream | undefined,
+): DiscoveryService {
   return {
-    definition: serviceDefinition,
+    definition: definitionOf(service, resources),
     implementation: {
-      StreamAggregatedResources: (stream: ServerDuplexStream<DiscoveryRequest, DiscoveryResponse>) =>
-        void new Connection(stream, sotw, handler),
-      DeltaAggregatedResources: (stream: ServerDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>) =>
-        void new Connection(stream, delta, handler),
+      [`Stream${resources}`]: (stream: ServerDuplexStream<DiscoveryRequest, DiscoveryResponse>) =>
+        open(stream, sotw, handler, authenticate),
+      [`Delta${resources}`]: (stream: ServerDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>) =>
+        open(stream, delta, handler, authenticate),
     },
   };
 }

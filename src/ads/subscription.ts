@@ -8,7 +8,7 @@
 import { type TypeUrl, typeUrls } from "../api/type-urls.ts";
 
 /** Types whose empty subscription means everything. */
-const wildcardTypes: ReadonlySet<string> = new Set<TypeUrl>([typeUrls.cds, typeUrls.lds, typeUrls.nds]);
+const wildcardTypes: ReadonlySet<string> = new Set<TypeUrl>([typeUrls.cds, typeUrls.lds, typeUrls.nds, typeUrls.pcds]);
 
 export function isWildcardType(typeUrl: string): boolean {
   return wildcardTypes.has(typeUrl);

@@ -91,26 +91,14 @@ describe("nodeIdentity", () => {
 });
 
 describe("bootstrap", () => {
-  it("resolves the discovery address by DNS unless it is an IP", () => {
-    const xdsCluster = (discoveryAddress: string) => {
-      const environment = readEnvironment({});
-      const { config, json } = effectiveProxyConfig(undefined, JSON.stringify({ discoveryAddress }));
-      const node = nodeIdentity({
-        type: "router",
-        domain: undefined,
-        environment,
-        proxyConfig: config,
-        proxyConfigJson: json,
-        addresses: ["10.0.0.5"],
-      });
-      const { static_resources } = bootstrap({ node, environment, proxyConfig: config }) as {
-        static_resources: { clusters: { name: string; type: string }[] };
-      };
-      return static_resources.clusters.find(({ name }) => name === "xds-grpc")?.type;
-    };
-    expect(xdsCluster("istiod.example.com:15010")).toBe("STRICT_DNS");
-    expect(xdsCluster("10.0.0.1:15010")).toBe("STATIC");
-    expect(xdsCluster("[::1]:15010")).toBe("STATIC");
-    expect(() => xdsCluster("nonsense")).toThrow(/nonsense.*host:port/);
+  it("sends the proxy to the agent's sockets for configuration and for secrets", () => {
+    const environment = readEnvironment({});
+    const { config, json } = effectiveProxyConfig(undefined, undefined);
+    const node = nodeIdentity({ type: "router", domain: undefined, environment, proxyConfig: config, proxyConfigJson: json });
+    const made = bootstrap({ node, environment, proxyConfig: config, xdsSocket: "/x/XDS", sdsSocket: "/x/sds" });
+    const { clusters } = made.static_resources as { clusters: { name: string; load_assignment: unknown }[] };
+    const addressOf = (name: string) => JSON.stringify(clusters.find((cluster) => cluster.name === name)?.load_assignment);
+    expect(addressOf("xds-grpc")).toContain('"pipe":{"path":"/x/XDS"}');
+    expect(addressOf("sds-grpc")).toContain('"pipe":{"path":"/x/sds"}');
   });
 });

@@ -1,24 +1,32 @@
 /**
- * pilot-agent in gateway mode, put together: bootstrap, proxy, status port. Certificates, DNS and traffic capture are the
- * sidecar's part and not here yet; to the control plane the proxy speaks plaintext xDS.
+ * pilot-agent put together: certificates, xDS and SDS sockets, bootstrap, proxy, status port. DNS and traffic capture are not here yet.
  *
+ *   proxy ──xDS──> configPath/XDS ──TLS──> control plane        proxy ──SDS──> workload-spiffe-uds/socket <── certificates <── CA
  *   15021 readiness (a listener of the proxy) ──> 15020 status port of the agent ──> 15000 admin of the proxy
  *   15020 /stats/prometheus = agent's metrics + 15090 (a listener of the proxy) ──> 15000
  */
-import { access, mkdir } from "node:fs/promises";
+import { access as mayUse, mkdir } from "node:fs/promises";
+import { connect } from "node:net";
+import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
 import type { ProxyType } from "../api/node.ts";
+import { formatSpiffeId } from "../api/spiffe.ts";
 import { log } from "../lib/log.ts";
 import { bootstrap } from "./bootstrap.ts";
+import { controlPlaneAccess } from "./certificates/control-plane-access.ts";
+import { SdsServer } from "./certificates/sds-server.ts";
+import { WorkloadCertificates, type WorkloadSecrets } from "./certificates/workload-certificates.ts";
 import { EmbeddedProxy } from "./embedded-proxy.ts";
 import type { AgentEnvironment } from "./environment.ts";
 import { EnvoyProcess } from "./envoy-process.ts";
 import { nodeIdentity } from "./node.ts";
+import { agentPaths } from "./paths.ts";
 import { ProxyAdmin } from "./proxy-admin.ts";
 import type { EffectiveProxyConfig } from "./proxy-config.ts";
 import type { RunningProxy } from "./running-proxy.ts";
 import { StatusServer } from "./status-server.ts";
+import { XdsProxy } from "./xds-proxy.ts";
 
 const scope = log.scope("agent");
 
@@ -27,6 +35,8 @@ export interface AgentOptions {
   readonly domain?: string | undefined;
   readonly environment: AgentEnvironment;
   readonly proxyConfig: EffectiveProxyConfig;
+  /** Directory that Istio's places are relative to; default `.`. */
+  readonly root?: string;
   /** Addresses of the node; default the machine's. */
   readonly addresses?: readonly string[];
   /** `binaryPath` was written by the user: run that Envoy. Otherwise the proxy runs in this process. */
@@ -78,8 +88,9 @@ export class Agent implements AsyncDisposable {
       );
     }
     await mkdir(config.configPath, { recursive: true, mode: 0o700 });
+    const sockets = await startSockets(options, parts);
     const start = {
-      bootstrap: bootstrap({ node, environment, proxyConfig: config }),
+      bootstrap: bootstrap({ node, environment, proxyConfig: config, ...sockets }),
       directory: config.configPath,
       concurrency: options.concurrency || (config.concurrency ?? 0),
       logLevel: options.logLevel,
@@ -90,7 +101,7 @@ export class Agent implements AsyncDisposable {
       discovery: config.discoveryAddress,
       proxy: options.usesBinary ? config.binaryPath : "built in",
     });
-    if (options.usesBinary) await access(config.binaryPath);
+    if (options.usesBinary) await mayUse(config.binaryPath);
     const running = parts.use(options.usesBinary ? await EnvoyProcess.start(config.binaryPath, start) : await EmbeddedProxy.start(start));
     const proxy: RunningProxy = {
       exited: Promise.race([running.exited, quit.promise]),
@@ -118,4 +129,54 @@ export class Agent implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#parts.disposeAsync();
   }
+}
+
+/** What the proxy calls: the control plane and the certificates, both by way of this agent. */
+async function startSockets(options: AgentOptions, parts: AsyncDisposableStack): Promise<{ xdsSocket: string; sdsSocket: string }> {
+  const { environment } = options;
+  const { config } = options.proxyConfig;
+  const paths = agentPaths(options.root ?? ".");
+  const plaintext = config.controlPlaneAuthPolicy === "NONE";
+  const access = (address: string, rootFile: string | undefined, present: () => WorkloadSecrets | undefined) =>
+    controlPlaneAccess({ address, environment, paths, plaintext, rootFile, present });
+  let certificates: WorkloadCertificates | undefined;
+  if (!plaintext) {
+    certificates = parts.use(
+      WorkloadCertificates.start({
+        identity: formatSpiffeId({
+          trustDomain: environment.trustDomain,
+          namespace: environment.podNamespace,
+          serviceAccount: environment.serviceAccount,
+        }),
+        keyKind: environment.keyKind,
+        ttlSeconds: environment.secretTtlSeconds,
+        graceRatio: environment.secretGraceRatio,
+        graceJitter: environment.secretGraceJitter,
+        outputDir: environment.outputCerts,
+        access: (present) => access(environment.caAddress ?? config.discoveryAddress, environment.caRoot, present),
+      }),
+    );
+  }
+  if (await isServed(paths.sds)) scope.info("certificates come from another's socket", { path: paths.sds });
+  else parts.use(await SdsServer.start({ path: paths.sds, certificates }));
+  const xdsSocket = join(config.configPath, "XDS");
+  parts.use(
+    await XdsProxy.start({
+      path: xdsSocket,
+      access: () => access(config.discoveryAddress, environment.xdsRoot, () => certificates?.current),
+      onTrustBundle: (roots) => certificates?.trust(roots),
+    }),
+  );
+  return { xdsSocket, sdsSocket: paths.sds };
+}
+
+/** Whether somebody else (SPIRE's agent) answers on the socket; a file left behind does not. */
+function isServed(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path, () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.on("error", () => resolve(false));
+  });
 }

@@ -2,7 +2,6 @@
  * The proxy's bootstrap: who it is, where the control plane is, and the two listeners that every proxy of the mesh has, readiness
  * and metrics. Genuine Envoy v3, accepted by a stock Envoy. Source: Istio tools/packaging/common/envoy_bootstrap.json.
  */
-import { isIP } from "node:net";
 import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
 import type { AgentEnvironment } from "./environment.ts";
 import type { NodeIdentity } from "./node.ts";
@@ -11,11 +10,14 @@ export interface BootstrapOptions {
   readonly node: NodeIdentity;
   readonly environment: AgentEnvironment;
   readonly proxyConfig: ProxyConfig;
+  /** Unix sockets of the agent, for configuration and for secrets. */
+  readonly xdsSocket: string;
+  readonly sdsSocket: string;
 }
 
 type Json = Record<string, unknown>;
 
-export function bootstrap({ node, environment, proxyConfig }: BootstrapOptions): Json {
+export function bootstrap({ node, environment, proxyConfig, xdsSocket, sdsSocket }: BootstrapOptions): Json {
   const { region, zone, subZone } = node.locality;
   const bind = environment.bindAddress ?? "0.0.0.0";
   return {
@@ -50,7 +52,8 @@ export function bootstrap({ node, environment, proxyConfig }: BootstrapOptions):
       clusters: [
         loopbackCluster("prometheus_stats", proxyConfig.proxyAdminPort),
         loopbackCluster("agent", proxyConfig.statusPort),
-        xdsCluster(proxyConfig.discoveryAddress),
+        socketCluster("xds-grpc", xdsSocket),
+        socketCluster("sds-grpc", sdsSocket),
       ],
       listeners: [
         staticListener(bind, environment.prometheusPort, "/stats/prometheus", "prometheus_stats", "stats"),
@@ -85,28 +88,25 @@ const http2Options = {
   },
 };
 
-/** Plaintext to the discovery address itself; with certificates the agent's own xDS proxy stands between. */
-function xdsCluster(discoveryAddress: string): Json {
-  const { host, port } = splitHostPort(discoveryAddress);
+/** gRPC to the agent itself, which calls the control plane. */
+function socketCluster(name: string, path: string): Json {
   return {
-    name: "xds-grpc",
-    alt_stat_name: "xds-grpc;",
-    type: isIP(host) ? "STATIC" : "STRICT_DNS",
-    ...(isIP(host) ? {} : { respect_dns_ttl: true, dns_lookup_family: "V4_PREFERRED" }),
+    name,
+    alt_stat_name: `${name};`,
+    type: "STATIC",
     connect_timeout: "1s",
     lb_policy: "ROUND_ROBIN",
     typed_extension_protocol_options: http2Options,
-    circuit_breakers: { thresholds: [{ max_connections: 100000, max_pending_requests: 100000, max_requests: 100000 }] },
-    upstream_connection_options: { tcp_keepalive: { keepalive_time: 300 } },
-    load_assignment: { cluster_name: "xds-grpc", endpoints: [{ lb_endpoints: [{ endpoint: { address: socketAddress(host, port) } }] }] },
+    circuit_breakers: {
+      thresholds: ["DEFAULT", "HIGH"].map((priority) => ({
+        priority,
+        max_connections: 100000,
+        max_pending_requests: 100000,
+        max_requests: 100000,
+      })),
+    },
+    load_assignment: { cluster_name: name, endpoints: [{ lb_endpoints: [{ endpoint: { address: { pipe: { path } } } }] }] },
   };
-}
-
-function splitHostPort(address: string): { host: string; port: number } {
-  const match = /^(?:\[(?<v6>[^\]]+)\]|(?<host>[^:]+)):(?<port>\d{1,5})$/.exec(address);
-  const host = match?.groups?.v6 ?? match?.groups?.host;
-  if (!host) throw new Error(`discoveryAddress "${address}" is not host:port`);
-  return { host, port: Number(match?.groups?.port) };
 }
 
 function staticListener(bind: string, port: number, prefix: string, cluster: string, statPrefix: string): Json {

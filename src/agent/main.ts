@@ -2,6 +2,8 @@
 import { readFile } from "node:fs/promises";
 import { Command, CommanderError } from "commander";
 import { ConfigError } from "../api/config-error.ts";
+import { fail } from "../lib/fail.ts";
+import { HostPortError } from "../lib/host-port.ts";
 import { isLogLevel, log } from "../lib/log.ts";
 import { version } from "../lib/version.ts";
 import { Agent } from "./agent.ts";
@@ -41,7 +43,7 @@ export async function main(args: string[]): Promise<number> {
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode;
     if (error instanceof ConfigError) return fail(error.describe(), error.hint);
-    if (error instanceof EnvironmentError) return fail(error.message);
+    if (error instanceof EnvironmentError || error instanceof HostPortError) return fail(error.message);
     throw error;
   }
 }
@@ -87,9 +89,4 @@ async function readMesh(file: string): Promise<{ file: string; text: string } | 
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw error;
   }
-}
-
-function fail(message: string, hint?: string): number {
-  process.stderr.write(`error: ${message}\n${hint ? `hint: ${hint}\n` : ""}`);
-  return 1;
 }

@@ -7,6 +7,7 @@ export const typeUrls = {
   sds: "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
   ecds: "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
   nds: "type.googleapis.com/istio.networking.nds.v1.NameTable",
+  pcds: "type.googleapis.com/istio.mesh.v1alpha1.ProxyConfig",
 } as const;
 
 export type XdsService = keyof typeof typeUrls;

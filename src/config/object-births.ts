@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { mkdir, rename, writeFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import { writeWhole } from "../lib/write-whole.ts";
 
 interface Birth {
   /** Milliseconds since 1970, whole seconds. */
@@ -46,9 +47,7 @@ export class ObjectBirths {
     if (!this.#isDirty || this.#path === undefined || dataDir === undefined) return;
     this.#isDirty = false;
     await mkdir(dataDir, { recursive: true, mode: 0o700 });
-    const temporary = `${this.#path}.new`;
-    await writeFile(temporary, JSON.stringify(Object.fromEntries(this.#births)), { mode: 0o600 });
-    await rename(temporary, this.#path);
+    await writeWhole(this.#path, JSON.stringify(Object.fromEntries(this.#births)), 0o600);
   }
 }
 

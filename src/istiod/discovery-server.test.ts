@@ -13,7 +13,7 @@ import { planPush, scopeFor } from "./push/push-request.ts";
 
 const node = create(NodeSchema, { id: "router~10.0.0.1~gw.default~default.svc.cluster.local" });
 const connection = { kind: "delta" as const, subscriptions: new Subscriptions(), push() {}, close() {} };
-const peer = { address: "127.0.0.1:1" };
+const peer = { address: "127.0.0.1:1", identities: undefined };
 
 describe("DiscoveryServer", () => {
   it("refuses streams with UNAVAILABLE until everything has been read", async () => {

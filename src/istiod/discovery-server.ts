@@ -15,8 +15,11 @@ import type { Node } from "../api/gen/envoy/config/core/v3/base_pb.js";
 import { type ConfigObject, formatKey, keyOf } from "../api/kinds/object.ts";
 import type { MeshConfig } from "../api/mesh/mesh-config.ts";
 import { NodeError, type ProxyNode, parseNode } from "../api/node.ts";
+import { formatSpiffeId, type SpiffeId } from "../api/spiffe.ts";
+import { typeUrls } from "../api/type-urls.ts";
 import type { ConfigStore } from "../config/store.ts";
 import { log } from "../lib/log.ts";
+import { isLoopback } from "../lib/loopback.ts";
 import { compareAge, type ObjectsOf } from "../registry/registry.ts";
 import { IstiodMetrics, shortType } from "./metrics.ts";
 import { Debouncer } from "./push/debounce.ts";
@@ -59,6 +62,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
   readonly #debouncer: Debouncer<ChangedKind>;
   readonly #watch: Disposable;
   #mesh: MeshConfig;
+  #trustedRoots: readonly string[] = [];
   #context: PushContext;
   #pushCounter = 0;
   #connectionCounter = 0;
@@ -116,6 +120,12 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     this.#onChange(["MeshConfig"]);
   }
 
+  /** PEM of the roots that agents are to trust, each by itself. */
+  setTrustedRoots(roots: readonly string[]): void {
+    this.#trustedRoots = roots;
+    this.#onChange(["TrustBundle"]);
+  }
+
   /** Brings up to date what is counted only when somebody looks. */
   collectMetrics(): void {
     this.metrics.collect();
@@ -142,6 +152,10 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       throw new StreamRefused(status.RESOURCE_EXHAUSTED, "too many connected proxies");
     }
     const proxy = parsedOrRefused(node);
+    if (peer.identities && !hasIdentityOf(proxy, peer.identities)) {
+      scope.warn("proxy refused", { proxy: proxy.id, peer: peer.address, identities: peer.identities.map(formatSpiffeId).join(",") });
+      throw new StreamRefused(status.PERMISSION_DENIED, `no identity of the caller matches the node ${proxy.nodeId}`);
+    }
     const id = `${proxy.id}-${++this.#connectionCounter}`;
     const entry: Connected = { id, proxy, connection, peer, connectedAt: new Date() };
     this.#connected.set(id, entry);
@@ -157,10 +171,18 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       connection.close(new StreamRefused(status.UNAVAILABLE, "server is shutting down"));
   }
 
-  #session({ id, proxy }: Connected): AdsSession {
+  #session({ id, proxy, peer }: Connected): AdsSession {
     const { metrics } = this;
+    // Over plaintext nobody has proved anything; what listens on loopback is this machine's own.
+    const mayReadSecrets = peer.identities !== undefined || isLoopback(addressOf(peer));
     return {
-      generate: (watch, names) => this.#generate(proxy, id, watch, names),
+      generate: (watch, names) => {
+        if (watch.typeUrl === typeUrls.sds && !mayReadSecrets) {
+          scope.warn("secrets are not given over plaintext", { proxy: id, peer: peer.address });
+          return [];
+        }
+        return this.#generate(proxy, id, watch, names);
+      },
       version: () => this.#context.version,
       onNack: (typeUrl, message) => {
         metrics.onReject(typeUrl, proxy.id);
@@ -257,7 +279,13 @@ export class DiscoveryServer implements AdsHandler, Disposable {
   #newContext(): PushContext {
     const started = performance.now();
     const version = `${new Date().toISOString().replace(/\.\d+Z$/, "Z")}/${++this.#pushCounter}`;
-    const context = new PushContext({ version, mesh: this.#mesh, objects: snapshot(this.store), domain: this.#options.domain });
+    const context = new PushContext({
+      version,
+      mesh: this.#mesh,
+      objects: snapshot(this.store),
+      domain: this.#options.domain,
+      trustedRoots: this.#trustedRoots,
+    });
     this.metrics.contextTime.observe((performance.now() - started) / 1000);
     this.metrics.services.set(context.registry.services.length);
     this.metrics.virtualServices.set(context.virtualServices.all.length);
@@ -291,6 +319,22 @@ function snapshot(store: ConfigStore): ObjectsOf {
   }
   for (const list of byKind.values()) list.sort(compareAge);
   return (kind) => byKind.get(kind) ?? [];
+}
+
+/** `ip:port` without the port. */
+function addressOf({ address }: Peer): string {
+  return address.slice(0, address.lastIndexOf(":")).replace(/^\[|\]$/g, "");
+}
+
+/**
+ * A proxy is given what its namespace and service account may see, so it must be who it says.
+ * Source: Istio pilot/pkg/xds/auth.go (checkConnectionIdentity).
+ */
+function hasIdentityOf(proxy: ProxyNode, identities: readonly SpiffeId[]): boolean {
+  return identities.some(
+    ({ namespace, serviceAccount }) =>
+      namespace === proxy.namespace && (proxy.serviceAccount === "" || serviceAccount === proxy.serviceAccount),
+  );
 }
 
 function parsedOrRefused(node: Node | undefined): ProxyNode {

@@ -1,11 +1,17 @@
-/** The control plane's gRPC port: ADS, plaintext, for loopback and tests. */
-import { Server, ServerCredentials } from "@grpc/grpc-js";
-import { type AdsHandler, adsService } from "../ads/server.ts";
+/** A gRPC port of the control plane: plaintext for loopback and tests, or TLS with the certificate authority's own certificate. */
+import { Server, type ServerCredentials, type ServiceDefinition, type UntypedServiceImplementation } from "@grpc/grpc-js";
+
+export interface GrpcService {
+  readonly definition: ServiceDefinition;
+  readonly implementation: UntypedServiceImplementation;
+}
 
 export interface GrpcServerOptions {
   readonly host: string;
   /** 0 for any. */
   readonly port: number;
+  readonly credentials: ServerCredentials;
+  readonly services: readonly GrpcService[];
 }
 
 export class GrpcServer implements AsyncDisposable {
@@ -17,7 +23,7 @@ export class GrpcServer implements AsyncDisposable {
     this.port = port;
   }
 
-  static async start(handler: AdsHandler, { host, port }: GrpcServerOptions): Promise<GrpcServer> {
+  static async start({ host, port, credentials, services }: GrpcServerOptions): Promise<GrpcServer> {
     const server = new Server({
       "grpc.max_receive_message_length": 4 * 1024 * 1024,
       "grpc.max_send_message_length": -1,
@@ -25,11 +31,10 @@ export class GrpcServer implements AsyncDisposable {
       "grpc.keepalive_time_ms": 30_000,
       "grpc.keepalive_timeout_ms": 10_000,
     });
-    const { definition, implementation } = adsService(handler);
-    server.addService(definition, implementation);
+    for (const { definition, implementation } of services) server.addService(definition, implementation);
     const bound = await new Promise<number>((resolve, reject) => {
       const address = host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
-      server.bindAsync(address, ServerCredentials.createInsecure(), (error, actual) => (error ? reject(error) : resolve(actual)));
+      server.bindAsync(address, credentials, (error, actual) => (error ? reject(error) : resolve(actual)));
     });
     return new GrpcServer(server, bound);
   }

@@ -2,6 +2,8 @@
 import { mkdir, readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { ServerCredentials } from "@grpc/grpc-js";
+import { adsService } from "../ads/server.ts";
 import { ConfigError } from "../api/config-error.ts";
 import { decodeMeshConfig, defaultMesh, type EffectiveMeshConfig } from "../api/mesh/decode-mesh.ts";
 import { AggregateStore } from "../config/aggregate.ts";
@@ -15,6 +17,9 @@ import { watchFile } from "../lib/watch-file.ts";
 import { MonitoringServer } from "./debug/http-server.ts";
 import { DiscoveryServer } from "./discovery-server.ts";
 import { GrpcServer } from "./grpc-server.ts";
+import { openClientAuthority, writeKubeconfig } from "./kubeapi/admin-access.ts";
+import { KubeApiServer } from "./kubeapi/server.ts";
+import { SecurePort } from "./secure-port.ts";
 
 const scope = log.scope("istiod");
 
@@ -27,6 +32,16 @@ export interface IstiodOptions {
   readonly dataDir?: string | undefined;
   /** Plaintext xDS, without authentication. */
   readonly grpc: HostPort;
+  /** xDS and certificate authority over TLS; absent: not served. */
+  readonly secureGrpc?: HostPort | undefined;
+  /** Directory of a certificate authority that the operator brings; need not exist. */
+  readonly authorityDir?: string | undefined;
+  /** DNS names and addresses, beside Istio's usual ones, by which agents call the secure port. */
+  readonly serverNames?: readonly string[];
+  /** Kubernetes-compatible API; needs the secure port. */
+  readonly kubeApi?: HostPort | undefined;
+  /** Where the kubeconfig of the API's first user is written. */
+  readonly kubeconfigOut?: string | undefined;
   /** Metrics, version, readiness and debug pages. */
   readonly monitoring: HostPort;
   /** `cluster.local` */
@@ -38,12 +53,23 @@ export class Istiod implements AsyncDisposable {
   readonly discovery: DiscoveryServer;
   readonly grpcPort: number;
   readonly monitoringPort: number;
+  readonly secure: SecurePort | undefined;
+  readonly kubeApiPort: number | undefined;
   readonly #parts: AsyncDisposableStack;
 
-  private constructor(discovery: DiscoveryServer, grpc: GrpcServer, monitoring: MonitoringServer, parts: AsyncDisposableStack) {
+  private constructor(
+    discovery: DiscoveryServer,
+    grpc: GrpcServer,
+    monitoring: MonitoringServer,
+    secure: SecurePort | undefined,
+    kubeApi: KubeApiServer | undefined,
+    parts: AsyncDisposableStack,
+  ) {
     this.discovery = discovery;
     this.grpcPort = grpc.port;
     this.monitoringPort = monitoring.port;
+    this.secure = secure;
+    this.kubeApiPort = kubeApi?.port;
     this.#parts = parts;
   }
 
@@ -66,13 +92,50 @@ export class Istiod implements AsyncDisposable {
     discovery.markReady();
     if (meshFile) parts.use(watchFile(meshFile, () => void reloadMesh(meshFile, discovery)));
     const monitoring = parts.use(await MonitoringServer.start(discovery, options.monitoring.host || "0.0.0.0", options.monitoring.port));
-    const grpc = parts.use(await GrpcServer.start(discovery, { host: options.grpc.host || "0.0.0.0", port: options.grpc.port }));
-    return new Istiod(discovery, grpc, monitoring, parts.move());
+    const grpc = parts.use(
+      await GrpcServer.start({
+        ...anywhere(options.grpc),
+        credentials: ServerCredentials.createInsecure(),
+        services: [adsService(discovery)],
+      }),
+    );
+    const secure = options.secureGrpc
+      ? parts.use(
+          await SecurePort.start({
+            ...anywhere(options.secureGrpc),
+            discovery,
+            dataDir: options.dataDir,
+            authorityDir: options.authorityDir,
+            serverNames: options.serverNames ?? [],
+          }),
+        )
+      : undefined;
+    const kubeApi = secure && options.kubeApi ? parts.use(await startKubeApi(secure, options.kubeApi, options)) : undefined;
+    return new Istiod(discovery, grpc, monitoring, secure, kubeApi, parts.move());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#parts.disposeAsync();
   }
+}
+
+async function startKubeApi(
+  { identity, authority, tokens }: SecurePort,
+  address: HostPort,
+  options: IstiodOptions,
+): Promise<KubeApiServer> {
+  const clientAuthority = await openClientAuthority(options.dataDir);
+  const server = await KubeApiServer.start({ ...anywhere(address), identity, clientRoots: clientAuthority.trustBundle, tokens });
+  if (options.kubeconfigOut) {
+    const { host } = address;
+    await writeKubeconfig({ path: options.kubeconfigOut, host, port: server.port, clientAuthority, serverRoots: authority.trustBundle });
+  }
+  return server;
+}
+
+/** No host in an address means every one. */
+function anywhere({ host, port }: HostPort): HostPort {
+  return { host: host || "0.0.0.0", port };
 }
 
 async function openStore(options: IstiodOptions): Promise<ConfigStore> {

@@ -2,6 +2,7 @@
 import { Command, CommanderError, Option } from "commander";
 import { ConfigError } from "../api/config-error.ts";
 import { StoreError } from "../config/store.ts";
+import { fail } from "../lib/fail.ts";
 import { formatHostPort, HostPortError, parseHostPort } from "../lib/host-port.ts";
 import { isLogLevel, log } from "../lib/log.ts";
 import { Istiod } from "./istiod.ts";
@@ -12,15 +13,18 @@ interface Options {
   dataDir?: string;
   grpcAddr: string;
   secureGRPCAddr: string;
+  caDir: string;
+  serverName?: string[];
   httpsAddr: string;
   kubeAPIAddr: string;
+  kubeconfigOut?: string;
   monitoringAddr: string;
   domain: string;
   log_output_level: string;
 }
 
 /** Ports whose services are not part of this version. An address for one of them is refused, so that nobody waits for an answer there. */
-const missing = ["secureGRPCAddr", "httpsAddr", "kubeAPIAddr"] as const;
+const missing = ["httpsAddr"] as const;
 
 export async function main(args: string[]): Promise<number> {
   const command = new Command("topsail istiod")
@@ -31,9 +35,12 @@ export async function main(args: string[]): Promise<number> {
     .option("--dataDir <dir>", "where the control plane keeps what it must not forget")
     .option("--grpcAddr <host:port>", "plaintext xDS without authentication, for loopback and tests", "127.0.0.1:15010")
     .option("--monitoringAddr <host:port>", "metrics, version, readiness; debug pages for loopback clients", "127.0.0.1:15014")
-    .addOption(new Option("--secureGRPCAddr <host:port>", 'xDS and CA over TLS; only "" in this version').default(""))
+    .option("--secureGRPCAddr <host:port>", 'xDS and CA over TLS, every caller authenticated; "" turns it off', ":15012")
+    .option("--caDir <dir>", "CA of your own: ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem", "./etc/cacerts")
+    .option("--serverName <name...>", "more DNS names and addresses by which agents call --secureGRPCAddr")
     .addOption(new Option("--httpsAddr <host:port>", 'webhooks; only "" in this version').default(""))
-    .addOption(new Option("--kubeAPIAddr <host:port>", 'Kubernetes-compatible API; only "" in this version').default(""))
+    .option("--kubeAPIAddr <host:port>", "Kubernetes-compatible API, so far for service account tokens", "")
+    .option("--kubeconfig-out <file>", "write a kubeconfig of an administrator of --kubeAPIAddr there, for its owner's eyes alone")
     .option("--domain <domain>", "DNS domain of services", "cluster.local")
     .option("--log_output_level <level>", "debug, info, warn, error or none", "info")
     .exitOverride();
@@ -49,22 +56,36 @@ export async function main(args: string[]): Promise<number> {
   for (const flag of missing) {
     if (options[flag] !== "") return fail(`--${flag} ${options[flag]}: this version does not serve there yet`, `leave --${flag} away`);
   }
+  if (options.kubeAPIAddr !== "" && options.secureGRPCAddr === "")
+    return fail("--kubeAPIAddr: needs the certificate authority of --secureGRPCAddr, which is turned off");
   if (!isLogLevel(options.log_output_level))
     return fail(`--log_output_level: unknown level "${options.log_output_level}"`, "debug, info, warn, error or none");
   log.setLevel(options.log_output_level);
 
   try {
+    const grpc = parseHostPort(options.grpcAddr, "--grpcAddr", "listen");
+    const monitoring = parseHostPort(options.monitoringAddr, "--monitoringAddr", "listen");
+    const unlessOff = (text: string, flag: string) => (text === "" ? undefined : parseHostPort(text, flag, "listen"));
+    const secureGrpc = unlessOff(options.secureGRPCAddr, "--secureGRPCAddr");
+    const kubeApi = unlessOff(options.kubeAPIAddr, "--kubeAPIAddr");
     await using istiod = await Istiod.start({
       configDir: options.configDir,
       meshConfig: options.meshConfig,
       dataDir: options.dataDir,
-      grpc: parseHostPort(options.grpcAddr),
-      monitoring: parseHostPort(options.monitoringAddr),
+      grpc,
+      secureGrpc,
+      authorityDir: options.caDir,
+      kubeApi,
+      kubeconfigOut: options.kubeconfigOut,
+      serverNames: options.serverName ?? [],
+      monitoring,
       domain: options.domain,
     });
     log.scope("istiod").info("serving", {
-      xds: formatHostPort({ host: parseHostPort(options.grpcAddr).host, port: istiod.grpcPort }),
-      monitoring: formatHostPort({ host: parseHostPort(options.monitoringAddr).host, port: istiod.monitoringPort }),
+      xds: formatHostPort({ host: grpc.host, port: istiod.grpcPort }),
+      ...(secureGrpc && istiod.secure ? { secureXds: formatHostPort({ host: secureGrpc.host, port: istiod.secure.port }) } : {}),
+      ...(kubeApi && istiod.kubeApiPort ? { kubeAPI: formatHostPort({ host: kubeApi.host, port: istiod.kubeApiPort }) } : {}),
+      monitoring: formatHostPort({ host: monitoring.host, port: istiod.monitoringPort }),
       objects: istiod.discovery.store.list().length,
     });
     await new Promise<void>((resolve) => {
@@ -84,11 +105,9 @@ function explain(error: unknown): number {
   const code = (error as NodeJS.ErrnoException).code;
   const message = error instanceof Error ? error.message : String(error);
   if (code === "EADDRINUSE" || /EADDRINUSE/.test(message))
-    return fail(message, "another process has the port: choose another with --grpcAddr or --monitoringAddr");
+    return fail(
+      message,
+      "another process has the port: choose another with --grpcAddr, --secureGRPCAddr, --kubeAPIAddr or --monitoringAddr",
+    );
   throw error;
-}
-
-function fail(message: string, hint?: string): number {
-  process.stderr.write(`error: ${message}\n${hint ? `hint: ${hint}\n` : ""}`);
-  return 1;
 }

@@ -1,7 +1,10 @@
 /** Istiod's own metrics, by the names that Istio's dashboards and alerts know. Source: Istio pilot/pkg/xds/monitoring.go. */
+import { X509Certificate } from "node:crypto";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import { type TypeUrl, typeUrls } from "../api/type-urls.ts";
 import { revision, version } from "../lib/version.ts";
+import type { CertificateAuthority } from "./ca/certificate-authority.ts";
+import type { CertificateOutcome } from "./ca/certificate-service.ts";
 
 const shortNames = new Map<string, string>(Object.entries(typeUrls).map(([short, typeUrl]) => [typeUrl, short]));
 
@@ -39,6 +42,14 @@ export class IstiodMetrics {
     "name",
   ]);
   readonly services = this.#gauge("pilot_services", "Services in the registry.");
+  readonly #certificates = {
+    issued: this.#counter("citadel_server_success_cert_issuance_count", "Certificates issued."),
+    "authentication failure": this.#counter("citadel_server_authentication_failure_count", "Requests of callers that proved nothing."),
+    "CSR parsing failure": this.#counter("citadel_server_csr_parsing_err_count", "Requests that could not be used."),
+    "signing failure": this.#counter("citadel_server_csr_sign_err_count", "Requests that could not be signed."),
+  };
+  readonly #requests = this.#counter("citadel_server_csr_count", "Certificate requests received.");
+  readonly #rootExpiry = this.#gauge("citadel_server_root_cert_expiry_timestamp", "Unix time, in seconds, when the root expires.");
   readonly virtualServices = this.#gauge("pilot_virt_services", "VirtualServices in force.");
   readonly #rejectsByType = new Map<string, Gauge>();
 
@@ -74,6 +85,15 @@ export class IstiodMetrics {
   /** The proxy took the type again. */
   onAccept(typeUrl: string, node: string): void {
     this.#rejectsByType.get(shortType(typeUrl))?.remove({ node, err: "rejected" });
+  }
+
+  onCertificate(outcome: CertificateOutcome): void {
+    this.#requests.inc();
+    this.#certificates[outcome].inc();
+  }
+
+  rootExpires({ trustBundle }: CertificateAuthority): void {
+    this.#rootExpiry.set(new X509Certificate(trustBundle).validToDate.getTime() / 1000);
   }
 
   #counter(name: string, help: string, labelNames: string[] = []): Counter {

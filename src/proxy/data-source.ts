@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { ConfigError } from "../api/config-error.ts";
 import type { DataSource } from "../api/gen/envoy/config/core/v3/base_pb.js";
 
-/** Reads the source now; null when nothing is specified. Throws ConfigError when a file can't be read. */
+/** Reads the source now; null when nothing is specified. Throws ConfigError when a file can't be read, or a variable isn't set. */
 export function readDataSource(source: DataSource | undefined): Buffer | null {
   const specifier = source?.specifier;
   switch (specifier?.case) {
@@ -17,8 +17,11 @@ export function readDataSource(source: DataSource | undefined): Buffer | null {
       } catch (cause) {
         throw new ConfigError(`Invalid path: ${specifier.value}`, { cause });
       }
-    case "environmentVariable":
-      throw new ConfigError(`data source environment variable '${specifier.value}' is not supported`);
+    case "environmentVariable": {
+      const value = process.env[specifier.value];
+      if (value === undefined) throw new ConfigError(`Environment variable doesn't exist: ${specifier.value}`);
+      return Buffer.from(value, "utf8");
+    }
     default:
       return null;
   }

@@ -88,6 +88,23 @@ export interface TlsInfo {
   readonly localCertificate: Buffer | null;
 }
 
+/** JSON objects by namespace: what filters found out, for later filters and the access log. */
+export type DynamicMetadata = Map<string, Record<string, unknown>>;
+
+export function setMetadata(metadata: DynamicMetadata, namespace: string, key: string, value: unknown): void {
+  const fields = metadata.get(namespace);
+  if (fields === undefined) metadata.set(namespace, { [key]: value });
+  else fields[key] = value;
+}
+
+/** Named text that filters leave on a stream or its connection; Envoy's filter state, of which we only know strings. */
+export type FilterState = Map<string, string>;
+
+/** The stream's own object of that name, else its connection's. */
+export function filterStateOf(info: StreamInfo, key: string): string | undefined {
+  return info.filterState?.get(key) ?? info.connection.filterState?.get(key);
+}
+
 /** The downstream connection, shared by its streams. */
 export interface ConnectionInfo {
   readonly id: number;
@@ -103,6 +120,8 @@ export interface ConnectionInfo {
   localCloseReason: string;
   transportFailureReason: string;
   terminationDetails: string;
+  /** null until a network filter sets some. */
+  filterState: FilterState | null;
 }
 
 export interface StreamInfo {
@@ -159,6 +178,8 @@ export interface StreamInfo {
   upstreamTls: TlsInfo | null;
   /** Body of the local reply, for %LOCAL_REPLY_BODY%. */
   localReplyBody: string;
-  /** filter metadata by namespace, for %DYNAMIC_METADATA%; null until a filter sets some. */
-  dynamicMetadata: Map<string, Record<string, unknown>> | null;
+  /** For %DYNAMIC_METADATA% and matchers; null until a filter sets some. */
+  dynamicMetadata: DynamicMetadata | null;
+  /** The stream's own, see `filterStateOf`; null until a filter sets some. */
+  filterState: FilterState | null;
 }

@@ -37,6 +37,8 @@ export class WorkerState implements AsyncDisposable {
   readonly #assignments = new Map<string, ClusterLoadAssignment>();
   readonly #routes = new Map<string, RouteTable>();
   readonly #listeners = new Map<string, Listener>();
+  /** Compiled listeners whose filters have something to wait for, by name; what is active meanwhile stays. */
+  readonly #warming = new Map<string, ListenerConfig>();
   readonly #listenerHost: ListenerHost;
   /** Updates are applied one after the other. */
   #last: Promise<void> = Promise.resolve();
@@ -102,6 +104,7 @@ export class WorkerState implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#last;
+    for (const name of this.#warming.keys()) this.#forgetWarming(name);
     for (const listener of this.#listeners.values()) listener.close();
     for (const cluster of this.#clusters.values()) cluster.drain();
     await this.#sinks[Symbol.asyncDispose]();
@@ -127,14 +130,14 @@ export class WorkerState implements AsyncDisposable {
       this.#routes.set(name, compileRouteConfiguration(fromBinary(RouteConfigurationSchema, bytes), this.#context));
     });
     for (const name of update.removedListeners ?? []) this.#removeListener(name);
+    const waits: Promise<void>[] = [];
     for (const resource of update.listeners ?? []) {
-      try {
-        await this.#setListener(resource);
-      } catch (error) {
-        failures.push({ resource: "listener", name: resource.name, message: messageOf(error) });
-      }
+      const warming = await this.#setListener(resource, failures);
+      if (warming !== undefined) waits.push(warming.active);
     }
-    this.#answer(update.sequence, failures);
+    if (waits.length === 0) this.#answer(update.sequence, failures);
+    // Later updates don't wait: they may bring what is being waited for.
+    else void Promise.all(waits).then(() => this.#answer(update.sequence, failures));
   }
 
   #each(
@@ -161,10 +164,58 @@ export class WorkerState implements AsyncDisposable {
     this.#clusters.set(name, cluster);
   }
 
-  async #setListener({ name, bytes }: NamedBytes): Promise<void> {
-    const message = fromBinary(ListenerSchema, bytes);
+  /** The promise: the listener waits for something; it resolves when the listener is active, or another has taken its place. */
+  async #setListener({ name, bytes }: NamedBytes, failures: Failure[]): Promise<{ readonly active: Promise<void> } | undefined> {
+    this.#forgetWarming(name);
+    const activate = async (config: ListenerConfig) => {
+      try {
+        await this.#activate(name, config);
+      } catch (error) {
+        failures.push({ resource: "listener", name, message: messageOf(error) });
+        this.#disposeNew(name, config);
+      }
+    };
+    let config: ListenerConfig;
+    try {
+      config = compileListener(fromBinary(ListenerSchema, bytes), this.#context, this.#listeners.get(name)?.config);
+    } catch (error) {
+      failures.push({ resource: "listener", name, message: messageOf(error) });
+      return undefined;
+    }
+    const waits = config.chains.map((chain) => chain.filter?.start?.()).filter((wait) => wait !== undefined);
+    if (waits.length === 0) {
+      await activate(config);
+      return undefined;
+    }
+    this.#warming.set(name, config);
+    const warm = async () => {
+      await Promise.all(waits);
+      this.#last = this.#last.then(async () => {
+        if (this.#warming.get(name) !== config) return;
+        this.#warming.delete(name);
+        await activate(config);
+      });
+      await this.#last;
+    };
+    return { active: warm() };
+  }
+
+  #forgetWarming(name: string): void {
+    const config = this.#warming.get(name);
+    if (config === undefined) return;
+    this.#warming.delete(name);
+    this.#disposeNew(name, config);
+  }
+
+  /** What the listener does not share with the active one of its name. */
+  #disposeNew(name: string, config: ListenerConfig): void {
+    const kept = new Set(this.#listeners.get(name)?.config.chains);
+    for (const chain of config.chains) if (!kept.has(chain)) chain.filter?.dispose();
+    for (const log of config.accessLogs) log.close();
+  }
+
+  async #activate(name: string, config: ListenerConfig): Promise<void> {
     const old = this.#listeners.get(name);
-    const config = compileListener(message, this.#context, old?.config);
     this.#refuseDuplicateAddress(name, config);
     const listener = new Listener(config, this.#listenerHost);
     const sameAddress =
@@ -203,6 +254,7 @@ export class WorkerState implements AsyncDisposable {
   }
 
   #removeListener(name: string): void {
+    this.#forgetWarming(name);
     const old = this.#listeners.get(name);
     if (old === undefined) return;
     this.#listeners.delete(name);

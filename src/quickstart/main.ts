@@ -7,18 +7,20 @@
 import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join, relative, resolve } from "node:path";
+import { dirname, join, relative, resolve } from "node:path";
 import { Command, CommanderError } from "commander";
 import { Agent } from "../agent/agent.ts";
 import { readEnvironment } from "../agent/environment.ts";
+import { agentPaths } from "../agent/paths.ts";
 import { effectiveProxyConfig } from "../agent/proxy-config.ts";
 import { ConfigError } from "../api/config-error.ts";
+import { istioAudience } from "../istiod/ca/service-account-tokens.ts";
 import { Istiod } from "../istiod/istiod.ts";
+import { fail } from "../lib/fail.ts";
 import { log } from "../lib/log.ts";
-import { samples } from "../samples/index.ts";
-import { SampleServer } from "../samples/sample.ts";
 import { type QuickstartPorts, quickstartPorts } from "./ports.ts";
-import { configurationFiles, gatewayLabels, gatewayNamespace, workloads } from "./sample-mesh.ts";
+import { configurationFiles, gatewayAccount, gatewayLabels, gatewayNamespace, workloads } from "./sample-mesh.ts";
+import { startSampleServers } from "./sample-servers.ts";
 
 interface Options {
   portsFrom?: string;
@@ -83,35 +85,28 @@ interface Running extends AsyncDisposable {
 
 async function start(directory: string, ports: QuickstartPorts): Promise<Running> {
   await using parts = new AsyncDisposableStack();
-  parts.use(
+  const istiod = parts.use(
     await Istiod.start({
       configDir: directory,
       meshConfig: join(directory, "mesh-config.yaml"),
       grpc: { host: "127.0.0.1", port: ports.xds },
+      secureGrpc: { host: "127.0.0.1", port: ports.secureXds },
       monitoring: { host: "127.0.0.1", port: ports.monitoring },
       domain: "cluster.local",
     }),
   );
-  for (const workload of workloads) {
-    const handler = samples[workload.app]![workload.service]!.create();
-    const options = {
-      version: workload.version,
-      workload: `${workload.service}-${workload.version}`,
-      via: `http://127.0.0.1:${ports.mesh}`,
-      domain: "default.svc.cluster.local",
-    };
-    parts.use(await SampleServer.start(handler, options, workload.address, ports.samples));
-  }
+  parts.use(await startSampleServers(ports));
   // What the agent writes is its own and goes with it.
   const scratch = await mkdtemp(join(tmpdir(), "topsail-quickstart-"));
   parts.defer(() => rm(scratch, { recursive: true, force: true }));
+  await writeCredentials(istiod, scratch);
   const agent = parts.use(
     await Agent.start({
       type: "router",
       environment: readEnvironment({
         POD_NAME: "istio-ingressgateway",
         POD_NAMESPACE: gatewayNamespace,
-        SERVICE_ACCOUNT: "istio-ingressgateway",
+        SERVICE_ACCOUNT: gatewayAccount,
         INSTANCE_IP: "127.0.0.1",
         TOPSAIL_BIND_ADDRESS: "127.0.0.1",
         ENVOY_STATUS_PORT: String(ports.ready),
@@ -122,13 +117,14 @@ async function start(directory: string, ports: QuickstartPorts): Promise<Running
         undefined,
         JSON.stringify({
           configPath: scratch,
-          discoveryAddress: `127.0.0.1:${ports.xds}`,
+          discoveryAddress: `127.0.0.1:${ports.secureXds}`,
           proxyAdminPort: ports.admin,
           statusPort: ports.status,
           concurrency: 1,
           drainDuration: "5s",
         }),
       ),
+      root: scratch,
       addresses: ["127.0.0.1"],
       usesBinary: false,
       concurrency: 0,
@@ -150,6 +146,20 @@ async function start(directory: string, ports: QuickstartPorts): Promise<Running
   };
 }
 
+/** What an agent needs to begin: the root by which it knows the control plane, and a token by which it is known. */
+async function writeCredentials({ secure }: Istiod, root: string): Promise<void> {
+  const paths = agentPaths(root);
+  const account = { namespace: gatewayNamespace, serviceAccount: gatewayAccount };
+  const { token } = await secure!.tokens.issue(account, [istioAudience], 24 * 3600);
+  for (const [path, content] of [
+    [paths.token, token],
+    [paths.root, secure!.authority.trustBundle],
+  ] as const) {
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    await writeFile(path, content, { mode: 0o600 });
+  }
+}
+
 function welcome(directory: string, ports: QuickstartPorts): string {
   const shown = relative(process.cwd(), directory) || directory;
   const url = `http://localhost:${ports.http}`;
@@ -168,9 +178,4 @@ Try:
 
 Ctrl-C stops everything.
 `;
-}
-
-function fail(message: string, hint?: string): number {
-  process.stderr.write(`error: ${message}\n${hint ? `hint: ${hint}\n` : ""}`);
-  return 1;
 }

@@ -11,6 +11,8 @@ export interface QuickstartPorts {
   readonly stats: number;
   /** Of every sample service, each on an address of its own. */
   readonly samples: number;
+  /** xDS and certificate authority over TLS. */
+  readonly secureXds: number;
 }
 
 const istioPorts: QuickstartPorts = {
@@ -23,6 +25,7 @@ const istioPorts: QuickstartPorts = {
   ready: 15021,
   stats: 15090,
   samples: 9080,
+  secureXds: 15012,
 };
 
 export function quickstartPorts(from: number | undefined): QuickstartPorts {

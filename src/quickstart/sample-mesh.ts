@@ -33,6 +33,7 @@ export const workloads: readonly SampleWorkload[] = list.map(([app, service, ver
 }));
 
 export const gatewayNamespace = "istio-system";
+export const gatewayAccount = "istio-ingressgateway";
 export const gatewayLabels = { app: "istio-ingressgateway", istio: "ingressgateway" };
 
 type Json = Record<string, unknown>;
@@ -94,11 +95,12 @@ function services(ports: QuickstartPorts): Json[] {
       { spec: { selector: gatewayLabels, ports: [{ name: "http", port: 80, targetPort: ports.http }] } },
       gatewayNamespace,
     ),
+    object("v1", "ServiceAccount", gatewayAccount, {}, gatewayNamespace),
     object(
       networking,
       "WorkloadEntry",
       "istio-ingressgateway",
-      { spec: { address: "127.0.0.1", labels: gatewayLabels } },
+      { spec: { address: "127.0.0.1", labels: gatewayLabels, serviceAccount: gatewayAccount } },
       gatewayNamespace,
     ),
   ];

@@ -3,13 +3,13 @@
  * are its EndpointSlices, else its Endpoints, else the Pods that it selects; WorkloadEntries that it selects always join.
  */
 
-import type { EndpointSlice, SliceEndpoint } from "../api/kinds/endpoint-slice.ts";
-import type { Endpoints } from "../api/kinds/endpoints.ts";
+import type { SliceEndpoint } from "../api/kinds/endpoint-slice.ts";
 import type { ConfigObject } from "../api/kinds/object.ts";
 import type { Service as KubernetesService } from "../api/kinds/service.ts";
 import { parseLocality } from "../api/node.ts";
+import type { ListedEndpoints } from "./listed-endpoints.ts";
 import { protocolOfServicePort } from "./protocol.ts";
-import type { ObjectsOf, RegistryOptions } from "./registry.ts";
+import type { RegistryOptions } from "./registry.ts";
 import { type Endpoint, type HealthStatus, type Service, type ServicePort, visibilityOf } from "./service.ts";
 import type { Workload, WorkloadIndex } from "./workloads.ts";
 
@@ -52,7 +52,7 @@ function defaultPortName(spec: KubernetesService): string {
 export function kubernetesEndpoints(
   object: ConfigObject<KubernetesService>,
   service: Service,
-  objects: ObjectsOf,
+  endpoints: ListedEndpoints,
   workloads: WorkloadIndex,
 ): Endpoint[] {
   const { spec, metadata } = object;
@@ -61,7 +61,7 @@ export function kubernetesEndpoints(
   }
   const selected = workloads.select(metadata.namespace, spec.selector);
   const entries = selected.filter((workload) => workload.kind === "entry");
-  const listed = listedEndpoints(object, service, objects, workloads);
+  const listed = listedEndpoints(object, service, endpoints, workloads);
   const pods = listed ? [] : selected.filter((workload) => workload.kind === "pod");
   return [
     ...(listed ?? []),
@@ -75,13 +75,11 @@ export function kubernetesEndpoints(
 function listedEndpoints(
   object: ConfigObject<KubernetesService>,
   service: Service,
-  objects: ObjectsOf,
+  endpoints: ListedEndpoints,
   workloads: WorkloadIndex,
 ): Endpoint[] | undefined {
   const { name, namespace } = object.metadata;
-  const slices = (objects("EndpointSlice") as ConfigObject<EndpointSlice>[]).filter(
-    (slice) => slice.metadata.namespace === namespace && slice.metadata.labels["kubernetes.io/service-name"] === name,
-  );
+  const slices = endpoints.slices(namespace, name);
   const portName = (listedName: string) => (listedName === "" && service.ports.length === 1 ? (service.ports[0]?.name ?? "") : listedName);
   if (slices.length > 0) {
     return slices.flatMap(({ spec }) =>
@@ -99,9 +97,7 @@ function listedEndpoints(
       ),
     );
   }
-  const table = (objects("Endpoints") as ConfigObject<Endpoints>[]).find(
-    (candidate) => candidate.metadata.namespace === namespace && candidate.metadata.name === name,
-  );
+  const table = endpoints.table(namespace, name);
   if (!table) return undefined;
   return table.spec.subsets.flatMap((subset) =>
     subset.ports.flatMap((port) => [

@@ -162,6 +162,31 @@ spec: {type: ExternalName, externalName: db.example.com, ports: [{name: tcp, por
   });
 });
 
+describe("Registry.servicesAt", () => {
+  const at = (name: string, namespace: string, ...endpoints: string[]) => `
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: ${name}, namespace: ${namespace}}
+spec: {hosts: [${name}.test], ports: [{number: 80, name: http, protocol: HTTP}], resolution: STATIC, endpoints: [${endpoints.map((address) => `{address: ${address}}`).join()}]}
+---`;
+  const registry = registryOf(
+    at("old", "default", "10.0.0.2") + at("mid", "other", "10.0.0.1") + at("new", "default", "10.0.0.1", "10.0.0.2", "10.0.0.3"),
+  );
+  const found = (addresses: string[], namespace = "default") =>
+    registry.servicesAt(addresses, namespace).map(({ service, endpoint }) => `${service.name} ${endpoint.address}`);
+
+  it("finds what an address serves in its namespace, the oldest service first", () => {
+    expect(found(["10.0.0.2"])).toEqual(["old 10.0.0.2", "new 10.0.0.2"]);
+    expect(found(["10.0.0.1"])).toEqual(["new 10.0.0.1"]);
+    expect(found(["10.0.0.1"], "other")).toEqual(["mid 10.0.0.1"]);
+    expect(found(["10.9.9.9"])).toEqual([]);
+  });
+
+  it("keeps that order for several addresses, and takes each once", () => {
+    expect(found(["10.0.0.1", "10.0.0.2", "10.0.0.1"])).toEqual(["old 10.0.0.2", "new 10.0.0.1", "new 10.0.0.2"]);
+  });
+});
+
 describe("Registry.changedEndpoints", () => {
   it("names the services whose endpoints differ, and no other", () => {
     const two = (address: string) => `

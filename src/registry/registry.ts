@@ -13,6 +13,7 @@ import type { ConfigObject } from "../api/kinds/object.ts";
 import type { Service as KubernetesService } from "../api/kinds/service.ts";
 import type { ServiceEntry } from "../api/kinds/service-entry.ts";
 import { kubernetesEndpoints, kubernetesService } from "./kubernetes-service.ts";
+import { ListedEndpoints } from "./listed-endpoints.ts";
 import { type Endpoint, type Service, serviceKey } from "./service.ts";
 import { serviceEntryEndpoints, serviceEntryServices } from "./service-entry.ts";
 import { WorkloadIndex } from "./workloads.ts";
@@ -31,25 +32,37 @@ type Source =
   | { readonly kind: "service"; readonly object: ConfigObject<KubernetesService> }
   | { readonly kind: "entry"; readonly object: ConfigObject<ServiceEntry> };
 
+/** An endpoint and whose it is. */
+export interface ServedAt {
+  readonly service: Service;
+  readonly endpoint: Endpoint;
+}
+
+interface RankedServedAt extends ServedAt {
+  /** Of the service, by age. */
+  readonly rank: number;
+}
+
 export class Registry {
   /** Oldest first; ties by namespace and name. */
   readonly services: readonly Service[];
   readonly #byKey = new Map<string, Service>();
   readonly #byHost = new Map<string, Service[]>();
-  readonly #sources = new Map<Service, Source>();
-  readonly #endpoints = new Map<Service, readonly Endpoint[]>();
+  readonly #sources = new Map<string, Source>();
+  readonly #endpoints = new Map<string, readonly Endpoint[]>();
   readonly #workloads: WorkloadIndex;
-  readonly #objects: ObjectsOf;
+  readonly #listed: ListedEndpoints;
+  #byAddress: ReadonlyMap<string, readonly RankedServedAt[]> | undefined;
 
   constructor(objects: ObjectsOf, options: RegistryOptions) {
-    this.#objects = objects;
     this.#workloads = new WorkloadIndex(objects);
+    this.#listed = new ListedEndpoints(objects);
     const services: Service[] = [];
     const add = (service: Service, source: Source) => {
       const key = serviceKey(service.host, service.namespace);
       if (this.#byKey.has(key)) return; // The oldest object that declares a host in a namespace is the one that counts.
       this.#byKey.set(key, service);
-      this.#sources.set(service, source);
+      this.#sources.set(key, source);
       services.push(service);
       const sameHost = this.#byHost.get(service.host);
       if (sameHost) sameHost.push(service);
@@ -71,34 +84,51 @@ export class Registry {
     return this.#byKey.get(serviceKey(host, namespace));
   }
 
+  /** By a key of `serviceKey`'s. */
+  byKey(key: string): Service | undefined {
+    return this.#byKey.get(key);
+  }
+
   /** All services of that host, oldest first. */
   byHost(host: string): readonly Service[] {
     return this.#byHost.get(host) ?? [];
   }
 
-  endpoints(service: Service): readonly Endpoint[] {
-    const known = this.#endpoints.get(service);
+  /** Of all ports, also when `service` was trimmed to some. */
+  endpoints({ host, namespace }: Service): readonly Endpoint[] {
+    const key = serviceKey(host, namespace);
+    const known = this.#endpoints.get(key);
     if (known) return known;
-    const source = this.#sources.get(service);
-    const found = !source
-      ? []
-      : source.kind === "service"
-        ? kubernetesEndpoints(source.object, service, this.#objects, this.#workloads)
-        : serviceEntryEndpoints(source.object, service, this.#workloads);
-    this.#endpoints.set(service, found);
+    const [service, source] = [this.#byKey.get(key), this.#sources.get(key)];
+    const found =
+      !service || !source
+        ? []
+        : source.kind === "service"
+          ? kubernetesEndpoints(source.object, service, this.#listed, this.#workloads)
+          : serviceEntryEndpoints(source.object, service, this.#workloads);
+    this.#endpoints.set(key, found);
     return found;
   }
 
-  /** Services with an endpoint of one of these addresses: the proxy's own, in its namespace. */
-  servicesAt(addresses: readonly string[], namespace: string): { service: Service; endpoint: Endpoint }[] {
-    const found: { service: Service; endpoint: Endpoint }[] = [];
-    for (const service of this.services) {
-      if (service.namespace !== namespace) continue;
+  /** Services with an endpoint of one of these addresses, oldest first: the proxy's own, in its namespace. */
+  servicesAt(addresses: readonly string[], namespace: string): readonly ServedAt[] {
+    this.#byAddress ??= this.#indexAddresses();
+    const index = this.#byAddress;
+    const found = [...new Set(addresses)].map((address) => index.get(`${namespace}/${address}`) ?? []);
+    return found.length === 1 ? found[0]! : found.flat().sort((a, b) => a.rank - b.rank);
+  }
+
+  #indexAddresses(): Map<string, RankedServedAt[]> {
+    const index = new Map<string, RankedServedAt[]>();
+    for (const [rank, service] of this.services.entries()) {
       for (const endpoint of this.endpoints(service)) {
-        if (addresses.includes(endpoint.address)) found.push({ service, endpoint });
+        const key = `${service.namespace}/${endpoint.address}`;
+        const list = index.get(key);
+        if (list) list.push({ service, endpoint, rank });
+        else index.set(key, [{ service, endpoint, rank }]);
       }
     }
-    return found;
+    return index;
   }
 
   /** Keys of the services whose endpoints differ from `older`'s. Services that only one of the two knows are not listed. */

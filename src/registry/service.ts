@@ -67,6 +67,13 @@ export function serviceKey(host: string, namespace: string): string {
   return `${namespace}/${host}`;
 }
 
+/** The service with those of its ports alone; undefined when none is left. It has the same endpoints. */
+export function trimmedTo(service: Service, keeps: (port: ServicePort) => boolean): Service | undefined {
+  const ports = service.ports.filter(keeps);
+  if (ports.length === 0) return undefined;
+  return ports.length === service.ports.length ? service : { ...service, ports };
+}
+
 export function isVisible(visibility: Visibility, namespace: string): boolean {
   switch (visibility.kind) {
     case "public":

@@ -1,4 +1,4 @@
-/** Workloads by namespace, for selectors: WorkloadEntries, and Pods that have an address. */
+/** Workloads by label, for selectors: WorkloadEntries, and Pods that have an address. */
 
 import type { ConfigObject } from "../api/kinds/object.ts";
 import type { Pod } from "../api/kinds/pod.ts";
@@ -24,7 +24,9 @@ export interface Workload {
 }
 
 export class WorkloadIndex {
-  readonly #byNamespace = new Map<string, Workload[]>();
+  /** By namespace, label and value. */
+  readonly #byLabel = new Map<string, Workload[]>();
+  readonly #pods = new Map<string, Workload>();
 
   constructor(objects: ObjectsOf) {
     for (const object of objects("WorkloadEntry") as ConfigObject<WorkloadEntry>[]) this.#add(workloadOfEntry(object.spec, object));
@@ -36,19 +38,30 @@ export class WorkloadIndex {
 
   /** Workloads of the namespace that carry all labels of the selector; an empty selector selects nothing. */
   select(namespace: string, selector: Readonly<Record<string, string>>): readonly Workload[] {
-    if (Object.keys(selector).length === 0) return [];
-    return (this.#byNamespace.get(namespace) ?? []).filter((workload) => selectorMatches(selector, workload.labels));
+    const lists = Object.entries(selector).map(([label, value]) => this.#byLabel.get(labelKey(namespace, label, value)) ?? []);
+    // Whoever carries all carries the rarest.
+    const [rarest] = lists.sort((a, b) => a.length - b.length);
+    if (!rarest || lists.length === 1) return rarest ?? [];
+    return rarest.filter((workload) => selectorMatches(selector, workload.labels));
   }
 
   pod(namespace: string, name: string): Workload | undefined {
-    return this.#byNamespace.get(namespace)?.find((workload) => workload.kind === "pod" && workload.name === name);
+    return this.#pods.get(`${namespace}/${name}`);
   }
 
   #add(workload: Workload): void {
-    const list = this.#byNamespace.get(workload.namespace);
-    if (list) list.push(workload);
-    else this.#byNamespace.set(workload.namespace, [workload]);
+    for (const [label, value] of Object.entries(workload.labels)) {
+      const key = labelKey(workload.namespace, label, value);
+      const list = this.#byLabel.get(key);
+      if (list) list.push(workload);
+      else this.#byLabel.set(key, [workload]);
+    }
+    if (workload.kind === "pod") this.#pods.set(`${workload.namespace}/${workload.name}`, workload);
   }
+}
+
+function labelKey(namespace: string, label: string, value: string): string {
+  return `${namespace}/${label}=${value}`;
 }
 
 /** Also for the endpoints that a ServiceEntry lists inline, which have no metadata of their own. */

@@ -103,7 +103,7 @@ describe("istiod's doors", () => {
     writeFileSync(join(directory, "good.yaml"), goodService("good.example"));
     grpcPort = await freePortRow(2);
     monitoringPort = grpcPort + 1;
-    const addresses = ["--grpcAddr", `127.0.0.1:${grpcPort}`, "--monitoringAddr", `127.0.0.1:${monitoringPort}`];
+    const addresses = ["--grpcAddr", `127.0.0.1:${grpcPort}`, "--secureGRPCAddr", "", "--monitoringAddr", `127.0.0.1:${monitoringPort}`];
     istiod = stack.use(new TopsailProcess(["istiod", "--configDir", directory, ...addresses]));
     await istiod.printed("serving");
     before = anonymousMiB(istiod.pid);

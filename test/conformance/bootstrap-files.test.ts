@@ -3,7 +3,9 @@
  * upstreams saw must be the same. How the files are written: test/support/bootstrap-text.ts and exchange.ts.
  *
  * In a file, `{{up}}`, `{{up2}}`, `{{up3}}`, `{{tls-up}}`, `{{tcp}}` are ports of upstreams of its own, `{{dead}}` one that refuses,
- * `{{log}}` a file whose lines are compared too, and `{{a.example}}` the path of a certificate's files without `.crt` and `.key`.
+ * `{{log}}` a file whose lines are compared too, and `{{a.example}}` the path of a certificate's files without `.crt` and `.key`;
+ * so are `{{ca}}` and the clients' that it signed, listed below. `{{jwt:...}}` and `{{jwks:...}}` are made from the file's `jwt`
+ * (test/support/jwt.ts).
  */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -11,17 +13,23 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { expandBootstrap, placeHttp, type ShortBootstrap } from "../support/bootstrap-text.ts";
-import { makeCertificate, type TestCertificate } from "../support/certificate.ts";
+import { makeCertificate, makeClientCertificate, type TestCertificate } from "../support/certificate.ts";
 import { envoyBinary } from "../support/envoy.ts";
 import { describeSeen, type Exchange, exchange, type Outcome, type RequestSpec } from "../support/exchange.ts";
+import { type JwtSpec, makeTokens } from "../support/jwt.ts";
 import { eventually, type RunningProxy, startOurProxy, startRealEnvoy } from "../support/proxies.ts";
-import { startTcpUpstream, startUpstream, type TestUpstream } from "../support/upstream.ts";
+import { type Reply, startTcpUpstream, startUpstream, type TestUpstream } from "../support/upstream.ts";
 import { expectedOf } from "./known-differences.ts";
 
 interface CaseFile extends ShortBootstrap {
   readonly about: string;
   /** Of the access log, where it is not one for each request. */
   readonly log_lines?: number;
+  readonly jwt?: JwtSpec;
+  /** What the upstreams answer to requests without x-reply, by path. */
+  readonly upstream_replies?: Readonly<Record<string, Reply>>;
+  /** Statistics that match this expression have the same values in the end. */
+  readonly stats?: string;
   readonly requests: readonly (string | RequestSpec)[];
 }
 
@@ -34,6 +42,7 @@ interface Effect {
 interface Run {
   readonly effects: Effect[];
   readonly logLines: string[];
+  readonly stats: string[];
 }
 
 const directory = join(import.meta.dirname, "bootstrap");
@@ -55,10 +64,29 @@ function startRuns(): void {
 }
 
 const certificates = new Map<string, TestCertificate>();
+/** By file: both sides get the same tokens. */
+const tokens = new Map<string, Record<string, string>>();
+/** Clients by what their certificates say of them. */
+const clients: Record<string, { readonly subject: string; readonly names?: readonly string[] }> = {
+  alice: { subject: "/", names: ["URI:spiffe://cluster.local/ns/default/sa/alice"] },
+  bob: {
+    subject: "/O=Org/CN=bob",
+    names: ["URI:spiffe://old.domain/ns/other/sa/bob", "URI:spiffe://cluster.local/ns/other/sa/bob", "DNS:bob.example", "DNS:bob2.example"],
+  },
+  carol: { subject: "/CN=carol", names: ["DNS:carol.example", "email:carol@example.com"] },
+  dave: { subject: "/C=DE/O=Org, Inc/OU=a;b/CN=dave" },
+};
 
 beforeAll(() => {
+  const issuer = makeCertificate("ca.example");
+  certificates.set("ca", issuer);
+  for (const [name, client] of Object.entries(clients)) certificates.set(name, makeClientCertificate({ ...client, issuer }));
   for (const name of ["a.example", "b.example", "wild.example"]) {
     certificates.set(name, name === "wild.example" ? makeCertificate("*.wild.example") : makeCertificate(name));
+  }
+  for (const name of files) {
+    const { jwt } = readCase(name, {});
+    if (jwt) tokens.set(name, makeTokens(jwt));
   }
   startRuns();
 });
@@ -67,7 +95,10 @@ afterAll(() => Promise.allSettled(runs.values()));
 /** With ports of 0 where this side's real ones are to be. */
 function readCase(name: string, values: Record<string, string>): CaseFile {
   const text = readFileSync(join(directory, name), "utf8");
-  return parse(text.replace(/\{\{([\w.-]+)\}\}/g, (all, key: string) => values[key] ?? all)) as CaseFile;
+  const fill = (written: string) => written.replace(/\{\{([\w.:-]+)\}\}/g, (all, key: string) => values[key] ?? all);
+  // Key sets hold quotes, so they are filled in when the text is read; the others may stand anywhere in it.
+  const filled = text.replace(/\{\{[\w.-]+\}\}/g, fill);
+  return parse(filled, (_key, value: unknown) => (typeof value === "string" ? fill(value) : value)) as CaseFile;
 }
 
 const labelOf = (request: string | RequestSpec, index: number) => {
@@ -85,14 +116,20 @@ async function runSide(name: string, start: (bootstrap: unknown) => Promise<Runn
     writeFileSync(join(workDirectory, `${host}.key`), key);
   }
   const serverTls = certificates.get("a.example")!;
+  const { upstream_replies: replies } = readCase(name, tokens.get(name) ?? {});
   const upstreams: TestUpstream[] = [
-    parts.use(await startUpstream("up")),
-    parts.use(await startUpstream("up2")),
-    parts.use(await startUpstream("up3")),
-    parts.use(await startUpstream("tls-up", { key: serverTls.key, cert: serverTls.certificate })),
+    parts.use(await startUpstream("up", undefined, replies)),
+    parts.use(await startUpstream("up2", undefined, replies)),
+    parts.use(await startUpstream("up3", undefined, replies)),
+    parts.use(await startUpstream("tls-up", { key: serverTls.key, cert: serverTls.certificate }, replies)),
   ];
   const tcp = parts.use(await startTcpUpstream());
-  const values: Record<string, string> = { dead: "1", tcp: String(tcp.port), log: join(workDirectory, "access.log") };
+  const values: Record<string, string> = {
+    ...tokens.get(name),
+    dead: "1",
+    tcp: String(tcp.port),
+    log: join(workDirectory, "access.log"),
+  };
   for (const upstream of upstreams) values[upstream.name] = String(upstream.port);
   for (const host of certificates.keys()) values[host] = join(workDirectory, host);
   const file = readCase(name, values);
@@ -135,7 +172,8 @@ async function runSide(name: string, start: (bootstrap: unknown) => Promise<Runn
     outcome.connection = connection.isClosed ? "close" : "open";
     connection[Symbol.dispose]();
   }
-  return { effects, logLines: await readLog(values.log!, file, mask) };
+  const stats = file.stats === undefined ? "" : await proxy.admin(`/stats?filter=${encodeURIComponent(file.stats)}`);
+  return { effects, logLines: await readLog(values.log!, file, mask), stats: stats.split("\n").filter(Boolean).sort() };
 }
 
 async function readLog(path: string, file: CaseFile, mask: (text: string) => string): Promise<string[]> {
@@ -171,7 +209,7 @@ describe.skipIf(!envoyBinary)("Bootstrap files, beside Envoy", () => {
   it("are at least thirty", () => expect(files.length).toBeGreaterThanOrEqual(30));
 
   describe.each(files)("%s", (name) => {
-    const { requests } = readCase(name, {});
+    const { requests, stats: counts } = readCase(name, {});
     let theirs: Run;
     let ours: Run;
 
@@ -185,5 +223,7 @@ describe.skipIf(!envoyBinary)("Bootstrap files, beside Envoy", () => {
     });
 
     it("writes the same access log", () => expect(ours.logLines).toEqual(expectedOf(name, "log", theirs.logLines)));
+
+    it.runIf(counts)("counts the same", () => expect(ours.stats).toEqual(expectedOf(name, "stats", theirs.stats)));
   });
 });

@@ -1,10 +1,13 @@
 /**
  * Every configuration of mesh/ is in force at once in one control plane of ours, to which Envoy and our proxy are attached, as gateways and
- * as sidecars, over both variants of xDS. Envoy refuses nothing of it, and both answer the same requests in the same way.
+ * as sidecars, over both variants of xDS. Envoy refuses nothing of it, and both answer the same requests in the same way: as expected.
  *
- * A file is a stream of YAML documents: those with a `kind` are the configuration, the first says what is asked of it.
+ * A file is a stream of YAML documents: those with a `kind` are the configuration, the first says what is asked of it and what must come
+ * of it (test/support/expectation.ts). A document that names {{side}} is there for each of the sides.
  */
-import { readdirSync, readFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { request as httpRequest, type IncomingMessage } from "node:http";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parseAllDocuments, stringify } from "yaml";
@@ -13,7 +16,8 @@ import { configurationFiles, gatewayLabels, gatewayNamespace } from "../../src/q
 import { makeCertificate, type TestCertificate } from "../support/certificate.ts";
 import { startControlPlane, type TestControlPlane } from "../support/control-plane.ts";
 import { envoyBinary } from "../support/envoy.ts";
-import { describeSeen, type Exchange, exchange, type Outcome, type RequestSpec } from "../support/exchange.ts";
+import { describeSeen, type Exchange, exchange, type RequestSpec } from "../support/exchange.ts";
+import { type Effect, type Expectation, problemsOf } from "../support/expectation.ts";
 import { makeMeshCa } from "../support/mesh-ca.ts";
 import { meshBootstrap } from "../support/mesh-proxy.ts";
 import { freePortRow } from "../support/ports.ts";
@@ -24,7 +28,11 @@ import { startTcpUpstream, startUpstream, type TestTcpUpstream, type TestUpstrea
 import { expectedOf } from "./known-differences.ts";
 
 interface MeshRequest extends RequestSpec {
-  readonly port?: number;
+  /** A port's name in double braces, by default `http`. */
+  readonly port?: string;
+  /** Asked of this pair alone. */
+  readonly variant?: Variant;
+  readonly expect?: Expectation;
 }
 
 interface MeshFile {
@@ -34,7 +42,23 @@ interface MeshFile {
 
 const directory = join(import.meta.dirname, "mesh");
 const files = readdirSync(directory).sort();
-const portNames = ["http", "http2", "redirect", "https", "https2", "tls", "tcp-port", "tcp-tls", "egress", "ingress"] as const;
+const portNames = [
+  "http",
+  "http2",
+  "redirect",
+  "https",
+  "https2",
+  "tls",
+  "tcp-port",
+  "tcp-tls",
+  "egress",
+  "ingress",
+  "out",
+  "out-tcp",
+  "out-tls",
+  "out-proxy",
+  "out-rest",
+] as const;
 
 /** The proxies under test. Each has an address of loopback to itself. */
 const sides = [
@@ -48,6 +72,7 @@ const pairs = [
   ["delta", "envoy-delta", "topsail-delta"],
   ["state of the world", "envoy-sotw", "topsail-sotw"],
 ] as const;
+type Variant = (typeof pairs)[number][0];
 
 function fill(text: string, values: ReadonlyMap<string, string>): string {
   return text.replace(/"?\{\{([\w.:-]+)\}\}"?/g, (all, key: string) => {
@@ -60,24 +85,23 @@ function fill(text: string, values: ReadonlyMap<string, string>): string {
 
 function readFile(name: string, values: ReadonlyMap<string, string>): { file: MeshFile; configuration: string } {
   const [head, ...rest] = parseAllDocuments(fill(readFileSync(join(directory, name), "utf8"), values));
-  return {
-    file: (head as { toJS(): unknown }).toJS() as MeshFile,
-    configuration: rest.map((document) => stringify(document)).join("---\n"),
-  };
+  const texts = rest.flatMap((document) => {
+    const text = stringify(document);
+    return text.includes("{{side}}") ? sides.map((side) => fill(text, valuesOf(side))) : [text];
+  });
+  return { file: (head as { toJS(): unknown }).toJS() as MeshFile, configuration: texts.join("---\n") };
 }
 
-/** The sidecar as a workload of the service `client`. */
-function workloadOf({ name, address }: (typeof sides)[number]): unknown {
-  return {
-    apiVersion: "networking.istio.io/v1",
-    kind: "WorkloadEntry",
-    metadata: { name, namespace: "mesh" },
-    spec: { address, labels: { app: "client", side: name } },
-  };
+function valuesOf({ name, address, isDelta }: (typeof sides)[number]): ReadonlyMap<string, string> {
+  return new Map([
+    ["side", name],
+    ["address", address],
+    ["mode", isDelta ? "REGISTRY_ONLY" : "ALLOW_ANY"],
+  ]);
 }
 
 const labelOf = ({ line = "GET /", host, headers, port, tls, raw }: MeshRequest) =>
-  [raw ?? line, host, port && String(port), tls && JSON.stringify(tls), headers && JSON.stringify(headers)].filter(Boolean).join(" ");
+  [raw ?? line, host, port, tls && JSON.stringify(tls), headers && JSON.stringify(headers)].filter(Boolean).join(" ");
 
 describe.skipIf(!envoyBinary)("Envoy and our proxy attached to our control plane", () => {
   const stack = new AsyncDisposableStack();
@@ -103,6 +127,9 @@ describe.skipIf(!envoyBinary)("Envoy and our proxy attached to our control plane
     tcp = stack.use(await startTcpUpstream());
     for (const upstream of upstreams) values.set(upstream.name, String(upstream.port));
     values.set("tcp", String(tcp.port));
+    const sockets = mkdtempSync(join(tmpdir(), "topsail-sockets-"));
+    stack.defer(() => rmSync(sockets, { recursive: true, force: true }));
+    values.set("directory", sockets);
     const first = await freePortRow(portNames.length);
     for (const [index, name] of portNames.entries()) values.set(name, String(first + index));
     const configuration = Object.fromEntries(files.map((name) => [name, readFile(name, values).configuration]));
@@ -110,9 +137,8 @@ describe.skipIf(!envoyBinary)("Envoy and our proxy attached to our control plane
     for (const [name, text] of Object.entries(configurationFiles(quickstartPorts(await freePortRow(10))))) {
       if (name.endsWith(".yaml") && name !== "mesh-config.yaml") configuration[`quickstart-${name}`] = text;
     }
-    const workloads = sides.map((side) => stringify(workloadOf(side))).join("---\n");
     const meshYaml = `proxyListenPort: ${values.get("egress")}\nproxyInboundListenPort: ${values.get("ingress")}\n`;
-    controlPlane = stack.use(await startControlPlane(workloads, { files: configuration, meshYaml }));
+    controlPlane = stack.use(await startControlPlane("", { files: configuration, meshYaml }));
     expect(await controlPlaneJson("problems")).toEqual([]);
     const ca = makeMeshCa();
     const sds = stack.use(await startSdsServer(ca.issue("spiffe://cluster.local/ns/mesh/sa/client"), ca.root));
@@ -123,10 +149,7 @@ describe.skipIf(!envoyBinary)("Envoy and our proxy attached to our control plane
             type,
             name: `${side.name}-${type}`,
             address: side.address,
-            labels:
-              type === "router"
-                ? { ...gatewayLabels, side: side.name }
-                : { app: "client", side: side.name, scope: side.isDelta ? "narrow" : "wide" },
+            labels: type === "router" ? { ...gatewayLabels, side: side.name } : { app: "client", side: side.name },
             namespace: type === "router" ? gatewayNamespace : "mesh",
             xdsPort: controlPlane.istiod.grpcPort,
             isDelta: side.isDelta,
@@ -155,16 +178,11 @@ describe.skipIf(!envoyBinary)("Envoy and our proxy attached to our control plane
     return masked;
   }
 
-  interface Effect {
-    readonly outcomes: Outcome[];
-    readonly seen: unknown[];
-  }
-
   async function ask(name: SideName, request: MeshRequest, caseId: string): Promise<Effect> {
     const before = upstreams.map(({ seen }) => seen.length);
     const exchanges: Exchange[] = [];
     const { address } = sides.find((side) => side.name === name)!;
-    const port = Number(fill(String(request.port ?? "{{http}}"), values));
+    const port = Number(fill(request.port ?? "{{http}}", values));
     const spec = JSON.parse(fill(JSON.stringify(request), values)) as MeshRequest;
     for (let i = 0; i < (request.repeat ?? 1); i++) exchanges.push(await exchange(port, spec, `${name}-${caseId}`, mask, address));
     for (const { connection } of exchanges) connection?.[Symbol.dispose]();
@@ -191,11 +209,29 @@ describe.skipIf(!envoyBinary)("Envoy and our proxy attached to our control plane
   describe.each(all.filter(([, requests]) => requests.length > 0))("%s", (name, requests) => {
     it.each(requests.map((request, index) => [`${index}: ${labelOf(request)}`.slice(0, 160), index] as const))("%s", async (_, index) => {
       for (const [variant, envoy, topsail] of pairs) {
+        if ((requests[index]!.variant ?? variant) !== variant) continue;
         const theirs = await ask(envoy, requests[index]!, `${name}-${index}`);
         const ours = await ask(topsail, requests[index]!, `${name}-${index}`);
+        expect(problemsOf(theirs, requests[index]!.expect), envoy).toEqual([]);
+        expect(problemsOf(ours, requests[index]!.expect), topsail).toEqual([]);
         expect(comparable(ours, requests[index]!), variant).toEqual(expectedOf(name, index, comparable(theirs, requests[index]!)));
       }
     });
+  });
+
+  it.each(sides.map(({ name }) => name))("serves a Sidecar's Unix socket in %s, by the Host's port", async (name) => {
+    const ask = (host: string) =>
+      new Promise<IncomingMessage>((resolve, reject) => {
+        const socketPath = join(values.get("directory")!, name);
+        httpRequest({ socketPath, headers: { host }, agent: false }, (response) => resolve(response.resume()))
+          .on("error", reject)
+          .end();
+      });
+    const known = await ask(`beside.mesh.example:${values.get("out")}`);
+    expect([known.statusCode, known.headers["x-upstream"]]).toEqual([200, "up"]);
+    if (valuesOf(sides.find((side) => side.name === name)!).get("mode") === "REGISTRY_ONLY") {
+      expect((await ask("beside.mesh.example:1")).statusCode).toBe(502);
+    }
   });
 
   it("changes a certificate for new connections at once, in all of them", async () => {

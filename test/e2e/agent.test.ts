@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { envoyBinary } from "../support/envoy.ts";
+import { createToken, readKubeconfig } from "../support/kube-api.ts";
 import { freePortRow } from "../support/ports.ts";
 import { TopsailProcess } from "../support/topsail.ts";
 
@@ -66,6 +67,16 @@ spec:
   - route: [{destination: {host: web.internal}}]
 `;
 
+/** What an operator brings to a new machine: a token, and the root by which the control plane is known. */
+async function provision(directory: string, namespace: string, serviceAccount: string): Promise<void> {
+  const config = readKubeconfig(join(directory, "kubeconfig"));
+  const files = join(directory, "var/run/secrets");
+  mkdirSync(join(files, "tokens"), { recursive: true });
+  mkdirSync(join(files, "istio"), { recursive: true });
+  writeFileSync(join(files, "tokens/istio-token"), await createToken(config, namespace, serviceAccount));
+  writeFileSync(join(files, "istio/root-cert.pem"), config.root);
+}
+
 describe.each(variants)("pilot-agent with $name", ({ binaryPath }) => {
   let directory: string;
   let ports: Ports;
@@ -76,7 +87,8 @@ describe.each(variants)("pilot-agent with $name", ({ binaryPath }) => {
   const startIstiod = async () => {
     const started = new TopsailProcess([
       ...["istiod", "--configDir", join(directory, "mesh"), "--dataDir", join(directory, "data")],
-      ...["--grpcAddr", `127.0.0.1:${ports.xds}`, "--monitoringAddr", `127.0.0.1:${ports.monitoring}`],
+      ...["--grpcAddr", "127.0.0.1:0", "--secureGRPCAddr", `127.0.0.1:${ports.xds}`, "--monitoringAddr", `127.0.0.1:${ports.monitoring}`],
+      ...["--kubeAPIAddr", "127.0.0.1:0", "--kubeconfig-out", join(directory, "kubeconfig")],
     ]);
     await started.printed("serving");
     return started;
@@ -96,6 +108,7 @@ describe.each(variants)("pilot-agent with $name", ({ binaryPath }) => {
     mkdirSync(join(directory, "mesh"));
     write("one");
     istiod = await startIstiod();
+    await provision(directory, "default", "default");
     agent = new TopsailProcess(["pilot-agent", "proxy", "router"], {
       cwd: directory,
       env: {

@@ -7,10 +7,14 @@
  *     virtual_hosts: [...]    default: one for all domains; `routes: [...]` are its routes
  *     clusters: {up: {...}}   name to fields; `endpoints: [PORT, ...]` stands for a load assignment
  *     listeners: [...]        instead of `main`
+ *     log: {path, format}     an access log of the HttpConnectionManager
+ *     rbac_hosts: {NAME: ..}  virtual hosts, each with an RBACPerRoute of its own; see RbacHost
  *
- * `"@type": Cors` is completed to its URL. Listener ports are 0; who runs it asks for the real ones.
+ * `"@type": Cors` is completed to its URL; `NetworkRBAC` is the network filter's message, `RBAC` the HTTP filter's. Listener ports are 0; who runs it asks for the real ones.
  */
 export interface ShortBootstrap {
+  readonly log?: { readonly path: string; readonly format: string };
+  readonly rbac_hosts?: Record<string, RbacHost>;
   readonly hcm?: Record<string, unknown>;
   readonly http_filters?: readonly unknown[];
   readonly router?: Record<string, unknown>;
@@ -22,6 +26,16 @@ export interface ShortBootstrap {
   readonly secrets?: readonly unknown[];
 }
 
+/** Either the fields of an RBAC message, or the permissions or principals of its one policy, `p`, whose other half is `any`. */
+export interface RbacHost {
+  readonly rbac?: unknown;
+  readonly permissions?: readonly unknown[];
+  readonly principals?: readonly unknown[];
+  readonly action?: "ALLOW" | "DENY" | "LOG";
+  /** Fields of the virtual host's one route. */
+  readonly route?: Record<string, unknown>;
+}
+
 const packages: Record<string, string> = {
   HttpConnectionManager: "envoy.extensions.filters.network.http_connection_manager.v3",
   TcpProxy: "envoy.extensions.filters.network.tcp_proxy.v3",
@@ -29,12 +43,25 @@ const packages: Record<string, string> = {
   Cors: "envoy.extensions.filters.http.cors.v3",
   CorsPolicy: "envoy.extensions.filters.http.cors.v3",
   HTTPFault: "envoy.extensions.filters.http.fault.v3",
+  JwtAuthentication: "envoy.extensions.filters.http.jwt_authn.v3",
+  PerRouteConfig: "envoy.extensions.filters.http.jwt_authn.v3",
   FileAccessLog: "envoy.extensions.access_loggers.file.v3",
   DownstreamTlsContext: "envoy.extensions.transport_sockets.tls.v3",
   UpstreamTlsContext: "envoy.extensions.transport_sockets.tls.v3",
   TlsInspector: "envoy.extensions.filters.listener.tls_inspector.v3",
   HttpInspector: "envoy.extensions.filters.listener.http_inspector.v3",
+  RBAC: "envoy.extensions.filters.http.rbac.v3",
+  RBACPerRoute: "envoy.extensions.filters.http.rbac.v3",
+  UriTemplateMatchConfig: "envoy.extensions.path.match.uri_template.v3",
   PreviousHostsPredicate: "envoy.extensions.retry.host.previous_hosts.v3",
+};
+
+/** Where short names would be the same. */
+const fullNames: Record<string, string> = {
+  HttpSetMetadata: "envoy.extensions.filters.http.set_metadata.v3.Config",
+  HttpSetFilterState: "envoy.extensions.filters.http.set_filter_state.v3.Config",
+  NetworkSetFilterState: "envoy.extensions.filters.network.set_filter_state.v3.Config",
+  NetworkRBAC: "envoy.extensions.filters.network.rbac.v3.RBAC",
 };
 
 export function expandBootstrap(short: ShortBootstrap): Record<string, unknown> {
@@ -58,18 +85,40 @@ function expandListener({ name, ...fields }: Record<string, unknown>, short: Sho
 }
 
 /** `- http: {}` among the filters of a chain stands for the file's connection manager. */
-function http({ hcm, http_filters = [], router = {}, virtual_hosts, routes }: ShortBootstrap): Record<string, unknown> {
+function http(short: ShortBootstrap): Record<string, unknown> {
+  const { hcm, http_filters = [], router = {}, routes, log } = short;
+  const virtual_hosts = short.virtual_hosts ?? [
+    ...Object.entries(short.rbac_hosts ?? {}).map(([name, host]) => rbacHost(name, host)),
+    { name: "all", domains: ["*"], routes: routes ?? anyRoute },
+  ];
   return {
     name: "envoy.filters.network.http_connection_manager",
     typed_config: {
       "@type": "HttpConnectionManager",
       stat_prefix: "in",
       ...(!hcm?.rds && {
-        route_config: { name: "routes", virtual_hosts: virtual_hosts ?? [{ name: "all", domains: ["*"], routes: routes ?? anyRoute }] },
+        route_config: { name: "routes", virtual_hosts },
       }),
+      ...(log && { access_log: [fileLog(log)] }),
       http_filters: [...http_filters, { name: "envoy.filters.http.router", typed_config: { "@type": "Router", ...router } }],
       ...hcm,
     },
+  };
+}
+
+function fileLog({ path, format }: { path: string; format: string }): unknown {
+  const log_format = { text_format_source: { inline_string: `${format}\n` } };
+  return { name: "file", typed_config: { "@type": "FileAccessLog", path, log_format } };
+}
+
+function rbacHost(name: string, { rbac, permissions, principals, action = "ALLOW", route }: RbacHost): unknown {
+  const any = [{ any: true }];
+  const policies = { p: { permissions: permissions ?? any, principals: principals ?? any } };
+  return {
+    name,
+    domains: [name],
+    routes: [{ match: { prefix: "/" }, route: { cluster: "up" }, ...route }],
+    typed_per_filter_config: { rbac: { "@type": "RBACPerRoute", rbac: rbac ?? { rules: { action, policies } } } },
   };
 }
 
@@ -105,9 +154,9 @@ function completeTypes(value: unknown): unknown {
   return Object.fromEntries(
     Object.entries(value).map(([key, inner]) => {
       if (key !== "@type" || typeof inner !== "string" || inner.includes("/")) return [key, completeTypes(inner)];
-      const found = packages[inner];
+      const found = fullNames[inner] ?? (packages[inner] && `${packages[inner]}.${inner}`);
       if (!found) throw new Error(`no package is known for ${inner}`);
-      return [key, `type.googleapis.com/${found}.${inner}`];
+      return [key, `type.googleapis.com/${found}`];
     }),
   );
 }

@@ -1,4 +1,5 @@
 /** One request of a conformance case: sent as bytes, answered as something that two proxies can be compared by. */
+import { readFileSync } from "node:fs";
 import type { ConnectionOptions } from "node:tls";
 import { parseResponses, RawConnection } from "./raw-client.ts";
 import type { SeenRequest } from "./upstream.ts";
@@ -18,7 +19,14 @@ export interface RequestSpec {
   readonly then?: string;
   readonly until?: string;
   readonly listener?: string;
-  readonly tls?: { readonly sni?: string; readonly alpn?: string[]; readonly max?: "TLSv1.2" | "TLSv1.3"; readonly min?: "TLSv1.3" };
+  readonly tls?: {
+    readonly sni?: string;
+    readonly alpn?: string[];
+    readonly max?: "TLSv1.2" | "TLSv1.3";
+    readonly min?: "TLSv1.3";
+    /** The client's own: path of its files without `.crt` and `.key`. */
+    readonly certificate?: string;
+  };
   /** Sent so often, one after the other; only the set of outcomes is compared (weights, load balancing). */
   readonly repeat?: number;
   /** Sent so often at the same time; the sorted list of outcomes is compared. */
@@ -104,12 +112,13 @@ function tlsProtocol(connection: RawConnection): string | null {
   return `${socket.getProtocol()} ${socket.alpnProtocol}`;
 }
 
-export function tlsOptions({ sni, alpn, max, min }: NonNullable<RequestSpec["tls"]>): ConnectionOptions {
+export function tlsOptions({ sni, alpn, max, min, certificate }: NonNullable<RequestSpec["tls"]>): ConnectionOptions {
   return {
     ...(sni !== undefined && { servername: sni }),
     ...(alpn && { ALPNProtocols: alpn }),
     ...(max && { maxVersion: max }),
     ...(min && { minVersion: min }),
+    ...(certificate && { cert: readFileSync(`${certificate}.crt`), key: readFileSync(`${certificate}.key`) }),
   };
 }
 
@@ -133,6 +142,13 @@ export function maskHeader(name: string, value: string, mask: Mask): string {
   }
 }
 
-export function describeSeen({ method, path, version, headers, body }: SeenRequest, mask: Mask): unknown {
+export interface DescribedRequest {
+  readonly line: string;
+  /** `name: value` */
+  readonly headers: readonly string[];
+  readonly body: string;
+}
+
+export function describeSeen({ method, path, version, headers, body }: SeenRequest, mask: Mask): DescribedRequest {
   return { line: `${method} ${mask(path)} HTTP/${version}`, headers: headers.map(([name, value]) => maskHeader(name, value, mask)), body };
 }

@@ -5,6 +5,8 @@
  *     x-reply: {"statuses":[503,503,200]}       one after the other for requests of one x-case
  *     x-reply: {"raw":"HTTP/1.1 200 OK\r\n..."} these bytes, then the connection is closed
  *     x-reply: {"close":"before"|"headers"|"body"}, {"chunks":["a","b"]}, {"interim":103}
+ *
+ * Requests that a proxy makes by itself have no such header: for them `replies` says it by path.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { type AddressInfo, createServer as createTcpServer, type Socket } from "node:net";
@@ -41,7 +43,7 @@ export interface TestUpstream extends AsyncDisposable {
 }
 
 /** With `tls` it speaks HTTP/1.1 inside TLS. */
-export async function startUpstream(name = "up", tls?: TlsOptions): Promise<TestUpstream> {
+export async function startUpstream(name = "up", tls?: TlsOptions, replies: Readonly<Record<string, Reply>> = {}): Promise<TestUpstream> {
   const seen: SeenRequest[] = [];
   const attempts = new Map<string, number>();
   const connections = new Set<Socket>();
@@ -55,7 +57,10 @@ export async function startUpstream(name = "up", tls?: TlsOptions): Promise<Test
         for (let i = 0; i < request.rawHeaders.length; i += 2) headers.push([request.rawHeaders[i]!, request.rawHeaders[i + 1]!]);
         const body = Buffer.concat(chunks).toString("latin1");
         seen.push({ method: request.method!, path: request.url!, version: request.httpVersion, headers, body });
-        answer(name, request, response, body, attempts);
+        const { "x-reply": asked, "x-case": caseId } = request.headers;
+        const path = request.url!;
+        const reply = typeof asked === "string" ? (JSON.parse(asked) as Reply) : replies[path];
+        answer(name, request, response, body, reply ?? {}, nextOf(attempts, String(caseId ?? path)));
       });
       request.on("error", () => {});
     },
@@ -96,9 +101,7 @@ function pairs(raw: readonly string[]): [string, string][] {
   return Array.from({ length: raw.length / 2 }, (_, index) => [raw[index * 2]!, raw[index * 2 + 1]!]);
 }
 
-function answer(name: string, request: IncomingMessage, response: ServerResponse, body: string, attempts: Map<string, number>): void {
-  const header = request.headers["x-reply"];
-  const reply = (typeof header === "string" ? JSON.parse(header) : {}) as Reply;
+function answer(name: string, request: IncomingMessage, response: ServerResponse, body: string, reply: Reply, next: Next): void {
   const { socket } = request;
   const go = () => {
     if (reply.raw !== undefined) {
@@ -110,7 +113,7 @@ function answer(name: string, request: IncomingMessage, response: ServerResponse
       return;
     }
     if (reply.interim === 103) response.writeEarlyHints({ link: "</a.css>; rel=preload" });
-    const status = reply.statuses ? nextStatus(reply.statuses, String(request.headers["x-case"]), attempts) : (reply.status ?? 200);
+    const status = reply.statuses ? next(reply.statuses) : (reply.status ?? 200);
     const text = reply.chunks ? "" : (reply.body ?? `${name} ${request.method} ${request.url} ${body.length}\n`);
     response.sendDate = false;
     const headers = (reply.headers ?? []).flat();
@@ -133,14 +136,19 @@ function answer(name: string, request: IncomingMessage, response: ServerResponse
     }
     response.end(Buffer.from(text, "latin1"));
   };
-  if (reply.delayMs) setTimeout(go, reply.delayMs);
+  if (reply.delayMs) setTimeout(go, reply.delayMs).unref();
   else go();
 }
 
-function nextStatus(statuses: readonly number[], key: string, attempts: Map<string, number>): number {
-  const attempt = attempts.get(key) ?? 0;
-  attempts.set(key, attempt + 1);
-  return statuses[Math.min(attempt, statuses.length - 1)]!;
+type Next = <T>(list: readonly T[]) => T;
+
+/** Counts on with each call for `key`; the last of the list stays. */
+function nextOf(attempts: Map<string, number>, key: string): Next {
+  return (list) => {
+    const attempt = attempts.get(key) ?? 0;
+    attempts.set(key, attempt + 1);
+    return list[Math.min(attempt, list.length - 1)]!;
+  };
 }
 
 export interface TestTcpUpstream extends AsyncDisposable {

@@ -29,6 +29,7 @@ import { file_envoy_config_endpoint_v3_endpoint } from "../gen/envoy/config/endp
 import { file_envoy_config_listener_v3_listener } from "../gen/envoy/config/listener/v3/listener_pb.js";
 import { file_envoy_config_metrics_v3_metrics_service } from "../gen/envoy/config/metrics/v3/metrics_service_pb.js";
 import { file_envoy_config_metrics_v3_stats } from "../gen/envoy/config/metrics/v3/stats_pb.js";
+import { file_envoy_config_route_v3_route_components } from "../gen/envoy/config/route/v3/route_components_pb.js";
 import { file_envoy_config_route_v3_route } from "../gen/envoy/config/route/v3/route_pb.js";
 import { file_envoy_config_route_v3_scoped_route } from "../gen/envoy/config/route/v3/scoped_route_pb.js";
 import { file_envoy_config_trace_v3_datadog } from "../gen/envoy/config/trace/v3/datadog_pb.js";
@@ -63,6 +64,7 @@ import { file_envoy_extensions_filters_http_original_src_v3_original_src } from 
 import { file_envoy_extensions_filters_http_rbac_v3_rbac } from "../gen/envoy/extensions/filters/http/rbac/v3/rbac_pb.js";
 import { file_envoy_extensions_filters_http_router_v3_router } from "../gen/envoy/extensions/filters/http/router/v3/router_pb.js";
 import { file_envoy_extensions_filters_http_set_filter_state_v3_set_filter_state } from "../gen/envoy/extensions/filters/http/set_filter_state/v3/set_filter_state_pb.js";
+import { file_envoy_extensions_filters_http_set_metadata_v3_set_metadata } from "../gen/envoy/extensions/filters/http/set_metadata/v3/set_metadata_pb.js";
 import { file_envoy_extensions_filters_http_stateful_session_v3_stateful_session } from "../gen/envoy/extensions/filters/http/stateful_session/v3/stateful_session_pb.js";
 import { file_envoy_extensions_filters_http_upstream_codec_v3_upstream_codec } from "../gen/envoy/extensions/filters/http/upstream_codec/v3/upstream_codec_pb.js";
 import { file_envoy_extensions_filters_http_wasm_v3_wasm } from "../gen/envoy/extensions/filters/http/wasm/v3/wasm_pb.js";
@@ -75,6 +77,7 @@ import { file_envoy_extensions_filters_network_direct_response_v3_config } from 
 import { file_envoy_extensions_filters_network_echo_v3_echo } from "../gen/envoy/extensions/filters/network/echo/v3/echo_pb.js";
 import { file_envoy_extensions_filters_network_http_connection_manager_v3_http_connection_manager } from "../gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import { file_envoy_extensions_filters_network_rbac_v3_rbac } from "../gen/envoy/extensions/filters/network/rbac/v3/rbac_pb.js";
+import { file_envoy_extensions_filters_network_set_filter_state_v3_set_filter_state } from "../gen/envoy/extensions/filters/network/set_filter_state/v3/set_filter_state_pb.js";
 import { file_envoy_extensions_filters_network_sni_cluster_v3_sni_cluster } from "../gen/envoy/extensions/filters/network/sni_cluster/v3/sni_cluster_pb.js";
 import { file_envoy_extensions_filters_network_tcp_proxy_v3_tcp_proxy } from "../gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js";
 import { file_envoy_extensions_formatter_cel_v3_cel } from "../gen/envoy/extensions/formatter/cel/v3/cel_pb.js";
@@ -165,6 +168,7 @@ const files = [
   file_envoy_config_trace_v3_zipkin,
   file_envoy_config_trace_v3_skywalking,
   file_envoy_config_route_v3_route,
+  file_envoy_config_route_v3_route_components,
   file_envoy_config_route_v3_scoped_route,
   file_envoy_config_trace_v3_http_tracer,
   file_envoy_extensions_access_loggers_file_v3_file,
@@ -193,6 +197,7 @@ const files = [
   file_envoy_extensions_filters_http_rbac_v3_rbac,
   file_envoy_extensions_filters_http_router_v3_router,
   file_envoy_extensions_filters_http_set_filter_state_v3_set_filter_state,
+  file_envoy_extensions_filters_http_set_metadata_v3_set_metadata,
   file_envoy_extensions_filters_http_stateful_session_v3_stateful_session,
   file_envoy_extensions_filters_http_upstream_codec_v3_upstream_codec,
   file_envoy_extensions_filters_http_wasm_v3_wasm,
@@ -205,6 +210,7 @@ const files = [
   file_envoy_extensions_filters_network_echo_v3_echo,
   file_envoy_extensions_filters_network_http_connection_manager_v3_http_connection_manager,
   file_envoy_extensions_filters_network_rbac_v3_rbac,
+  file_envoy_extensions_filters_network_set_filter_state_v3_set_filter_state,
   file_envoy_extensions_filters_network_sni_cluster_v3_sni_cluster,
   file_envoy_extensions_filters_network_tcp_proxy_v3_tcp_proxy,
   file_envoy_extensions_formatter_cel_v3_cel,

@@ -1,3 +1,4 @@
+import { HostPortError, parseHostPort } from "../../lib/host-port.ts";
 import type { FieldReport } from "../schema/field-report.ts";
 import { checkLocalityLb, checkZoneAwareLb } from "../validation/locality.ts";
 import { fqdnProblem, isDnsLabel, reportProblem, wildcardDomainProblem } from "../validation/names.ts";
@@ -98,13 +99,14 @@ function checkConnectionSettings(config: ProxyConfig, report: FieldReport): void
 /** `host:port`; `$(HOST_IP)` stands for an address that is known later. */
 function checkAddress(address: string | undefined, report: FieldReport): void {
   if (address === undefined || address === "") return;
-  const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d+)$/.exec(address.replace("$(HOST_IP)", "127.0.0.1"));
-  if (!match) {
-    report.error(`${JSON.stringify(address)} is not of the form host:port`);
+  let host: string;
+  try {
+    ({ host } = parseHostPort(address.replace("$(HOST_IP)", "127.0.0.1"), "address", "connect"));
+  } catch (error) {
+    if (!(error instanceof HostPortError)) throw error;
+    report.error(error.reason);
     return;
   }
-  const host = match[1] ?? (match[2] as string);
-  checkPort(Number(match[3]), report);
   if (!isIpAddress(host) && fqdnProblem(host)) report.error(`${JSON.stringify(host)} is neither a host name nor an IP address`);
 }
 

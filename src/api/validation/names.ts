@@ -59,9 +59,9 @@ export function checkNamespacedHost(text: string, report: FieldReport, options: 
     report.error(`${JSON.stringify(text)} must be of the form namespace/host`);
     return;
   }
-  // `~` in a Sidecar takes imports away; `~namespace` is its older form.
-  const [special, label] = options.forGateway ? [["*", "."], namespace] : [["*", ".", "~"], namespace.replace(/^~/, "")];
-  if (!special.includes(namespace) && !isDnsLabel(label)) {
+  // In a Sidecar `~` before a namespace leaves out what other entries import; alone it means all namespaces.
+  const meant = options.forGateway ? namespace : namespace.replace(/^~/, "") || "*";
+  if (meant !== "*" && meant !== "." && !isDnsLabel(meant)) {
     report.error(`namespace ${JSON.stringify(namespace)} of ${JSON.stringify(text)} is not valid`);
   }
   checkHostPart(host, report, options);

@@ -6,6 +6,7 @@ const ingress = (settings: string) => `ingress: [{ port: { number: 80, name: htt
 describe("Sidecar", () => {
   itChecks("Sidecar", [
     ["takes imports", "egress: [{ hosts: ['./*', istio-system/*, 'prod/*.example.com'] }]"],
+    ["leaves out what others import", "egress: [{ hosts: ['*/*', '~./a.example.com', '~prod/*', '~*/b.example.com'] }]"],
     [
       "takes listeners of its own",
       `${ingress("defaultEndpoint: '127.0.0.1:8080'")}\negress: [{ port: { number: 9080, protocol: HTTP }, hosts: ['*/a.example.com'] }, { hosts: ['~/*'] }]`,

@@ -16,11 +16,12 @@ import type { MeshConfig } from "../../api/mesh/mesh-config.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import { type ObjectsOf, Registry } from "../../registry/registry.ts";
 import { isVisible, type Service, selectorMatches, serviceKey } from "../../registry/service.ts";
+import { AudienceKeys } from "./audience.ts";
 import { DestinationRuleIndex } from "./destination-rules.ts";
 import { type MergedGateway, mergeGateways } from "./merged-gateway.ts";
 import { PeerAuthenticationIndex } from "./peer-authentication.ts";
 import { serviceIdentities } from "./service-identities.ts";
-import { buildSidecarScope, type SidecarScope, selectSidecar } from "./sidecar-scope.ts";
+import { buildSidecarScope, SidecarIndex, type SidecarScope } from "./sidecar-scope.ts";
 import { VirtualServiceIndex } from "./virtual-services.ts";
 
 export interface PushContextInput {
@@ -30,6 +31,15 @@ export interface PushContextInput {
   readonly objects: ObjectsOf;
   /** `cluster.local` */
   readonly domain: string;
+  /** PEM of the roots that workloads are to trust, each by itself. */
+  readonly trustedRoots?: readonly string[];
+}
+
+/** What is the same for all proxies that see and are the same, see audience.ts. */
+interface Audience {
+  readonly scope: SidecarScope;
+  readonly resources: Map<string, readonly EncodedResource[]>;
+  readonly assignments: Map<string, EncodedResource>;
 }
 
 export class PushContext {
@@ -41,10 +51,15 @@ export class PushContext {
   readonly destinationRules: DestinationRuleIndex;
   readonly peerAuthentications: PeerAuthenticationIndex;
   readonly objects: ObjectsOf;
+  readonly trustedRoots: readonly string[];
   /** Encoded resources that several proxies share, by a key that names all they were made from. */
   readonly encoded = new Map<string, EncodedResource>();
   readonly #merged = new Map<ProxyNode, MergedGateway>();
-  readonly #scopes = new Map<ProxyNode, SidecarScope>();
+  readonly #sidecars: SidecarIndex;
+  readonly #scopes = new Map<string, SidecarScope>();
+  readonly #audienceKeys: AudienceKeys;
+  readonly #audiences = new Map<string, Audience>();
+  readonly #audienceOf = new Map<ProxyNode, Audience>();
   readonly #identities = new Map<string, readonly string[]>();
   readonly #secrets: ReadonlyMap<string, ConfigObject<Secret>>;
 
@@ -53,6 +68,7 @@ export class PushContext {
     this.mesh = input.mesh;
     this.domain = input.domain;
     this.objects = input.objects;
+    this.trustedRoots = input.trustedRoots ?? [];
     this.registry = new Registry(input.objects, { domain: input.domain, defaultServiceExportTo: input.mesh.defaultServiceExportTo });
     this.virtualServices = new VirtualServiceIndex(
       input.objects("VirtualService") as ConfigObject<VirtualService>[],
@@ -68,6 +84,11 @@ export class PushContext {
     this.peerAuthentications = new PeerAuthenticationIndex(
       input.objects("PeerAuthentication") as ConfigObject<PeerAuthentication>[],
       input.mesh.rootNamespace,
+    );
+    this.#sidecars = new SidecarIndex(input.objects("Sidecar") as ConfigObject<Sidecar>[], input.mesh.rootNamespace);
+    this.#audienceKeys = new AudienceKeys(
+      input.objects("VirtualService") as ConfigObject<VirtualService>[],
+      input.objects("DestinationRule") as ConfigObject<DestinationRule>[],
     );
     this.#secrets = new Map(
       (input.objects("Secret") as ConfigObject<Secret>[]).map((object) => [`${object.metadata.namespace}/${object.metadata.name}`, object]),
@@ -100,15 +121,46 @@ export class PushContext {
   }
 
   sidecarScope(proxy: ProxyNode): SidecarScope {
-    const known = this.#scopes.get(proxy);
+    return this.#audience(proxy).scope;
+  }
+
+  /** Resources that are the same for all of the proxy's audience, made for the first who asks. `name`: which. */
+  shared(name: string, proxy: ProxyNode, make: () => readonly EncodedResource[]): readonly EncodedResource[] {
+    const { resources } = this.#audience(proxy);
+    const known = resources.get(name);
     if (known) return known;
-    const sidecar =
-      proxy.type === "sidecar"
-        ? selectSidecar(this.objects("Sidecar") as ConfigObject<Sidecar>[], proxy, this.mesh.rootNamespace)
-        : undefined;
+    const made = make();
+    resources.set(name, made);
+    return made;
+  }
+
+  /** ClusterLoadAssignments of the proxy's audience that don't depend on where a proxy is. */
+  sharedAssignments(proxy: ProxyNode): Map<string, EncodedResource> {
+    return this.#audience(proxy).assignments;
+  }
+
+  #audience(proxy: ProxyNode): Audience {
+    const known = this.#audienceOf.get(proxy);
+    if (known) return known;
+    const sidecar = proxy.type === "sidecar" ? this.#sidecars.select(proxy) : undefined;
+    const scopeKey = `${proxy.namespace}|${sidecar ? `${sidecar.metadata.namespace}/${sidecar.metadata.name}` : ""}`;
+    const key = this.#audienceKeys.keyOf(proxy, scopeKey);
+    const audience = this.#audiences.get(key) ?? {
+      scope: this.#scope(scopeKey, sidecar, proxy.namespace),
+      resources: new Map(),
+      assignments: new Map(),
+    };
+    this.#audiences.set(key, audience);
+    this.#audienceOf.set(proxy, audience);
+    return audience;
+  }
+
+  #scope(key: string, sidecar: ConfigObject<Sidecar> | undefined, namespace: string): SidecarScope {
+    const known = this.#scopes.get(key);
+    if (known) return known;
     const mode = this.mesh.outboundTrafficPolicy?.mode === "REGISTRY_ONLY" ? "REGISTRY_ONLY" : "ALLOW_ANY";
-    const scope = buildSidecarScope(sidecar, proxy, this.registry.services, this.virtualServices, mode);
-    this.#scopes.set(proxy, scope);
+    const scope = buildSidecarScope(sidecar, namespace, this.registry, this.virtualServices, mode);
+    this.#scopes.set(key, scope);
     return scope;
   }
 

@@ -17,10 +17,10 @@ import { passesByServerName } from "./merged-gateway.ts";
 import { changedPeerAuthentications, type PeerAuthenticationChanges } from "./peer-authentication.ts";
 import type { PushContext } from "./push-context.ts";
 
-const { cds, eds, lds, rds, sds } = typeUrls;
+const { cds, eds, lds, rds, sds, pcds } = typeUrls;
 
 /** Types that a change of the kind can alter. Kinds that are not listed alter nothing that a proxy gets. */
-const affectedTypes: Partial<Record<KindName | "MeshConfig", readonly TypeUrl[]>> = {
+const affectedTypes: Partial<Record<ChangedKind, readonly TypeUrl[]>> = {
   MeshConfig: [cds, eds, lds, rds],
   Gateway: [lds, rds],
   VirtualService: [lds, rds],
@@ -31,12 +31,14 @@ const affectedTypes: Partial<Record<KindName | "MeshConfig", readonly TypeUrl[]>
   Secret: [sds],
   // Certificates of CAs, which `configmap://` names.
   ConfigMap: [sds],
+  TrustBundle: [pcds],
 };
 
 /** Kinds that only say where endpoints are. */
 const endpointKinds: ReadonlySet<string> = new Set<KindName>(["WorkloadEntry", "Endpoints", "EndpointSlice", "Pod"]);
 
-export type ChangedKind = KindName | "MeshConfig";
+/** Objects by their kind, and what changes without being an object. */
+export type ChangedKind = KindName | "MeshConfig" | "TrustBundle";
 
 export interface PushRequest {
   readonly kinds: ReadonlySet<ChangedKind>;
@@ -147,7 +149,7 @@ function sameService(a: PushContext["registry"]["services"][number], b: typeof a
 /** Whether a change of the service's endpoints alters its clusters, too. */
 function changesClusters(key: string, before: PushContext, after: PushContext): boolean {
   const [older, newer] = [before, after].map((push) => {
-    const service = push.registry.services.find((candidate) => serviceKey(candidate.host, candidate.namespace) === key);
+    const service = push.registry.byKey(key);
     if (!service) return undefined;
     const endpoints = push.registry.endpoints(service);
     // Clusters name who may be behind them, and those that choose no endpoint themselves whether all of them take mutual TLS.

@@ -1,125 +1,118 @@
 /**
  * What one sidecar can see: the services it may call and the VirtualServices that apply to it, as its Sidecar resource limits them.
  * Selection: a Sidecar whose selector matches (oldest), the namespace's own without selector, the root namespace's, else everything.
- * Source: Istio pilot/pkg/model/sidecar.go.
+ * All proxies of a namespace with the same Sidecar have one scope. Source: Istio pilot/pkg/model/sidecar.go.
  */
-import { hostCovers, hostsMatch } from "../../api/hostname.ts";
 import type { ConfigObject } from "../../api/kinds/object.ts";
 import type { Sidecar } from "../../api/kinds/sidecar.ts";
 import type { ProxyNode } from "../../api/node.ts";
-import { isVisible, type Service, selectorMatches } from "../../registry/service.ts";
+import type { Registry } from "../../registry/registry.ts";
+import { isVisible, type Service, type ServicePort, selectorMatches } from "../../registry/service.ts";
+import { EgressListener } from "./egress-listener.ts";
 import { meshGateway, type ResolvedVirtualService, type VirtualServiceIndex } from "./virtual-services.ts";
+
+export type OutboundMode = "ALLOW_ANY" | "REGISTRY_ONLY";
 
 export interface SidecarScope {
   /** Undefined: the implicit scope of everything. */
   readonly object: ConfigObject<Sidecar> | undefined;
-  /** One service a host: the proxy's own namespace first, then Kubernetes' registry, then the oldest. */
+  /** In the Sidecar's order; the last may be one without port. */
+  readonly egress: readonly EgressListener[];
+  /** One service a host, with the ports that any of the listeners needs. */
   readonly services: readonly Service[];
-  readonly virtualServices: readonly ResolvedVirtualService[];
-  readonly outboundMode: "ALLOW_ANY" | "REGISTRY_ONLY";
+  readonly outboundMode: OutboundMode;
   serviceByHost(host: string): Service | undefined;
+  virtualServiceFor(host: string): ResolvedVirtualService | undefined;
 }
 
-export function selectSidecar(
-  objects: readonly ConfigObject<Sidecar>[],
-  proxy: ProxyNode,
-  rootNamespace: string,
-): ConfigObject<Sidecar> | undefined {
-  const inNamespace = (namespace: string) => objects.filter((object) => object.metadata.namespace === namespace);
-  const selects = (object: ConfigObject<Sidecar>) => {
-    const labels = object.spec.workloadSelector?.labels ?? {};
-    return Object.keys(labels).length > 0 && selectorMatches(labels, proxy.labels);
-  };
-  const isDefault = (object: ConfigObject<Sidecar>) => Object.keys(object.spec.workloadSelector?.labels ?? {}).length === 0;
-  const own = inNamespace(proxy.namespace);
-  return own.find(selects) ?? own.find(isDefault) ?? inNamespace(rootNamespace).find(isDefault);
-}
+/** Sidecars by namespace, oldest first. */
+export class SidecarIndex {
+  readonly #byNamespace = new Map<string, ConfigObject<Sidecar>[]>();
+  readonly #rootNamespace: string;
 
-interface EgressHost {
-  readonly namespace: string;
-  readonly host: string;
+  constructor(objects: readonly ConfigObject<Sidecar>[], rootNamespace: string) {
+    this.#rootNamespace = rootNamespace;
+    for (const object of objects) {
+      const list = this.#byNamespace.get(object.metadata.namespace);
+      if (list) list.push(object);
+      else this.#byNamespace.set(object.metadata.namespace, [object]);
+    }
+  }
+
+  select(proxy: ProxyNode): ConfigObject<Sidecar> | undefined {
+    const labelsOf = (object: ConfigObject<Sidecar>) => object.spec.workloadSelector?.labels ?? {};
+    const isDefault = (object: ConfigObject<Sidecar>) => Object.keys(labelsOf(object)).length === 0;
+    const own = this.#byNamespace.get(proxy.namespace) ?? [];
+    return (
+      own.find((object) => !isDefault(object) && selectorMatches(labelsOf(object), proxy.labels)) ??
+      own.find(isDefault) ??
+      this.#byNamespace.get(this.#rootNamespace)?.find(isDefault)
+    );
+  }
 }
 
 export function buildSidecarScope(
   object: ConfigObject<Sidecar> | undefined,
-  proxy: ProxyNode,
-  services: readonly Service[],
+  namespace: string,
+  registry: Registry,
   virtualServices: VirtualServiceIndex,
-  meshOutboundMode: "ALLOW_ANY" | "REGISTRY_ONLY",
+  meshOutboundMode: OutboundMode,
 ): SidecarScope {
-  const egress =
-    object && object.spec.egress.length > 0 ? object.spec.egress.flatMap((listener) => listener.hosts.map(parseEgressHost)) : undefined;
-  const imports = (namespace: string, host: string) =>
-    !egress ||
-    egress.some(
-      (entry) =>
-        entry.namespace !== "~" &&
-        (entry.namespace === "*" || entry.namespace === namespace || (entry.namespace === "." && namespace === proxy.namespace)) &&
-        (entry.host === "*" || hostCovers(entry.host, host) || hostCovers(host, entry.host)),
-    );
-
-  const applying = virtualServices
-    .forGateway(meshGateway, proxy.namespace)
-    .filter((candidate) => candidate.hosts.some((host) => imports(candidate.namespace, host)));
-
-  const chosen = new Map<string, Service>();
-  const offer = (service: Service) => {
-    const present = chosen.get(service.host);
-    if (!present || rank(service, proxy) < rank(present, proxy)) chosen.set(service.host, service);
-  };
-  const visible = services.filter((service) => isVisible(service.visibility, proxy.namespace));
-  for (const service of visible) if (imports(service.namespace, service.host)) offer(service);
-  // A VirtualService that applies brings its destinations along, imported or not.
-  if (egress) {
-    const wanted = new Set(applying.flatMap(destinationHosts));
-    for (const service of visible) if (wanted.has(service.host)) offer(service);
+  const visible = registry.services.filter((service) => isVisible(service.visibility, namespace));
+  const applying = virtualServices.forGateway(meshGateway, namespace);
+  const written = object && object.spec.egress.length > 0 ? object.spec.egress : [undefined];
+  const egress = written.map((listener) => new EgressListener(listener, namespace, visible, applying));
+  const merged = new MergedServices();
+  const lookUp = (host: string) => registry.get(host, namespace) ?? bestOf(registry.byHost(host), namespace);
+  for (const [index, listener] of egress.entries()) {
+    for (const service of listener.services) merged.add(service);
+    // Who sees everything sees the destinations too.
+    if (written[index]) for (const service of listener.destinations(lookUp, namespace)) merged.add(service);
   }
-  const list = services.filter((service) => chosen.get(service.host) === service);
+  const policy = object?.spec.outboundTrafficPolicy;
   return {
     object,
-    services: list,
-    virtualServices: applying,
-    outboundMode:
-      object?.spec.outboundTrafficPolicy?.mode === "REGISTRY_ONLY"
-        ? "REGISTRY_ONLY"
-        : object?.spec.outboundTrafficPolicy
-          ? "ALLOW_ANY"
-          : meshOutboundMode,
-    serviceByHost: (host) => chosen.get(host),
+    egress,
+    services: merged.list,
+    outboundMode: policy ? (policy.mode === "REGISTRY_ONLY" ? "REGISTRY_ONLY" : "ALLOW_ANY") : meshOutboundMode,
+    serviceByHost: (host) => merged.get(host),
+    virtualServiceFor(host) {
+      for (const listener of egress) {
+        const found = listener.virtualServiceFor(host);
+        if (found) return found;
+      }
+      return undefined;
+    },
   };
 }
 
-function rank(service: Service, proxy: ProxyNode): number {
-  if (service.namespace === proxy.namespace) return 0;
-  return service.registry === "Kubernetes" ? 1 : 2;
+/** Of a host that is not in the proxy's namespace: a visible one of Kubernetes' registry, else the oldest visible. */
+function bestOf(candidates: readonly Service[], namespace: string): Service | undefined {
+  const visible = candidates.filter((service) => isVisible(service.visibility, namespace));
+  return visible.find((service) => service.registry === "Kubernetes") ?? visible[0];
 }
 
-function parseEgressHost(text: string): EgressHost {
-  const slash = text.indexOf("/");
-  return slash < 0 ? { namespace: "*", host: text } : { namespace: text.slice(0, slash), host: text.slice(slash + 1).toLowerCase() };
-}
+/** The services of all listeners, by host. What listeners trimmed to different ports of one service is put together again. */
+class MergedServices {
+  readonly #byHost = new Map<string, Service>();
 
-function destinationHosts({ spec }: ResolvedVirtualService): string[] {
-  return [
-    ...spec.http.flatMap((route) => [
-      ...route.route.map((entry) => entry.destination?.host),
-      route.mirror?.host,
-      ...route.mirrors.map((mirror) => mirror.destination?.host),
-    ]),
-    ...spec.tcp.flatMap((route) => route.route.map((entry) => entry.destination?.host)),
-    ...spec.tls.flatMap((route) => route.route.map((entry) => entry.destination?.host)),
-  ].filter((host): host is string => host !== undefined && host !== "");
-}
-
-/** The VirtualService in force for a host: an exact one first, else the most specific wildcard; of several the oldest. */
-export function virtualServiceFor(host: string, candidates: readonly ResolvedVirtualService[]): ResolvedVirtualService | undefined {
-  let best: { readonly candidate: ResolvedVirtualService; readonly length: number } | undefined;
-  for (const candidate of candidates) {
-    for (const own of candidate.hosts) {
-      if (own === host) return candidate;
-      if (own.startsWith("*") && hostsMatch(own, host) && hostCovers(own, host) && (!best || own.length > best.length))
-        best = { candidate, length: own.length };
-    }
+  get list(): Service[] {
+    return [...this.#byHost.values()];
   }
-  return best?.candidate;
+
+  get(host: string): Service | undefined {
+    return this.#byHost.get(host);
+  }
+
+  add(service: Service): void {
+    const present = this.#byHost.get(service.host);
+    if (present === service) return;
+    if (!present || (present.registry !== "Kubernetes" && service.registry === "Kubernetes")) this.#byHost.set(service.host, service);
+    else if (present.namespace === service.namespace) this.#byHost.set(service.host, withPortsOf(present, service.ports));
+  }
+}
+
+function withPortsOf(service: Service, ports: readonly ServicePort[]): Service {
+  const missing = ports.filter((port) => !service.ports.some((own) => own.number === port.number));
+  return missing.length === 0 ? service : { ...service, ports: [...service.ports, ...missing] };
 }

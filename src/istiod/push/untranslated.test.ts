@@ -44,7 +44,6 @@ describe("untranslated configuration", () => {
       "{hosts: ['*.a.test'], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DYNAMIC_DNS}",
       "no endpoints",
     ],
-    [networking, "Sidecar", "{egress: [{port: {number: 9080, protocol: HTTP, name: h}, hosts: ['./*']}]}", "port 9080"],
     [
       networking,
       "VirtualService",
@@ -69,6 +68,7 @@ describe("untranslated configuration", () => {
     ["DestinationRule", "{host: a, trafficPolicy: {tls: {mode: SIMPLE, credentialName: 'configmap://default/ca'}}}"],
     ["Gateway", "{servers: [{port: {number: 443, name: tls, protocol: TLS}, hosts: ['*.local'], tls: {mode: AUTO_PASSTHROUGH}}]}"],
     ["Sidecar", "{ingress: [{port: {number: 80, protocol: HTTP, name: h}, defaultEndpoint: '127.0.0.1:80'}], inboundConnectionPool: {}}"],
+    ["Sidecar", "{egress: [{port: {number: 9080, protocol: HTTP, name: h}, bind: 127.0.0.2, captureMode: NONE, hosts: ['./*']}]}"],
     ["Sidecar", "{egress: [{hosts: ['./*']}], outboundTrafficPolicy: {mode: REGISTRY_ONLY}}"],
     ["ServiceEntry", "{hosts: [a.test], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS}"],
     ["VirtualService", "{hosts: [a], http: [{match: [{headers: {end-user: {exact: jason}}}], route: [{destination: {host: a}}]}]}"],

@@ -62,11 +62,7 @@ function ofTls(path: string, isForChosenWorkloads: boolean, tls: Policy["tls"]):
 }
 
 function ofSidecar({ spec }: ObjectOf<"Sidecar">): string[] {
-  const bound = spec.egress.filter((listener) => listener.port !== undefined);
-  return [
-    ...bound.map(({ port }) => `egress listener on port ${port?.number}: no listener of its own is made, its hosts are imported`),
-    ...(spec.outboundTrafficPolicy?.egressProxy ? ["outboundTrafficPolicy.egressProxy is not translated"] : []),
-  ];
+  return [...(spec.outboundTrafficPolicy?.egressProxy ? ["outboundTrafficPolicy.egressProxy is not translated"] : [])];
 }
 
 const claims = "@request.auth.";

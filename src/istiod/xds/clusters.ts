@@ -29,18 +29,13 @@ import { applyTrafficPolicy, enableLocalityWeights, speaksHttp2, type TrafficPol
 import { applyUpstreamTls, namesByRequest } from "./upstream-tls.ts";
 
 export function clusters(proxy: ProxyNode, push: PushContext): EncodedResource[] {
-  const resources: EncodedResource[] = [];
-  for (const service of push.servicesFor(proxy)) resources.push(...outboundClusters(service, "outbound", proxy, push));
-  if (proxy.type === "router" && passesByServerName(push.mergedGateway(proxy))) {
-    for (const service of push.servicesFor(proxy))
-      if (!service.isExternal) resources.push(...outboundClusters(service, "serverName", proxy, push));
-  }
-  resources.push(encode(specialCluster(blackHoleCluster, proxy)));
-  if (proxy.type === "sidecar") {
-    resources.push(encode(specialCluster(passthroughCluster, proxy)), encode(specialCluster(inboundPassthroughCluster, proxy)));
-    resources.push(...inboundClusters(proxy, push).map(encode));
-  }
-  return resources;
+  const shared = push.shared("cds", proxy, () => {
+    const special = [blackHoleCluster, ...(proxy.type === "sidecar" ? [passthroughCluster, inboundPassthroughCluster] : [])];
+    const outbound = push.servicesFor(proxy).flatMap((service) => outboundClusters(service, "outbound", proxy, push));
+    return [...outbound, ...special.map((name) => encode(specialCluster(name, proxy)))];
+  });
+  if (proxy.type === "sidecar") return [...shared, ...inboundClusters(proxy, push).map(encode)];
+  return passesByServerName(push.mergedGateway(proxy)) ? [...shared, ...serverNameClusters(proxy, push)] : [...shared];
 }
 
 /**
@@ -48,6 +43,15 @@ export function clusters(proxy: ProxyNode, push: PushContext): EncodedResource[]
  * connection is encrypted already, and no cluster of that kind adds TLS of its own.
  */
 type ClusterKind = "outbound" | "serverName";
+
+function serverNameClusters(proxy: ProxyNode, push: PushContext): readonly EncodedResource[] {
+  return push.shared("cds|serverName", proxy, () =>
+    push
+      .servicesFor(proxy)
+      .filter((service) => !service.isExternal)
+      .flatMap((service) => outboundClusters(service, "serverName", proxy, push)),
+  );
+}
 
 /** Clusters of one service; the same bytes for all proxies of a type that see the same DestinationRule. */
 function outboundClusters(service: Service, kind: ClusterKind, proxy: ProxyNode, push: PushContext): EncodedResource[] {
@@ -60,7 +64,7 @@ function outboundClusters(service: Service, kind: ClusterKind, proxy: ProxyNode,
       const subsets = ["", ...(rule?.spec.subsets.map((subset) => subset.name) ?? [])];
       return subsets.flatMap((subset) => {
         const name = nameOf(service.host, port.number, subset);
-        const key = `cds|${proxy.type}|${secrets}|${service.namespace}|${name}|${rule ? `${rule.namespace}/${rule.name}/${rule.exportKey}` : ""}`;
+        const key = `cds|${proxy.type}|${lookupFamily(proxy)}|${secrets}|${service.namespace}|${name}|${rule ? `${rule.namespace}/${rule.name}/${rule.exportKey}` : ""}`;
         const known = push.encoded.get(key);
         if (known) return [known];
         const cluster = serviceCluster(

@@ -25,11 +25,29 @@ import { mutualTlsMatch, socketMatchNamespace } from "./upstream-tls.ts";
 
 /** Of an EDS cluster by name. A cluster that no longer exists has no endpoints, and says so. */
 export function loadAssignment(clusterName: string, proxy: ProxyNode, push: PushContext): EncodedResource {
+  const shared = push.sharedAssignments(proxy);
+  const ready = shared.get(clusterName);
+  if (ready) return ready;
+  const { assignment, dependsOnPlace } = makeAssignment(clusterName, proxy, push);
+  if (!dependsOnPlace) shared.set(clusterName, assignment);
+  return assignment;
+}
+
+interface MadeAssignment {
+  readonly assignment: EncodedResource;
+  /** Priorities and weights are the proxy's own. */
+  readonly dependsOnPlace: boolean;
+}
+
+function makeAssignment(clusterName: string, proxy: ProxyNode, push: PushContext): MadeAssignment {
   const name = parseClusterName(clusterName);
   const service = name && push.sidecarScope(proxy).serviceByHost(name.host);
   const port = name && service?.ports.find((candidate) => candidate.number === name.port);
   if (!name || !service || !port)
-    return encodeResource(clusterName, ClusterLoadAssignmentSchema, create(ClusterLoadAssignmentSchema, { clusterName }));
+    return {
+      assignment: encodeResource(clusterName, ClusterLoadAssignmentSchema, create(ClusterLoadAssignmentSchema, { clusterName })),
+      dependsOnPlace: false,
+    };
 
   const rule = push.destinationRules.forService(proxy, service);
   const subset = rule?.spec.subsets.find((candidate) => candidate.name === name.subset);
@@ -38,7 +56,7 @@ export function loadAssignment(clusterName: string, proxy: ProxyNode, push: Push
   // All that the bytes depend on: proxies that agree in it share them.
   const key = `eds|${clusterName}|${service.namespace}|${rule ? `${rule.namespace}/${rule.name}` : ""}|${locality ? `${formatLocality(proxy.locality)}|${JSON.stringify(proxy.labels)}` : ""}`;
   const known = push.encoded.get(key);
-  if (known) return known;
+  if (known) return { assignment: known, dependsOnPlace: locality !== undefined };
 
   const isKnownSubset = name.subset === "" || subset !== undefined;
   const chosen = { service, portName: port.name, labels: subset?.labels ?? {}, tlsMode: policy?.tls?.mode };
@@ -54,7 +72,7 @@ export function loadAssignment(clusterName: string, proxy: ProxyNode, push: Push
   });
   const encoded = encodeResource(clusterName, ClusterLoadAssignmentSchema, message);
   push.encoded.set(key, encoded);
-  return encoded;
+  return { assignment: encoded, dependsOnPlace: locality !== undefined };
 }
 
 export interface EndpointChoice {

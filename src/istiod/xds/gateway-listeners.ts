@@ -12,6 +12,7 @@ import type { ProxyNode } from "../../api/node.ts";
 import { type GatewayListener, type GatewayServer, terminatesTls } from "../push/merged-gateway.ts";
 import type { PushContext } from "../push/push-context.ts";
 import { listenerAccessLogs } from "./access-log.ts";
+import { wildcardAddress } from "./bind-address.ts";
 import { downstreamTls } from "./downstream-tls.ts";
 import { httpConnectionManager } from "./http-connection-manager.ts";
 import type { RouteContext } from "./http-routes.ts";
@@ -20,16 +21,15 @@ import { configMetadata, duration, socketAddress } from "./messages.ts";
 import { meshAlpn } from "./mutual-tls.ts";
 import { routeTargets, tcpProxy } from "./tcp-proxy.ts";
 
-/** Where a gateway listens that is told no address: metadata TOPSAIL_BIND_ADDRESS keeps a gateway for trying out on loopback. */
-function wildcardAddress(proxy: ProxyNode): string {
+/** Metadata TOPSAIL_BIND_ADDRESS keeps a gateway for trying out on loopback. */
+function defaultAddress(proxy: ProxyNode): string {
   const told = proxy.metadata.TOPSAIL_BIND_ADDRESS;
-  if (typeof told === "string" && told !== "") return told;
-  return proxy.ipAddresses.every((address) => address.includes(":")) ? "::" : "0.0.0.0";
+  return typeof told === "string" && told !== "" ? told : wildcardAddress(proxy);
 }
 
 export function gatewayListeners(proxy: ProxyNode, push: PushContext): Listener[] {
   return push.mergedGateway(proxy).listeners.flatMap((listener) => {
-    const bind = listener.bind || wildcardAddress(proxy);
+    const bind = listener.bind || defaultAddress(proxy);
     const name = `${bind}_${listener.port}`;
     const chains = filterChains(listener, name, proxy, push);
     if (chains.length === 0) return [];

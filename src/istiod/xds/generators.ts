@@ -2,7 +2,7 @@
 
 import { type EncodedResource, encodeResource } from "../../ads/resource.ts";
 import type { Watch } from "../../ads/subscription.ts";
-import { ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
+import { type Listener, ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
 import { RouteConfigurationSchema } from "../../api/gen/envoy/config/route/v3/route_pb.js";
 import { SecretSchema } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
 import type { ProxyNode } from "../../api/node.ts";
@@ -14,8 +14,10 @@ import { gatewayListeners } from "./gateway-listeners.ts";
 import { gatewayRoutes } from "./gateway-routes.ts";
 import { proxylessGenerators } from "./proxyless-grpc.ts";
 import { gatewaySecret } from "./secrets.ts";
-import { sidecarListeners } from "./sidecar-listeners.ts";
+import { ownListeners } from "./sidecar-listeners.ts";
+import { outboundListeners } from "./sidecar-outbound.ts";
 import { sidecarRoutes } from "./sidecar-routes.ts";
+import { trustBundle } from "./trust-bundle.ts";
 
 export interface GenerateContext {
   readonly proxy: ProxyNode;
@@ -31,19 +33,12 @@ const envoyGenerators: Partial<Record<string, Generator>> = {
   [typeUrls.cds]: ({ proxy, push }, watch) => wanted(clusters(proxy, push), watch),
   [typeUrls.eds]: ({ proxy, push }, watch, names) => [...(names ?? watch.names)].map((name) => loadAssignment(name, proxy, push)),
   [typeUrls.lds]: ({ proxy, push }, watch) =>
-    wanted(
-      (proxy.type === "router" ? gatewayListeners(proxy, push) : sidecarListeners(proxy, push)).map((listener) =>
-        encodeResource(listener.name, ListenerSchema, listener),
-      ),
-      watch,
-    ),
+    wanted(proxy.type === "router" ? encodeListeners(gatewayListeners(proxy, push)) : sidecarListenerResources(proxy, push), watch),
   [typeUrls.rds]: ({ proxy, push }, watch, names) =>
-    [...(names ?? watch.names)].map((name) =>
-      encodeResource(
-        name,
-        RouteConfigurationSchema,
-        proxy.type === "router" ? gatewayRoutes(name, proxy, push) : sidecarRoutes(name, proxy, push),
-      ),
+    [...(names ?? watch.names)].flatMap((name) =>
+      proxy.type === "router"
+        ? encodeResource(name, RouteConfigurationSchema, gatewayRoutes(name, proxy, push))
+        : push.shared(`rds|${name}`, proxy, () => [encodeResource(name, RouteConfigurationSchema, sidecarRoutes(name, proxy, push))]),
     ),
   [typeUrls.sds]: ({ proxy, push, onProblem }, watch, names) =>
     [...(names ?? watch.names)].flatMap((name) => {
@@ -52,7 +47,18 @@ const envoyGenerators: Partial<Record<string, Generator>> = {
       onProblem(typeUrls.sds, name, result?.problem ?? "there is no such secret");
       return [];
     }),
+  [typeUrls.pcds]: ({ push }) => trustBundle(push.trustedRoots),
 };
+
+/** The outbound ones are the same for many sidecars; what leads to its workload is a sidecar's own. */
+function sidecarListenerResources(proxy: ProxyNode, push: PushContext): EncodedResource[] {
+  const outbound = push.shared("lds", proxy, () => encodeListeners(outboundListeners(proxy, push)));
+  return [...outbound, ...encodeListeners(ownListeners(proxy, push))];
+}
+
+function encodeListeners(listeners: readonly Listener[]): EncodedResource[] {
+  return listeners.map((listener) => encodeResource(listener.name, ListenerSchema, listener));
+}
 
 /** The generator of a type for a proxy; node metadata GENERATOR chooses another family than Envoy's. */
 export function generatorFor(proxy: ProxyNode, typeUrl: string): Generator | undefined {

@@ -41,6 +41,8 @@ export interface RouteContext {
   /** Names by which `gateways` in a match may mean this proxy: `mesh`, or the gateway `namespace/name`. */
   readonly gateways: ReadonlySet<string>;
   readonly isTls: boolean;
+  /** Services that destinations may mean, by host, with the ports that count; by default all that the proxy can see. */
+  readonly services?: ReadonlyMap<string, Service>;
 }
 
 /** In the order of the rules; generation stops behind a route that takes everything. */
@@ -194,7 +196,8 @@ function mirrors(rule: HTTPRoute): { destination: Destination | undefined; perce
 /** Name of the cluster that a destination means. An unknown host still names one: the proxy answers 503 NC, as in Istio. */
 export function destinationCluster(destination: Destination | undefined, namespace: string, context: RouteContext): string {
   if (!destination) return "";
-  const service = context.push.destinationService(context.proxy, destination.host, namespace);
+  const { proxy, push, services } = context;
+  const service = services ? services.get(destination.host) : push.destinationService(proxy, destination.host, namespace);
   return outboundCluster(destination.host, destinationPort(destination, service, context.port), destination.subset);
 }
 

@@ -19,14 +19,13 @@ import type { ProxyNode } from "../../api/node.ts";
 import { typeUrls } from "../../api/type-urls.ts";
 import type { Service } from "../../registry/service.ts";
 import type { PushContext } from "../push/push-context.ts";
-import { virtualServiceFor } from "../push/sidecar-scope.ts";
 import { meshGateway } from "../push/virtual-services.ts";
 import { adsSource } from "./clusters.ts";
 import { loadAssignment } from "./endpoints.ts";
 import type { Generator } from "./generators.ts";
 import { virtualServiceRoutes } from "./http-routes.ts";
 import { any, duration } from "./messages.ts";
-import { serviceDomains } from "./sidecar-routes.ts";
+import { serviceDomains } from "./service-domains.ts";
 
 export const proxylessGenerators: Partial<Record<string, Generator>> = {
   [typeUrls.lds]: ({ proxy, push }, watch, names) =>
@@ -78,7 +77,7 @@ function routes(name: string, proxy: ProxyNode, push: PushContext): RouteConfigu
   const cluster = parseClusterName(name);
   const service = cluster && push.sidecarScope(proxy).serviceByHost(cluster.host);
   if (!cluster || !service) return undefined;
-  const virtualService = virtualServiceFor(service.host, push.sidecarScope(proxy).virtualServices);
+  const virtualService = push.sidecarScope(proxy).virtualServiceFor(service.host);
   const context = { proxy, push, port: cluster.port, gateways: new Set([meshGateway]), isTls: false };
   const own = virtualService ? virtualServiceRoutes(virtualService, context) : [];
   const fallback = create(RouteSchema, {

@@ -14,84 +14,153 @@ import {
   VirtualHostSchema,
 } from "../../api/gen/envoy/config/route/v3/route_components_pb.js";
 import { type RouteConfiguration, RouteConfigurationSchema } from "../../api/gen/envoy/config/route/v3/route_pb.js";
+import { hostsMatch } from "../../api/hostname.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import { isHttp } from "../../registry/protocol.ts";
-import type { Service } from "../../registry/service.ts";
+import { type Service, trimmedTo } from "../../registry/service.ts";
 import { policyForPort } from "../push/destination-rules.ts";
+import type { EgressListener } from "../push/egress-listener.ts";
 import type { PushContext } from "../push/push-context.ts";
-import { type SidecarScope, virtualServiceFor } from "../push/sidecar-scope.ts";
-import { meshGateway } from "../push/virtual-services.ts";
+import type { SidecarScope } from "../push/sidecar-scope.ts";
+import { meshGateway, type ResolvedVirtualService } from "../push/virtual-services.ts";
 import { maxDirectResponseBodyBytes } from "./gateway-routes.ts";
 import { hashPolicy, type RouteContext, virtualServiceRoutes } from "./http-routes.ts";
 import { duration } from "./messages.ts";
 import { retryPolicy } from "./retry-policy.ts";
+import { DomainTable } from "./service-domains.ts";
 
-/** `name` is a port, or `host:port` for the listener of a single sniffed service. Other names get an empty table. */
+/**
+ * `name` is a port, the path of an egress listener's Unix socket, or `host:port` for the listener of a single sniffed service.
+ * Other names get an empty table.
+ */
 export function sidecarRoutes(name: string, proxy: ProxyNode, push: PushContext): RouteConfiguration {
-  const colon = name.lastIndexOf(":");
-  const onlyHost = colon > 0 ? name.slice(0, colon) : undefined;
-  const port = Number(colon > 0 ? name.slice(colon + 1) : name);
-  if (!Number.isInteger(port) || port <= 0) return create(RouteConfigurationSchema, { name, validateClusters: false });
-
+  const asked = parseRouteName(name);
+  if (!asked) return create(RouteConfigurationSchema, { name, validateClusters: false });
   const scope = push.sidecarScope(proxy);
-  const context: RouteContext = { proxy, push, port, gateways: new Set([meshGateway]), isTls: false };
-  const services = scope.services.filter(
-    (service) =>
-      (onlyHost === undefined || service.host === onlyHost) &&
-      service.ports.some((candidate) => candidate.number === port && carriesHttp(candidate.protocol)),
-  );
-  const domains = new DomainTable(services);
-  const virtualHosts: VirtualHost[] = [];
-  for (const service of services) {
-    const virtualService = virtualServiceFor(service.host, scope.virtualServices);
-    const routes = virtualService ? virtualServiceRoutes(virtualService, context) : [];
-    // A VirtualService of tcp rules alone, or one that no match of which fits, leaves the service as it is.
-    virtualHosts.push(
-      create(VirtualHostSchema, {
-        name: `${service.host}:${port}`,
-        domains: onlyHost === undefined ? domains.take(service, proxy) : ["*"],
-        routes: routes.length > 0 ? routes : [defaultRoute(service, port, proxy, push)],
-        includeRequestAttemptCount: true,
-      }),
-    );
-  }
-  if (onlyHost === undefined) virtualHosts.push(...hostsWithoutService(scope, services, domains, context), catchAll(scope));
+  const listener = scope.egress.find(({ port, bind }) => !port || (port.number === asked.port && (asked.port > 0 || bind === name)));
+  const tables = listener ? virtualHosts(listener, asked, proxy, push) : [];
   return create(RouteConfigurationSchema, {
     name,
-    virtualHosts: virtualHosts.filter((host) => host.domains.length > 0),
+    virtualHosts: asked.onlyHost === undefined ? [...tables, catchAll(scope)] : tables,
     validateClusters: false,
-    ignorePortInHostMatching: true,
+    // Where the Host's port tells services apart it must count. Istio ignores it there as well, and never finds its own domains (istio#47682).
+    ignorePortInHostMatching: listener?.takesAnyPort !== true,
     maxDirectResponseBodySizeBytes: maxDirectResponseBodyBytes,
   });
 }
 
+interface AskedRoutes {
+  /** 0 for a Unix socket. */
+  readonly port: number;
+  readonly onlyHost: string | undefined;
+}
+
+function parseRouteName(name: string): AskedRoutes | undefined {
+  if (name.startsWith("unix://")) return { port: 0, onlyHost: undefined };
+  const colon = name.lastIndexOf(":");
+  const port = Number(name.slice(colon + 1));
+  if (!Number.isInteger(port) || port <= 0) return undefined;
+  return { port, onlyHost: colon > 0 ? name.slice(0, colon) : undefined };
+}
+
+/** What one VirtualService, or a service without one, adds to a table. */
+interface HostGroup {
+  readonly port: number;
+  /** Hosts of the VirtualService that no service has. */
+  readonly hosts: readonly string[];
+  readonly services: readonly Service[];
+  readonly routes: readonly Route[];
+}
+
+function virtualHosts(listener: EgressListener, asked: AskedRoutes, proxy: ProxyNode, push: PushContext): VirtualHost[] {
+  const port = listener.takesAnyPort ? 0 : asked.port;
+  const services = new Map<string, Service>();
+  for (const service of listener.services) {
+    const trimmed = port === 0 ? service : trimmedTo(service, (candidate) => candidate.number === port);
+    if (trimmed) services.set(service.host, trimmed);
+  }
+  const groups = hostGroups(listener, services, { proxy, push, port, gateways: new Set([meshGateway]), isTls: false, services });
+  const domains = new DomainTable(services.values());
+  const hosts = groups.flatMap((group) => [
+    ...group.hosts.map((host) => virtualHost(host, group, domains.takeHost(host) ? [host] : [])),
+    ...group.services.map((service) => virtualHost(service.host, group, domains.take(service, proxy, port === 0 ? group.port : undefined))),
+  ]);
+  // A proxy for all ports knows them by the Host's; without one, port 80 is meant.
+  if (port === 0) {
+    for (const host of hosts) if (!host.name.endsWith(":80")) host.domains = host.domains.filter((domain) => domain.includes(":"));
+  }
+  if (asked.onlyHost !== undefined) {
+    return hosts.filter(({ name }) => name === `${asked.onlyHost}:${asked.port}`).map((host) => ({ ...host, domains: ["*"] }));
+  }
+  return hosts.filter((host) => host.domains.length > 0).sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+function virtualHost(host: string, group: HostGroup, domains: string[]): VirtualHost {
+  return create(VirtualHostSchema, {
+    name: `${host}:${group.port}`,
+    domains,
+    routes: [...group.routes],
+    includeRequestAttemptCount: true,
+  });
+}
+
+function hostGroups(listener: EgressListener, services: ReadonlyMap<string, Service>, context: RouteContext): HostGroup[] {
+  const groups: HostGroup[] = [];
+  const covered = new Set<string>();
+  const wildServices = [...services.keys()].filter((host) => host.startsWith("*"));
+  for (const virtualService of listener.virtualServices) {
+    const { hosts, own } = splitHosts(virtualService, listener, services);
+    // Only on port 80 does a VirtualService stand for hosts without any service.
+    const concerns = own.length > 0 || virtualService.hosts.some((host) => wildServices.some((wild) => hostsMatch(wild, host)));
+    if (!concerns && context.port !== 80) continue;
+    const routes = virtualServiceRoutes(virtualService, context);
+    // One of tcp rules alone, or of matches that can't fit here, leaves the service as it is.
+    if (routes.length === 0) continue;
+    const ports = new Set(own.flatMap((service) => httpPorts(service)));
+    if (ports.size === 0 && context.port === 80) ports.add(80);
+    for (const port of ports) {
+      const served = own.filter((service) => httpPorts(service).includes(port));
+      for (const service of served) covered.add(service.host);
+      groups.push({ port, hosts, services: served, routes });
+    }
+  }
+  for (const service of services.values()) {
+    if (covered.has(service.host)) continue;
+    for (const port of httpPorts(service)) {
+      groups.push({ port, hosts: [], services: [service], routes: [defaultRoute(service, port, context)] });
+    }
+  }
+  return groups;
+}
+
+/** The services that are the VirtualService's to serve, and its hosts that are none. */
+function splitHosts(
+  virtualService: ResolvedVirtualService,
+  listener: EgressListener,
+  services: ReadonlyMap<string, Service>,
+): { hosts: string[]; own: Service[] } {
+  const hosts: string[] = [];
+  const own = new Set<Service>();
+  for (const host of virtualService.hosts) {
+    const exact = services.get(host);
+    const matching = host.startsWith("*")
+      ? [...services.values()].filter((service) => hostsMatch(host, service.host))
+      : exact
+        ? [exact]
+        : [];
+    if (matching.length === 0) hosts.push(host);
+    // Another VirtualService may be in force for the service: an older one, or one that names it.
+    for (const service of matching) if (listener.virtualServiceFor(service.host) === virtualService) own.add(service);
+  }
+  return { hosts, own: [...own] };
+}
+
 /** Ports whose traffic an HTTP listener may see: HTTP, and what is found out by looking. */
-function carriesHttp(protocol: Parameters<typeof isHttp>[0]): boolean {
-  return isHttp(protocol) || protocol === "unsupported";
+function httpPorts(service: Service): number[] {
+  return service.ports.filter(({ protocol }) => isHttp(protocol) || protocol === "unsupported").map(({ number }) => number);
 }
 
-/** VirtualServices for hosts that no service has are served on port 80 alone. */
-function hostsWithoutService(
-  scope: SidecarScope,
-  services: readonly Service[],
-  domains: DomainTable,
-  context: RouteContext,
-): VirtualHost[] {
-  if (context.port !== 80) return [];
-  const known = new Set(services.map((service) => service.host));
-  return scope.virtualServices.flatMap((virtualService) =>
-    virtualService.hosts
-      .filter((host) => !known.has(host) && !scope.serviceByHost(host))
-      .flatMap((host) => {
-        const routes = virtualServiceRoutes(virtualService, context);
-        const taken = domains.takeHost(host);
-        if (routes.length === 0 || taken.length === 0) return [];
-        return [create(VirtualHostSchema, { name: `${host}:${context.port}`, domains: taken, routes, includeRequestAttemptCount: true })];
-      }),
-  );
-}
-
-function defaultRoute(service: Service, port: number, proxy: ProxyNode, push: PushContext): Route {
+function defaultRoute(service: Service, port: number, { proxy, push }: RouteContext): Route {
   const rule = push.destinationRules.forService(proxy, service);
   const hash = policyForPort(rule?.spec.trafficPolicy, port)?.loadBalancer?.consistentHash;
   const policy = hash && hashPolicy(hash);
@@ -161,52 +230,4 @@ export function inboundRoutes(cluster: string, servicePort: number, operation: s
     ],
     validateClusters: false,
   });
-}
-
-/** Of one route configuration: each domain belongs to one virtual host, full names before short ones. */
-class DomainTable {
-  readonly #taken = new Set<string>();
-  /** Full names win over the short forms of any other service. */
-  readonly #owners: ReadonlyMap<string, Service>;
-
-  constructor(services: readonly Service[]) {
-    this.#owners = new Map(services.map((service) => [service.host, service]));
-  }
-
-  take(service: Service, proxy: ProxyNode): string[] {
-    return serviceDomains(service, proxy).filter((domain) => {
-      const owner = this.#owners.get(domain);
-      if (this.#taken.has(domain) || (owner && owner !== service)) return false;
-      this.#taken.add(domain);
-      return true;
-    });
-  }
-
-  takeHost(host: string): string[] {
-    if (this.#taken.has(host)) return [];
-    this.#taken.add(host);
-    return [host];
-  }
-}
-
-/** The full name, with and without the root's dot, the short forms that resolve for this proxy, and the addresses. */
-export function serviceDomains(service: Service, proxy: ProxyNode): string[] {
-  const { host } = service;
-  const names = [host, ...(host.startsWith("*") ? [] : [`${host}.`])];
-  const svc = proxy.dnsDomain.indexOf("svc.");
-  const suffix = svc >= 0 ? `.${proxy.dnsDomain.slice(svc)}` : undefined;
-  if (suffix && host.endsWith(suffix)) {
-    const [name, namespace] = host.slice(0, -suffix.length).split(".");
-    if (name && namespace) {
-      const isOwn = namespace === proxy.namespace;
-      names.push(
-        ...(isOwn ? [name, `${name}.${namespace}.svc`, `${name}.${namespace}`] : [`${name}.${namespace}`, `${name}.${namespace}.svc`]),
-      );
-    }
-  }
-  if (service.isHeadless) names.push(...names.map((name) => `*.${name}`));
-  return [
-    ...names,
-    ...service.addresses.filter((address) => !address.includes("/")).map((address) => (address.includes(":") ? `[${address}]` : address)),
-  ];
 }

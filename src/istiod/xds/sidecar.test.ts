@@ -29,7 +29,7 @@ function tcpCluster(chain: FilterChain | undefined): unknown {
 describe("sidecar listeners", () => {
   it("captures outbound and inbound traffic, and takes over by port and by address", () => {
     const listeners = listenersOf(sidecarNode(), pushContextOf(mesh));
-    expect([...listeners.keys()]).toEqual(["virtualOutbound", "0.0.0.0_80", "10.96.0.2_5432", "10.96.0.3_7000", "virtualInbound"]);
+    expect([...listeners.keys()]).toEqual(["0.0.0.0_80", "10.96.0.2_5432", "10.96.0.3_7000", "virtualOutbound", "virtualInbound"]);
     expect(listeners.get("virtualOutbound")?.useOriginalDst).toBe(true);
     expect(listeners.get("0.0.0.0_80")?.bindToPort).toBe(false);
   });
@@ -41,10 +41,7 @@ describe("sidecar listeners", () => {
 
   it("looks what a port of unknown protocol speaks", () => {
     const listener = listenersOf(sidecarNode(), pushContextOf(mesh)).get("10.96.0.3_7000")!;
-    expect(listener.listenerFilters.map(({ name }) => name)).toEqual([
-      "envoy.filters.listener.tls_inspector",
-      "envoy.filters.listener.http_inspector",
-    ]);
+    expect(listener.listenerFilters.map(({ name }) => name)).toEqual(["envoy.filters.listener.http_inspector"]);
     expect(listener.filterChains[0]?.filterChainMatch?.applicationProtocols).toEqual(["http/1.1", "h2c"]);
     expect(tcpCluster(listener.defaultFilterChain)).toBe("outbound|7000||any.default.svc.cluster.local");
   });
@@ -61,15 +58,19 @@ describe("sidecar listeners", () => {
     ]);
   });
 
-  it("captures nothing when interception is off", () => {
-    expect(listenersOf(sidecarNode({ metadata: { INTERCEPTION_MODE: "NONE" } }), pushContextOf(mesh)).size).toBe(0);
+  it("takes the outbound ports itself, on loopback, when interception is off", () => {
+    const listeners = listenersOf(sidecarNode({ metadata: { INTERCEPTION_MODE: "NONE" } }), pushContextOf(mesh));
+    expect([...listeners.keys()]).toEqual(["127.0.0.1_80", "127.0.0.1_5432", "127.0.0.1_7000"]);
+    expect([...listeners.values()].map(({ bindToPort }) => bindToPort)).toEqual([undefined, undefined, undefined]);
   });
 
-  it("closes unknown TCP when only the registry is allowed", () => {
-    const catchAll = (meshYaml: string) =>
-      tcpCluster(listenersOf(sidecarNode(), pushContextOf(mesh, meshYaml)).get("virtualOutbound")?.filterChains[1]);
-    expect(catchAll("")).toBe("PassthroughCluster");
-    expect(catchAll("outboundTrafficPolicy: {mode: REGISTRY_ONLY}")).toBe("BlackHoleCluster");
+  it("closes unknown TCP when only the registry is allowed, on the ports of services as well", () => {
+    const catchAll = (meshYaml: string) => {
+      const listeners = listenersOf(sidecarNode(), pushContextOf(mesh, meshYaml));
+      return [listeners.get("virtualOutbound")?.filterChains[1], listeners.get("0.0.0.0_80")?.defaultFilterChain].map(tcpCluster);
+    };
+    expect(catchAll("")).toEqual(["PassthroughCluster", "PassthroughCluster"]);
+    expect(catchAll("outboundTrafficPolicy: {mode: REGISTRY_ONLY}")).toEqual(["BlackHoleCluster", "BlackHoleCluster"]);
   });
 });
 

@@ -26,6 +26,7 @@ function streamInfo(changes: Partial<StreamInfo> = {}): StreamInfo {
       localCloseReason: "",
       transportFailureReason: "",
       terminationDetails: "",
+      filterState: null,
     },
     protocol: "HTTP/1.1",
     startTimeEpochMs: Date.UTC(2026, 10, 24, 15, 4, 5, 67),
@@ -70,6 +71,7 @@ function streamInfo(changes: Partial<StreamInfo> = {}): StreamInfo {
     upstreamTls: null,
     localReplyBody: "",
     dynamicMetadata: null,
+    filterState: null,
     ...changes,
   };
 }

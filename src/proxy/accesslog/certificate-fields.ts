@@ -64,15 +64,25 @@ export function subjectAltNames(text: string): [type: string, value: string][] {
   return names;
 }
 
-/** Node prints one `KEY=value` a line, outermost first; RFC 2253 has the innermost first, commas between. */
+/**
+ * Node prints one `KEY=value` a line, outermost first, keys of one level with ` + ` between, and has what RFC 2253 wants
+ * escaped but bytes beyond ASCII. RFC 2253 has the innermost first, with commas.
+ */
 function rfc2253(lines: string): string {
   return lines
     .split("\n")
     .filter(Boolean)
     .reverse()
-    .map((line) => {
-      const equals = line.indexOf("=");
-      return `${line.slice(0, equals + 1)}${line.slice(equals + 1).replaceAll(/[,+"\\<>;]/g, "\\$&")}`;
-    })
+    .map((line) =>
+      line
+        .split(" + ")
+        .reverse()
+        .join("+")
+        .replaceAll(/[^\0-\x7f]+/g, escapedBytes),
+    )
     .join(",");
+}
+
+function escapedBytes(text: string): string {
+  return [...Buffer.from(text)].map((byte) => `\\${byte.toString(16).toUpperCase()}`).join("");
 }

@@ -12,6 +12,7 @@ import { hostname } from "node:os";
 import { ConfigError } from "../../api/config-error.ts";
 import { type HeaderList, responseFlagNames, type StreamInfo, type TlsInfo } from "../stream-info.ts";
 import { type CertificateFields, certificateFields } from "./certificate-fields.ts";
+import { compileDynamicMetadata, compileFilterState } from "./stream-data-operators.ts";
 import { compileTimeFormat } from "./time-format.ts";
 
 export type FormatValue = string | number | boolean | null | readonly unknown[] | { readonly [key: string]: unknown };
@@ -181,13 +182,14 @@ const parameterized: Record<string, ParameterizedOperator> = {
       return () => value;
     },
   },
+  FILTER_STATE: { needsParameter: true, allowsLength: true, compile: compileFilterState },
   DYNAMIC_METADATA: { needsParameter: true, allowsLength: true, compile: compileDynamicMetadata },
   METADATA: {
     needsParameter: true,
     allowsLength: true,
-    compile(parameter, context) {
+    compile(parameter) {
       const [kind = "", ...path] = parameter.split(":");
-      if (kind === "DYNAMIC") return compileDynamicMetadata(path.join(":"), context);
+      if (kind === "DYNAMIC") return compileDynamicMetadata(path.join(":"));
       if (["ROUTE", "CLUSTER", "UPSTREAM_HOST", "LISTENER", "VIRTUAL_HOST", "LISTENER_FILTER_CHAIN"].includes(kind)) {
         throw new ConfigError(`METADATA(${kind}) is not supported by this proxy`);
       }
@@ -200,7 +202,6 @@ const parameterized: Record<string, ParameterizedOperator> = {
 const unsupported = new Set([
   "CEL",
   "COALESCE",
-  "FILTER_STATE",
   "UPSTREAM_FILTER_STATE",
   "UPSTREAM_METADATA",
   "UPSTREAM_HEADER_BYTES_SENT",
@@ -407,18 +408,6 @@ function withoutQuery(path: string | null): string | null {
 function queryOf(path: string): string {
   const query = path.indexOf("?");
   return query < 0 ? "" : path.slice(query + 1);
-}
-
-function compileDynamicMetadata(parameter: string, _context: OperatorContext): Operator {
-  const [namespace = "", ...path] = parameter.split(":");
-  return (info) => {
-    let value: unknown = info.dynamicMetadata?.get(namespace);
-    for (const key of path) {
-      if (typeof value !== "object" || value === null || !Object.hasOwn(value, key)) return null;
-      value = (value as Record<string, unknown>)[key];
-    }
-    return (value ?? null) as FormatValue;
-  };
 }
 
 const flagTexts: [Map<number, string>, Map<number, string>] = [new Map(), new Map()];

@@ -32,7 +32,9 @@ const services: Record<TypeUrl, readonly [service: string, verb: string]> = {
   [typeUrls.rds]: ["envoy.service.route.v3.RouteDiscoveryService", "Routes"],
   [typeUrls.sds]: ["envoy.service.secret.v3.SecretDiscoveryService", "Secrets"],
   [typeUrls.ecds]: ["envoy.service.extension.v3.ExtensionConfigDiscoveryService", "ExtensionConfigs"],
+  // For the agent alone.
   [typeUrls.nds]: ["", ""],
+  [typeUrls.pcds]: ["", ""],
 };
 
 const adsMethod = "/envoy.service.discovery.v3.AggregatedDiscoveryService";

@@ -41,6 +41,7 @@ const fieldsWithoutEffect: Readonly<Record<string, string>> = {
     "per_request_buffer_limit_bytes request_mirror_policies",
   "config.route.WeightedCluster": "runtime_key_prefix",
   "config.route.WeightedCluster.ClusterWeight": "metadata_match",
+  "extensions.filters.common.set_filter_state.FilterStateValue": "read_only shared_with_upstream",
   "extensions.filters.network.http_connection_manager.HttpConnectionManager":
     "tracing access_log_flush_interval flush_access_log_on_new_request access_log_options early_header_mutation_extensions " +
     "represent_ipv4_remote_address_as_ipv4_mapped_ipv6 path_normalization_options proxy_status_config " +
@@ -156,9 +157,16 @@ function nameOf(message: ReflectMessage): string {
   return typeof name === "string" ? name : "";
 }
 
-/** Static clusters that gRPC services of the bootstrap name, such as the control plane's. */
+/** Static clusters that only gRPC clients call: those that gRPC services of the bootstrap name, and sockets of the agent beside us. */
 export function grpcClustersOf(bootstrap: Bootstrap): ReadonlySet<string> {
   const names = new Set<string>();
+  for (const { name, loadAssignment } of bootstrap.staticResources?.clusters ?? []) {
+    const endpoints = (loadAssignment?.endpoints ?? []).flatMap(({ lbEndpoints }) => lbEndpoints);
+    const isPipe = endpoints.map(
+      ({ hostIdentifier }) => hostIdentifier.case === "endpoint" && hostIdentifier.value.address?.address.case === "pipe",
+    );
+    if (isPipe.length > 0 && isPipe.every(Boolean)) names.add(name);
+  }
   walkMessages(BootstrapSchema, bootstrap, envoyTypes, ({ desc, message }) => {
     if (desc.typeName !== "envoy.config.core.v3.GrpcService.EnvoyGrpc") return;
     names.add((message.message as unknown as { clusterName: string }).clusterName);

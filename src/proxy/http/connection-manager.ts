@@ -3,7 +3,6 @@
  * The road of a request: http1-server.ts (bytes) -> request-preparation.ts (checks, trust headers) -> http-stream.ts (filters).
  */
 import { BlockList, isIP, isIPv6 } from "node:net";
-import { networkInterfaces } from "node:os";
 import { ConfigError } from "../../api/config-error.ts";
 import { HttpProtocolOptions_HeadersWithUnderscoresAction } from "../../api/gen/envoy/config/core/v3/protocol_pb.js";
 import {
@@ -18,6 +17,7 @@ import { durationMs } from "../duration.ts";
 import { compileHttpFilters } from "../filters/http/index.ts";
 import type { DownstreamConnection } from "../listener/downstream-connection.ts";
 import type { NetworkFilter, NetworkFilterContext } from "../listener/network-filter.ts";
+import { localAddress } from "../local-address.ts";
 import type { ClusterChoice } from "../router/route.ts";
 import { compileRouteConfiguration, type RouteTable } from "../router/route-table.ts";
 import type { HeaderList } from "../stream-info.ts";
@@ -253,7 +253,13 @@ export class ConnectionManager implements NetworkFilter {
     for (let i = 0; i < logs.length; i++) logs[i]!.write(info);
   }
 
+  start(): Promise<void> | undefined {
+    const waits = this.filters.map((filter) => filter.start?.()).filter((wait) => wait !== undefined);
+    return waits.length === 0 ? undefined : Promise.all(waits).then(() => undefined);
+  }
+
   dispose(): void {
+    for (const filter of this.filters) filter.dispose?.();
     for (const log of this.accessLogs) log.close();
   }
 }
@@ -267,15 +273,4 @@ function compileInternalAddresses(config: HttpConnectionManager): BlockList | nu
     list.addSubnet(range.addressPrefix, range.prefixLen ?? 0, isIPv6(range.addressPrefix) ? "ipv6" : "ipv4");
   }
   return list;
-}
-
-let knownLocalAddress: string | undefined;
-
-/** The node's own address, which stands in X-Forwarded-For where the peer is a loopback address: the first that isn't loopback. */
-function localAddress(): string {
-  knownLocalAddress ??=
-    Object.values(networkInterfaces())
-      .flat()
-      .find((address) => address !== undefined && !address.internal && address.family === "IPv4")?.address ?? "127.0.0.1";
-  return knownLocalAddress;
 }

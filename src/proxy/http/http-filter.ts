@@ -22,6 +22,10 @@ export interface HttpFilter {
   onResponseData?(stream: HttpStream, chunk: Buffer, endStream: boolean): FilterStatus;
   /** The stream is over, however it ended. */
   onStreamEnd?(stream: HttpStream): void;
+  /** Its listener is about to listen, in this worker. The promise, where there is one, is what traffic should wait for; never rejects. */
+  start?(): Promise<void> | undefined;
+  /** Its listener is gone, and so are its streams. */
+  dispose?(): void;
 }
 
 /** The last filter of a chain: it has the request answered. */

@@ -52,6 +52,7 @@ export class HttpStream {
   /** Slots of the filters, by `FilterCompileContext.slot`. */
   filterState: unknown[] | null = null;
   route: Route | null = null;
+  #routeIsStale = false;
   /** The virtual host wants TLS (`require_tls`) and this request came without. */
   redirectsToTls = false;
   /** Which of the route's clusters this request goes to; null unless the route forwards. */
@@ -113,6 +114,7 @@ export class HttpStream {
     const route = table === null ? null : table.route(info);
     this.route = route;
     this.choice = null;
+    this.redirectsToTls = false;
     const virtualHost = table === null ? null : table.virtualHost(info.authority);
     if (virtualHost !== null && virtualHost.requiresTls !== "none" && info.scheme !== "https") {
       this.redirectsToTls = virtualHost.requiresTls === "all" || !this.isInternal;
@@ -129,6 +131,22 @@ export class HttpStream {
     if (cluster === undefined) return;
     info.upstreamCluster = cluster.config.statName;
     info.upstreamClusterRaw = cluster.config.name;
+  }
+
+  /** What a filter has found out or changed may lead to another route: it is looked up again when somebody next wants to know it. */
+  clearRouteCache(): void {
+    this.#routeIsStale = true;
+  }
+
+  /** Hot. */
+  #refreshRoute(): void {
+    if (!this.#routeIsStale) return;
+    this.#routeIsStale = false;
+    const { info } = this;
+    info.routeName = "";
+    info.upstreamCluster = "";
+    info.upstreamClusterRaw = "";
+    this.resolveRoute();
   }
 
   /** The head is in `info`; what the connection manager wants of it is done. */
@@ -149,6 +167,7 @@ export class HttpStream {
       }
     }
     this.#requestHeadersPassed = true;
+    this.#refreshRoute();
     this.manager.terminal.onRequestHeaders(this, endStream);
   }
 
@@ -336,6 +355,7 @@ export class HttpStream {
     this.#stoppedResponseAt = -1;
     this.#heldResponse = [];
     this.manager.terminal.onStreamEnd(this);
+    this.#refreshRoute();
     const reply = buildLocalReply(this, status, body, extraHeaders);
     const isHead = this.info.method === "HEAD";
     const hasBody = reply.body.length > 0 && !isHead;
@@ -435,6 +455,7 @@ export class HttpStream {
 
   /** Configuration of a filter for this route, by the filter's name. */
   perFilterConfig(name: string): unknown {
+    this.#refreshRoute();
     return this.choice?.perFilterConfig.get(name) ?? this.route?.perFilterConfig.get(name);
   }
 }

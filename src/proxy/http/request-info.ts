@@ -1,5 +1,13 @@
 /** StreamInfo as one class, so that all streams of a thread share one shape. */
-import type { ConnectionInfo, HeaderList, StreamInfo, TlsInfo } from "../stream-info.ts";
+import {
+  type ConnectionInfo,
+  type DynamicMetadata,
+  type FilterState,
+  type HeaderList,
+  type StreamInfo,
+  setMetadata,
+  type TlsInfo,
+} from "../stream-info.ts";
 
 export class RequestInfo implements StreamInfo {
   readonly connection: ConnectionInfo;
@@ -45,11 +53,18 @@ export class RequestInfo implements StreamInfo {
   upstreamConnectionId = 0;
   upstreamTls: TlsInfo | null = null;
   localReplyBody = "";
-  dynamicMetadata: Map<string, Record<string, unknown>> | null = null;
+  dynamicMetadata: DynamicMetadata | null = null;
+  filterState: FilterState | null = null;
 
   constructor(connection: ConnectionInfo) {
     this.connection = connection;
     this.downstreamRemoteAddress = connection.remoteAddress;
+  }
+
+  /** What filters tell each other and the access log: one field of a namespace, which is a filter's name as a rule. JSON values only. */
+  setDynamicMetadata(namespace: string, key: string, value: unknown): void {
+    this.dynamicMetadata ??= new Map();
+    setMetadata(this.dynamicMetadata, namespace, key, value);
   }
 }
 

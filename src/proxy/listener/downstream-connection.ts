@@ -63,6 +63,7 @@ export class DownstreamConnection {
       localCloseReason: "",
       transportFailureReason: "",
       terminationDetails: "",
+      filterState: null,
     };
   }
 

@@ -7,6 +7,8 @@ export interface NetworkFilter {
   readonly name: string;
   /** Takes the connection; `connection.transport` is not started yet. */
   onConnection(connection: DownstreamConnection): void;
+  /** See HttpFilter.start. */
+  start?(): Promise<void> | undefined;
   dispose(): void;
 }
 

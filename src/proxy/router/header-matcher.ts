@@ -47,7 +47,7 @@ function compileValueMatch(matcher: HeaderMatcher): ValueMatch {
       return { test: compileStringMatcher(specifier.value), present: true };
     case "rangeMatch": {
       const { start, end } = specifier.value;
-      return { test: (text) => /^-?\d+$/.test(text) && BigInt(text) >= start && BigInt(text) < end, present: true };
+      return { test: (text) => /^[+-]?\d+$/.test(text) && BigInt(text) >= start && BigInt(text) < end, present: true };
     }
     default:
       return specifier satisfies never;
@@ -64,12 +64,14 @@ function listMatches(headers: HeaderList, name: string, test: StringPredicate): 
   return isPresent ? false : undefined;
 }
 
-function pseudoHeader(name: string): ((info: StreamInfo) => string) | undefined {
+/** What it reads is undefined where the request has no such header. */
+function pseudoHeader(name: string): ((info: StreamInfo) => string | undefined) | undefined {
   switch (name) {
     case ":method":
       return (info) => info.method;
     case ":path":
-      return (info) => info.path;
+      // CONNECT has none.
+      return (info) => (info.path === "" ? undefined : info.path);
     case ":authority":
     case "host":
       return (info) => info.authority;
@@ -87,8 +89,12 @@ export function compileHeaderMatcher(matcher: HeaderMatcher): RouteCondition {
   if (pseudo === undefined) return (info) => onList(info.requestHeaders);
   const { test, present } = compileValueMatch(matcher);
   const inverted = matcher.invertMatch;
-  if (test === null) return () => present !== inverted;
-  return (info) => test(pseudo(info)) !== inverted;
+  if (test === null) return (info) => (pseudo(info) !== undefined) === (present !== inverted);
+  const missing = matcher.treatMissingHeaderAsEmpty ? test("") !== inverted : false;
+  return (info) => {
+    const value = pseudo(info);
+    return value === undefined ? missing : test(value) !== inverted;
+  };
 }
 
 /** Only what is in the list: for responses, trailers and access log filters. */

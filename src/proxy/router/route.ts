@@ -19,7 +19,9 @@ import { compileRegex, compileSubstitution } from "../regex.ts";
 import type { HeaderList, StreamInfo } from "../stream-info.ts";
 import { compileHeaderMatcher, compileQueryParameterMatcher, type RouteCondition } from "./header-matcher.ts";
 import { compileHeaderEdits, type HeaderEdit } from "./header-mutation.ts";
+import { compileMetadataMatcher } from "./metadata-matcher.ts";
 import { compileRetryPolicy, type RetryPolicy } from "./retry-policy.ts";
+import { pathWithoutQuery } from "./route-index.ts";
 import type { Edits, RouteScope } from "./route-table.ts";
 
 export interface PathCriterion {
@@ -269,9 +271,21 @@ function compileConditions(match: RouteMatch, isConnect: boolean): RouteConditio
     });
   }
   for (const matcher of match.dynamicMetadata) {
-    throw new ConfigError(`RouteMatch: dynamic_metadata matcher for '${matcher.filter}' is not supported by this proxy`);
+    const { namespace, test } = compileMetadataMatcher(matcher);
+    conditions.push((info) => test(info.dynamicMetadata?.get(namespace)));
   }
   return conditions;
+}
+
+/** What a filter looks at that has rules by RouteMatch (jwt_authn): path, headers and query parameters, and nothing else of it. */
+export function compileRequestMatch(match: RouteMatch): RouteCondition {
+  const path = compilePath(match);
+  const conditions = [...match.headers.map(compileHeaderMatcher), ...match.queryParameters.map(compileQueryParameterMatcher)];
+  return (info) => {
+    if (path.isConnect ? info.method !== "CONNECT" : !path.matches(pathWithoutQuery(info.path))) return false;
+    for (const condition of conditions) if (!condition(info)) return false;
+    return true;
+  };
 }
 
 export function isGrpc(info: StreamInfo): boolean {

@@ -36,3 +36,19 @@ export function compileStringMatcher(matcher: StringMatcher): StringPredicate {
       throw new ConfigError("StringMatcher: match_pattern is required");
   }
 }
+
+/** True where one of the matchers takes the text. However many of them are exact, those cost one look-up together. */
+export function compileStringMatchers(matchers: readonly StringMatcher[]): StringPredicate {
+  if (matchers.length === 1) return compileStringMatcher(matchers[0]!);
+  const exact = new Set<string>();
+  const others: StringPredicate[] = [];
+  for (const matcher of matchers) {
+    if (matcher.matchPattern.case === "exact" && !matcher.ignoreCase) exact.add(matcher.matchPattern.value);
+    else others.push(compileStringMatcher(matcher));
+  }
+  return (text) => {
+    if (exact.has(text)) return true;
+    for (let i = 0; i < others.length; i++) if (others[i]!(text)) return true;
+    return false;
+  };
+}

@@ -500,18 +500,18 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
     stream.connection.now = now;
     stream.lastActivity = now;
     info.upstreamFirstResponseByteTime = now;
-    cluster.stats.countResponse(status, stream.isInternal);
     const host = this.#host!;
     host.stats.add(status >= 500 ? host.at.rq_error : host.at.rq_success, 1);
     const retry = this.#retry;
     if (retry !== null && retry.retryOn !== 0 && wantsRetryOnResponse(retry, status, headers)) {
-      cluster.stats.countRetriedResponse(status);
       if (this.#tryAgain()) {
+        cluster.stats.countRetriedResponse(status);
         this.#client = null;
         if (!endStream) client.reset();
         return;
       }
     } else if (this.#attempts > 1 && status < 500) cluster.stats.store.add(cluster.stats.at.upstream_rq_retry_success, 1);
+    cluster.stats.countResponse(status, stream.isInternal);
     this.#settleRetry();
     stream.tryDeadline = never;
     this.#responseStarted = true;
@@ -615,16 +615,14 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
       stream.resetDownstream(`upstream_reset_after_response_started{${failure.words.replaceAll(" ", "_")}}`);
       return;
     }
-    if (reason !== "overflow") {
+    // An overflow: no endpoint has seen this request.
+    if (reason === "overflow") info.upstreamHost = "";
+    else {
       const host = this.#host!;
       host.stats.add(host.at.rq_error, 1);
-      cluster.stats.countResponse(failure.status, stream.isInternal);
-    } else {
-      // No endpoint has seen this request.
-      info.upstreamHost = "";
-      cluster.stats.countResponse(503, stream.isInternal);
     }
     if (this.#wantsRetryOnReset(reason) && this.#tryAgain()) return;
+    cluster.stats.countResponse(failure.status, stream.isInternal);
     this.#isOver = true;
     info.flags |= failure.flag;
     const reasonText = failure.words.replaceAll(" ", "_");
@@ -721,10 +719,10 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
     if (which === "try") {
       store.add(at.upstream_rq_per_try_timeout, 1);
       this.#dropAttempt();
-      cluster.stats.countResponse(504, stream.isInternal);
       const retry = this.#retry!;
       const wants = (retry.retryOn & (retryOnBits["5xx"] | retryOnBits["gateway-error"] | retryOnBits.reset)) !== 0;
       if (!this.#responseStarted && wants && this.#tryAgain()) return;
+      cluster.stats.countResponse(504, stream.isInternal);
     } else {
       store.add(at.upstream_rq_timeout, 1);
       this.#dropAttempt();

@@ -1,0 +1,42 @@
+/** A certificate with its key, as text, and what holds for it. */
+import { createPrivateKey, X509Certificate } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+
+export interface KeyPair {
+  /** PEM: the certificate, then its intermediates. */
+  readonly chain: string;
+  /** PEM. */
+  readonly privateKey: string;
+  readonly notBefore: Date;
+  readonly notAfter: Date;
+}
+
+/** Throws when the texts are no certificate and key, or do not belong together; the message holds none of the key. */
+export function keyPairOf(chain: string, privateKey: string): KeyPair {
+  const certificate = new X509Certificate(chain);
+  let belongs: boolean;
+  try {
+    belongs = certificate.checkPrivateKey(createPrivateKey(privateKey));
+  } catch {
+    throw new Error("the private key can't be read");
+  }
+  if (!belongs) throw new Error("the private key does not belong to the certificate");
+  return { chain, privateKey, notBefore: certificate.validFromDate, notAfter: certificate.validToDate };
+}
+
+export const pairFiles = { chain: "cert-chain.pem", privateKey: "key.pem", root: "root-cert.pem" } as const;
+
+/** The pair in a directory, by Istio's names; undefined when files are missing, unusable or the certificate is over. */
+export async function readValidPair(directory: string): Promise<KeyPair | undefined> {
+  try {
+    const [chain, key] = await Promise.all([
+      readFile(join(directory, pairFiles.chain), "utf8"),
+      readFile(join(directory, pairFiles.privateKey), "utf8"),
+    ]);
+    const pair = keyPairOf(chain, key);
+    return pair.notAfter.getTime() > Date.now() ? pair : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,136 @@
+/**
+ * Between the proxy and the control plane: ADS on a Unix socket here, TLS with this agent's certificate or token there. Each stream of the
+ * proxy's becomes one stream upstream, message for message; when either ends, so does the other, and the proxy comes back by itself.
+ * Source: Istio pkg/istio-agent/xds_proxy.go.
+ */
+import { mkdir, rm } from "node:fs/promises";
+import { dirname } from "node:path";
+import {
+  Client,
+  Server,
+  ServerCredentials,
+  type ServerDuplexStream,
+  type ServiceDefinition,
+  type ServiceError,
+  status,
+} from "@grpc/grpc-js";
+import { log } from "../lib/log.ts";
+import type { Access } from "./certificates/control-plane-access.ts";
+import { OwnResources } from "./own-resources.ts";
+
+const scope = log.scope("xdsproxy");
+const service = "/envoy.service.discovery.v3.AggregatedDiscoveryService";
+const methods = ["StreamAggregatedResources", "DeltaAggregatedResources"] as const;
+const maxMessageBytes = 256 * 1024 * 1024;
+
+export interface XdsProxyOptions {
+  readonly path: string;
+  /** Asked anew for each stream, so that it goes out with what the agent has then. */
+  readonly access: () => Promise<Access>;
+  /** PEM of the roots that the control plane wants trusted. Throws for what can't be used. */
+  readonly onTrustBundle: (roots: readonly string[]) => void;
+}
+
+const asIs = (bytes: Buffer) => bytes;
+
+export class XdsProxy implements AsyncDisposable {
+  readonly #options: XdsProxyOptions;
+  readonly #server = new Server({ "grpc.max_receive_message_length": maxMessageBytes, "grpc.max_send_message_length": maxMessageBytes });
+  #latest: ServerDuplexStream<Buffer, Buffer> | undefined;
+
+  private constructor(options: XdsProxyOptions) {
+    this.#options = options;
+  }
+
+  static async start(options: XdsProxyOptions): Promise<XdsProxy> {
+    const made = new XdsProxy(options);
+    await mkdir(dirname(options.path), { recursive: true, mode: 0o700 });
+    await rm(options.path, { force: true });
+    const definition: ServiceDefinition = Object.fromEntries(
+      methods.map((name) => [
+        name,
+        {
+          path: `${service}/${name}`,
+          requestStream: true,
+          responseStream: true,
+          requestSerialize: asIs,
+          requestDeserialize: asIs,
+          responseSerialize: asIs,
+          responseDeserialize: asIs,
+        },
+      ]),
+    );
+    made.#server.addService(
+      definition,
+      Object.fromEntries(methods.map((name) => [name, (stream: ServerDuplexStream<Buffer, Buffer>) => made.#onStream(stream, name)])),
+    );
+    await new Promise<void>((resolve, reject) => {
+      made.#server.bindAsync(`unix:${options.path}`, ServerCredentials.createInsecure(), (error) => (error ? reject(error) : resolve()));
+    });
+    return made;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#server.forceShutdown();
+    await rm(this.#options.path, { force: true });
+  }
+
+  #onStream(downstream: ServerDuplexStream<Buffer, Buffer>, method: string): void {
+    // A proxy that comes again has lost its first stream, whether it has been noticed or not.
+    this.#latest?.emit("error", { code: status.CANCELLED, details: "replaced by a newer stream" });
+    this.#latest = downstream;
+    downstream.on("error", () => {});
+    this.#connect(downstream, method).catch((error: unknown) => {
+      scope.warn("the control plane can't be called", { reason: error instanceof Error ? error.message : error });
+      downstream.emit("error", { code: status.UNAVAILABLE, details: "the control plane can't be called" });
+    });
+  }
+
+  async #connect(downstream: ServerDuplexStream<Buffer, Buffer>, method: string): Promise<void> {
+    const { target, credentials, metadata, options } = await this.#options.access();
+    if (downstream.cancelled) return;
+    const client = new Client(target, credentials, {
+      "grpc.max_receive_message_length": maxMessageBytes,
+      "grpc.max_send_message_length": maxMessageBytes,
+      "grpc.keepalive_time_ms": 30_000,
+      "grpc.keepalive_timeout_ms": 10_000,
+      "grpc.enable_retries": 0,
+      "grpc.use_local_subchannel_pool": 1,
+      ...options,
+    });
+    const upstream = client.makeBidiStreamRequest<Buffer, Buffer>(`${service}/${method}`, asIs, asIs, metadata);
+    let isOver = false;
+    const end = (reason: { code: status; details: string }) => {
+      if (isOver) return;
+      isOver = true;
+      if (this.#latest === downstream) this.#latest = undefined;
+      upstream.cancel();
+      client.close();
+      if (!downstream.cancelled) downstream.emit("error", reason);
+      scope.debug("stream ended", { code: status[reason.code], reason: reason.details });
+    };
+    const own = new OwnResources({
+      isDelta: method.startsWith("Delta"),
+      send: (request) => void upstream.write(request),
+      onTrustBundle: this.#options.onTrustBundle,
+    });
+    let isFirst = true;
+    downstream.on("data", (message: Buffer) => {
+      if (!upstream.write(message)) downstream.pause();
+      if (isFirst) own.subscribe();
+      isFirst = false;
+    });
+    upstream.on("drain", () => downstream.resume());
+    upstream.on("data", (message: Buffer) => {
+      if (!own.take(message) && !downstream.write(message)) upstream.pause();
+    });
+    downstream.on("drain", () => upstream.resume());
+    downstream.on("end", () => end({ code: status.OK, details: "the proxy ended its stream" }));
+    downstream.on("cancelled", () => end({ code: status.CANCELLED, details: "the proxy is gone" }));
+    upstream.on("error", (error: ServiceError) => {
+      if (!isOver) scope.warn("stream to the control plane ended", { code: status[error.code], reason: error.details });
+      end({ code: error.code, details: error.details });
+    });
+    upstream.on("end", () => end({ code: status.UNAVAILABLE, details: "the control plane ended the stream" }));
+  }
+}

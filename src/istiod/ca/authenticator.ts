@@ -1,0 +1,64 @@
+/**
+ * Who calls: by the certificate of the connection, or else by the token in `authorization`. The first that says something decides.
+ * Source: Istio security/pkg/server/ca/authenticate/.
+ */
+import { X509Certificate } from "node:crypto";
+import { type Metadata, type ServerInterceptingCallInterface, status } from "@grpc/grpc-js";
+import { parseSpiffeId, type SpiffeId } from "../../api/spiffe.ts";
+import { istioAudience, type ServiceAccountTokens, TokenError } from "./service-account-tokens.ts";
+
+/** What a gRPC call of any kind has of its caller. */
+export interface Call {
+  readonly metadata: Metadata;
+  getPeer(): string;
+  getAuthContext(): ReturnType<ServerInterceptingCallInterface["getAuthContext"]>;
+}
+
+export class Unauthenticated extends Error {
+  override readonly name = "Unauthenticated";
+  readonly code = status.UNAUTHENTICATED;
+}
+
+export class Authenticator {
+  readonly #tokens: ServiceAccountTokens;
+  readonly #trustDomains: () => readonly [string, ...string[]];
+
+  /** `trustDomains`: the mesh's, then its aliases. */
+  constructor(tokens: ServiceAccountTokens, trustDomains: () => readonly [string, ...string[]]) {
+    this.#tokens = tokens;
+    this.#trustDomains = trustDomains;
+  }
+
+  /** The caller's identities, one at least. Throws Unauthenticated with what was wrong with each way. */
+  async authenticate(call: Call): Promise<readonly SpiffeId[]> {
+    // Set only when the certificate leads to one of our roots.
+    const certificate = call.getAuthContext().sslPeerCertificate;
+    const trusted = this.#trustDomains();
+    const identities = certificate ? identitiesOf(certificate.raw).filter(({ trustDomain }) => trusted.includes(trustDomain)) : [];
+    if (identities.length > 0) return identities;
+    const byCertificate = certificate ? "the client certificate names no workload of this mesh" : "no verified client certificate";
+    const token = bearerToken(call.metadata);
+    if (token === undefined) throw new Unauthenticated(`authentication failed: ${byCertificate}; no bearer token`);
+    try {
+      return [{ trustDomain: trusted[0], ...(await this.#tokens.verify(token, istioAudience)) }];
+    } catch (error) {
+      if (error instanceof TokenError) throw new Unauthenticated(`authentication failed: ${byCertificate}; ${error.message}`);
+      throw error;
+    }
+  }
+}
+
+/** The SPIFFE ids among the URI names of a certificate in DER. */
+export function identitiesOf(der: Buffer): SpiffeId[] {
+  // A name that could be taken for a list is quoted by Node, and then is no identity.
+  const names = new X509Certificate(der).subjectAltName?.split(", ") ?? [];
+  return names.flatMap((name) => (name.startsWith("URI:") ? (parseSpiffeId(name.slice(4)) ?? []) : []));
+}
+
+function bearerToken(metadata: Metadata): string | undefined {
+  for (const value of metadata.get("authorization")) {
+    const found = /^Bearer (?<token>\S+)$/i.exec(String(value));
+    if (found) return found.groups!.token;
+  }
+  return undefined;
+}

@@ -1,0 +1,117 @@
+/**
+ * The control plane's own certificate: issued by its authority, renewed at half of its life and whenever the authority changes.
+ * New connections see the new one.
+ */
+import { generateKeyPairSync } from "node:crypto";
+import { isIP } from "node:net";
+import type { experimental } from "@grpc/grpc-js";
+import { log } from "../../lib/log.ts";
+import type { CertificateAuthority, Subject } from "./certificate-authority.ts";
+
+const scope = log.scope("ca");
+const lifeSeconds = 24 * 3600;
+const retryMs = 10_000;
+
+export interface ServerPair {
+  /** PEM, with intermediates. */
+  readonly certificate: Buffer;
+  readonly privateKey: Buffer;
+  /** PEM of the roots by which clients are judged. */
+  readonly roots: Buffer;
+}
+
+type Provider = experimental.CertificateProvider;
+
+export class ServerIdentity implements Provider, Disposable {
+  readonly #authority: CertificateAuthority;
+  readonly #subjects: readonly Subject[];
+  readonly #watch: Disposable;
+  readonly #onPair = new Set<(pair: ServerPair) => void>();
+  readonly #caListeners = new Map<experimental.CaCertificateUpdateListener, (pair: ServerPair) => void>();
+  readonly #identityListeners = new Map<experimental.IdentityCertificateUpdateListener, (pair: ServerPair) => void>();
+  #pair: ServerPair;
+  #timer: NodeJS.Timeout | undefined;
+
+  private constructor(authority: CertificateAuthority, subjects: readonly Subject[], pair: ServerPair) {
+    this.#authority = authority;
+    this.#subjects = subjects;
+    this.#pair = pair;
+    this.#watch = authority.onChange(() => void this.#renew());
+    this.#schedule((lifeSeconds * 1000) / 2);
+  }
+
+  /** `names`: DNS names and addresses by which clients call. */
+  static async start(authority: CertificateAuthority, names: readonly string[]): Promise<ServerIdentity> {
+    const subjects = [...new Set(names)].map((value): Subject => ({ type: isIP(value) ? "ip" : "dns", value }));
+    return new ServerIdentity(authority, subjects, await makePair(authority, subjects));
+  }
+
+  get pair(): ServerPair {
+    return this.#pair;
+  }
+
+  onPair(listener: (pair: ServerPair) => void): void {
+    this.#onPair.add(listener);
+  }
+
+  addCaCertificateListener(listener: experimental.CaCertificateUpdateListener): void {
+    const tell = ({ roots }: ServerPair) => listener({ caCertificate: roots });
+    this.#caListeners.set(listener, tell);
+    this.#listen(tell);
+  }
+
+  removeCaCertificateListener(listener: experimental.CaCertificateUpdateListener): void {
+    this.#onPair.delete(this.#caListeners.get(listener) ?? (() => {}));
+    this.#caListeners.delete(listener);
+  }
+
+  addIdentityCertificateListener(listener: experimental.IdentityCertificateUpdateListener): void {
+    const tell = ({ certificate, privateKey }: ServerPair) => listener({ certificate, privateKey });
+    this.#identityListeners.set(listener, tell);
+    this.#listen(tell);
+  }
+
+  removeIdentityCertificateListener(listener: experimental.IdentityCertificateUpdateListener): void {
+    this.#onPair.delete(this.#identityListeners.get(listener) ?? (() => {}));
+    this.#identityListeners.delete(listener);
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
+    this.#watch[Symbol.dispose]();
+    this.#onPair.clear();
+  }
+
+  #listen(tell: (pair: ServerPair) => void): void {
+    this.#onPair.add(tell);
+    // The caller does not expect to be called within its own call.
+    process.nextTick(() => this.#onPair.has(tell) && tell(this.#pair));
+  }
+
+  #schedule(delayMs: number): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => void this.#renew(), delayMs);
+    this.#timer.unref();
+  }
+
+  async #renew(): Promise<void> {
+    try {
+      this.#pair = await makePair(this.#authority, this.#subjects);
+      this.#schedule((lifeSeconds * 1000) / 2);
+      for (const listener of this.#onPair) listener(this.#pair);
+    } catch (error) {
+      scope.error("the control plane's certificate can't be renewed", { error: error instanceof Error ? error.message : error });
+      this.#schedule(retryMs);
+    }
+  }
+}
+
+async function makePair(authority: CertificateAuthority, subjects: readonly Subject[]): Promise<ServerPair> {
+  const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  const { chain } = await authority.sign(publicKey, subjects, lifeSeconds);
+  return {
+    certificate: Buffer.from(chain.join("")),
+    privateKey: Buffer.from(privateKey.export({ type: "pkcs8", format: "pem" })),
+    roots: Buffer.from(authority.trustBundle),
+  };
+}

@@ -1,0 +1,38 @@
+/**
+ * Which proxies get the same: what a cluster, a sidecar's routes and its outbound listeners are made from, of a proxy, as one key.
+ * In a mesh of a thousand services it is not each of five hundred sidecars that has to be worked for, but each kind of sidecar.
+ *
+ * Labels count only where a rule asks for them, and then only those that it asks for.
+ */
+import type { DestinationRule } from "../../api/kinds/destination-rule.ts";
+import type { ConfigObject } from "../../api/kinds/object.ts";
+import type { VirtualService } from "../../api/kinds/virtual-service.ts";
+import type { ProxyNode } from "../../api/node.ts";
+
+export class AudienceKeys {
+  /** Labels that a VirtualService's `sourceLabels` or a DestinationRule's `workloadSelector` names. */
+  readonly #labels: readonly string[];
+
+  constructor(virtualServices: readonly ConfigObject<VirtualService>[], destinationRules: readonly ConfigObject<DestinationRule>[]) {
+    const labels = new Set<string>();
+    for (const { spec } of virtualServices) {
+      for (const { match } of [...spec.http, ...spec.tcp, ...spec.tls]) {
+        for (const { sourceLabels } of match) for (const label of Object.keys(sourceLabels)) labels.add(label);
+      }
+    }
+    for (const { spec } of destinationRules) {
+      for (const label of Object.keys(spec.workloadSelector?.matchLabels ?? {})) labels.add(label);
+    }
+    this.#labels = [...labels].sort();
+  }
+
+  /** `scope` names what the proxy's Sidecar lets it see. */
+  keyOf(proxy: ProxyNode, scope: string): string {
+    const { INTERCEPTION_MODE, UNPRIVILEGED_POD } = proxy.metadata;
+    const families = [...new Set(proxy.ipAddresses.map((address) => (address.includes(":") ? "v6" : "v4")))].sort().join("");
+    const labels = this.#labels.map((label) => proxy.labels[label]);
+    // Whether something beside the proxy serves secrets from files, or others' secrets.
+    const { credential, "file-credential": files } = proxy.metadata;
+    return JSON.stringify([proxy.type, scope, proxy.dnsDomain, families, INTERCEPTION_MODE, UNPRIVILEGED_POD, credential, files, labels]);
+  }
+}

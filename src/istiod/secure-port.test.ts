@@ -1,0 +1,175 @@
+import { execFileSync } from "node:child_process";
+import { createHmac, X509Certificate } from "node:crypto";
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { connect } from "node:tls";
+import { status } from "@grpc/grpc-js";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Istiod } from "./istiod.ts";
+import { type CallOptions, createCertificate, makeRequest } from "./testing/certificate-client.ts";
+
+const account = { namespace: "vm", serviceAccount: "default" };
+const identity = "spiffe://cluster.local/ns/vm/sa/default";
+
+const start = (directory: string, more: { authorityDir?: string } = {}) =>
+  Istiod.start({
+    dataDir: join(directory, "data"),
+    grpc: { host: "127.0.0.1", port: 0 },
+    secureGrpc: { host: "127.0.0.1", port: 0 },
+    monitoring: { host: "127.0.0.1", port: 0 },
+    domain: "cluster.local",
+    ...more,
+  });
+
+const fails = (code: status) => expect.objectContaining({ code });
+
+describe("the secure port", () => {
+  let directory: string;
+  let istiod: Istiod;
+  let call: CallOptions;
+  const token = (audience = "istio-ca", seconds = 600) =>
+    istiod.secure!.tokens.issue(account, [audience], seconds).then((issued) => issued.token);
+
+  beforeAll(async () => {
+    directory = mkdtempSync(join(tmpdir(), "topsail-ca-"));
+    istiod = await start(directory);
+    call = { port: istiod.secure!.port, root: istiod.secure!.authority.trustBundle };
+  });
+  afterAll(async () => {
+    await istiod[Symbol.asyncDispose]();
+    rmSync(directory, { recursive: true });
+  });
+
+  it.each(["ec", "rsa"] as const)("signs a key (%s) for the caller's own identity, whatever the request says", async (kind) => {
+    const { csr, key } = await makeRequest("spiffe://cluster.local/ns/istio-system/sa/istiod", kind);
+    const [leaf, root] = await createCertificate(csr, 3600, { ...call, token: await token() });
+    const certificate = new X509Certificate(leaf!);
+    expect(certificate.subjectAltName).toBe(`URI:${identity}`);
+    expect(certificate.checkPrivateKey(key)).toBe(true);
+    expect(certificate.ca).toBe(false);
+    expect((certificate.validToDate.getTime() - Date.now()) / 1000).toBeCloseTo(3600, -2);
+    expect(root).toBe(call.root);
+    // The judge is openssl, with all its rules.
+    writeFileSync(join(directory, "leaf.pem"), leaf!);
+    writeFileSync(join(directory, "root.pem"), root!);
+    const verify = ["verify", "-x509_strict", "-purpose", "sslclient", "-CAfile", join(directory, "root.pem"), join(directory, "leaf.pem")];
+    expect(execFileSync("openssl", verify, { encoding: "utf8" })).toContain("OK");
+    const shown = execFileSync("openssl", ["x509", "-noout", "-text", "-in", join(directory, "leaf.pem")], { encoding: "utf8" });
+    expect(shown).toMatch(/Subject Alternative Name: critical\s+URI:spiffe:\/\/cluster\.local\/ns\/vm\/sa\/default/);
+    expect(shown).toMatch(/Key Usage: critical\s+Digital Signature, Key Encipherment/);
+  });
+
+  it("renews by the present certificate, without a token", async () => {
+    const first = await makeRequest(identity);
+    const chain = await createCertificate(first.csr, 3600, { ...call, token: await token() });
+    const client = { key: first.key.export({ type: "pkcs8", format: "pem" }) as string, chain: chain[0]! };
+    const second = await makeRequest(identity);
+    const [leaf] = await createCertificate(second.csr, 3600, { ...call, client });
+    expect(new X509Certificate(leaf!).subjectAltName).toBe(`URI:${identity}`);
+  });
+
+  it.each([
+    ["no token", async () => undefined],
+    ["a token for another audience", () => token("vault")],
+    ["a token that is none", async () => "aaaa.bbbb.cccc"],
+    ["a token that nobody signed", async () => unsigned(await token())],
+    ["a token signed by the public key as a secret", async () => confused(await token(), istiod)],
+    ["a token whose claims were changed", async () => altered(await token())],
+  ])("refuses %s", async (_, make) => {
+    const { csr } = await makeRequest(identity);
+    const made = await make();
+    await expect(createCertificate(csr, 0, { ...call, ...(made === undefined ? {} : { token: made }) })).rejects.toEqual(
+      fails(status.UNAUTHENTICATED),
+    );
+  });
+
+  it("refuses the certificate of another authority, also with a right name in it", async () => {
+    const other = await Istiod.start({
+      grpc: { host: "127.0.0.1", port: 0 },
+      secureGrpc: { host: "127.0.0.1", port: 0 },
+      monitoring: { host: "127.0.0.1", port: 0 },
+      domain: "cluster.local",
+    });
+    try {
+      const { csr, key } = await makeRequest(identity);
+      const foreign = await other.secure!.authority.signRequest(csr, [{ type: "url", value: identity }], 3600);
+      const client = { key: key.export({ type: "pkcs8", format: "pem" }) as string, chain: foreign.chain[0]! };
+      await expect(createCertificate(csr, 0, { ...call, client })).rejects.toEqual(fails(status.UNAUTHENTICATED));
+    } finally {
+      await other[Symbol.asyncDispose]();
+    }
+  });
+
+  it.each([
+    ["garbage", async () => "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n", 0],
+    ["nothing", async () => "", 0],
+    ["a request of 20 KB", async () => "A".repeat(20_000), 0],
+    ["a short RSA key", async () => (await makeRequest(identity, "rsa1024")).csr, 0],
+    ["a broken signature", async () => broken((await makeRequest(identity)).csr), 0],
+    ["more than 90 days", async () => (await makeRequest(identity)).csr, 91 * 24 * 3600],
+  ])("refuses %s as an argument", async (_, make, ttl) => {
+    await expect(createCertificate(await make(), ttl, { ...call, token: await token() })).rejects.toEqual(fails(status.INVALID_ARGUMENT));
+  });
+
+  it("gives no token for an account that there is not", async () => {
+    const nobody = { namespace: "vm", serviceAccount: "nobody" };
+    await expect(istiod.secure!.tokens.issue(nobody, ["istio-ca"], 600)).rejects.toThrow('serviceaccounts "nobody" not found');
+  });
+
+  it("shows a certificate with the names by which agents call it", async () => {
+    const names = await serverNames(call);
+    expect(names).toContain("DNS:istiod.istio-system.svc");
+    expect(names).toContain("IP Address:127.0.0.1");
+  });
+
+  it("keeps root and keys over a restart, readable by their owner alone", async () => {
+    const old = await token();
+    for (const name of ["ca-key.pem", "token-key.pem"]) {
+      expect(statSync(join(directory, "data", "ca", name)).mode & 0o777).toBe(0o600);
+      expect(readFileSync(join(directory, "data", "ca", name), "utf8")).toContain("BEGIN PRIVATE KEY");
+    }
+    await istiod[Symbol.asyncDispose]();
+    istiod = await start(directory);
+    expect(istiod.secure!.authority.trustBundle).toBe(call.root);
+    call = { ...call, port: istiod.secure!.port };
+    const { csr } = await makeRequest(identity);
+    await expect(createCertificate(csr, 0, { ...call, token: old })).resolves.toHaveLength(2);
+  });
+});
+
+function altered(token: string): string {
+  const [head, claims, signature] = token.split(".");
+  const parsed = JSON.parse(Buffer.from(claims!, "base64url").toString()) as Record<string, unknown>;
+  const changed = Buffer.from(JSON.stringify({ ...parsed, sub: "system:serviceaccount:istio-system:default" })).toString("base64url");
+  return `${head}.${changed}.${signature}`;
+}
+
+function unsigned(token: string): string {
+  const head = Buffer.from(JSON.stringify({ alg: "none" })).toString("base64url");
+  return `${head}.${token.split(".")[1]}.`;
+}
+
+function confused(token: string, { secure }: Istiod): string {
+  const head = Buffer.from(JSON.stringify({ alg: "HS256" })).toString("base64url");
+  const body = `${head}.${token.split(".")[1]}`;
+  const signature = createHmac("sha256", secure!.authority.trustBundle).update(body).digest("base64url");
+  return `${body}.${signature}`;
+}
+
+function broken(csr: string): string {
+  const lines = csr.trim().split("\n");
+  const bytes = Buffer.from(lines.slice(1, -1).join(""), "base64");
+  bytes[bytes.length - 5]! ^= 1;
+  return `${lines[0]}\n${bytes.toString("base64")}\n${lines.at(-1)}\n`;
+}
+
+function serverNames({ port, root }: CallOptions): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ port, host: "127.0.0.1", ca: root, servername: "istiod.istio-system.svc", ALPNProtocols: ["h2"] }, () => {
+      resolve(socket.getPeerX509Certificate()!.subjectAltName!);
+      socket.destroy();
+    });
+    socket.on("error", reject);
+  });
+}

@@ -1,0 +1,100 @@
+/** The port that agents use: xDS and the certificate authority over TLS, every caller authenticated. Istio's 15012. */
+import { experimental, status } from "@grpc/grpc-js";
+import { adsService, StreamRefused } from "../ads/server.ts";
+import { log } from "../lib/log.ts";
+import { Authenticator, Unauthenticated } from "./ca/authenticator.ts";
+import type { CertificateAuthority } from "./ca/certificate-authority.ts";
+import { certificateService } from "./ca/certificate-service.ts";
+import { openAuthority } from "./ca/open-authority.ts";
+import { ServerIdentity } from "./ca/server-identity.ts";
+import { type Account, loadTokenKey, ServiceAccountTokens } from "./ca/service-account-tokens.ts";
+import type { DiscoveryServer } from "./discovery-server.ts";
+import { GrpcServer } from "./grpc-server.ts";
+
+const scope = log.scope("ca");
+
+/** Names that Istio's agents and installations call it by. */
+const usualNames = ["istiod", "istiod-remote", "istio-pilot"].flatMap((name) => [
+  `${name}.istio-system.svc`,
+  `${name}.istio-system.svc.cluster.local`,
+]);
+const loopbackNames = ["localhost", "127.0.0.1"];
+
+export interface SecurePortOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly discovery: DiscoveryServer;
+  readonly dataDir: string | undefined;
+  readonly authorityDir: string | undefined;
+  readonly serverNames: readonly string[];
+}
+
+export class SecurePort implements AsyncDisposable {
+  readonly port: number;
+  readonly authority: CertificateAuthority;
+  readonly tokens: ServiceAccountTokens;
+  readonly identity: ServerIdentity;
+  readonly #parts: AsyncDisposableStack;
+
+  private constructor(
+    port: number,
+    authority: CertificateAuthority,
+    tokens: ServiceAccountTokens,
+    identity: ServerIdentity,
+    parts: AsyncDisposableStack,
+  ) {
+    this.port = port;
+    this.authority = authority;
+    this.tokens = tokens;
+    this.identity = identity;
+    this.#parts = parts;
+  }
+
+  static async start({ host, port, discovery, dataDir, authorityDir, serverNames }: SecurePortOptions): Promise<SecurePort> {
+    await using parts = new AsyncDisposableStack();
+    const { store, metrics } = discovery;
+    const { trustDomain } = discovery.mesh;
+    const { authority, origin } = parts.use(await openAuthority({ directory: authorityDir, store, dataDir, trustDomain }));
+    const identity = parts.use(await ServerIdentity.start(authority, [...usualNames, ...loopbackNames, ...serverNames]));
+    const tokens = new ServiceAccountTokens(await loadTokenKey(dataDir), (account) => uidOf(discovery, account));
+    const authenticator = new Authenticator(tokens, () => [discovery.mesh.trustDomain, ...discovery.mesh.trustDomainAliases]);
+    const grpc = parts.use(
+      await GrpcServer.start({
+        host,
+        port,
+        // A client certificate is asked for and may be missing: a first start has a token only.
+        credentials: experimental.createCertificateProviderServerCredentials(identity, identity, false),
+        services: [
+          adsService(discovery, (call) => authenticator.authenticate(call).catch(refuse)),
+          certificateService({ authority, authenticator, onOutcome: (outcome) => metrics.onCertificate(outcome) }),
+        ],
+      }),
+    );
+    const tellRoots = () => {
+      metrics.rootExpires(authority);
+      discovery.setTrustedRoots(authority.roots);
+    };
+    tellRoots();
+    parts.use(authority.onChange(tellRoots));
+    scope.info("certificate authority", { origin });
+    return new SecurePort(grpc.port, authority, tokens, identity, parts.move());
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#parts.disposeAsync();
+  }
+}
+
+function refuse(error: unknown): never {
+  if (error instanceof Unauthenticated) {
+    scope.warn("stream refused", { reason: error.message });
+    throw new StreamRefused(status.UNAUTHENTICATED, "authentication failure");
+  }
+  throw error;
+}
+
+/** Every namespace has an account `default`, whether anybody wrote it down or not. */
+function uidOf({ store }: DiscoveryServer, { namespace, serviceAccount }: Account): string | undefined {
+  const written = store.get({ kind: "ServiceAccount", namespace, name: serviceAccount });
+  return written?.metadata.uid ?? (serviceAccount === "default" ? `default.${namespace}` : undefined);
+}

@@ -1,0 +1,194 @@
+/**
+ * The listeners of a sidecar for what its workload calls.
+ *
+ *   0.0.0.0_<port>   HTTP ports of all services, by the route configuration `<port>`
+ *   <vip>_<port>     TCP ports of services with an address of their own; sniffed ports too, by `<host>:<port>`
+ *   <bind>_<port>    what a Sidecar's egress listener asks for
+ *
+ * They take over what virtualOutbound hands them by its original destination. Where nothing is redirected (capture mode NONE, Unix
+ * sockets, nodes without interception) they take their port themselves. A port that a Sidecar declares belongs to its listener alone.
+ * Source: Istio pilot/pkg/networking/core/listener.go.
+ */
+import { create } from "@bufbuild/protobuf";
+import { blackHoleCluster, passthroughCluster } from "../../api/cluster-name.ts";
+import { TrafficDirection } from "../../api/gen/envoy/config/core/v3/base_pb.js";
+import { FilterChainSchema } from "../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
+import { type Listener, ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
+import type { ProxyNode } from "../../api/node.ts";
+import { isHttp, type Protocol } from "../../registry/protocol.ts";
+import type { Service, ServicePort } from "../../registry/service.ts";
+import type { EgressListener } from "../push/egress-listener.ts";
+import type { PushContext } from "../push/push-context.ts";
+import type { OutboundMode } from "../push/sidecar-scope.ts";
+import { loopbackAddress, wildcardAddress } from "./bind-address.ts";
+import { httpConnectionManager } from "./http-connection-manager.ts";
+import { httpInspector, tlsInspector } from "./listener-filters.ts";
+import { duration, endpointAddress } from "./messages.ts";
+import { type Chain, tcpChains } from "./sidecar-tcp-chains.ts";
+import { tcpProxy } from "./tcp-proxy.ts";
+
+export function outboundListeners(proxy: ProxyNode, push: PushContext): Listener[] {
+  const scope = push.sidecarScope(proxy);
+  const table = new OutboundTable(proxy, push);
+  for (const listener of scope.egress) table.add(listener);
+  return table.entries.map((entry) => outboundListener(entry, scope.outboundMode, push));
+}
+
+/** Where connections go that nobody knows. */
+export function catchAllCluster(mode: OutboundMode): string {
+  return mode === "ALLOW_ANY" ? passthroughCluster : blackHoleCluster;
+}
+
+interface Entry {
+  readonly bind: string;
+  readonly port: number;
+  readonly bindsToPort: boolean;
+  /** Of the first service; `unsupported` when HTTP and other bytes have to be told apart. */
+  protocol: Protocol;
+  chains: Chain[];
+  isLocked: boolean;
+}
+
+class OutboundTable {
+  readonly #byAddress = new Map<string, Entry>();
+  readonly #proxy: ProxyNode;
+  readonly #push: PushContext;
+  readonly #wildcard: string;
+  readonly #reserved: ReadonlySet<number>;
+
+  constructor(proxy: ProxyNode, push: PushContext) {
+    this.#proxy = proxy;
+    this.#push = push;
+    this.#wildcard = wildcardAddress(proxy);
+    // Listeners of the proxy's own.
+    this.#reserved = new Set([push.mesh.proxyListenPort || 15001, push.mesh.proxyInboundListenPort || 15006, 15021, 15090]);
+  }
+
+  get entries(): Entry[] {
+    return [...this.#byAddress.values()];
+  }
+
+  add(listener: EgressListener): void {
+    if (!listener.port) for (const entry of this.#byAddress.values()) entry.isLocked = true;
+    for (const service of listener.services) {
+      for (const port of listener.port ? [listener.port] : service.ports) this.#addPort(service, port, listener);
+    }
+  }
+
+  #addPort(service: Service, port: ServicePort, listener: EgressListener): void {
+    if (port.protocol === "UDP") return;
+    const bindsToPort = listener.capturesNothing || this.#proxy.metadata.INTERCEPTION_MODE === "NONE";
+    if (bindsToPort && port.number > 0 && port.number < 1024 && this.#proxy.metadata.UNPRIVILEGED_POD === "true") return;
+    const chosen = listener.bind || (bindsToPort ? loopbackAddress(this.#proxy) : "");
+    for (const bind of chosen ? [chosen] : this.#ownAddresses(service, port)) {
+      if (bind === this.#wildcard && this.#reserved.has(port.number)) continue;
+      const key = `${bind}_${port.number}`;
+      const known = this.#byAddress.get(key);
+      if (known && !mayJoin(known, port.protocol)) continue;
+      const chains = this.#chains(service, port, bind, chosen !== "" && bind !== this.#wildcard, listener);
+      if (known) join(known, port.protocol, chains);
+      else {
+        const mixes = kindOf(port.protocol) === "sniffed" || chains.some(({ message }) => message.filterChainMatch?.transportProtocol);
+        const protocol = mixes ? "unsupported" : port.protocol;
+        this.#byAddress.set(key, { bind, port: port.number, bindsToPort, protocol, chains, isLocked: false });
+      }
+    }
+  }
+
+  /** HTTP is told apart by its Host, so that one listener serves for all addresses. */
+  #ownAddresses(service: Service, port: ServicePort): string[] {
+    const own = isHttp(port.protocol) ? [] : service.addresses.filter((address) => !address.includes("/"));
+    return own.length > 0 ? own : [this.#wildcard];
+  }
+
+  #chains(service: Service, port: ServicePort, bind: string, isBoundElsewhere: boolean, listener: EgressListener): Chain[] {
+    const { virtualServices } = listener;
+    const tcp = () => tcpChains(service, { proxy: this.#proxy, push: this.#push, port, virtualServices, isBoundElsewhere });
+    const http = (looks: boolean, routes: string) => httpChain(`${bind}_${port.number}`, routes, looks, this.#push);
+    const sharedRoutes = port.number === 0 ? bind : String(port.number);
+    const kind = kindOf(port.protocol);
+    switch (kind) {
+      case "http":
+        // What comes to a wildcard may be no HTTP at all: it is looked at, and let through.
+        return [http(bind === this.#wildcard && port.protocol !== "HTTP_PROXY", sharedRoutes)];
+      case "tcp":
+        return tcp();
+      case "sniffed":
+        return [...tcp(), http(true, bind === this.#wildcard || port.number === 0 ? sharedRoutes : `${service.host}:${port.number}`)];
+      default:
+        return kind satisfies never;
+    }
+  }
+}
+
+// === several services on one port ===
+
+function kindOf(protocol: Protocol): "http" | "tcp" | "sniffed" {
+  if (protocol === "unsupported") return "sniffed";
+  return isHttp(protocol) ? "http" : "tcp";
+}
+
+/** Protocols in which the server speaks first: who waits for the client's bytes to look at them waits for ever. */
+const serverSpeaksFirst: ReadonlySet<Protocol> = new Set<Protocol>(["Mongo", "MySQL"]);
+
+function mayJoin(entry: Entry, protocol: Protocol): boolean {
+  if (entry.isLocked) return false;
+  if (protocol !== entry.protocol && (serverSpeaksFirst.has(protocol) || serverSpeaksFirst.has(entry.protocol))) return false;
+  // An HTTP listener serves all HTTP services of its port already.
+  return kindOf(protocol) !== "http" || kindOf(entry.protocol) === "tcp";
+}
+
+/** Of two chains with one condition the first stays: services come in the order of their creation. */
+function join(entry: Entry, protocol: Protocol, chains: readonly Chain[]): void {
+  const [before, now] = [kindOf(entry.protocol), kindOf(protocol)];
+  if (before === "http" && now === "sniffed") entry.chains = [...chains];
+  else entry.chains.push(...chains.filter((chain) => !entry.chains.some(({ condition }) => condition === chain.condition)));
+  if (before !== now) entry.protocol = "unsupported";
+}
+
+// === messages ===
+
+/** With `looks` it takes only what an inspector found to be HTTP. */
+function httpChain(listenerName: string, routes: string, looks: boolean, push: PushContext): Chain {
+  const message = create(FilterChainSchema, {
+    ...(looks ? { filterChainMatch: { transportProtocol: "raw_buffer", applicationProtocols: ["http/1.1", "h2c"] } } : {}),
+    filters: [
+      httpConnectionManager({
+        class: "sidecarOutbound",
+        statPrefix: `outbound_${listenerName}`,
+        routes: { rds: routes },
+        mesh: push.mesh,
+      }),
+    ],
+    transportSocketConnectTimeout: duration(15_000),
+  });
+  return { condition: looks ? "http" : "", message };
+}
+
+function outboundListener(entry: Entry, mode: OutboundMode, push: PushContext): Listener {
+  const chains = entry.chains.filter(({ condition }) => condition !== "").map(({ message }) => message);
+  const rest = entry.chains.find(({ condition }) => condition === "")?.message;
+  const looksForHttp = chains.some((chain) => chain.filterChainMatch!.applicationProtocols.length > 0);
+  const looksForNames = chains.some((chain) => chain.filterChainMatch!.serverNames.length > 0);
+  return create(ListenerSchema, {
+    name: `${entry.bind}_${entry.port}`,
+    address: endpointAddress(entry.bind, entry.port),
+    ...(entry.bindsToPort ? { maxConnectionsToAcceptPerSocketEvent: 1 } : { bindToPort: false }),
+    trafficDirection: TrafficDirection.OUTBOUND,
+    filterChains: chains.length === 0 && rest ? [rest] : chains,
+    ...(chains.length > 0 ? { defaultFilterChain: rest ?? passthroughChain(mode, push) } : {}),
+    listenerFilters: [...(looksForNames ? [tlsInspector()] : []), ...(looksForHttp ? [httpInspector()] : [])],
+    // A timeout would cut off whoever waits for the server to speak.
+    listenerFiltersTimeout: duration(looksForHttp ? (push.mesh.protocolDetectionTimeout ?? 0) : 0),
+    continueOnListenerFiltersTimeout: true,
+  });
+}
+
+/** What comes to a service's port and is not for a service. */
+function passthroughChain(mode: OutboundMode, push: PushContext) {
+  const cluster = catchAllCluster(mode);
+  return create(FilterChainSchema, {
+    name: "PassthroughFilterChain",
+    filters: [tcpProxy(cluster, [{ cluster, weight: 1 }], push.mesh)],
+  });
+}

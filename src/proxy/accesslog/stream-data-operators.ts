@@ -1,0 +1,38 @@
+/** Operators that show what filters left on a stream: dynamic metadata and filter state. */
+import { ConfigError } from "../../api/config-error.ts";
+import { valueAt } from "../router/metadata-matcher.ts";
+import { filterStateOf } from "../stream-info.ts";
+import type { FormatValue, Operator } from "./operators.ts";
+import { utf8AsLatin1 } from "./sinks.ts";
+
+/** `namespace:key:key`. */
+export function compileDynamicMetadata(parameter: string): Operator {
+  const [namespace = "", ...path] = parameter.split(":");
+  return (info) => {
+    const value = valueAt(info.dynamicMetadata?.get(namespace), path);
+    return sorted(value ?? null);
+  };
+}
+
+/** Envoy writes the fields of an object by name. Text becomes its UTF-8 bytes: lines are latin1, as headers are. */
+function sorted(value: unknown): FormatValue {
+  if (typeof value === "string") return utf8AsLatin1(value);
+  if (Array.isArray(value)) return value.map(sorted);
+  if (typeof value !== "object" || value === null) return value as FormatValue;
+  const fields = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+  return Object.fromEntries(fields.map(([key, field]) => [utf8AsLatin1(key), sorted(field)]));
+}
+
+/** Objects are strings here. `PLAIN` shows one as it is, `TYPED`, the default, as JSON: in text logs it has quotes. */
+export function compileFilterState(parameter: string): Operator {
+  const [key = "", form = "TYPED", ...more] = parameter.split(":");
+  if (form === "PLAIN" && more.length === 0) return (info) => filterStateOf(info, key) ?? null;
+  if (form === "TYPED" && more.length === 0) {
+    return (info) => {
+      const value = filterStateOf(info, key);
+      return value === undefined ? null : { toJSON: () => value };
+    };
+  }
+  if (form === "FIELD") throw new ConfigError(`FILTER_STATE(${parameter}) is not supported by this proxy`);
+  throw new ConfigError("Invalid filter state serialize type, only support PLAIN/TYPED/FIELD.");
+}

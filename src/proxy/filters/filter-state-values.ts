@@ -1,0 +1,30 @@
+/** What set_filter_state has to set: objects by name, each a formatted text. */
+import { ConfigError } from "../../api/config-error.ts";
+import type { FilterStateValue } from "../../api/gen/envoy/extensions/filters/common/set_filter_state/v3/value_pb.js";
+import { compileSubstitutionFormat } from "../accesslog/access-log.ts";
+import type { FilterState, StreamInfo } from "../stream-info.ts";
+
+/** Kinds of objects that are plain text; others mean something to parts of Envoy that this proxy doesn't have. */
+const textFactories = new Set(["envoy.string", "envoy.hashable_string", "istio.hashable_string"]);
+
+export type FilterStateSetter = (info: StreamInfo, state: FilterState) => void;
+
+export function compileFilterStateValues(values: readonly FilterStateValue[]): FilterStateSetter {
+  const setters = values.map(compileValue);
+  return (info, state) => {
+    for (const set of setters) set(info, state);
+  };
+}
+
+function compileValue({ key, factoryKey, value, skipIfEmpty }: FilterStateValue): FilterStateSetter {
+  if (key.case === undefined) throw new ConfigError("FilterStateValue: key: value is required");
+  if (value.case === undefined) throw new ConfigError("FilterStateValue: value: value is required");
+  const factory = factoryKey || key.value;
+  if (!textFactories.has(factory)) throw new ConfigError(`'${factory}' does not have an object factory`);
+  const format = compileSubstitutionFormat(value.value);
+  const name = key.value;
+  return (info, state) => {
+    const text = format(info);
+    if (text !== "" || !skipIfEmpty) state.set(name, text);
+  };
+}
