@@ -11,6 +11,7 @@ import type { ProxyNode } from "../../api/node.ts";
 import { type GatewayListener, type GatewayServer, terminatesTls } from "../push/merged-gateway.ts";
 import type { PushContext } from "../push/push-context.ts";
 import { listenerAccessLogs } from "./access-log.ts";
+import { authFilters } from "./auth-filters.ts";
 import { wildcardAddress } from "./bind-address.ts";
 import { downstreamTls } from "./downstream-tls.ts";
 import { httpConnectionManager } from "./http-connection-manager.ts";
@@ -52,18 +53,24 @@ function filterChains(listener: GatewayListener, name: string, proxy: ProxyNode,
     return [
       create(FilterChainSchema, {
         filters: [
-          httpConnectionManager({ class: "gateway", statPrefix: `outbound_${name}`, routes: { rds: first.routeName }, mesh: push.mesh }),
+          httpConnectionManager({
+            class: "gateway",
+            statPrefix: `outbound_${name}`,
+            routes: { rds: first.routeName },
+            mesh: push.mesh,
+            authFilters: authFilters(proxy, push).http,
+          }),
         ],
       }),
     ];
   }
   return listener.servers.flatMap((entry) => {
-    if (entry.routeName !== "") return [httpsChain(entry, name, push)];
+    if (entry.routeName !== "") return [httpsChain(entry, name, proxy, push)];
     return terminatesTls(entry.server.tls) || !entry.server.tls ? tcpChains(entry, proxy, push) : passthroughChains(entry, proxy, push);
   });
 }
 
-function httpsChain(entry: GatewayServer, listenerName: string, push: PushContext): FilterChain {
+function httpsChain(entry: GatewayServer, listenerName: string, proxy: ProxyNode, push: PushContext): FilterChain {
   return create(FilterChainSchema, {
     filterChainMatch: serverNameMatch(entry.hosts.map(({ host }) => host)),
     filters: [
@@ -72,6 +79,7 @@ function httpsChain(entry: GatewayServer, listenerName: string, push: PushContex
         statPrefix: entry.server.name || `outbound_${listenerName}`,
         routes: { rds: entry.routeName },
         mesh: push.mesh,
+        authFilters: authFilters(proxy, push).http,
       }),
     ],
     transportSocket: downstreamTls(entry.server.tls!, { http: true }),
@@ -98,7 +106,7 @@ function tcpChains(entry: GatewayServer, proxy: ProxyNode, push: PushContext): F
       return [
         create(FilterChainSchema, {
           ...(match ? { filterChainMatch: match } : {}),
-          filters: [tcpProxy(targets[0]!.cluster, targets, push.mesh)],
+          filters: [...authFilters(proxy, push).tcp, tcpProxy(targets[0]!.cluster, targets, push.mesh)],
           metadata: configMetadata(virtualService.object),
           ...(entry.server.tls
             ? { transportSocket: downstreamTls(entry.server.tls, { http: false }), transportSocketConnectTimeout: duration(15_000) }
@@ -133,7 +141,7 @@ function passthroughChains(entry: GatewayServer, proxy: ProxyNode, push: PushCon
         chains.push(
           create(FilterChainSchema, {
             ...(chainMatch ? { filterChainMatch: chainMatch } : {}),
-            filters: [tcpProxy(targets[0]!.cluster, targets, push.mesh)],
+            filters: [...authFilters(proxy, push).tcp, tcpProxy(targets[0]!.cluster, targets, push.mesh)],
             metadata: configMetadata(virtualService.object),
           }),
         );

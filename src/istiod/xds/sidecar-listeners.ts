@@ -15,6 +15,7 @@ import { isHttp, type Protocol } from "../../registry/protocol.ts";
 import type { Service, ServicePort } from "../../registry/service.ts";
 import type { PushContext } from "../push/push-context.ts";
 import { listenerAccessLogs } from "./access-log.ts";
+import { type AuthFilters, authFilters } from "./auth-filters.ts";
 import { wildcardAddress } from "./bind-address.ts";
 import { httpConnectionManager } from "./http-connection-manager.ts";
 import { httpInspector, originalDst, tlsInspector } from "./listener-filters.ts";
@@ -61,6 +62,7 @@ function virtualOutbound(proxy: ProxyNode, push: PushContext): Listener {
 function virtualInbound(proxy: ProxyNode, push: PushContext): Listener {
   const port = push.mesh.proxyInboundListenPort || 15006;
   const passthrough = [{ cluster: inboundPassthroughCluster, weight: 1 }];
+  const auth = authFilters(proxy, push);
   const chains: FilterChain[] = [
     create(FilterChainSchema, {
       name: "virtualInbound-blackhole",
@@ -76,10 +78,14 @@ function virtualInbound(proxy: ProxyNode, push: PushContext): Listener {
           statPrefix: inboundPassthroughCluster,
           routes: { inline: inboundRoutes(inboundPassthroughCluster, 0, "") },
           mesh: push.mesh,
+          authFilters: auth.http,
         }),
       ],
     }),
-    create(FilterChainSchema, { name: "virtualInbound", filters: [tcpProxy(inboundPassthroughCluster, passthrough, push.mesh)] }),
+    create(FilterChainSchema, {
+      name: "virtualInbound",
+      filters: [...auth.tcp, tcpProxy(inboundPassthroughCluster, passthrough, push.mesh)],
+    }),
   ];
   const seen = new Set<number>();
   const own = [...push.registry.servicesAt(proxy.ipAddresses, proxy.namespace)].sort((a, b) => a.endpoint.port - b.endpoint.port);
@@ -87,7 +93,7 @@ function virtualInbound(proxy: ProxyNode, push: PushContext): Listener {
     const servicePort = service.ports.find((candidate) => candidate.name === endpoint.portName);
     if (!servicePort || servicePort.protocol === "UDP" || seen.has(endpoint.port)) continue;
     seen.add(endpoint.port);
-    chains.push(...inboundChains(endpoint.port, servicePort, service, push));
+    chains.push(...inboundChains(endpoint.port, servicePort, service, auth, push));
   }
   return create(ListenerSchema, {
     name: "virtualInbound",
@@ -103,19 +109,21 @@ function virtualInbound(proxy: ProxyNode, push: PushContext): Listener {
   });
 }
 
-function inboundChains(workloadPort: number, port: ServicePort, service: Service, push: PushContext): FilterChain[] {
+function inboundChains(workloadPort: number, port: ServicePort, service: Service, auth: AuthFilters, push: PushContext): FilterChain[] {
   const name = `0.0.0.0_${workloadPort}`;
   const cluster = inboundCluster(workloadPort);
-  const http = () =>
+  const http = () => [
     httpConnectionManager({
       class: "sidecarInbound",
       statPrefix: `inbound_${name}`,
       routes: { inline: inboundRoutes(cluster, port.number, `${service.host}:${port.number}/*`) },
       mesh: push.mesh,
-    });
-  const tcp = () => tcpProxy(cluster, [{ cluster, weight: 1 }], push.mesh);
-  const chain = (match: object, filter: ReturnType<typeof tcp>) =>
-    create(FilterChainSchema, { name, filterChainMatch: { destinationPort: workloadPort, ...match }, filters: [filter] });
+      authFilters: auth.http,
+    }),
+  ];
+  const tcp = () => [...auth.tcp, tcpProxy(cluster, [{ cluster, weight: 1 }], push.mesh)];
+  const chain = (match: object, filters: ReturnType<typeof tcp>) =>
+    create(FilterChainSchema, { name, filterChainMatch: { destinationPort: workloadPort, ...match }, filters });
   const kind = inboundKind(port.protocol);
   switch (kind) {
     case "http":
