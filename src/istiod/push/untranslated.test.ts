@@ -17,18 +17,22 @@ const security = "security.istio.io/v1";
 describe("untranslated configuration", () => {
   it.each([
     [security, "AuthorizationPolicy", "{action: DENY, rules: [{}]}", "no policy is enforced"],
-    [security, "PeerAuthentication", "{mtls: {mode: STRICT}}", "plaintext is accepted"],
     [security, "RequestAuthentication", "{jwtRules: [{issuer: i, jwks: '{}'}]}", "tokens are not checked"],
     ["networking.istio.io/v1alpha3", "EnvoyFilter", "{configPatches: []}", "not applied"],
     ["extensions.istio.io/v1alpha1", "WasmPlugin", "{url: 'oci://x/y:1'}", "no plugin is run"],
     ["telemetry.istio.io/v1", "Telemetry", "{}", "no effect"],
     ["networking.istio.io/v1beta1", "ProxyConfig", "{concurrency: 2}", "no effect"],
-    [networking, "DestinationRule", "{host: a, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}", "PLAINTEXT is sent"],
-    [networking, "DestinationRule", "{host: a, subsets: [{name: v1, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}]}", "subset v1"],
+    [networking, "DestinationRule", "{host: a, trafficPolicy: {tls: {mode: SIMPLE, credentialName: c}}}", "send PLAINTEXT"],
     [
       networking,
       "DestinationRule",
-      "{host: a, trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {mode: ISTIO_MUTUAL}}]}}",
+      "{host: a, subsets: [{name: v1, trafficPolicy: {tls: {mode: MUTUAL, credentialName: c}}}]}",
+      "subset v1",
+    ],
+    [
+      networking,
+      "DestinationRule",
+      "{host: a, trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {mode: SIMPLE, credentialName: c}}]}}",
       "portLevelSettings[80].tls",
     ],
     [networking, "DestinationRule", "{host: a, trafficPolicy: {tunnel: {protocol: CONNECT, targetHost: b, targetPort: 1}}}", "tunnel"],
@@ -39,13 +43,6 @@ describe("untranslated configuration", () => {
       "ServiceEntry",
       "{hosts: ['*.a.test'], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DYNAMIC_DNS}",
       "no endpoints",
-    ],
-    [networking, "Sidecar", "{ingress: [{port: {number: 80, protocol: HTTP, name: h}, defaultEndpoint: '127.0.0.1:80'}]}", "ingress"],
-    [
-      networking,
-      "Gateway",
-      "{servers: [{port: {number: 443, name: tls, protocol: TLS}, hosts: ['*.local'], tls: {mode: AUTO_PASSTHROUGH}}]}",
-      "not served",
     ],
     [
       networking,
@@ -64,10 +61,22 @@ describe("untranslated configuration", () => {
       "{servers: [{port: {number: 443, name: h, protocol: HTTPS}, hosts: ['*'], tls: {mode: SIMPLE, credentialName: c, minProtocolVersion: TLSV1_2}}]}",
     ],
     ["Sidecar", "{egress: [{port: {number: 9080, protocol: HTTP, name: h}, bind: 127.0.0.2, captureMode: NONE, hosts: ['./*']}]}"],
+    [
+      "DestinationRule",
+      "{host: a, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}, subsets: [{name: v1, trafficPolicy: {tls: {mode: DISABLE}}}]}",
+    ],
+    ["DestinationRule", "{host: a, workloadSelector: {matchLabels: {app: a}}, trafficPolicy: {tls: {mode: MUTUAL, credentialName: c}}}"],
+    ["DestinationRule", "{host: a, trafficPolicy: {tls: {mode: SIMPLE, credentialName: 'configmap://default/ca'}}}"],
+    ["Gateway", "{servers: [{port: {number: 443, name: tls, protocol: TLS}, hosts: ['*.local'], tls: {mode: AUTO_PASSTHROUGH}}]}"],
+    ["Sidecar", "{ingress: [{port: {number: 80, protocol: HTTP, name: h}, defaultEndpoint: '127.0.0.1:80'}], inboundConnectionPool: {}}"],
     ["Sidecar", "{egress: [{hosts: ['./*']}], outboundTrafficPolicy: {mode: REGISTRY_ONLY}}"],
     ["ServiceEntry", "{hosts: [a.test], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS}"],
     ["VirtualService", "{hosts: [a], http: [{match: [{headers: {end-user: {exact: jason}}}], route: [{destination: {host: a}}]}]}"],
   ])("%s %s is silent", (kind, spec) => {
     expect(sentences(networking, kind, spec)).toEqual([]);
+  });
+
+  it("PeerAuthentication is silent", () => {
+    expect(sentences(security, "PeerAuthentication", "{mtls: {mode: STRICT}}")).toEqual([]);
   });
 });
