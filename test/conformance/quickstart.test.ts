@@ -4,15 +4,17 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { type QuickstartPorts, quickstartPorts } from "../../src/quickstart/ports.ts";
-import { configurationFiles, gatewayLabels, gatewayNamespace } from "../../src/quickstart/sample-mesh.ts";
+import { configurationFiles, gatewayAccount, gatewayLabels, gatewayNamespace } from "../../src/quickstart/sample-mesh.ts";
 import { startSampleServers } from "../../src/quickstart/sample-servers.ts";
 import { startControlPlane, type TestControlPlane } from "../support/control-plane.ts";
 import { envoyBinary } from "../support/envoy.ts";
 import { exchange, type Outcome, type RequestSpec } from "../support/exchange.ts";
 import { type Expectation, problemsOf } from "../support/expectation.ts";
+import { makeMeshCa } from "../support/mesh-ca.ts";
 import { meshBootstrap } from "../support/mesh-proxy.ts";
 import { freePortRow } from "../support/ports.ts";
 import { eventually, startOurProxy, startRealEnvoy } from "../support/proxies.ts";
+import { startSdsServer } from "../support/sds-server.ts";
 
 interface QuickstartRequest extends RequestSpec {
   readonly port?: "http" | "mesh";
@@ -37,6 +39,8 @@ describe.skipIf(!envoyBinary)("The quickstart's gateway", () => {
   const sides = new Map<SideName, Side>();
 
   beforeAll(async () => {
+    const ca = makeMeshCa();
+    const sds = stack.use(await startSdsServer(ca.issue(`spiffe://cluster.local/ns/${gatewayNamespace}/sa/${gatewayAccount}`), ca.root));
     // One after the other, or both might be told the same ports.
     for (const name of sideNames) {
       const ports = quickstartPorts(await freePortRow(9));
@@ -51,6 +55,7 @@ describe.skipIf(!envoyBinary)("The quickstart's gateway", () => {
         namespace: gatewayNamespace,
         xdsPort: controlPlane.istiod.grpcPort,
         isDelta: true,
+        sdsPath: sds.path,
       });
       stack.use(await starters[name](bootstrap));
       sides.set(name, { ports, controlPlane, files });
