@@ -53,7 +53,7 @@ describe.skipIf(!envoyBinary)("The quickstart's gateway", () => {
         address: "127.0.0.1",
         labels: gatewayLabels,
         namespace: gatewayNamespace,
-        xdsPort: controlPlane.istiod.grpcPort,
+        xds: controlPlane.istiod.grpcPort,
         isDelta: true,
         sdsPath: sds.path,
       });
