@@ -12,6 +12,7 @@ import { type ClusterLoadAssignment, ClusterLoadAssignmentSchema } from "../api/
 import { ListenerSchema } from "../api/gen/envoy/config/listener/v3/listener_pb.js";
 import { RouteConfigurationSchema } from "../api/gen/envoy/config/route/v3/route_pb.js";
 import { SecretSchema } from "../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
+import { originalDestination } from "../platform/original-destination.ts";
 import { AccessLogSinks } from "./accesslog/sinks.ts";
 import type { CompileContext } from "./compile-context.ts";
 import { compilePerFilterConfig } from "./filters/http/index.ts";
@@ -66,7 +67,7 @@ export class WorkerState implements AsyncDisposable {
     this.#listenerHost = {
       stats: this.stats,
       workerIndex: data.index,
-      originalDestination: null,
+      originalDestination,
       listenerFor: (ip, port) => this.#listenerFor(ip, port),
       log: (level, message) => this.#log(level, "connection", message),
     };

@@ -89,7 +89,7 @@ describe.skipIf(!envoyBinary)("mutual TLS between Envoy and our proxy", () => {
       address: side[role],
       labels: role === "server" ? { app: `server-${side.name}`, role } : { role },
       namespace: role === "server" ? "shop" : "clients",
-      xdsPort: controlPlane.istiod.grpcPort,
+      xds: controlPlane.istiod.grpcPort,
       isDelta: true,
       sdsPath: sds.path,
       metadata,

@@ -14,7 +14,7 @@ import { DownstreamTlsContextSchema } from "../../api/gen/envoy/extensions/trans
 import { type AccessLog, compileAccessLog } from "../accesslog/access-log.ts";
 import type { CompileContext } from "../compile-context.ts";
 import { durationMs } from "../duration.ts";
-import { compileListenerFilters, type ListenerFilterKind } from "../filters/listener/index.ts";
+import { compileListenerFilters, type ListenerFilters } from "../filters/listener/index.ts";
 import { compileNetworkFilters } from "../filters/network/index.ts";
 import { ServerTls } from "../tls/server-context.ts";
 import type { DownstreamConnection } from "./downstream-connection.ts";
@@ -49,7 +49,7 @@ export interface ListenerConfig {
   readonly isTransparent: boolean;
   readonly backlog: number;
   readonly trafficDirection: "inbound" | "outbound" | "unspecified";
-  readonly listenerFilters: ReadonlySet<ListenerFilterKind>;
+  readonly listenerFilters: ListenerFilters;
   readonly listenerFiltersTimeoutMs: number;
   readonly continuesOnTimeout: boolean;
   readonly matcher: FilterChainMatcher<FilterChain>;
