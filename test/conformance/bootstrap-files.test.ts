@@ -231,6 +231,6 @@ describe.skipIf(!envoyBinary)("Bootstrap files, beside Envoy", () => {
 
     it("writes the same access log", () => expect(ours.logLines).toEqual(expectedOf(name, "log", theirs.logLines)));
 
-    it.runIf(counts)("counts the same", () => expect(ours.stats).toEqual(expectedOf(name, "stats", theirs.stats)));
+    if (counts !== undefined) it("counts the same", () => expect(ours.stats).toEqual(expectedOf(name, "stats", theirs.stats)));
   });
 });

@@ -5,11 +5,13 @@
  */
 
 import type { EncodedResource } from "../../ads/resource.ts";
+import type { AuthorizationPolicy } from "../../api/kinds/authorization-policy.ts";
 import type { ConfigMap } from "../../api/kinds/config-map.ts";
 import type { DestinationRule } from "../../api/kinds/destination-rule.ts";
 import type { Gateway } from "../../api/kinds/gateway.ts";
 import type { ConfigObject } from "../../api/kinds/object.ts";
 import type { PeerAuthentication } from "../../api/kinds/peer-authentication.ts";
+import type { RequestAuthentication } from "../../api/kinds/request-authentication.ts";
 import type { Secret } from "../../api/kinds/secret.ts";
 import type { Sidecar } from "../../api/kinds/sidecar.ts";
 import type { VirtualService } from "../../api/kinds/virtual-service.ts";
@@ -17,10 +19,12 @@ import type { MeshConfig } from "../../api/mesh/mesh-config.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import { type ObjectsOf, Registry } from "../../registry/registry.ts";
 import { isVisible, type Service, selectorMatches, serviceKey } from "../../registry/service.ts";
+import { type JwksFetchMode, type JwksSnapshot, noJwks } from "../jwks/jwks-source.ts";
 import { AudienceKeys } from "./audience.ts";
 import { DestinationRuleIndex } from "./destination-rules.ts";
 import { type MergedGateway, mergeGateways } from "./merged-gateway.ts";
 import { PeerAuthenticationIndex } from "./peer-authentication.ts";
+import { SecurityPolicies } from "./security-policies.ts";
 import { serviceIdentities } from "./service-identities.ts";
 import { buildSidecarScope, SidecarIndex, type SidecarScope } from "./sidecar-scope.ts";
 import { VirtualServiceIndex } from "./virtual-services.ts";
@@ -34,6 +38,10 @@ export interface PushContextInput {
   readonly domain: string;
   /** PEM of the roots that workloads are to trust, each by itself. */
   readonly trustedRoots?: readonly string[];
+  /** Keys of token issuers. */
+  readonly jwks?: JwksSnapshot;
+  /** Default `istiod`. */
+  readonly jwksFetchMode?: JwksFetchMode;
 }
 
 /** What is the same for all proxies that see and are the same, see audience.ts. */
@@ -53,6 +61,9 @@ export class PushContext {
   readonly peerAuthentications: PeerAuthenticationIndex;
   readonly objects: ObjectsOf;
   readonly trustedRoots: readonly string[];
+  readonly jwks: JwksSnapshot;
+  readonly jwksFetchMode: JwksFetchMode;
+  readonly securityPolicies: SecurityPolicies;
   /** Encoded resources that several proxies share, by a key that names all they were made from. */
   readonly encoded = new Map<string, EncodedResource>();
   readonly #merged = new Map<ProxyNode, MergedGateway>();
@@ -70,6 +81,13 @@ export class PushContext {
     this.domain = input.domain;
     this.objects = input.objects;
     this.trustedRoots = input.trustedRoots ?? [];
+    this.jwks = input.jwks ?? noJwks;
+    this.jwksFetchMode = input.jwksFetchMode ?? "istiod";
+    this.securityPolicies = new SecurityPolicies(
+      input.objects("AuthorizationPolicy") as ConfigObject<AuthorizationPolicy>[],
+      input.objects("RequestAuthentication") as ConfigObject<RequestAuthentication>[],
+      input.mesh.rootNamespace,
+    );
     this.registry = new Registry(input.objects, { domain: input.domain, defaultServiceExportTo: input.mesh.defaultServiceExportTo });
     this.virtualServices = new VirtualServiceIndex(
       input.objects("VirtualService") as ConfigObject<VirtualService>[],

@@ -7,13 +7,12 @@
 import { isKind, type ObjectOf, type SpecOf } from "../../api/kinds/index.ts";
 import type { ConfigObject, KindName } from "../../api/kinds/object.ts";
 import { namesPrivateSecret } from "./destination-rules.ts";
+import { meshGateway } from "./virtual-services.ts";
 
 type Policy = NonNullable<SpecOf<"DestinationRule">["trafficPolicy"]>;
 
 /** Kinds that are read, validated and kept, and change nothing. */
 const wholeKinds: Partial<Record<KindName, string>> = {
-  AuthorizationPolicy: "no policy is enforced in this version: every request is allowed that the policy would deny",
-  RequestAuthentication: "no policy is enforced in this version: tokens are not checked, and requests without one pass",
   EnvoyFilter: "patches are not applied in this version",
   WasmPlugin: "no plugin is run in this version",
   Telemetry: "has no effect in this version; access logs are configured by meshConfig.accessLogFile",
@@ -65,17 +64,22 @@ function ofSidecar({ spec }: ObjectOf<"Sidecar">): string[] {
   return [...(spec.outboundTrafficPolicy?.egressProxy ? ["outboundTrafficPolicy.egressProxy is not translated"] : [])];
 }
 
-const claims = "@request.auth.";
-
 function ofVirtualService({ spec }: ObjectOf<"VirtualService">): string[] {
-  const byClaim = spec.http.some(({ match }) =>
-    match.some(({ headers, withoutHeaders }) =>
-      [...Object.keys(headers), ...Object.keys(withoutHeaders)].some((name) => name.startsWith(claims)),
-    ),
+  // Sidecars route what leaves their workload, and check tokens only on the way in.
+  const byClaimInMesh = spec.http.some(({ match }) =>
+    match.some(({ headers, withoutHeaders, gateways }) => {
+      const names = gateways.length > 0 ? gateways : spec.gateways;
+      const isForSidecars = names.length === 0 || names.includes(meshGateway);
+      return isForSidecars && [...Object.keys(headers), ...Object.keys(withoutHeaders)].some(isClaim);
+    }),
   );
   const bySubnet = spec.tcp.some(({ match }) => match.some(({ sourceSubnet }) => sourceSubnet !== ""));
   return [
-    ...(byClaim ? ["matches by @request.auth.claims need tokens to be checked, which no proxy does in this version"] : []),
+    ...(byClaimInMesh ? ["matches by @request.auth.claims hold at gateways alone: for sidecars no token was checked"] : []),
     ...(bySubnet ? ["tcp matches by sourceSubnet are not translated"] : []),
   ];
+}
+
+function isClaim(header: string): boolean {
+  return header.toLowerCase().startsWith("@request.auth.claims");
 }

@@ -12,6 +12,7 @@ import type { ProxyNode } from "../../api/node.ts";
 import { type GatewayListener, type GatewayServer, terminatesTls } from "../push/merged-gateway.ts";
 import type { PushContext } from "../push/push-context.ts";
 import { listenerAccessLogs } from "./access-log.ts";
+import { authFilters } from "./auth-filters.ts";
 import { wildcardAddress } from "./bind-address.ts";
 import { downstreamTls } from "./downstream-tls.ts";
 import { httpConnectionManager } from "./http-connection-manager.ts";
@@ -54,7 +55,13 @@ function filterChains(listener: GatewayListener, name: string, proxy: ProxyNode,
     return [
       create(FilterChainSchema, {
         filters: [
-          httpConnectionManager({ class: "gateway", statPrefix: `outbound_${name}`, routes: { rds: first.routeName }, mesh: push.mesh }),
+          httpConnectionManager({
+            class: "gateway",
+            statPrefix: `outbound_${name}`,
+            routes: { rds: first.routeName },
+            mesh: push.mesh,
+            authFilters: authFilters(proxy, push).http,
+          }),
         ],
       }),
     ];
@@ -75,6 +82,7 @@ function httpsChain(entry: GatewayServer, listenerName: string, proxy: ProxyNode
         statPrefix: entry.server.name || `outbound_${listenerName}`,
         routes: { rds: entry.routeName },
         mesh: push.mesh,
+        authFilters: authFilters(proxy, push).http,
       }),
     ],
     transportSocket: downstreamTls(entry.server.tls!, { http: true, proxy, mesh: push.mesh }),
@@ -101,7 +109,7 @@ function tcpChains(entry: GatewayServer, proxy: ProxyNode, push: PushContext): F
       return [
         create(FilterChainSchema, {
           ...(match ? { filterChainMatch: match } : {}),
-          filters: [tcpProxy(targets[0]!.cluster, targets, push.mesh)],
+          filters: [...authFilters(proxy, push).tcp, tcpProxy(targets[0]!.cluster, targets, push.mesh)],
           metadata: configMetadata(virtualService.object),
           ...(entry.server.tls
             ? {
@@ -139,7 +147,7 @@ function passthroughChains(entry: GatewayServer, proxy: ProxyNode, push: PushCon
         chains.push(
           create(FilterChainSchema, {
             ...(chainMatch ? { filterChainMatch: chainMatch } : {}),
-            filters: [tcpProxy(targets[0]!.cluster, targets, push.mesh)],
+            filters: [...authFilters(proxy, push).tcp, tcpProxy(targets[0]!.cluster, targets, push.mesh)],
             metadata: configMetadata(virtualService.object),
           }),
         );

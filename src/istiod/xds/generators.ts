@@ -50,7 +50,7 @@ const envoyGenerators: Partial<Record<string, Generator>> = {
   [typeUrls.pcds]: ({ push }) => trustBundle(push.trustedRoots),
 };
 
-/** The outbound ones are the same for many sidecars; what leads to its workload is a sidecar's own. */
+/** The outbound ones are the same for many sidecars; virtualOutbound and the inbound ones are a sidecar's own. */
 function sidecarListenerResources(proxy: ProxyNode, push: PushContext): EncodedResource[] {
   const outbound = push.shared("lds", proxy, () => encodeListeners(outboundListeners(proxy, push)));
   return [...outbound, ...encodeListeners(ownListeners(proxy, push))];

@@ -31,6 +31,8 @@ export interface HttpConnectionManagerOptions {
   /** By name from RDS, or whole. */
   readonly routes: { readonly rds: string } | { readonly inline: RouteConfiguration };
   readonly mesh: MeshConfig;
+  /** Before all others, see auth-filters.ts. */
+  readonly authFilters?: readonly HttpFilter[];
 }
 
 export function httpConnectionManager(options: HttpConnectionManagerOptions): Filter {
@@ -42,7 +44,7 @@ export function httpConnectionManager(options: HttpConnectionManagerOptions): Fi
       "rds" in routes
         ? { case: "rds", value: { configSource: adsSource(), routeConfigName: routes.rds } }
         : { case: "routeConfig", value: routes.inline },
-    httpFilters: httpFilters(),
+    httpFilters: [...(options.authFilters ?? []), ...httpFilters()],
     accessLog: accessLogs(mesh),
     streamIdleTimeout: duration(0),
     upgradeConfigs: [create(HttpConnectionManager_UpgradeConfigSchema, { upgradeType: "websocket" })],

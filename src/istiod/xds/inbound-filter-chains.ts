@@ -59,7 +59,7 @@ export interface InboundPort {
   /** Undefined: all ports that have no chains of their own. */
   readonly port: number | undefined;
   readonly name: (carries: Carried) => string;
-  readonly filter: (carries: Carried) => Filter;
+  readonly filters: (carries: Carried) => Filter[];
   readonly transportSocket: (carries: Carried) => TransportSocket;
 }
 
@@ -67,14 +67,14 @@ export function inboundShapes(mode: MutualTlsMode, protocol: Protocol): readonly
   return shapes[mode][isHttp(protocol) ? "http" : protocol === "unsupported" ? "sniffed" : "tcp"];
 }
 
-export function inboundFilterChains({ port, name, filter, transportSocket }: InboundPort, wanted: readonly ChainShape[]): FilterChain[] {
+export function inboundFilterChains({ port, name, filters, transportSocket }: InboundPort, wanted: readonly ChainShape[]): FilterChain[] {
   return wanted.map(({ transport, alpn, carries, endsTls }) => {
     const match: FilterChainMatch = create(FilterChainMatchSchema, { transportProtocol: transport, applicationProtocols: [...alpn] });
     if (port !== undefined) match.destinationPort = port;
     return create(FilterChainSchema, {
       name: name(carries),
       filterChainMatch: match,
-      filters: [filter(carries)],
+      filters: filters(carries),
       ...(endsTls ? { transportSocket: transportSocket(carries) } : {}),
     });
   });

@@ -8,10 +8,12 @@ import {
   type RouteMatch,
   RouteMatchSchema,
 } from "../../api/gen/envoy/config/route/v3/route_components_pb.js";
+import type { MetadataMatcher } from "../../api/gen/envoy/type/matcher/v3/metadata_pb.js";
 import { RegexMatcherSchema } from "../../api/gen/envoy/type/matcher/v3/regex_pb.js";
 import type { HTTPMatchRequest, StringMatch } from "../../api/kinds/virtual-service.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import { selectorMatches } from "../../registry/service.ts";
+import { claimMatcher, presentValue, textValue } from "./authorization/claim-matcher.ts";
 import { stringMatcher } from "./messages.ts";
 
 /** Whether a match can ever hold for this proxy on this port; what can be decided now is not left to the proxy. */
@@ -26,9 +28,16 @@ export function appliesTo(match: HTTPMatchRequest | undefined, proxy: ProxyNode,
 export function routeMatch(match: HTTPMatchRequest | undefined): RouteMatch {
   if (!match) return create(RouteMatchSchema, { pathSpecifier: { case: "prefix", value: "/" } });
   const headers: HeaderMatcher[] = [];
-  for (const name of Object.keys(match.headers).sort()) headers.push(headerMatcher(name, match.headers[name]));
+  const dynamicMetadata: MetadataMatcher[] = [];
+  for (const name of Object.keys(match.headers).sort()) {
+    const claim = routingClaim(name);
+    if (claim) dynamicMetadata.push(claimCondition(claim, match.headers[name]));
+    else headers.push(headerMatcher(name, match.headers[name]));
+  }
   for (const name of Object.keys(match.withoutHeaders).sort()) {
-    headers.push({ ...headerMatcher(name, match.withoutHeaders[name]), invertMatch: true, treatMissingHeaderAsEmpty: true });
+    const claim = routingClaim(name);
+    if (claim) dynamicMetadata.push({ ...claimCondition(claim, match.withoutHeaders[name]), invert: true });
+    else headers.push({ ...headerMatcher(name, match.withoutHeaders[name]), invertMatch: true, treatMissingHeaderAsEmpty: true });
   }
   if (match.method) headers.push(headerMatcher(":method", match.method));
   if (match.authority) headers.push(headerMatcher(":authority", match.authority));
@@ -37,10 +46,29 @@ export function routeMatch(match: HTTPMatchRequest | undefined): RouteMatch {
     pathSpecifier: pathSpecifier(match.uri),
     ...(match.ignoreUriCase ? { caseSensitive: false } : {}),
     headers,
+    dynamicMetadata,
     queryParameters: Object.keys(match.queryParams)
       .sort()
       .map((name) => queryMatcher(name, match.queryParams[name])),
   });
+}
+
+/**
+ * A header that is none: `@request.auth.claims.a.b` or `@request.auth.claims[a][b]` is a claim of a token that was checked. Only gateways
+ * check tokens before they route. Undefined for real headers.
+ */
+export function routingClaim(name: string): readonly string[] | undefined {
+  const prefix = "@request.auth.claims";
+  if (!name.toLowerCase().startsWith(prefix)) return undefined;
+  const path = name.slice(prefix.length);
+  if (/^\..+$/.test(path)) return path.slice(1).split(".");
+  if (/^\[.+\]$/.test(path)) return path.slice(1, -1).split("][");
+  return undefined;
+}
+
+function claimCondition(claim: readonly string[], match: StringMatch | undefined): MetadataMatcher {
+  const matcher = stringMatcher(match);
+  return claimMatcher(claim, matcher ? textValue(matcher) : presentValue());
 }
 
 function pathSpecifier(uri: StringMatch | undefined): RouteMatch["pathSpecifier"] {

@@ -12,6 +12,7 @@ import type { ProxyNode } from "../../api/node.ts";
 import { modeOfPort, type WorkloadMutualTls } from "../push/peer-authentication.ts";
 import type { PushContext } from "../push/push-context.ts";
 import { listenerAccessLogs } from "./access-log.ts";
+import { type AuthFilters, authFilters } from "./auth-filters.ts";
 import { wildcardAddress } from "./bind-address.ts";
 import { downstreamTls } from "./downstream-tls.ts";
 import { httpConnectionManager } from "./http-connection-manager.ts";
@@ -36,7 +37,7 @@ export function inboundListeners(proxy: ProxyNode, push: PushContext): Listener[
   }
   if (!isIntercepted(proxy)) return bound;
   const port = push.mesh.proxyInboundListenPort || 15006;
-  const chains = [blackHole(port, push), ...passthroughChains(targets, mutualTls, push), ...captured];
+  const chains = [blackHole(port, push), ...passthroughChains(targets, mutualTls, authFilters(proxy, push), push), ...captured];
   return [listener("virtualInbound", wildcardAddress(proxy), port, chains, "redirected", push), ...bound];
 }
 
@@ -71,22 +72,29 @@ function blackHole(port: number, { mesh }: PushContext): FilterChain {
 }
 
 /** Of all ports that no service declares; those that a PeerAuthentication names have chains of their own. */
-function passthroughChains(targets: readonly InboundTarget[], mutualTls: WorkloadMutualTls, push: PushContext): FilterChain[] {
+function passthroughChains(
+  targets: readonly InboundTarget[],
+  mutualTls: WorkloadMutualTls,
+  auth: AuthFilters,
+  push: PushContext,
+): FilterChain[] {
   const declared = new Set(targets.map(({ port }) => port));
   const named = [...mutualTls.portModes.keys()].filter((port) => !declared.has(port)).sort((a, b) => a - b);
   return [undefined, ...named].flatMap((port) => {
     const chains: InboundPort = {
       port,
       name: (carries) => (carries === "http" ? "virtualInbound-catchall-http" : "virtualInbound"),
-      filter: (carries) => {
+      filters: (carries) => {
         const cluster = inboundPassthroughCluster;
-        if (carries === "tcp") return tcpProxy(cluster, [{ cluster, weight: 1 }], push.mesh);
-        return httpConnectionManager({
+        if (carries === "tcp") return [...auth.tcp, tcpProxy(cluster, [{ cluster, weight: 1 }], push.mesh)];
+        const manager = httpConnectionManager({
           class: "sidecarInbound",
           statPrefix: cluster,
           routes: { inline: inboundRoutes(cluster, 0, "") },
           mesh: push.mesh,
+          authFilters: auth.http,
         });
+        return [manager];
       },
       transportSocket: (carries) => mutualTlsServer(carries, push.mesh),
     };
@@ -99,20 +107,23 @@ function targetChains(target: InboundTarget, mutualTls: WorkloadMutualTls, proxy
   const name = `${target.bind ?? wildcardAddress(proxy)}_${port}`;
   const cluster = inboundCluster(port);
   const mode = modeOfPort(mutualTls, port);
+  const auth = authFilters(proxy, push);
   // TLS of the port's own would be in the way of the mesh's.
   const ownTls = mode === "DISABLE" ? ingress?.tls : undefined;
   const chains = inboundFilterChains(
     {
       port,
       name: () => name,
-      filter: (carries) => {
-        if (carries === "tcp") return tcpProxy(cluster, [{ cluster, weight: 1 }], push.mesh);
-        return httpConnectionManager({
+      filters: (carries) => {
+        if (carries === "tcp") return [...auth.tcp, tcpProxy(cluster, [{ cluster, weight: 1 }], push.mesh)];
+        const manager = httpConnectionManager({
           class: "sidecarInbound",
           statPrefix: `inbound_${name}`,
           routes: { inline: inboundRoutes(cluster, target.servicePort, `${target.host}:${target.servicePort}/*`) },
           mesh: push.mesh,
+          authFilters: auth.http,
         });
+        return [manager];
       },
       transportSocket: (carries) =>
         ownTls ? downstreamTls(ownTls, { http: carries === "http", proxy, mesh: push.mesh }) : mutualTlsServer(carries, push.mesh),

@@ -23,16 +23,19 @@ export class ServerTls {
   readonly #requiresClientCertificate: boolean;
   readonly #requiresSni: boolean;
   readonly #secrets: SecretStore;
+  readonly #alpn: readonly string[];
   /** With and without ALPN. */
   readonly #servers = new Map<boolean, tls.Server>();
   #madeFor = 0;
   #waiting = new WeakMap<object, HandshakeSink>();
 
-  constructor(message: DownstreamTlsContext, secrets: SecretStore) {
+  /** `unspoken`: protocols that may be offered and are not agreed to. */
+  constructor(message: DownstreamTlsContext, secrets: SecretStore, unspoken: ReadonlySet<string>) {
     this.#common = compileCommonTls(message.commonTlsContext, "TLSv1.3");
     this.#requiresClientCertificate = message.requireClientCertificate ?? false;
     this.#requiresSni = message.requireSni ?? false;
     this.#secrets = secrets;
+    this.#alpn = this.#common.alpnProtocols.filter((protocol) => !unspoken.has(protocol));
     if (this.#common.certificates.length === 0) throw new ConfigError("No TLS certificates found for server context");
     const type = message.sessionTicketKeysType;
     if (type.case === "sessionTicketKeys" || type.case === "sessionTicketKeysSdsSecretConfig") {
@@ -52,7 +55,7 @@ export class ServerTls {
       this.#madeFor = this.#secrets.version;
     }
     // Envoy goes on without ALPN when there is no common protocol; OpenSSL under Node would end the handshake.
-    const alpn = this.#common.alpnProtocols.filter((protocol) => protocol !== "h2");
+    const alpn = this.#alpn;
     const usesAlpn = offered === null || alpn.some((protocol) => offered.includes(protocol));
     let server = this.#servers.get(usesAlpn);
     if (server === undefined) {
