@@ -98,6 +98,14 @@ describe("inbound filter chains", () => {
     ]);
   });
 
+  it("has no mutual TLS without a certificate, but none instead of it where it is required", () => {
+    const node = proxy({ PROXY_CONFIG: { controlPlaneAuthPolicy: "NONE" } });
+    const at8080 = (mode: string) =>
+      chainsAt(listenersOf(node, pushContextOf(workload + peerAuthentication(`{mtls: {mode: ${mode}}}`))).get("virtualInbound"), 8080);
+    expect(at8080("PERMISSIVE")).toEqual(["raw_buffer -> http"]);
+    expect(at8080("STRICT")).toEqual(["tls -> http mutual"]);
+  });
+
   it("takes the workload's certificate and demands one of the mesh's trust domains", () => {
     const mesh = "{trustDomain: a.test, trustDomainAliases: [b.test], meshMTLS: {minProtocolVersion: TLSV1_3}}";
     const push = pushContextOf(workload + peerAuthentication("{mtls: {mode: STRICT}}"), mesh);

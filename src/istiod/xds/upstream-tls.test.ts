@@ -127,6 +127,14 @@ describe("automatic mutual TLS", () => {
     expect(modeOf(clusterOf(yaml, { meshYaml }))).toBe(expected);
   });
 
+  it("is not tried by a proxy without an identity, which would wait for one", () => {
+    const proxy = routerNode({ metadata: { PROXY_CONFIG: { controlPlaneAuthPolicy: "NONE" } } });
+    expect(modeOf(clusterOf(mesh, { proxy }))).toBe("plain");
+    const told = clusterOf(mesh + rule("trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}"), { proxy });
+    const source = tlsOf(told.transportSocket)?.commonTlsContext?.tlsCertificateSdsSecretConfigs[0]?.sdsConfig;
+    expect(source?.initialFetchTimeout).toBeUndefined();
+  });
+
   it("is not tried outside of the mesh", () => {
     const external = `{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: e, namespace: shop}, spec: {hosts: [e.test], location: MESH_EXTERNAL, ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS}}\n---\n`;
     expect(modeOf(clusterOf(external, { name: "outbound|80||e.test" }))).toBe("plain");
