@@ -12,6 +12,7 @@ import type { KindName } from "../../api/kinds/object.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import { type TypeUrl, typeUrls } from "../../api/type-urls.ts";
 import type { PushContext } from "./push-context.ts";
+import { isSameKeys, isSameSelection } from "./security-policies.ts";
 
 const { cds, eds, lds, rds, sds, pcds } = typeUrls;
 
@@ -24,6 +25,9 @@ const affectedTypes: Partial<Record<ChangedKind, readonly TypeUrl[]>> = {
   Sidecar: [cds, eds, lds, rds],
   ServiceEntry: [cds, eds, lds, rds],
   Service: [cds, eds, lds, rds],
+  AuthorizationPolicy: [lds],
+  RequestAuthentication: [lds],
+  Jwks: [lds],
   Secret: [sds],
   TrustBundle: [pcds],
 };
@@ -31,8 +35,11 @@ const affectedTypes: Partial<Record<ChangedKind, readonly TypeUrl[]>> = {
 /** Kinds that only say where endpoints are. */
 const endpointKinds: ReadonlySet<string> = new Set<KindName>(["WorkloadEntry", "Endpoints", "EndpointSlice", "Pod"]);
 
+/** What concerns a proxy only where its own policies differ. */
+const policyKinds: ReadonlySet<string> = new Set<ChangedKind>(["AuthorizationPolicy", "RequestAuthentication", "Jwks"]);
+
 /** Objects by their kind, and what changes without being an object. */
-export type ChangedKind = KindName | "MeshConfig" | "TrustBundle";
+export type ChangedKind = KindName | "MeshConfig" | "TrustBundle" | "Jwks";
 
 export interface PushRequest {
   readonly kinds: ReadonlySet<ChangedKind>;
@@ -43,6 +50,8 @@ export interface PushRequest {
   /** Types to generate for everybody; further ones by proxy, see `scopeFor`. */
   readonly typeUrls: ReadonlySet<TypeUrl>;
   readonly clusters: ReadonlySet<string> | undefined;
+  /** Nothing but policies may have changed listeners. */
+  readonly listenersByPolicies: boolean;
 }
 
 /** Undefined: nothing that any proxy gets can have changed. */
@@ -52,9 +61,13 @@ export function planPush(kinds: ReadonlySet<ChangedKind>, before: PushContext, a
   const changed = touchesEndpoints ? after.registry.changedEndpoints(before.registry) : [];
   // A ServiceEntry or Service of which only the endpoints changed is an endpoint change.
   const servicesChanged = (kinds.has("ServiceEntry") || kinds.has("Service")) && !sameServices(before, after);
+  let listenersByPolicies = true;
   for (const kind of kinds) {
     if (!servicesChanged && (kind === "ServiceEntry" || kind === "Service")) continue;
-    for (const typeUrl of affectedTypes[kind] ?? []) types.add(typeUrl);
+    for (const typeUrl of affectedTypes[kind] ?? []) {
+      types.add(typeUrl);
+      if (typeUrl === lds && !policyKinds.has(kind)) listenersByPolicies = false;
+    }
   }
   const onlyEndpoints = types.size === 0 && changed.length > 0;
   if (changed.length > 0) {
@@ -69,6 +82,7 @@ export function planPush(kinds: ReadonlySet<ChangedKind>, before: PushContext, a
     changedServices: new Set(changed),
     typeUrls: types,
     clusters: onlyEndpoints ? clustersOf(changed, after) : undefined,
+    listenersByPolicies,
   };
 }
 
@@ -81,7 +95,17 @@ export function scopeFor(request: PushRequest, proxy: ProxyNode, before: PushCon
   // A proxy's own services shape its inbound listeners, and a gateway's ports.
   if (request.changedServices.size > 0 && ownServiceKeys(proxy, before) !== ownServiceKeys(proxy, after)) return {};
   if (request.clusters) return { typeUrls: request.typeUrls, clusters: request.clusters };
-  return { typeUrls: request.typeUrls };
+  if (!request.listenersByPolicies || !request.typeUrls.has(lds) || !samePolicies(proxy, before, after)) {
+    return { typeUrls: request.typeUrls };
+  }
+  const others = new Set([...request.typeUrls].filter((typeUrl) => typeUrl !== lds));
+  return others.size > 0 ? { typeUrls: others } : undefined;
+}
+
+function samePolicies(proxy: ProxyNode, before: PushContext, after: PushContext): boolean {
+  const older = before.securityPolicies.forWorkload(proxy);
+  const newer = after.securityPolicies.forWorkload(proxy);
+  return isSameSelection(older, newer) && isSameKeys(newer, before.jwks, after.jwks);
 }
 
 function ownServiceKeys(proxy: ProxyNode, push: PushContext): string {
