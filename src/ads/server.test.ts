@@ -160,7 +160,24 @@ describe("AdsServer", () => {
     handler.set(cds, "a", undefined);
     handler.connections[0]!.push({});
     expect(contents(await stream.next())).toEqual(["2"]);
+    handler.set(cds, "b", undefined);
+    handler.connections[0]!.push({});
+    expect(contents(await stream.next())).toEqual([]); // The last one is gone, too: only an empty set can say so.
+    handler.connections[0]!.push({});
+    handler.set(cds, "a", "3");
+    handler.connections[0]!.push({});
+    expect(contents(await stream.next())).toEqual(["3"]);
     expect(stream.received).toEqual([]);
+  });
+
+  it("answers names of a wildcard type that don't exist at once, with a set without them", async () => {
+    handler.set(cds, "a", "1");
+    const stream = openSotw();
+    stream.call.write(sotwRequest(cds, ["nobody"]));
+    const first = await stream.next();
+    expect(contents(first)).toEqual([]);
+    stream.call.write(sotwRequest(cds, ["nobody", "a"], first.nonce));
+    expect(contents(await stream.next())).toEqual(["1"]);
   });
 
   it("sends only the changed names of a named type", async () => {

@@ -277,7 +277,8 @@ class Connection<Request, Response> implements AdsConnection {
 
     // State of the world has no other way to say "gone" than to leave away, so a wildcard answer is always the whole set.
     const resources = this.kind === "sotw" && isWildcardType(watch.typeUrl) ? generated : changed;
-    if (!mustAnswer && this.kind === "sotw" && resources.length === 0) {
+    // Of other types it can't be said at all: nobody hears of a route table that is gone.
+    if (!mustAnswer && this.kind === "sotw" && resources.length === 0 && !isWildcardType(watch.typeUrl)) {
       for (const name of removed) watch.sent.delete(name);
       return none;
     }

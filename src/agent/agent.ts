@@ -158,7 +158,7 @@ async function startSockets(options: AgentOptions, parts: AsyncDisposableStack):
     );
   }
   if (await isServed(paths.sds)) scope.info("certificates come from another's socket", { path: paths.sds });
-  else parts.use(await SdsServer.start({ path: paths.sds, certificates }));
+  else parts.use(await SdsServer.start({ path: paths.sds, certificates, crlPath: paths.crl }));
   const xdsSocket = join(config.configPath, "XDS");
   parts.use(
     await XdsProxy.start({

@@ -9,6 +9,8 @@ export interface AgentPaths {
   /** Roots by which the control plane is known, the first that exists counts. */
   readonly provisionedRoot: string;
   readonly root: string;
+  /** Certificates that are no longer good; need not exist. */
+  readonly crl: string;
 }
 
 export function agentPaths(root: string): AgentPaths {
@@ -18,5 +20,6 @@ export function agentPaths(root: string): AgentPaths {
     sds: join(run, "workload-spiffe-uds/socket"),
     provisionedRoot: join(root, "etc/certs/root-cert.pem"),
     root: join(run, "istio/root-cert.pem"),
+    crl: join(run, "istio/crl/ca-crl.pem"),
   };
 }

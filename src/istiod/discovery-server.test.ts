@@ -53,17 +53,17 @@ describe("configuration that is not translated", () => {
   it("is logged once an object and listed as long as the object is there", async () => {
     await using store = new MemoryStore();
     const policy = objectsOf(
-      "{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: strict, namespace: default}, spec: {mtls: {mode: STRICT}}}",
-    )("PeerAuthentication")[0]!;
+      "{apiVersion: extensions.istio.io/v1alpha1, kind: WasmPlugin, metadata: {name: plugin, namespace: default}, spec: {url: 'oci://a.test/b:1'}}",
+    )("WasmPlugin")[0]!;
     await store.put(policy);
     const written = vi.spyOn(process.stderr, "write").mockReturnValue(true);
     try {
       using server = new DiscoveryServer({ store, mesh: defaultMesh(), domain: "cluster.local" });
       server.markReady();
       expect(debugPages.push_status!.handle(server, new URLSearchParams())).toMatchObject({
-        untranslated: [expect.stringMatching(/^PeerAuthentication\/default\/strict: .*plaintext is accepted/)],
+        untranslated: [expect.stringMatching(/^WasmPlugin\/default\/plugin: no plugin is run/)],
       });
-      expect(written.mock.calls.filter(([line]) => String(line).includes("plaintext is accepted"))).toHaveLength(1);
+      expect(written.mock.calls.filter(([line]) => String(line).includes("no plugin is run"))).toHaveLength(1);
       await store.delete(keyOf(policy));
       server.markReady();
       expect(server.untranslated).toEqual([]);
@@ -99,11 +99,73 @@ spec: {hosts: [a.test], ports: [{number: 80, name: http, protocol: HTTP}], resol
     expect(scopeFor(request, sidecarNode(), older, newer)).toEqual({});
     expect(scopeFor(request, routerNode(), older, newer)).toEqual({
       typeUrls: request.typeUrls,
-      clusters: new Set(["outbound|80||a.test"]),
+      clusters: new Set(["outbound|80||a.test", "outbound_.80_._.a.test"]),
     });
   });
 
   it("plans nothing for kinds that no proxy sees", () => {
-    expect(planPush(new Set(["ConfigMap", "Namespace"] as const), before, before)).toBeUndefined();
+    expect(planPush(new Set(["ServiceAccount", "Namespace"] as const), before, before)).toBeUndefined();
+  });
+
+  describe("of mutual TLS", () => {
+    const mesh = (more: string) =>
+      pushContextOf(`
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: a, namespace: shop}
+spec: {hosts: [a.test], ports: [{number: 80, name: http, protocol: HTTP}], resolution: STATIC, endpoints: [{address: 10.0.0.1}]}
+---
+${more}`);
+    const policy = (namespace: string, spec: string) =>
+      `{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: p, namespace: ${namespace}}, spec: ${spec}}`;
+    const change = (kind: "PeerAuthentication" | "Secret", older: string, newer: string) => {
+      const [from, to] = [mesh(older), mesh(newer)];
+      const request = planPush(new Set([kind] as const), from, to, ["shop", "other"]);
+      const scope = (proxy: ReturnType<typeof sidecarNode>) => {
+        const types = request && scopeFor(request, proxy, from, to)?.typeUrls;
+        return types && [...types].map((typeUrl) => typeUrl.replace(/^.*\./, ""));
+      };
+      return {
+        request,
+        own: scope(sidecarNode({ namespace: "shop" })),
+        other: scope(sidecarNode({ namespace: "other" })),
+        router: scope(routerNode()),
+      };
+    };
+
+    it("gives a stricter namespace new listeners, and nobody else anything", () => {
+      const { own, other, router } = change("PeerAuthentication", "", policy("shop", "{mtls: {mode: STRICT}}"));
+      expect([own, other, router]).toEqual([["Listener"], undefined, undefined]);
+    });
+
+    it("gives all sidecars listeners when the mesh's policy changes", () => {
+      const { own, other, router } = change("PeerAuthentication", "", policy("istio-system", "{mtls: {mode: STRICT}}"));
+      expect([own, other, router]).toEqual([["Listener"], ["Listener"], undefined]);
+    });
+
+    it("tells clients where mutual TLS is switched off, of the services concerned alone", () => {
+      const { request, own, other, router } = change("PeerAuthentication", "", policy("shop", "{mtls: {mode: DISABLE}}"));
+      expect([own, other, router]).toEqual([
+        ["Cluster", "ClusterLoadAssignment", "Listener"],
+        ["Cluster", "ClusterLoadAssignment"],
+        ["Cluster", "ClusterLoadAssignment"],
+      ]);
+      expect(request?.clusters).toContain("outbound|80||a.test");
+    });
+
+    it("plans nothing for a policy that another one hides", () => {
+      const strict = policy("shop", "{mtls: {mode: STRICT}}");
+      expect(
+        change("PeerAuthentication", strict, `${strict}\n---\n${policy("shop", "{mtls: {mode: DISABLE}}").replace("name: p", "name: q")}`)
+          .request,
+      ).toBeUndefined();
+    });
+
+    it("gives a changed secret to the proxies of its namespace alone", () => {
+      const secret = (value: string) =>
+        `{apiVersion: v1, kind: Secret, metadata: {name: s, namespace: shop}, stringData: {cert: ${value}}}`;
+      const { own, other, router } = change("Secret", secret("a"), secret("b"));
+      expect([own, other, router]).toEqual([["Secret"], undefined, undefined]);
+    });
   });
 });

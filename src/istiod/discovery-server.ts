@@ -282,7 +282,12 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       return;
     }
     this.#context = after;
-    const request = planPush(kinds, before, after);
+    const request = planPush(
+      kinds,
+      before,
+      after,
+      this.connected.map(({ proxy }) => proxy.namespace),
+    );
     if (!request) return;
     this.metrics.pushTriggers.inc({ type: request.reason });
     const queuedAt = performance.now();

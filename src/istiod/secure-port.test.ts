@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { connect } from "node:tls";
 import { status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { loadSelfSigned } from "./ca/self-signed.ts";
 import { Istiod } from "./istiod.ts";
 import { type CallOptions, createCertificate, makeRequest } from "./testing/certificate-client.ts";
 
@@ -101,6 +102,27 @@ describe("the secure port", () => {
     }
   });
 
+  it("refuses a certificate that the operator's list revokes, from the moment the list changes", async () => {
+    const authorityDir = join(directory, "cacerts");
+    await loadSelfSigned(authorityDir, "revoking");
+    const revoking = await start(join(directory, "revoking"), { authorityDir });
+    try {
+      const options = { port: revoking.secure!.port, root: revoking.secure!.authority.trustBundle };
+      const { csr, key } = await makeRequest(identity);
+      const [leaf] = (await revoking.secure!.authority.signRequest(csr, [{ type: "url", value: identity }], 3600)).chain;
+      const client = { key: key.export({ type: "pkcs8", format: "pem" }) as string, chain: leaf! };
+      await expect(createCertificate(csr, 0, { ...options, client })).resolves.toHaveLength(2);
+      writeFileSync(join(authorityDir, "ca-crl.pem"), revocationList(authorityDir, leaf!));
+      await expect.poll(() => revoking.secure!.authority.crl, { timeout: 5000 }).toBeDefined();
+      await expect(createCertificate(csr, 0, { ...options, client })).rejects.toEqual(fails(status.UNAUTHENTICATED));
+      // Another certificate of the same workload goes on.
+      const [other] = (await revoking.secure!.authority.signRequest(csr, [{ type: "url", value: identity }], 3600)).chain;
+      await expect(createCertificate(csr, 0, { ...options, client: { ...client, chain: other! } })).resolves.toHaveLength(2);
+    } finally {
+      await revoking[Symbol.asyncDispose]();
+    }
+  });
+
   it.each([
     ["garbage", async () => "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n", 0],
     ["nothing", async () => "", 0],
@@ -137,6 +159,29 @@ describe("the secure port", () => {
     await expect(createCertificate(csr, 0, { ...call, token: old })).resolves.toHaveLength(2);
   });
 });
+
+/** By openssl, as an operator makes it. */
+function revocationList(authorityDir: string, revoked: string): string {
+  const work = mkdtempSync(join(authorityDir, "..", "crl-"));
+  writeFileSync(join(work, "index"), "");
+  writeFileSync(join(work, "number"), "01\n");
+  writeFileSync(join(work, "leaf.pem"), revoked);
+  writeFileSync(
+    join(work, "ca.cnf"),
+    `[ca]\ndefault_ca=d\n[d]\ndatabase=${work}/index\ncrlnumber=${work}/number\ndefault_md=sha256\ndefault_crl_days=30\n`,
+  );
+  const ca = [
+    "ca",
+    "-config",
+    join(work, "ca.cnf"),
+    "-cert",
+    join(authorityDir, "ca-cert.pem"),
+    "-keyfile",
+    join(authorityDir, "ca-key.pem"),
+  ];
+  execFileSync("openssl", [...ca, "-revoke", join(work, "leaf.pem")], { stdio: "ignore" });
+  return execFileSync("openssl", [...ca, "-gencrl"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
+}
 
 function altered(token: string): string {
   const [head, claims, signature] = token.split(".");

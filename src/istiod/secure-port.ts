@@ -6,6 +6,7 @@ import { Authenticator, Unauthenticated } from "./ca/authenticator.ts";
 import type { CertificateAuthority } from "./ca/certificate-authority.ts";
 import { certificateService } from "./ca/certificate-service.ts";
 import { openAuthority } from "./ca/open-authority.ts";
+import { Revocations } from "./ca/revocations.ts";
 import { ServerIdentity } from "./ca/server-identity.ts";
 import { type Account, loadTokenKey, ServiceAccountTokens } from "./ca/service-account-tokens.ts";
 import type { DiscoveryServer } from "./discovery-server.ts";
@@ -57,7 +58,10 @@ export class SecurePort implements AsyncDisposable {
     const { authority, origin } = parts.use(await openAuthority({ directory: authorityDir, store, dataDir, trustDomain }));
     const identity = parts.use(await ServerIdentity.start(authority, [...usualNames, ...loopbackNames, ...serverNames]));
     const tokens = new ServiceAccountTokens(await loadTokenKey(dataDir), (account) => uidOf(discovery, account));
-    const authenticator = new Authenticator(tokens, () => [discovery.mesh.trustDomain, ...discovery.mesh.trustDomainAliases]);
+    const authenticator = new Authenticator(tokens, parts.use(new Revocations(authority)), () => [
+      discovery.mesh.trustDomain,
+      ...discovery.mesh.trustDomainAliases,
+    ]);
     const grpc = parts.use(
       await GrpcServer.start({
         host,

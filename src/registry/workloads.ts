@@ -99,7 +99,8 @@ function workloadOfPod(object: ConfigObject<Pod>): Workload | undefined {
     locality: parseLocality(labels["istio-locality"]?.replaceAll(".", "/") ?? ""),
     network: labels["topology.istio.io/network"] ?? "",
     weight: 1,
-    serviceAccount: spec.serviceAccountName,
+    // What an API server would have filled in.
+    serviceAccount: spec.serviceAccountName || "default",
     health: isReady(spec) ? "healthy" : "unhealthy",
     // A pod without an injected proxy has no label; Istio reads the injected one.
     tlsMode: tlsMode(labels, false),

@@ -1,9 +1,7 @@
 /** The same bootstraps given to Envoy and to us: accepted by both, or refused by both for the same reason. */
 import { describe, expect, it } from "vitest";
-import { ConfigError } from "../../src/api/config-error.ts";
-import { loadBootstrap } from "../../src/proxy/config/bootstrap.ts";
-import { validateBootstrap } from "../../src/proxy/config/validate-bootstrap.ts";
 import { envoyBinary, envoyValidates } from "../support/envoy.ts";
+import { comparableReason, ourVerdict } from "../support/verdict.ts";
 
 const base = `
 static_resources:
@@ -90,35 +88,10 @@ function accessLog(format: string, file = "/dev/null"): string {
   return `stat_prefix: in\n          access_log: [${JSON.stringify(config)}]`;
 }
 
-function ourVerdict(yaml: string): string | undefined {
-  try {
-    validateBootstrap(loadBootstrap({ yaml }).bootstrap, "", "");
-    return undefined;
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    return error.message;
-  }
-}
-
-/** Both texts without what can't be equal: offsets in a JSON that only Envoy sees, that JSON itself, the printed message. */
-function comparable(reason: string | undefined): string | undefined {
-  return (
-    reason
-      ?.replaceAll(/\s+/g, " ")
-      .replace(/, near ?\d+:\d+( ?\(offset ?\d+\))?/, "")
-      .replace(/\)( ?): \{.*$/, ")")
-      .replace(/^.*: Proto constraint validation failed/, "Proto constraint validation failed")
-      .replace(/ ?@ /, " @ ")
-      .replaceAll(/: +/g, ": ")
-      // Envoy's order of a map's keys is random, so which of the two is the second is too.
-      .replace(/ @ \S+: message \S+: '\w+' has already been set/, " has already been set")
-  );
-}
-
 describe.skipIf(!envoyBinary)("Bootstrap, beside Envoy", () => {
   it.each(edits)("has the same verdict on %s", (_name, from, to) => {
     expect(base).toContain(from);
     const yaml = base.replace(from, to);
-    expect(comparable(ourVerdict(yaml))).toEqual(comparable(envoyValidates(yaml)));
+    expect(comparableReason(ourVerdict(yaml))).toEqual(comparableReason(envoyValidates(yaml)));
   });
 });

@@ -18,10 +18,12 @@ import { startControlPlane, type TestControlPlane } from "../support/control-pla
 import { envoyBinary } from "../support/envoy.ts";
 import { describeSeen, type Exchange, exchange, type RequestSpec } from "../support/exchange.ts";
 import { type Effect, type Expectation, problemsOf } from "../support/expectation.ts";
+import { makeMeshCa } from "../support/mesh-ca.ts";
 import { meshBootstrap } from "../support/mesh-proxy.ts";
 import { freePortRow } from "../support/ports.ts";
 import { eventually, type RunningProxy, startOurProxy, startRealEnvoy } from "../support/proxies.ts";
 import { RawConnection } from "../support/raw-client.ts";
+import { startSdsServer } from "../support/sds-server.ts";
 import { startTcpUpstream, startUpstream, type TestTcpUpstream, type TestUpstream } from "../support/upstream.ts";
 import { expectedOf } from "./known-differences.ts";
 
@@ -138,6 +140,8 @@ describe.skipIf(!envoyBinary)("Envoy and our proxy attached to our control plane
     const meshYaml = `proxyListenPort: ${values.get("egress")}\nproxyInboundListenPort: ${values.get("ingress")}\n`;
     controlPlane = stack.use(await startControlPlane("", { files: configuration, meshYaml }));
     expect(await controlPlaneJson("problems")).toEqual([]);
+    const ca = makeMeshCa();
+    const sds = stack.use(await startSdsServer(ca.issue("spiffe://cluster.local/ns/mesh/sa/client"), ca.root));
     await Promise.all(
       sides.flatMap((side) =>
         (["router", "sidecar"] as const).map(async (type) => {
@@ -149,6 +153,7 @@ describe.skipIf(!envoyBinary)("Envoy and our proxy attached to our control plane
             namespace: type === "router" ? gatewayNamespace : "mesh",
             xdsPort: controlPlane.istiod.grpcPort,
             isDelta: side.isDelta,
+            sdsPath: sds.path,
           };
           proxies.set(node.name, stack.use(await side.start(meshBootstrap(node))));
         }),

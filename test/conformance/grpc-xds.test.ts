@@ -1,5 +1,5 @@
 /** gRPC's own xDS client as a client of our control plane: it finds a server by name and calls it. */
-import { Client, credentials, Server, ServerCredentials } from "@grpc/grpc-js";
+import { Client, credentials, Server, ServerCredentials, status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { startControlPlane, type TestControlPlane } from "../support/control-plane.ts";
 
@@ -47,6 +47,13 @@ let controlPlane: TestControlPlane;
 let greeters: { server: Server; port: number }[];
 let client: Client;
 
+const leaving = `---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: leaving, namespace: default}
+spec: {hosts: [leaving.test], ports: [{number: 7071, name: grpc, protocol: GRPC}], resolution: STATIC, endpoints: [{address: 127.0.0.1, ports: {grpc: PORT}}]}
+`;
+
 beforeAll(async () => {
   greeters = [await startGreeter("one"), await startGreeter("two")];
   controlPlane = await startControlPlane(mesh([greeters[0]!.port]));
@@ -69,10 +76,10 @@ afterAll(async () => {
   for (const { server } of greeters ?? []) server.forceShutdown();
 });
 
-function greet(whom: string): Promise<string> {
+function greet(whom: string, by = client): Promise<string> {
   const identity = (bytes: Buffer) => bytes;
   return new Promise((resolve, reject) =>
-    client.makeUnaryRequest(path, identity, identity, Buffer.from(whom), { deadline: Date.now() + 10_000 }, (error, reply) =>
+    by.makeUnaryRequest(path, identity, identity, Buffer.from(whom), { deadline: Date.now() + 10_000 }, (error, reply) =>
       error ? reject(error) : resolve(String(reply)),
     ),
   );
@@ -86,5 +93,27 @@ describe("@grpc/grpc-js-xds as a client", () => {
   it("follows the endpoints", async () => {
     await controlPlane.write("mesh.yaml", mesh([greeters[1]!.port]));
     await expect.poll(() => greet("Ada"), { timeout: 10_000 }).toBe("two greets Ada");
+  });
+
+  /**
+   * Of a name that never was, no error comes, and not for want of an answer: ours leaves the name out at once (src/ads/server.test.ts). The
+   * client waits 15 s before it believes that (gRFC A27; its trace says "LDS resource does not exist" then), and hands grpc-js an empty
+   * list of addresses, which pick_first refuses: the call stays "waiting for name resolution" until its deadline. A listener that was
+   * there and is left out is gone at once. One that comes back as it was is overlooked, since the client still has it in its cache.
+   */
+  it("fails calls when the service is gone, without waiting for their deadline", async () => {
+    const port = greeters[1]!.port;
+    await controlPlane.write("mesh.yaml", mesh([port], leaving.replace("PORT", String(port))));
+    const other = new Client("xds:///leaving.test:7071", credentials.createInsecure());
+    try {
+      await expect.poll(() => greet("Ada", other), { timeout: 10_000 }).toBe("two greets Ada");
+      await controlPlane.write("mesh.yaml", mesh([port]));
+      await expect
+        .poll(() => greet("Ada", other).catch((error: { code: number }) => error.code), { timeout: 10_000 })
+        .toBe(status.UNAVAILABLE);
+      expect(await greet("Ada")).toBe("two greets Ada");
+    } finally {
+      other.close();
+    }
   });
 });

@@ -10,9 +10,11 @@ import { startControlPlane, type TestControlPlane } from "../support/control-pla
 import { envoyBinary } from "../support/envoy.ts";
 import { exchange, type Outcome, type RequestSpec } from "../support/exchange.ts";
 import { type Expectation, problemsOf } from "../support/expectation.ts";
+import { makeMeshCa } from "../support/mesh-ca.ts";
 import { meshBootstrap } from "../support/mesh-proxy.ts";
 import { freePortRow } from "../support/ports.ts";
 import { eventually, startOurProxy, startRealEnvoy } from "../support/proxies.ts";
+import { startSdsServer } from "../support/sds-server.ts";
 
 interface QuickstartRequest extends RequestSpec {
   readonly port?: "http" | "mesh";
@@ -37,6 +39,8 @@ describe.skipIf(!envoyBinary)("The quickstart's gateway", () => {
   const sides = new Map<SideName, Side>();
 
   beforeAll(async () => {
+    const ca = makeMeshCa();
+    const sds = stack.use(await startSdsServer(ca.issue("spiffe://cluster.local/ns/istio-system/sa/gateway"), ca.root));
     // One after the other, or both might be told the same ports.
     for (const name of sideNames) {
       const ports = quickstartPorts(await freePortRow(9));
@@ -51,6 +55,7 @@ describe.skipIf(!envoyBinary)("The quickstart's gateway", () => {
         namespace: gatewayNamespace,
         xdsPort: controlPlane.istiod.grpcPort,
         isDelta: true,
+        sdsPath: sds.path,
       });
       stack.use(await starters[name](bootstrap));
       sides.set(name, { ports, controlPlane, files });

@@ -9,12 +9,16 @@
  *     listeners: [...]        instead of `main`
  *     log: {path, format}     an access log of the HttpConnectionManager
  *     rbac_hosts: {NAME: ..}  virtual hosts, each with an RBACPerRoute of its own; see RbacHost
+ *     rbac_listeners: {..}    listeners, each with network RBAC filters of its own; see RbacListener
+ *     connection_log: {..}    as `log`, of those listeners and of their tcp_proxy
  *
  * `"@type": Cors` is completed to its URL; `NetworkRBAC` is the network filter's message, `RBAC` the HTTP filter's. Listener ports are 0; who runs it asks for the real ones.
  */
 export interface ShortBootstrap {
   readonly log?: { readonly path: string; readonly format: string };
   readonly rbac_hosts?: Record<string, RbacHost>;
+  readonly rbac_listeners?: Record<string, RbacListener>;
+  readonly connection_log?: { readonly path: string; readonly format: string };
   readonly hcm?: Record<string, unknown>;
   readonly http_filters?: readonly unknown[];
   readonly router?: Record<string, unknown>;
@@ -28,12 +32,25 @@ export interface ShortBootstrap {
 
 /** Either the fields of an RBAC message, or the permissions or principals of its one policy, `p`, whose other half is `any`. */
 export interface RbacHost {
-  readonly rbac?: unknown;
+  readonly rbac?: object;
   readonly permissions?: readonly unknown[];
   readonly principals?: readonly unknown[];
   readonly action?: "ALLOW" | "DENY" | "LOG";
   /** Fields of the virtual host's one route. */
   readonly route?: Record<string, unknown>;
+}
+
+/** RBAC before tcp_proxy; the statistics' prefix is the listener's name. */
+export interface RbacListener extends Omit<RbacHost, "route"> {
+  /** Instead of `rbac`: several. */
+  readonly filters?: readonly Record<string, unknown>[];
+  /** Network filters before them. */
+  readonly before?: readonly unknown[];
+  readonly cluster?: string;
+  /** The file's HttpConnectionManager instead of tcp_proxy. */
+  readonly http?: boolean;
+  /** Paths of the server's certificate, without `.crt`, and of the client's issuer. */
+  readonly tls?: { readonly certificate: string; readonly ca: string };
 }
 
 const packages: Record<string, string> = {
@@ -52,6 +69,8 @@ const packages: Record<string, string> = {
   HttpInspector: "envoy.extensions.filters.listener.http_inspector.v3",
   RBAC: "envoy.extensions.filters.http.rbac.v3",
   RBACPerRoute: "envoy.extensions.filters.http.rbac.v3",
+  Action: "envoy.config.rbac.v3",
+  FilterConfig: "envoy.config.route.v3",
   UriTemplateMatchConfig: "envoy.extensions.path.match.uri_template.v3",
   PreviousHostsPredicate: "envoy.extensions.retry.host.previous_hosts.v3",
 };
@@ -111,14 +130,18 @@ function fileLog({ path, format }: { path: string; format: string }): unknown {
   return { name: "file", typed_config: { "@type": "FileAccessLog", path, log_format } };
 }
 
-function rbacHost(name: string, { rbac, permissions, principals, action = "ALLOW", route }: RbacHost): unknown {
+function rbacOf({ rbac, permissions, principals, action = "ALLOW" }: RbacHost): object {
   const any = [{ any: true }];
   const policies = { p: { permissions: permissions ?? any, principals: principals ?? any } };
+  return rbac ?? { rules: { action, policies } };
+}
+
+function rbacHost(name: string, { route, ...host }: RbacHost): unknown {
   return {
     name,
     domains: [name],
     routes: [{ match: { prefix: "/" }, route: { cluster: "up" }, ...route }],
-    typed_per_filter_config: { rbac: { "@type": "RBACPerRoute", rbac: rbac ?? { rules: { action, policies } } } },
+    typed_per_filter_config: { rbac: { "@type": "RBACPerRoute", rbac: rbacOf(host) } },
   };
 }
 
@@ -159,6 +182,40 @@ function completeTypes(value: unknown): unknown {
       return [key, `type.googleapis.com/${found}`];
     }),
   );
+}
+
+/** With the listeners of `rbac_listeners` written out. */
+export function withRbacListeners<T extends ShortBootstrap>(short: T): T {
+  if (!short.rbac_listeners) return short;
+  const made = Object.entries(short.rbac_listeners).map(([name, listener]) => rbacListener(name, listener, short.connection_log));
+  return { ...short, listeners: [...(short.listeners ?? []), ...made] };
+}
+
+function rbacListener(name: string, listener: RbacListener, log: ShortBootstrap["connection_log"]): Record<string, unknown> {
+  const { filters = [rbacOf(listener)], before = [], cluster = "tcp", http: isHttp, tls } = listener;
+  const logs = (what: string) => log && { access_log: [fileLog({ ...log, format: `${what} ${log.format}` })] };
+  const rbac = filters.map((fields, index) => ({
+    name: `rbac-${index}`,
+    typed_config: { "@type": "NetworkRBAC", stat_prefix: name, ...fields },
+  }));
+  const tcp = { name: "tcp", typed_config: { "@type": "TcpProxy", stat_prefix: name, cluster, ...logs("tcp") } };
+  const file = (filename: string) => ({ filename });
+  const transport_socket = tls && {
+    name: "tls",
+    typed_config: {
+      "@type": "DownstreamTlsContext",
+      common_tls_context: {
+        tls_certificates: [{ certificate_chain: file(`${tls.certificate}.crt`), private_key: file(`${tls.certificate}.key`) }],
+        validation_context: { trusted_ca: file(tls.ca) },
+      },
+    },
+  };
+  return {
+    name,
+    ...(tls && { listener_filters: [{ name: "tls", typed_config: { "@type": "TlsInspector" } }] }),
+    filter_chains: [{ name, filters: [...before, ...rbac, isHttp ? { http: {} } : tcp], ...(tls && { transport_socket }) }],
+    ...logs("listener"),
+  };
 }
 
 /** Puts the file's connection manager where a chain says `http: {}`. */

@@ -10,10 +10,15 @@ export interface MeshNode {
   readonly namespace: string;
   readonly xdsPort: number;
   readonly isDelta: boolean;
+  /** Unix socket on which the workload's certificate is had by SDS. */
+  readonly sdsPath: string;
+  /** Of node metadata, beside the usual ones. */
+  readonly metadata?: Readonly<Record<string, unknown>>;
   readonly locality?: { readonly region: string; readonly zone?: string };
 }
 
-export function meshBootstrap({ type, name, address, labels, namespace, xdsPort, isDelta, locality }: MeshNode): Record<string, unknown> {
+export function meshBootstrap(node: MeshNode): Record<string, unknown> {
+  const { type, name, address, labels, namespace, xdsPort, isDelta, sdsPath, metadata, locality } = node;
   const ads = { ads: {}, resource_api_version: "V3", initial_fetch_timeout: "0s" };
   return {
     node: {
@@ -27,6 +32,7 @@ export function meshBootstrap({ type, name, address, labels, namespace, xdsPort,
         TOPSAIL_BIND_ADDRESS: address,
         PROXY_CONFIG: { concurrency: 1 },
         ISTIO_VERSION: "1.30.0",
+        ...metadata,
       },
     },
     admin: { address: { socket_address: { address: "127.0.0.1", port_value: 0 } } },
@@ -42,24 +48,26 @@ export function meshBootstrap({ type, name, address, labels, namespace, xdsPort,
     },
     static_resources: {
       clusters: [
-        {
-          name: "xds-grpc",
-          type: "STATIC",
-          connect_timeout: "1s",
-          typed_extension_protocol_options: {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-              "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-              explicit_http_config: { http2_protocol_options: {} },
-            },
-          },
-          load_assignment: {
-            cluster_name: "xds-grpc",
-            endpoints: [{ lb_endpoints: [{ endpoint: { address: { socket_address: { address: "127.0.0.1", port_value: xdsPort } } } }] }],
-          },
-        },
+        grpcCluster("xds-grpc", { socket_address: { address: "127.0.0.1", port_value: xdsPort } }),
+        grpcCluster("sds-grpc", { pipe: { path: sdsPath } }),
         // The agent's clusters, which listeners of the control plane may route to.
         ...["agent", "prometheus_stats"].map((cluster) => ({ name: cluster, type: "STATIC", connect_timeout: "1s" })),
       ],
     },
+  };
+}
+
+function grpcCluster(name: string, address: unknown): Record<string, unknown> {
+  return {
+    name,
+    type: "STATIC",
+    connect_timeout: "1s",
+    typed_extension_protocol_options: {
+      "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        explicit_http_config: { http2_protocol_options: {} },
+      },
+    },
+    load_assignment: { cluster_name: name, endpoints: [{ lb_endpoints: [{ endpoint: { address } }] }] },
   };
 }

@@ -46,6 +46,8 @@ export async function startRealEnvoy(bootstrap: unknown, options: { readonly con
 export async function startOurProxy(bootstrap: unknown, options: Partial<ProxyServerOptions> = {}): Promise<RunningProxy> {
   await using parts = new AsyncDisposableStack();
   const proxy = parts.use(await startProxyServer(bootstrap, { fileFlushIntervalMs: 50, logLevel: "warning", ...options }));
+  // A dead worker shows as refused connections; the reason is in the log.
+  proxy.server.failed.catch((error: Error) => proxy.log.push(`${error.stack}\n`));
   const problem = proxy.server.live.then(
     () => undefined,
     (error: unknown) => error as Error,

@@ -7,7 +7,7 @@ import type { ProxyServerOptions } from "../../src/proxy/server-options.ts";
 export interface TestProxy extends AsyncDisposable {
   readonly server: ProxyServer;
   /** Everything that was logged so far. */
-  readonly log: readonly string[];
+  readonly log: string[];
   admin(path: string, method?: "GET" | "POST"): Promise<{ status: number; body: string }>;
   /** Resolves when a line of the log holds the text. */
   logged(text: string): Promise<void>;

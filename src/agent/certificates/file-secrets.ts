@@ -6,7 +6,7 @@ import type { Secret } from "../../api/gen/envoy/extensions/transport_sockets/tl
 import { log } from "../../lib/log.ts";
 import { watchFile } from "../../lib/watch-file.ts";
 import { keyPairOf } from "./key-pair.ts";
-import { certificateSecret, rootSecret } from "./sds-server.ts";
+import { certificateSecret, rootSecret } from "./secret-messages.ts";
 
 const scope = log.scope("sds");
 const certificatePrefix = "file-cert:";

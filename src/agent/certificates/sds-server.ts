@@ -3,9 +3,9 @@
  * `file-root:CA`. The socket's directory is for this user alone: who can connect gets the private key.
  * Source: Istio security/pkg/nodeagent/sds/sdsservice.go, security/pkg/nodeagent/cache/secretcache.go.
  */
+import { existsSync, readFileSync } from "node:fs";
 import { mkdir, rm } from "node:fs/promises";
 import { dirname } from "node:path";
-import { create } from "@bufbuild/protobuf";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import { type EncodedResource, encodeResource } from "../../ads/resource.ts";
 import { type AdsConnection, type AdsHandler, type AdsSession, secretService } from "../../ads/server.ts";
@@ -13,7 +13,9 @@ import type { Watch } from "../../ads/subscription.ts";
 import { type Secret, SecretSchema } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
 import { typeUrls } from "../../api/type-urls.ts";
 import { log } from "../../lib/log.ts";
+import { watchFile } from "../../lib/watch-file.ts";
 import { FileSecrets } from "./file-secrets.ts";
+import { certificateSecret, rootSecret } from "./secret-messages.ts";
 import type { WorkloadCertificates } from "./workload-certificates.ts";
 
 const scope = log.scope("sds");
@@ -22,6 +24,8 @@ export interface SdsServerOptions {
   readonly path: string;
   /** Absent: the workload has no certificate, and waits for one. */
   readonly certificates: WorkloadCertificates | undefined;
+  /** Revocation list that goes with the roots, followed as it changes. */
+  readonly crlPath: string;
 }
 
 export class SdsServer implements AdsHandler, AsyncDisposable {
@@ -29,12 +33,15 @@ export class SdsServer implements AdsHandler, AsyncDisposable {
   readonly #connections = new Set<AdsConnection>();
   readonly #files = new FileSecrets(() => this.#push());
   readonly #server = new Server();
-  readonly #watch: Disposable | undefined;
+  readonly #watches = new DisposableStack();
+  #crl: string | undefined;
   #version = 0;
 
   private constructor(options: SdsServerOptions) {
     this.#options = options;
-    this.#watch = options.certificates?.onChange(() => this.#push());
+    if (options.certificates) this.#watches.use(options.certificates.onChange(() => this.#push()));
+    this.#crl = readCrl(options.crlPath);
+    if (existsSync(dirname(options.crlPath))) this.#watches.use(watchFile(options.crlPath, () => this.#reloadCrl()));
   }
 
   static async start(options: SdsServerOptions): Promise<SdsServer> {
@@ -63,10 +70,18 @@ export class SdsServer implements AdsHandler, AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#watch?.[Symbol.dispose]();
+    this.#watches.dispose();
     this.#files[Symbol.dispose]();
     this.#server.forceShutdown();
     await rm(this.#options.path, { force: true });
+  }
+
+  /** A list that can't be read leaves the last one in force: nobody gets in by damaging it. */
+  #reloadCrl(): void {
+    const crl = readCrl(this.#options.crlPath);
+    if (crl === undefined || crl === this.#crl) return;
+    this.#crl = crl;
+    this.#push();
   }
 
   #push(): void {
@@ -90,24 +105,20 @@ export class SdsServer implements AdsHandler, AsyncDisposable {
       case "default":
         return secrets && certificateSecret(name, secrets.pair.chain, secrets.pair.privateKey);
       case "ROOTCA":
-        return secrets && rootSecret(name, secrets.roots);
+        return secrets && rootSecret(name, secrets.roots, this.#crl);
       default:
         return this.#files.get(name);
     }
   }
 }
 
-export function certificateSecret(name: string, chain: string, privateKey: string): Secret {
-  return create(SecretSchema, {
-    name,
-    type: { case: "tlsCertificate", value: { certificateChain: inline(chain), privateKey: inline(privateKey) } },
-  });
-}
-
-export function rootSecret(name: string, roots: string): Secret {
-  return create(SecretSchema, { name, type: { case: "validationContext", value: { trustedCa: inline(roots) } } });
-}
-
-function inline(text: string) {
-  return { specifier: { case: "inlineBytes" as const, value: new Uint8Array(Buffer.from(text)) } };
+function readCrl(path: string): string | undefined {
+  try {
+    const text = readFileSync(path, "utf8");
+    if (/-----BEGIN X509 CRL-----/.test(text)) return text;
+    scope.warn("the revocation list is none", { path });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") scope.warn("the revocation list can't be read", { path, error });
+  }
+  return undefined;
 }

@@ -337,10 +337,15 @@ function nanoseconds(duration: Duration): bigint {
   return BigInt(duration.seconds) * 1_000_000_000n + BigInt(duration.nanos);
 }
 
-/** As Abseil prints durations: `0s`, `1ms`, `1.5s`. */
+/** As Go prints durations: `0s`, `1ms`, `1.5s`, `1m0s`, `2h0m30s`. */
 function durationText(duration: Duration): string {
   const total = nanoseconds(duration);
-  if (total === 0n || total >= 1_000_000_000n) return `${Number(total) / 1e9}s`;
+  if (total === 0n || total >= 1_000_000_000n) {
+    const minutes = total / 60_000_000_000n;
+    const seconds = `${Number(total % 60_000_000_000n) / 1e9}s`;
+    if (minutes === 0n) return seconds;
+    return minutes < 60n ? `${minutes}m${seconds}` : `${minutes / 60n}h${minutes % 60n}m${seconds}`;
+  }
   if (total >= 1_000_000n) return `${Number(total) / 1e6}ms`;
   return total >= 1000n ? `${Number(total) / 1e3}us` : `${total}ns`;
 }
@@ -369,7 +374,7 @@ function compileString(string: Extract<FieldRules["type"], { case: "string" }>["
     const characters = minLen > 0n || maxLen > 0n || len > 0n ? [...value].length : 0;
     if (len > 0n && characters !== Number(len)) return `value length must be ${len} characters`;
     if (minLen > 0n && maxLen > 0n && (characters < minLen || characters > maxLen)) {
-      return `value length must be between ${minLen} and ${maxLen} characters, inclusive`;
+      return `value must have between ${minLen} and ${maxLen} characters inclusive`;
     }
     if (characters < minLen) return `value length must be at least ${minLen} characters`;
     if (maxLen > 0n && characters > maxLen) return `value length must be at most ${maxLen} characters`;

@@ -29,6 +29,7 @@ import { file_envoy_config_endpoint_v3_endpoint } from "../gen/envoy/config/endp
 import { file_envoy_config_listener_v3_listener } from "../gen/envoy/config/listener/v3/listener_pb.js";
 import { file_envoy_config_metrics_v3_metrics_service } from "../gen/envoy/config/metrics/v3/metrics_service_pb.js";
 import { file_envoy_config_metrics_v3_stats } from "../gen/envoy/config/metrics/v3/stats_pb.js";
+import { file_envoy_config_rbac_v3_rbac } from "../gen/envoy/config/rbac/v3/rbac_pb.js";
 import { file_envoy_config_route_v3_route_components } from "../gen/envoy/config/route/v3/route_components_pb.js";
 import { file_envoy_config_route_v3_route } from "../gen/envoy/config/route/v3/route_pb.js";
 import { file_envoy_config_route_v3_scoped_route } from "../gen/envoy/config/route/v3/scoped_route_pb.js";
@@ -168,6 +169,7 @@ const files = [
   file_envoy_config_trace_v3_opentelemetry,
   file_envoy_config_trace_v3_zipkin,
   file_envoy_config_trace_v3_skywalking,
+  file_envoy_config_rbac_v3_rbac,
   file_envoy_config_route_v3_route,
   file_envoy_config_route_v3_route_components,
   file_envoy_config_route_v3_scoped_route,

@@ -1,24 +1,6 @@
+import { isCipherSuite } from "../cipher-suites.ts";
 import type { ServerTLSSettings } from "../kinds/gateway.ts";
 import type { FieldReport } from "../schema/field-report.ts";
-
-/** OpenSSL's names of what BoringSSL offers without PSK. */
-const cipherSuites = new Set([
-  "ECDHE-ECDSA-AES128-GCM-SHA256",
-  "ECDHE-RSA-AES128-GCM-SHA256",
-  "ECDHE-ECDSA-AES256-GCM-SHA384",
-  "ECDHE-RSA-AES256-GCM-SHA384",
-  "ECDHE-ECDSA-CHACHA20-POLY1305",
-  "ECDHE-RSA-CHACHA20-POLY1305",
-  "ECDHE-ECDSA-AES128-SHA",
-  "ECDHE-RSA-AES128-SHA",
-  "ECDHE-ECDSA-AES256-SHA",
-  "ECDHE-RSA-AES256-SHA",
-  "AES128-GCM-SHA256",
-  "AES256-GCM-SHA384",
-  "AES128-SHA",
-  "AES256-SHA",
-  "DES-CBC3-SHA",
-]);
 
 const certificateFields = [
   "serverCertificate",
@@ -85,7 +67,7 @@ function checkCiphers(tls: ServerTLSSettings, report: FieldReport): void {
   const seen = new Set<string>();
   for (const [index, suite] of tls.cipherSuites.entries()) {
     const place = report.at("cipherSuites", index);
-    if (!cipherSuites.has(suite)) place.warn(`${JSON.stringify(suite)} is not a cipher suite and is passed over`);
+    if (!isCipherSuite(suite)) place.warn(`${JSON.stringify(suite)} is not a cipher suite and is passed over`);
     else if (seen.has(suite)) place.warn(`${JSON.stringify(suite)} is given twice`);
     seen.add(suite);
   }

@@ -1,6 +1,7 @@
 import type { IstioctlCommand } from "../command.ts";
+import { proxyConfig } from "./proxy-config.ts";
 import { validate } from "./validate.ts";
 import { version } from "./version.ts";
 
 /** All commands of istioctl. To add one: its file, its line here. */
-export const commands: readonly IstioctlCommand[] = [validate, version];
+export const commands: readonly IstioctlCommand[] = [proxyConfig, validate, version];

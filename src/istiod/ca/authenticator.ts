@@ -5,6 +5,7 @@
 import { X509Certificate } from "node:crypto";
 import { type Metadata, type ServerInterceptingCallInterface, status } from "@grpc/grpc-js";
 import { parseSpiffeId, type SpiffeId } from "../../api/spiffe.ts";
+import type { Revocations } from "./revocations.ts";
 import { istioAudience, type ServiceAccountTokens, TokenError } from "./service-account-tokens.ts";
 
 /** What a gRPC call of any kind has of its caller. */
@@ -21,11 +22,13 @@ export class Unauthenticated extends Error {
 
 export class Authenticator {
   readonly #tokens: ServiceAccountTokens;
+  readonly #revocations: Revocations;
   readonly #trustDomains: () => readonly [string, ...string[]];
 
   /** `trustDomains`: the mesh's, then its aliases. */
-  constructor(tokens: ServiceAccountTokens, trustDomains: () => readonly [string, ...string[]]) {
+  constructor(tokens: ServiceAccountTokens, revocations: Revocations, trustDomains: () => readonly [string, ...string[]]) {
     this.#tokens = tokens;
+    this.#revocations = revocations;
     this.#trustDomains = trustDomains;
   }
 
@@ -34,6 +37,9 @@ export class Authenticator {
     // Set only when the certificate leads to one of our roots.
     const certificate = call.getAuthContext().sslPeerCertificate;
     const trusted = this.#trustDomains();
+    // Who shows a revoked certificate is not asked for a token as well: something is wrong there.
+    if (certificate && (await this.#revocations.includes(certificate.serialNumber)))
+      throw new Unauthenticated("authentication failed: the client certificate is revoked");
     const identities = certificate ? identitiesOf(certificate.raw).filter(({ trustDomain }) => trusted.includes(trustDomain)) : [];
     if (identities.length > 0) return identities;
     const byCertificate = certificate ? "the client certificate names no workload of this mesh" : "no verified client certificate";

@@ -73,6 +73,8 @@ export function parsePluggedIn(files: ReadonlyMap<string, string>, placeOf: (nam
   } catch (error) {
     throw problem(names.key, error instanceof Error ? error.message : String(error));
   }
+  if (material.crl !== undefined && !/-----BEGIN X509 CRL-----/.test(material.crl))
+    throw problem(names.crl!, "holds no revocation list in PEM");
   const reason = problemOf(material, Date.now());
   if (reason) throw problem(names.certificate, reason);
   return material;

@@ -9,8 +9,6 @@ const p256 = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
 const p384 = { name: "ECDSA", namedCurve: "P-384", hash: "SHA-384" } as const;
 const rsa = { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256" } as const;
 
-export const defaultAlgorithm: SigningAlgorithm = p256;
-
 export class KeyError extends Error {
   override readonly name = "KeyError";
 }

@@ -31,6 +31,8 @@ export class AudienceKeys {
     const { INTERCEPTION_MODE, UNPRIVILEGED_POD } = proxy.metadata;
     const families = [...new Set(proxy.ipAddresses.map((address) => (address.includes(":") ? "v6" : "v4")))].sort().join("");
     const labels = this.#labels.map((label) => proxy.labels[label]);
-    return JSON.stringify([proxy.type, scope, proxy.dnsDomain, families, INTERCEPTION_MODE, UNPRIVILEGED_POD, labels]);
+    // Whether something beside the proxy serves secrets from files, or others' secrets.
+    const { credential, "file-credential": files } = proxy.metadata;
+    return JSON.stringify([proxy.type, scope, proxy.dnsDomain, families, INTERCEPTION_MODE, UNPRIVILEGED_POD, credential, files, labels]);
   }
 }

@@ -4,7 +4,7 @@
  * Source: Istio pilot/pkg/model/destination_rule.go, push_context.go (destinationRule).
  */
 import { compareSpecificity, expandShortHost, hostCovers } from "../../api/hostname.ts";
-import type { DestinationRule, TrafficPolicy } from "../../api/kinds/destination-rule.ts";
+import type { ClientTLSSettings, DestinationRule, TrafficPolicy } from "../../api/kinds/destination-rule.ts";
 import type { ConfigObject } from "../../api/kinds/object.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import { isVisible, type Service, selectorMatches, type Visibility, visibilityOf } from "../../registry/service.ts";
@@ -93,15 +93,6 @@ function mergeRules(older: ResolvedDestinationRule, newer: ResolvedDestinationRu
   return { ...older, spec: { ...older.spec, subsets, trafficPolicy: older.spec.trafficPolicy ?? newer.spec.trafficPolicy } };
 }
 
-/** A subset's policy over the rule's: each field that the subset sets replaces the rule's, whole. */
-export function mergeTrafficPolicy(base: TrafficPolicy | undefined, override: TrafficPolicy | undefined): TrafficPolicy | undefined {
-  if (!base || !override) return override ?? base;
-  const given = Object.fromEntries(
-    Object.entries(override).filter(([, value]) => value !== undefined && !(Array.isArray(value) && value.length === 0)),
-  ) as Partial<TrafficPolicy>;
-  return { ...base, ...given };
-}
-
 /** The policy for one port: its own entry replaces the four settings that an entry can hold; nothing is inherited from above. */
 export function policyForPort(policy: TrafficPolicy | undefined, port: number): TrafficPolicy | undefined {
   const entry = policy?.portLevelSettings.find((candidate) => candidate.port?.number === port);
@@ -113,4 +104,38 @@ export function policyForPort(policy: TrafficPolicy | undefined, port: number): 
     outlierDetection: entry.outlierDetection,
     tls: entry.tls,
   };
+}
+
+/**
+ * The policy of a subset for one port: of the rule's for that port each field is replaced that the subset's has; an entry of the subset
+ * for the port replaces the four settings that an entry can hold, whether it has them or not.
+ * Source: Istio pilot/pkg/networking/util/util.go (MergeSubsetTrafficPolicy).
+ */
+export function policyForSubset(
+  rule: TrafficPolicy | undefined,
+  subset: TrafficPolicy | undefined,
+  port: number,
+): TrafficPolicy | undefined {
+  const base = policyForPort(rule, port);
+  const override = policyForPort(subset, port);
+  if (!base || !override) return override ?? base;
+  const isWhole = override !== subset;
+  return {
+    ...base,
+    connectionPool: override.connectionPool ?? (isWhole ? undefined : base.connectionPool),
+    loadBalancer: override.loadBalancer ?? (isWhole ? undefined : base.loadBalancer),
+    outlierDetection: override.outlierDetection ?? (isWhole ? undefined : base.outlierDetection),
+    tls: override.tls ?? (isWhole ? undefined : base.tls),
+    tunnel: override.tunnel ?? base.tunnel,
+    proxyProtocol: override.proxyProtocol ?? base.proxyProtocol,
+    retryBudget: override.retryBudget ?? base.retryBudget,
+  };
+}
+
+/**
+ * Whether certificates come from a Secret, which only the proxies of its namespace may read. A rule for all sidecars would have all of
+ * them ask for it, most in vain; so sidecars act on such a rule only when it is for chosen workloads, and else send plaintext, as in Istio.
+ */
+export function namesPrivateSecret({ mode, credentialName }: ClientTLSSettings): boolean {
+  return (mode === "SIMPLE" || mode === "MUTUAL") && credentialName !== "" && !credentialName.startsWith("configmap://");
 }

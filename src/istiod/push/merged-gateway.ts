@@ -9,7 +9,6 @@ import type { Gateway, Server, ServerTLSSettings } from "../../api/kinds/gateway
 import type { ConfigObject } from "../../api/kinds/object.ts";
 import { isHttp, isTcp, parseProtocol } from "../../registry/protocol.ts";
 import type { Service } from "../../registry/service.ts";
-import { unservedTlsModes } from "./untranslated.ts";
 
 export interface GatewayServer {
   readonly server: Server;
@@ -64,11 +63,6 @@ export function mergeGateways(gateways: readonly ConfigObject<Gateway>[], ownSer
       const port = translatePort(server.port.number, ownServices);
       const protocol = parseProtocol(server.port.protocol);
       const isPlainHttp = isHttp(protocol);
-      if (server.tls && unservedTlsModes.has(server.tls.mode)) {
-        // Nothing on that port is better than something that asks for less than mutual TLS.
-        reject(`server ${server.port.name}: tls.mode ${server.tls.mode} can't be served`);
-        continue;
-      }
       if (!isPlainHttp && !isTcp(protocol)) {
         reject(`port ${server.port.number}: protocol ${server.port.protocol} can't be served`);
         continue;
@@ -122,6 +116,11 @@ export function mergeGateways(gateways: readonly ConfigObject<Gateway>[], ownSer
 /** TLS that ends here. */
 export function terminatesTls(tls: ServerTLSSettings | undefined): boolean {
   return tls !== undefined && tls.mode !== "PASSTHROUGH" && tls.mode !== "AUTO_PASSTHROUGH";
+}
+
+/** Whether some server passes the mesh's own TLS on, by clusters that no other gateway has. */
+export function passesByServerName({ listeners }: MergedGateway): boolean {
+  return listeners.some(({ servers }) => servers.some(({ server }) => server.tls?.mode === "AUTO_PASSTHROUGH"));
 }
 
 /** Plaintext servers share `http.<port>[.<bind>]`; an HTTPS server has a route configuration of its own. */

@@ -9,6 +9,7 @@ import type { AuthorizationPolicy } from "../../api/kinds/authorization-policy.t
 import type { DestinationRule } from "../../api/kinds/destination-rule.ts";
 import type { Gateway } from "../../api/kinds/gateway.ts";
 import type { ConfigObject } from "../../api/kinds/object.ts";
+import type { PeerAuthentication } from "../../api/kinds/peer-authentication.ts";
 import type { RequestAuthentication } from "../../api/kinds/request-authentication.ts";
 import type { Secret } from "../../api/kinds/secret.ts";
 import type { Sidecar } from "../../api/kinds/sidecar.ts";
@@ -16,12 +17,14 @@ import type { VirtualService } from "../../api/kinds/virtual-service.ts";
 import type { MeshConfig } from "../../api/mesh/mesh-config.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import { type ObjectsOf, Registry } from "../../registry/registry.ts";
-import { isVisible, type Service, selectorMatches } from "../../registry/service.ts";
+import { isVisible, type Service, selectorMatches, serviceKey } from "../../registry/service.ts";
 import { type JwksFetchMode, type JwksSnapshot, noJwks } from "../jwks/jwks-source.ts";
 import { AudienceKeys } from "./audience.ts";
 import { DestinationRuleIndex } from "./destination-rules.ts";
 import { type MergedGateway, mergeGateways } from "./merged-gateway.ts";
+import { PeerAuthenticationIndex } from "./peer-authentication.ts";
 import { SecurityPolicies } from "./security-policies.ts";
+import { serviceIdentities } from "./service-identities.ts";
 import { buildSidecarScope, SidecarIndex, type SidecarScope } from "./sidecar-scope.ts";
 import { VirtualServiceIndex } from "./virtual-services.ts";
 
@@ -54,6 +57,7 @@ export class PushContext {
   readonly registry: Registry;
   readonly virtualServices: VirtualServiceIndex;
   readonly destinationRules: DestinationRuleIndex;
+  readonly peerAuthentications: PeerAuthenticationIndex;
   readonly objects: ObjectsOf;
   readonly trustedRoots: readonly string[];
   readonly jwks: JwksSnapshot;
@@ -67,6 +71,7 @@ export class PushContext {
   readonly #audienceKeys: AudienceKeys;
   readonly #audiences = new Map<string, Audience>();
   readonly #audienceOf = new Map<ProxyNode, Audience>();
+  readonly #identities = new Map<string, readonly string[]>();
   readonly #secrets: ReadonlyMap<string, ConfigObject<Secret>>;
 
   constructor(input: PushContextInput) {
@@ -94,6 +99,10 @@ export class PushContext {
       input.mesh.rootNamespace,
       input.mesh.defaultDestinationRuleExportTo,
     );
+    this.peerAuthentications = new PeerAuthenticationIndex(
+      input.objects("PeerAuthentication") as ConfigObject<PeerAuthentication>[],
+      input.mesh.rootNamespace,
+    );
     this.#sidecars = new SidecarIndex(input.objects("Sidecar") as ConfigObject<Sidecar>[], input.mesh.rootNamespace);
     this.#audienceKeys = new AudienceKeys(
       input.objects("VirtualService") as ConfigObject<VirtualService>[],
@@ -106,6 +115,16 @@ export class PushContext {
 
   secret(namespace: string, name: string): ConfigObject<Secret> | undefined {
     return this.#secrets.get(`${namespace}/${name}`);
+  }
+
+  /** Who may be behind a service; empty: nobody knows. */
+  identitiesOf(service: Service): readonly string[] {
+    const key = serviceKey(service.host, service.namespace);
+    const known = this.#identities.get(key);
+    if (known) return known;
+    const identities = serviceIdentities(service, this.registry.endpoints(service), this.mesh);
+    this.#identities.set(key, identities);
+    return identities;
   }
 
   mergedGateway(proxy: ProxyNode): MergedGateway {

@@ -7,10 +7,14 @@
  */
 
 import type { PushScope } from "../../ads/server.ts";
-import { outboundCluster } from "../../api/cluster-name.ts";
-import type { KindName } from "../../api/kinds/object.ts";
+import { outboundCluster, sniCluster } from "../../api/cluster-name.ts";
+import type { ConfigObject, KindName } from "../../api/kinds/object.ts";
+import type { Secret } from "../../api/kinds/secret.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import { type TypeUrl, typeUrls } from "../../api/type-urls.ts";
+import { type Service, serviceKey } from "../../registry/service.ts";
+import { passesByServerName } from "./merged-gateway.ts";
+import { changedPeerAuthentications, type PeerAuthenticationChanges } from "./peer-authentication.ts";
 import type { PushContext } from "./push-context.ts";
 import { isSameKeys, isSameSelection } from "./security-policies.ts";
 
@@ -29,6 +33,8 @@ const affectedTypes: Partial<Record<ChangedKind, readonly TypeUrl[]>> = {
   RequestAuthentication: [lds],
   Jwks: [lds],
   Secret: [sds],
+  // Certificates of CAs, which `configmap://` names.
+  ConfigMap: [sds],
   TrustBundle: [pcds],
 };
 
@@ -49,40 +55,57 @@ export interface PushRequest {
   readonly changedServices: ReadonlySet<string>;
   /** Types to generate for everybody; further ones by proxy, see `scopeFor`. */
   readonly typeUrls: ReadonlySet<TypeUrl>;
+  /** Of EDS; undefined: all. */
   readonly clusters: ReadonlySet<string> | undefined;
-  /** Nothing but policies may have changed listeners. */
-  readonly listenersByPolicies: boolean;
+  /** Namespaces of whose sidecars the inbound listeners may differ, where nothing else says that listeners do. */
+  readonly inboundNamespaces: ReadonlySet<string>;
+  /** Of Secrets that changed: only proxies of the same namespace may read them. Undefined: it is not known which. */
+  readonly secretNamespaces: ReadonlySet<string> | undefined;
 }
 
-/** Undefined: nothing that any proxy gets can have changed. */
-export function planPush(kinds: ReadonlySet<ChangedKind>, before: PushContext, after: PushContext): PushRequest | undefined {
+const noChanges: PeerAuthenticationChanges = { servers: new Set(), clients: new Set() };
+
+/** Undefined: nothing that any proxy gets can have changed. `proxyNamespaces`: those of the connected proxies. */
+export function planPush(
+  kinds: ReadonlySet<ChangedKind>,
+  before: PushContext,
+  after: PushContext,
+  proxyNamespaces: Iterable<string> = [],
+): PushRequest | undefined {
   const types = new Set<TypeUrl>();
   const touchesEndpoints = [...kinds].some((kind) => endpointKinds.has(kind)) || kinds.has("ServiceEntry") || kinds.has("Service");
   const changed = touchesEndpoints ? after.registry.changedEndpoints(before.registry) : [];
   // A ServiceEntry or Service of which only the endpoints changed is an endpoint change.
   const servicesChanged = (kinds.has("ServiceEntry") || kinds.has("Service")) && !sameServices(before, after);
-  let listenersByPolicies = true;
   for (const kind of kinds) {
     if (!servicesChanged && (kind === "ServiceEntry" || kind === "Service")) continue;
-    for (const typeUrl of affectedTypes[kind] ?? []) {
-      types.add(typeUrl);
-      if (typeUrl === lds && !policyKinds.has(kind)) listenersByPolicies = false;
-    }
+    for (const typeUrl of affectedTypes[kind] ?? []) types.add(typeUrl);
   }
+  const needsAllEndpoints = types.has(eds);
   const onlyEndpoints = types.size === 0 && changed.length > 0;
   if (changed.length > 0) {
     types.add(eds);
-    // DNS clusters carry their endpoints themselves.
-    if (changed.some((key) => hasInlineEndpoints(after, key))) types.add(cds);
+    if (changed.some((key) => changesClusters(key, before, after))) types.add(cds);
   }
+  const { servers, clients } = kinds.has("PeerAuthentication")
+    ? changedPeerAuthentications(
+        before.peerAuthentications,
+        after.peerAuthentications,
+        new Set([...proxyNamespaces, ...after.registry.services.map(({ namespace }) => namespace)]),
+      )
+    : noChanges;
+  if (clients.size > 0) types.add(cds).add(eds);
+  if (servers.size > 0) types.add(lds);
   if (types.size === 0) return undefined;
+  const isConcerned = (service: Service) => changed.includes(serviceKey(service.host, service.namespace)) || clients.has(service.namespace);
   return {
     kinds,
     reason: onlyEndpoints ? "endpoint" : kinds.has("MeshConfig") ? "global" : types.size === 1 && types.has(sds) ? "secret" : "config",
     changedServices: new Set(changed),
     typeUrls: types,
-    clusters: onlyEndpoints ? clustersOf(changed, after) : undefined,
-    listenersByPolicies,
+    clusters: needsAllEndpoints || !types.has(eds) ? undefined : clustersOf(isConcerned, after),
+    inboundNamespaces: servers,
+    secretNamespaces: kinds.has("Secret") && !kinds.has("ConfigMap") ? changedSecretNamespaces(before, after) : undefined,
   };
 }
 
@@ -94,12 +117,17 @@ export function scopeFor(request: PushRequest, proxy: ProxyNode, before: PushCon
   if (relevant.length === 0) return undefined;
   // A proxy's own services shape its inbound listeners, and a gateway's ports.
   if (request.changedServices.size > 0 && ownServiceKeys(proxy, before) !== ownServiceKeys(proxy, after)) return {};
-  if (request.clusters) return { typeUrls: request.typeUrls, clusters: request.clusters };
-  if (!request.listenersByPolicies || !request.typeUrls.has(lds) || !samePolicies(proxy, before, after)) {
-    return { typeUrls: request.typeUrls };
-  }
-  const others = new Set([...request.typeUrls].filter((typeUrl) => typeUrl !== lds));
-  return others.size > 0 ? { typeUrls: others } : undefined;
+  const typeUrls = new Set(request.typeUrls);
+  const needsListeners =
+    relevant.some((kind) => !policyKinds.has(kind) && affectedTypes[kind]?.includes(lds)) ||
+    (proxy.type !== "router" && request.inboundNamespaces.has(proxy.namespace)) ||
+    (relevant.some((kind) => policyKinds.has(kind)) && !samePolicies(proxy, before, after));
+  if (!needsListeners) typeUrls.delete(lds);
+  // Chains by server name are one for each subset.
+  if (request.kinds.has("DestinationRule") && proxy.type === "router" && passesByServerName(after.mergedGateway(proxy))) typeUrls.add(lds);
+  if (request.secretNamespaces && !request.secretNamespaces.has(proxy.namespace)) typeUrls.delete(sds);
+  if (typeUrls.size === 0) return undefined;
+  return request.clusters ? { typeUrls, clusters: request.clusters } : { typeUrls };
 }
 
 function samePolicies(proxy: ProxyNode, before: PushContext, after: PushContext): boolean {
@@ -131,20 +159,59 @@ function sameService(a: PushContext["registry"]["services"][number], b: typeof a
   return comparable(a) === comparable(b);
 }
 
-function hasInlineEndpoints(push: PushContext, key: string): boolean {
-  const service = push.registry.byKey(key);
-  return service?.resolution === "DNS" || service?.resolution === "DNS_ROUND_ROBIN";
+/** Whether a change of the service's endpoints alters its clusters, too. */
+function changesClusters(key: string, before: PushContext, after: PushContext): boolean {
+  const [older, newer] = [before, after].map((push) => {
+    const service = push.registry.byKey(key);
+    if (!service) return undefined;
+    const endpoints = push.registry.endpoints(service);
+    // Clusters name who may be behind them, and those that choose no endpoint themselves whether all of them take mutual TLS.
+    return {
+      service,
+      names: JSON.stringify(push.identitiesOf(service)),
+      tls: [...new Set(endpoints.map(({ tlsMode }) => tlsMode))].sort().join(),
+    };
+  });
+  if (!older || !newer) return true;
+  // DNS clusters carry their endpoints themselves.
+  const hasInlineEndpoints = newer.service.resolution === "DNS" || newer.service.resolution === "DNS_ROUND_ROBIN";
+  return hasInlineEndpoints || older.names !== newer.names || older.tls !== newer.tls;
+}
+
+function changedSecretNamespaces(before: PushContext, after: PushContext): ReadonlySet<string> {
+  const describe = (push: PushContext) =>
+    new Map(
+      (push.objects("Secret") as ConfigObject<Secret>[]).map((object) => [`${object.metadata.namespace}/${object.metadata.name}`, object]),
+    );
+  const [older, newer] = [describe(before), describe(after)];
+  const changed = [...new Set([...older.keys(), ...newer.keys()])].filter((key) => !sameSecret(older.get(key)?.spec, newer.get(key)?.spec));
+  return new Set(changed.map((key) => key.slice(0, key.indexOf("/"))));
+}
+
+function sameSecret(a: Secret | undefined, b: Secret | undefined): boolean {
+  if (a === b) return true;
+  if (!a || !b) return false;
+  const keys = Object.keys(a.data);
+  return (
+    keys.length === Object.keys(b.data).length &&
+    keys.every((key) => {
+      const [one, other] = [a.data[key], b.data[key]];
+      return one !== undefined && other !== undefined && Buffer.compare(one, other) === 0;
+    })
+  );
 }
 
 /** Names of all clusters, subsets of any rule included, that the services' endpoints are part of. */
-function clustersOf(keys: readonly string[], push: PushContext): Set<string> {
+function clustersOf(isConcerned: (service: Service) => boolean, push: PushContext): Set<string> {
   const names = new Set<string>();
-  for (const key of keys) {
-    const service = push.registry.byKey(key);
-    if (!service) continue;
+  for (const service of push.registry.services) {
+    if (!isConcerned(service)) continue;
     const subsets = push.destinationRules.subsetNames(service.host);
     for (const port of service.ports) {
-      for (const subset of ["", ...subsets]) names.add(outboundCluster(service.host, port.number, subset));
+      for (const subset of ["", ...subsets]) {
+        names.add(outboundCluster(service.host, port.number, subset));
+        names.add(sniCluster(service.host, port.number, subset));
+      }
     }
   }
   return names;

@@ -6,13 +6,13 @@
  */
 import { isKind, type ObjectOf, type SpecOf } from "../../api/kinds/index.ts";
 import type { ConfigObject, KindName } from "../../api/kinds/object.ts";
+import { namesPrivateSecret } from "./destination-rules.ts";
 import { meshGateway } from "./virtual-services.ts";
 
 type Policy = NonNullable<SpecOf<"DestinationRule">["trafficPolicy"]>;
 
 /** Kinds that are read, validated and kept, and change nothing. */
 const wholeKinds: Partial<Record<KindName, string>> = {
-  PeerAuthentication: "no policy is enforced in this version: plaintext is accepted, also where the mode is STRICT",
   EnvoyFilter: "patches are not applied in this version",
   WasmPlugin: "no plugin is run in this version",
   Telemetry: "has no effect in this version; access logs are configured by meshConfig.accessLogFile",
@@ -25,7 +25,6 @@ export function untranslated(object: ConfigObject): string[] {
   const whole = wholeKinds[object.kind];
   if (whole !== undefined) return [whole];
   if (isKind(object, "DestinationRule")) return ofDestinationRule(object);
-  if (isKind(object, "Gateway")) return object.spec.servers.flatMap(ofServer);
   if (isKind(object, "ServiceEntry")) {
     return object.spec.resolution === "DYNAMIC_DNS" ? ["resolution DYNAMIC_DNS is not translated: the hosts have no endpoints"] : [];
   }
@@ -35,17 +34,20 @@ export function untranslated(object: ConfigObject): string[] {
 }
 
 function ofDestinationRule({ spec }: ObjectOf<"DestinationRule">): string[] {
+  const isForChosenWorkloads = spec.workloadSelector !== undefined;
   return [
-    ...ofPolicy("trafficPolicy", spec.trafficPolicy),
-    ...spec.subsets.flatMap(({ name, trafficPolicy }) => ofPolicy(`subset ${name}: trafficPolicy`, trafficPolicy)),
+    ...ofPolicy("trafficPolicy", isForChosenWorkloads, spec.trafficPolicy),
+    ...spec.subsets.flatMap(({ name, trafficPolicy }) => ofPolicy(`subset ${name}: trafficPolicy`, isForChosenWorkloads, trafficPolicy)),
   ];
 }
 
-function ofPolicy(path: string, policy: Policy | undefined): string[] {
+function ofPolicy(path: string, isForChosenWorkloads: boolean, policy: Policy | undefined): string[] {
   if (!policy) return [];
   return [
-    ...ofTls(path, policy.tls),
-    ...policy.portLevelSettings.flatMap(({ port, tls }) => ofTls(`${path}.portLevelSettings[${port?.number ?? 0}]`, tls)),
+    ...ofTls(path, isForChosenWorkloads, policy.tls),
+    ...policy.portLevelSettings.flatMap(({ port, tls }) =>
+      ofTls(`${path}.portLevelSettings[${port?.number ?? 0}]`, isForChosenWorkloads, tls),
+    ),
     ...(policy.tunnel ? [`${path}.tunnel is not translated: connections are not tunnelled`] : []),
     ...(policy.proxyProtocol ? [`${path}.proxyProtocol is not translated: no PROXY header is sent`] : []),
     ...(policy.retryBudget ? [`${path}.retryBudget is not translated: connectionPool.http.maxRetries limits retries`] : []),
@@ -53,26 +55,13 @@ function ofPolicy(path: string, policy: Policy | undefined): string[] {
   ];
 }
 
-function ofTls(path: string, tls: Policy["tls"]): string[] {
-  if (tls?.mode === "ISTIO_MUTUAL") return [`${path}.tls.mode ISTIO_MUTUAL is not translated: PLAINTEXT is sent`];
-  if (tls?.credentialName) return [`${path}.tls.credentialName is not translated: certificates are taken from files`];
-  return [];
-}
-
-/** TLS modes that this control plane has no certificates or routes for. Such a server gets no filter chain. */
-export const unservedTlsModes: ReadonlySet<string> = new Set(["ISTIO_MUTUAL", "AUTO_PASSTHROUGH"]);
-
-function ofServer({ port, tls }: SpecOf<"Gateway">["servers"][number]): string[] {
-  if (!tls || !unservedTlsModes.has(tls.mode)) return [];
-  return [`server ${port?.name || port?.number}: tls.mode ${tls.mode} is not translated: the server is not served`];
+function ofTls(path: string, isForChosenWorkloads: boolean, tls: Policy["tls"]): string[] {
+  if (!tls || !namesPrivateSecret(tls) || isForChosenWorkloads) return [];
+  return [`${path}.tls.credentialName needs a workloadSelector for sidecars: without one they send PLAINTEXT, only gateways use it`];
 }
 
 function ofSidecar({ spec }: ObjectOf<"Sidecar">): string[] {
-  return [
-    ...(spec.ingress.length > 0 ? ["ingress listeners are not translated: inbound ports are those of the workload's services"] : []),
-    ...(spec.inboundConnectionPool ? ["inboundConnectionPool is not translated"] : []),
-    ...(spec.outboundTrafficPolicy?.egressProxy ? ["outboundTrafficPolicy.egressProxy is not translated"] : []),
-  ];
+  return [...(spec.outboundTrafficPolicy?.egressProxy ? ["outboundTrafficPolicy.egressProxy is not translated"] : [])];
 }
 
 function ofVirtualService({ spec }: ObjectOf<"VirtualService">): string[] {

@@ -4,13 +4,7 @@
  */
 import { create } from "@bufbuild/protobuf";
 import { type EncodedResource, encodeResource } from "../../ads/resource.ts";
-import {
-  blackHoleCluster,
-  inboundCluster,
-  inboundPassthroughCluster,
-  outboundCluster,
-  passthroughCluster,
-} from "../../api/cluster-name.ts";
+import { blackHoleCluster, inboundPassthroughCluster, outboundCluster, passthroughCluster, sniCluster } from "../../api/cluster-name.ts";
 import {
   type Cluster,
   Cluster_DiscoveryType,
@@ -19,39 +13,66 @@ import {
   ClusterSchema,
 } from "../../api/gen/envoy/config/cluster/v3/cluster_pb.js";
 import { AggregatedConfigSourceSchema, ApiVersion, ConfigSourceSchema } from "../../api/gen/envoy/config/core/v3/config_source_pb.js";
-import type { TrafficPolicy } from "../../api/kinds/destination-rule.ts";
+import type { ClientTLSSettingsMode, Subset } from "../../api/kinds/destination-rule.ts";
 import type { ProxyNode } from "../../api/node.ts";
-import { isHttp2 } from "../../registry/protocol.ts";
 import type { Service, ServicePort } from "../../registry/service.ts";
-import { mergeTrafficPolicy, policyForPort, type ResolvedDestinationRule } from "../push/destination-rules.ts";
+import { policyForSubset, type ResolvedDestinationRule } from "../push/destination-rules.ts";
+import { passesByServerName } from "../push/merged-gateway.ts";
 import type { PushContext } from "../push/push-context.ts";
+import { usesAutoMutualTls } from "../push/service-mutual-tls.ts";
 import { inlineLoadAssignment } from "./endpoints.ts";
+import { inboundClusters, inboundSource } from "./inbound-clusters.ts";
 import { localitySettings, needsLocalityWeights } from "./locality.ts";
 import { configPath, duration, istioMetadata, statName } from "./messages.ts";
-import { applyTrafficPolicy, enableLocalityWeights } from "./traffic-policy.ts";
-import { upstreamTls } from "./upstream-tls.ts";
+import { servesFiles } from "./sds-secrets.ts";
+import { applyTrafficPolicy, enableLocalityWeights, speaksHttp2, type TrafficPolicyContext } from "./traffic-policy.ts";
+import { applyUpstreamTls, namesByRequest } from "./upstream-tls.ts";
 
 export function clusters(proxy: ProxyNode, push: PushContext): EncodedResource[] {
   const shared = push.shared("cds", proxy, () => {
     const special = [blackHoleCluster, ...(proxy.type === "sidecar" ? [passthroughCluster, inboundPassthroughCluster] : [])];
-    const outbound = push.servicesFor(proxy).flatMap((service) => outboundClusters(service, proxy, push));
-    return [...outbound, ...special.map((name) => encode(specialCluster(name)))];
+    const outbound = push.servicesFor(proxy).flatMap((service) => outboundClusters(service, "outbound", proxy, push));
+    return [...outbound, ...special.map((name) => encode(specialCluster(name, proxy)))];
   });
-  return proxy.type === "sidecar" ? [...shared, ...inboundClusters(proxy, push).map(encode)] : [...shared];
+  if (proxy.type === "sidecar") return [...shared, ...inboundClusters(proxy, push).map(encode)];
+  return passesByServerName(push.mergedGateway(proxy)) ? [...shared, ...serverNameClusters(proxy, push)] : [...shared];
+}
+
+/**
+ * `serverName`: for gateways that pass mutual TLS on by its server name, which is the name of the cluster (AUTO_PASSTHROUGH). The
+ * connection is encrypted already, and no cluster of that kind adds TLS of its own.
+ */
+type ClusterKind = "outbound" | "serverName";
+
+function serverNameClusters(proxy: ProxyNode, push: PushContext): readonly EncodedResource[] {
+  return push.shared("cds|serverName", proxy, () =>
+    push
+      .servicesFor(proxy)
+      .filter((service) => !service.isExternal)
+      .flatMap((service) => outboundClusters(service, "serverName", proxy, push)),
+  );
 }
 
 /** Clusters of one service; the same bytes for all proxies of a type that see the same DestinationRule. */
-function outboundClusters(service: Service, proxy: ProxyNode, push: PushContext): EncodedResource[] {
+function outboundClusters(service: Service, kind: ClusterKind, proxy: ProxyNode, push: PushContext): EncodedResource[] {
+  const nameOf = kind === "outbound" ? outboundCluster : sniCluster;
+  const secrets = `${servesFiles(proxy) ? "files" : ""}${proxy.metadata.credential === "true" ? "external" : ""}`;
   const rule = push.destinationRules.forService(proxy, service);
   return service.ports
     .filter((port) => port.protocol !== "UDP")
     .flatMap((port) => {
       const subsets = ["", ...(rule?.spec.subsets.map((subset) => subset.name) ?? [])];
       return subsets.flatMap((subset) => {
-        const key = `cds|${proxy.type}|${lookupFamily(proxy)}|${service.namespace}|${outboundCluster(service.host, port.number, subset)}|${rule ? `${rule.namespace}/${rule.name}/${rule.exportKey}` : ""}`;
+        const name = nameOf(service.host, port.number, subset);
+        const key = `cds|${proxy.type}|${lookupFamily(proxy)}|${secrets}|${service.namespace}|${name}|${rule ? `${rule.namespace}/${rule.name}/${rule.exportKey}` : ""}`;
         const known = push.encoded.get(key);
         if (known) return [known];
-        const cluster = outboundServiceCluster(service, port, subset, rule, proxy, push);
+        const cluster = serviceCluster(
+          name,
+          { kind, service, port, subset: rule?.spec.subsets.find((one) => one.name === subset), rule },
+          proxy,
+          push,
+        );
         if (!cluster) return [];
         const encoded = encode(cluster);
         push.encoded.set(key, encoded);
@@ -60,59 +81,74 @@ function outboundClusters(service: Service, proxy: ProxyNode, push: PushContext)
     });
 }
 
+interface Destination {
+  readonly kind: ClusterKind;
+  readonly service: Service;
+  readonly port: ServicePort;
+  readonly subset: Subset | undefined;
+  readonly rule: ResolvedDestinationRule | undefined;
+}
+
 /** Undefined for a DNS service without endpoints: Envoy has nothing to resolve. */
-function outboundServiceCluster(
-  service: Service,
-  port: ServicePort,
-  subsetName: string,
-  rule: ResolvedDestinationRule | undefined,
-  proxy: ProxyNode,
-  push: PushContext,
-): Cluster | undefined {
-  const subset = rule?.spec.subsets.find((candidate) => candidate.name === subsetName);
-  const policy = policyForPort(mergeTrafficPolicy(rule?.spec.trafficPolicy, subset?.trafficPolicy), port.number);
-  const name = outboundCluster(service.host, port.number, subsetName);
+function serviceCluster(name: string, destination: Destination, proxy: ProxyNode, push: PushContext): Cluster | undefined {
+  const { service, port, subset, rule } = destination;
+  const policy = policyForSubset(rule?.spec.trafficPolicy, subset?.trafficPolicy, port.number);
+  const mode = policy?.tls?.mode;
   const cluster = create(ClusterSchema, {
     name,
     altStatName: statName(name),
     metadata: istioMetadata({
       services: [{ host: service.host, name: service.name, namespace: service.namespace }],
       ...(rule ? { config: configPath("networking.istio.io/v1", "DestinationRule", rule.namespace, rule.name) } : {}),
-      ...(subsetName ? { subset: subsetName } : {}),
+      ...(subset ? { subset: subset.name } : {}),
       ...(service.isExternal ? { external: true } : {}),
+      // The server is none of the mesh: what it is offered is not to be changed to the mesh's names of protocols.
+      ...(mode === "SIMPLE" || mode === "MUTUAL" ? { alpn_override: "false" } : {}),
     }),
   });
-  if (!discover(cluster, service, port, subset?.labels ?? {}, proxy, push)) return undefined;
-  applyTrafficPolicy(cluster, policy, {
+  if (!discover(cluster, destination, mode, proxy, push)) return undefined;
+  const context: TrafficPolicyContext = {
     mesh: push.mesh,
     protocol: port.protocol,
     direction: "outbound",
     sniffs: port.protocol === "unsupported" && proxy.type === "sidecar",
-  });
+    namesByRequest: destination.kind === "outbound" ? namesByRequest(policy?.tls) : undefined,
+  };
+  applyTrafficPolicy(cluster, policy, context);
   if (cluster.lbPolicy !== Cluster_LbPolicy.CLUSTER_PROVIDED && needsLocalityWeights(localitySettings(policy, push.mesh)))
     enableLocalityWeights(cluster);
-  applyTls(cluster, policy, service, port);
+  if (destination.kind === "outbound") {
+    applyUpstreamTls(cluster, {
+      tls: policy?.tls,
+      isAutomatic: usesAutoMutualTls(service, port, policy, push),
+      service,
+      identities: push.identitiesOf(service),
+      sni: sniCluster(service.host, port.number, subset?.name),
+      speaksHttp2: speaksHttp2(policy, context),
+      isForChosenWorkloads: rule?.spec.workloadSelector !== undefined,
+      proxy,
+      mesh: push.mesh,
+    });
+  }
   return cluster;
-}
-
-function applyTls(cluster: Cluster, policy: TrafficPolicy | undefined, service: Service, port: ServicePort): void {
-  const socket = upstreamTls(policy?.tls, service, isHttp2(port.protocol));
-  if (socket) cluster.transportSocket = socket;
 }
 
 /** Where the endpoints come from. False: from nowhere. */
 function discover(
   cluster: Cluster,
-  service: Service,
-  port: ServicePort,
-  labels: Readonly<Record<string, string>>,
+  { kind, service, port, subset }: Destination,
+  tlsMode: ClientTLSSettingsMode | undefined,
   proxy: ProxyNode,
   push: PushContext,
 ): boolean {
   switch (service.resolution) {
     case "DNS":
     case "DNS_ROUND_ROBIN": {
-      const assignment = inlineLoadAssignment(cluster.name, service, port.name, labels, push);
+      const assignment = inlineLoadAssignment(
+        cluster.name,
+        { service, portName: port.name, labels: subset?.labels ?? {}, tlsMode, onlyMutualTls: kind === "serverName" },
+        push,
+      );
       if (!assignment) return false;
       cluster.loadAssignment = assignment;
       const type = service.resolution === "DNS" ? Cluster_DiscoveryType.STRICT_DNS : Cluster_DiscoveryType.LOGICAL_DNS;
@@ -162,37 +198,7 @@ function lookupFamily(proxy: ProxyNode): Cluster_DnsLookupFamily {
   return hasV4 && hasV6 ? Cluster_DnsLookupFamily.ALL : hasV6 ? Cluster_DnsLookupFamily.V6_ONLY : Cluster_DnsLookupFamily.V4_ONLY;
 }
 
-/** A cluster for each port on which a service of the workload is served. */
-function inboundClusters(proxy: ProxyNode, push: PushContext): Cluster[] {
-  const seen = new Set<number>();
-  return push.registry.servicesAt(proxy.ipAddresses, proxy.namespace).flatMap(({ service, endpoint }) => {
-    const port = service.ports.find((candidate) => candidate.name === endpoint.portName);
-    if (!port || port.protocol === "UDP" || seen.has(endpoint.port)) return [];
-    seen.add(endpoint.port);
-    const name = inboundCluster(endpoint.port);
-    const cluster = create(ClusterSchema, {
-      name,
-      altStatName: statName(name),
-      clusterDiscoveryType: { case: "type", value: Cluster_DiscoveryType.ORIGINAL_DST },
-      lbPolicy: Cluster_LbPolicy.CLUSTER_PROVIDED,
-      upstreamBindConfig: { sourceAddress: inboundSource },
-      metadata: istioMetadata({ services: [{ host: service.host, name: service.name, namespace: service.namespace }] }),
-    });
-    const policy = policyForPort(push.destinationRules.forService(proxy, service)?.spec.trafficPolicy, port.number);
-    applyTrafficPolicy(cluster, policy, {
-      mesh: push.mesh,
-      protocol: port.protocol,
-      direction: "inbound",
-      sniffs: port.protocol === "unsupported",
-    });
-    return [cluster];
-  });
-}
-
-/** The proxy's own traffic to the application comes from an address that its redirect rules let pass. */
-const inboundSource = { address: "127.0.0.6", portSpecifier: { case: "portValue" as const, value: 0 } };
-
-function specialCluster(name: string): Cluster {
+function specialCluster(name: string, proxy: ProxyNode): Cluster {
   const isBlackHole = name === blackHoleCluster;
   return create(ClusterSchema, {
     name,
@@ -200,7 +206,7 @@ function specialCluster(name: string): Cluster {
     connectTimeout: duration(10_000),
     clusterDiscoveryType: { case: "type", value: isBlackHole ? Cluster_DiscoveryType.STATIC : Cluster_DiscoveryType.ORIGINAL_DST },
     ...(isBlackHole ? {} : { lbPolicy: Cluster_LbPolicy.CLUSTER_PROVIDED }),
-    ...(name === inboundPassthroughCluster ? { upstreamBindConfig: { sourceAddress: inboundSource } } : {}),
+    ...(name === inboundPassthroughCluster ? { upstreamBindConfig: inboundSource(proxy) } : {}),
   });
 }
 

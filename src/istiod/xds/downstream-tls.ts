@@ -1,91 +1,110 @@
 /**
- * TLS that ends at a gateway's server: certificate by credentialName over SDS, or from files on the gateway's machine.
- * Source: Istio pilot/pkg/networking/core/gateway.go (buildGatewayListenerTLSContext), pilot/pkg/security/model/authentication.go.
+ * TLS that ends at a gateway's server or at a port of a sidecar: certificates by credentialName over SDS, from files on the proxy's machine,
+ * or the mesh's own. Source: Istio pilot/pkg/networking/core/listener.go (BuildListenerTLSContext), pilot/pkg/security/model/authentication.go.
  */
 import { create } from "@bufbuild/protobuf";
-import { DataSourceSchema, type TransportSocket, TransportSocketSchema } from "../../api/gen/envoy/config/core/v3/base_pb.js";
-import { AggregatedConfigSourceSchema, ApiVersion, ConfigSourceSchema } from "../../api/gen/envoy/config/core/v3/config_source_pb.js";
+import { isCipherSuite } from "../../api/cipher-suites.ts";
+import { type TransportSocket, TransportSocketSchema } from "../../api/gen/envoy/config/core/v3/base_pb.js";
 import {
+  type CertificateValidationContext,
+  CertificateValidationContext_TrustChainVerification,
   CertificateValidationContextSchema,
   TlsCertificateSchema,
   type TlsParameters,
   TlsParameters_TlsProtocol,
   TlsParametersSchema,
 } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/common_pb.js";
-import { SdsSecretConfigSchema } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
 import {
   type CommonTlsContext,
   CommonTlsContextSchema,
   DownstreamTlsContextSchema,
 } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
 import type { ServerTLSSettings } from "../../api/kinds/gateway.ts";
+import type { MeshConfig } from "../../api/mesh/mesh-config.ts";
+import type { ProxyNode } from "../../api/node.ts";
 import { any } from "./messages.ts";
+import { serverAlpn } from "./mutual-tls.ts";
+import { exactName, file, validationBySds } from "./peer-validation.ts";
+import { caSuffix, credentialSecret, fileSecret, servesFiles, workloadCertificate, workloadRoots } from "./sds-secrets.ts";
 
-const credentialScheme = "kubernetes://";
+interface DownstreamTlsContextOf {
+  readonly http: boolean;
+  readonly proxy: ProxyNode;
+  readonly mesh: MeshConfig;
+}
 
-export function downstreamTls(tls: ServerTLSSettings, { http }: { readonly http: boolean }): TransportSocket {
-  const common = create(CommonTlsContextSchema, { alpnProtocols: http ? ["h2", "http/1.1"] : [] });
-  const params = tlsParameters(tls);
-  if (params) common.tlsParams = params;
-  addCertificates(common, tls);
-  addValidation(common, tls);
+export function downstreamTls(tls: ServerTLSSettings, { http, proxy, mesh }: DownstreamTlsContextOf): TransportSocket {
+  const isMesh = tls.mode === "ISTIO_MUTUAL";
+  const common = create(CommonTlsContextSchema, {
+    alpnProtocols: [...(isMesh && !http ? serverAlpn.tcp : serverAlpn.http)],
+  });
+  if (isMesh) {
+    common.tlsCertificateSdsSecretConfigs = [workloadCertificate()];
+    common.validationContextType = validationBySds(expectations(tls), workloadRoots());
+  } else {
+    const params = tlsParameters(tls, mesh);
+    if (params) common.tlsParams = params;
+    addCertificates(common, tls, proxy);
+    addValidation(common, tls, proxy);
+  }
   return create(TransportSocketSchema, {
     name: "envoy.transport_sockets.tls",
     configType: {
       case: "typedConfig",
-      value: any(DownstreamTlsContextSchema, { commonTlsContext: common, requireClientCertificate: tls.mode === "MUTUAL" }),
+      value: any(DownstreamTlsContextSchema, { commonTlsContext: common, requireClientCertificate: isMesh || tls.mode === "MUTUAL" }),
     },
   });
 }
 
-function addCertificates(common: CommonTlsContext, tls: ServerTLSSettings): void {
-  const names = tls.credentialNames.length > 0 ? tls.credentialNames : tls.credentialName ? [tls.credentialName] : [];
-  if (names.length > 0) {
-    common.tlsCertificateSdsSecretConfigs = names.map((name) =>
-      create(SdsSecretConfigSchema, { name: secretName(name), sdsConfig: secretSource() }),
-    );
+function credentialsOf(tls: ServerTLSSettings): readonly string[] {
+  return tls.credentialNames.length > 0 ? tls.credentialNames : tls.credentialName ? [tls.credentialName] : [];
+}
+
+function addCertificates(common: CommonTlsContext, tls: ServerTLSSettings, proxy: ProxyNode): void {
+  const credentials = credentialsOf(tls);
+  if (credentials.length > 0) {
+    common.tlsCertificateSdsSecretConfigs = credentials.map((credential) => credentialSecret(credential, proxy));
     return;
   }
-  const files =
+  const given =
     tls.tlsCertificates.length > 0 ? tls.tlsCertificates : [{ serverCertificate: tls.serverCertificate, privateKey: tls.privateKey }];
-  common.tlsCertificates = files
-    .filter(({ serverCertificate }) => serverCertificate !== "")
-    .map(({ serverCertificate, privateKey }) =>
+  const files = given.filter(({ serverCertificate }) => serverCertificate !== "");
+  if (servesFiles(proxy)) {
+    common.tlsCertificateSdsSecretConfigs = files.map(({ serverCertificate, privateKey }) =>
+      fileSecret(`file-cert:${serverCertificate}~${privateKey}`),
+    );
+  } else {
+    common.tlsCertificates = files.map(({ serverCertificate, privateKey }) =>
       create(TlsCertificateSchema, { certificateChain: file(serverCertificate), privateKey: file(privateKey) }),
     );
+  }
 }
 
 /** Client certificates are checked against the CA beside the credential, or a file. */
-function addValidation(common: CommonTlsContext, tls: ServerTLSSettings): void {
+function addValidation(common: CommonTlsContext, tls: ServerTLSSettings, proxy: ProxyNode): void {
   if (tls.mode !== "MUTUAL" && tls.mode !== "OPTIONAL_MUTUAL") return;
-  const credential = tls.caCertCredentialName || (tls.credentialName ? `${tls.credentialName}-cacert` : "");
-  const context = create(CertificateValidationContextSchema, {
-    matchTypedSubjectAltNames: tls.subjectAltNames.map((name) => ({
-      sanType: name.includes("://") ? 3 : 2,
-      matcher: { matchPattern: { case: "exact" as const, value: name } },
-    })),
-    verifyCertificateSpki: tls.verifyCertificateSpki,
-    verifyCertificateHash: tls.verifyCertificateHash,
-  });
-  if (credential) {
-    common.validationContextType = {
-      case: "combinedValidationContext",
-      value: {
-        $typeName: "envoy.extensions.transport_sockets.tls.v3.CommonTlsContext.CombinedCertificateValidationContext",
-        defaultValidationContext: context,
-        validationContextSdsSecretConfig: create(SdsSecretConfigSchema, { name: secretName(credential), sdsConfig: secretSource() }),
-      },
-    };
-    return;
+  const names = expectations(tls);
+  const [credential] = credentialsOf(tls);
+  const ca = tls.caCertCredentialName || (credential === undefined ? "" : `${credential}${caSuffix}`);
+  if (ca) {
+    common.validationContextType = validationBySds(names, credentialSecret(ca, proxy));
+  } else if (servesFiles(proxy) && tls.caCertificates) {
+    common.validationContextType = validationBySds(names, fileSecret(`file-root:${tls.caCertificates}`));
+  } else {
+    if (tls.caCertificates) names.trustedCa = file(tls.caCertificates);
+    common.validationContextType = { case: "validationContext", value: names };
   }
-  if (tls.caCertificates) context.trustedCa = create(DataSourceSchema, file(tls.caCertificates));
-  if (tls.caCrl) context.crl = create(DataSourceSchema, file(tls.caCrl));
-  common.validationContextType = { case: "validationContext", value: context };
 }
 
-/** `kubernetes://name`, kept as it is where the user wrote a scheme. */
-function secretName(credential: string): string {
-  return credential.includes("://") ? credential : `${credentialScheme}${credential}`;
+/** What a client's certificate has to show beside a signature. */
+function expectations(tls: ServerTLSSettings): CertificateValidationContext {
+  return create(CertificateValidationContextSchema, {
+    matchTypedSubjectAltNames: tls.subjectAltNames.map(exactName),
+    verifyCertificateSpki: tls.verifyCertificateSpki,
+    verifyCertificateHash: tls.verifyCertificateHash,
+    ...(tls.caCrl ? { crl: file(tls.caCrl) } : {}),
+    ...(tls.insecureSkipVerify ? { trustChainVerification: CertificateValidationContext_TrustChainVerification.ACCEPT_UNTRUSTED } : {}),
+  });
 }
 
 const versions: Record<string, TlsParameters_TlsProtocol> = {
@@ -95,26 +114,18 @@ const versions: Record<string, TlsParameters_TlsProtocol> = {
   TLSV1_3: TlsParameters_TlsProtocol.TLSv1_3,
 };
 
-/** Undefined when nothing is set: Envoy's own limits then hold, 1.2 at the least. */
-function tlsParameters(tls: ServerTLSSettings): TlsParameters | undefined {
-  const minimum = versions[tls.minProtocolVersion];
+/** The server's own, beneath them the mesh's `tlsDefaults`. Undefined when nothing is set: Envoy's own limits then hold, 1.2 at the least. */
+function tlsParameters(tls: ServerTLSSettings, { tlsDefaults }: MeshConfig): TlsParameters | undefined {
+  const minimum = versions[tls.minProtocolVersion] ?? versions[tlsDefaults?.minProtocolVersion ?? ""];
   const maximum = versions[tls.maxProtocolVersion];
-  if (minimum === undefined && maximum === undefined && tls.cipherSuites.length === 0) return undefined;
+  const own = tls.cipherSuites.filter(isCipherSuite);
+  const suites = own.length > 0 ? own : (tlsDefaults?.cipherSuites ?? []);
+  const curves = tls.ecdhCurves.length > 0 ? tls.ecdhCurves : (tlsDefaults?.ecdhCurves ?? []);
+  if (minimum === undefined && maximum === undefined && suites.length === 0 && curves.length === 0) return undefined;
   return create(TlsParametersSchema, {
     tlsMinimumProtocolVersion: minimum ?? TlsParameters_TlsProtocol.TLS_AUTO,
     tlsMaximumProtocolVersion: maximum ?? TlsParameters_TlsProtocol.TLS_AUTO,
-    cipherSuites: tls.cipherSuites,
-  });
-}
-
-function file(filename: string) {
-  return { specifier: { case: "filename" as const, value: filename } };
-}
-
-/** With Envoy's default fetch timeout, unlike every other source: one secret that does not exist must not keep a gateway from starting. */
-function secretSource() {
-  return create(ConfigSourceSchema, {
-    configSourceSpecifier: { case: "ads", value: create(AggregatedConfigSourceSchema) },
-    resourceApiVersion: ApiVersion.V3,
+    cipherSuites: [...suites],
+    ecdhCurves: [...curves],
   });
 }

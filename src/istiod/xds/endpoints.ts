@@ -4,7 +4,7 @@
  */
 import { create } from "@bufbuild/protobuf";
 import { type EncodedResource, encodeResource } from "../../ads/resource.ts";
-import { parseClusterName } from "../../api/cluster-name.ts";
+import { isSniCluster, parseClusterName } from "../../api/cluster-name.ts";
 import { HealthStatus } from "../../api/gen/envoy/config/core/v3/health_check_pb.js";
 import {
   type LbEndpoint,
@@ -13,12 +13,15 @@ import {
   LocalityLbEndpointsSchema,
 } from "../../api/gen/envoy/config/endpoint/v3/endpoint_components_pb.js";
 import { type ClusterLoadAssignment, ClusterLoadAssignmentSchema } from "../../api/gen/envoy/config/endpoint/v3/endpoint_pb.js";
+import type { ClientTLSSettingsMode } from "../../api/kinds/destination-rule.ts";
 import { formatLocality, type ProxyNode } from "../../api/node.ts";
 import { type Endpoint, type Service, selectorMatches } from "../../registry/service.ts";
-import { mergeTrafficPolicy, policyForPort } from "../push/destination-rules.ts";
+import { policyForSubset } from "../push/destination-rules.ts";
 import type { PushContext } from "../push/push-context.ts";
+import { takesMutualTls } from "../push/service-mutual-tls.ts";
 import { localitySettings, prioritize } from "./locality.ts";
 import { endpointAddress, istioMetadata } from "./messages.ts";
+import { mutualTlsMatch, socketMatchNamespace } from "./upstream-tls.ts";
 
 /** Of an EDS cluster by name. A cluster that no longer exists has no endpoints, and says so. */
 export function loadAssignment(clusterName: string, proxy: ProxyNode, push: PushContext): EncodedResource {
@@ -48,7 +51,7 @@ function makeAssignment(clusterName: string, proxy: ProxyNode, push: PushContext
 
   const rule = push.destinationRules.forService(proxy, service);
   const subset = rule?.spec.subsets.find((candidate) => candidate.name === name.subset);
-  const policy = policyForPort(mergeTrafficPolicy(rule?.spec.trafficPolicy, subset?.trafficPolicy), name.port);
+  const policy = policyForSubset(rule?.spec.trafficPolicy, subset?.trafficPolicy, name.port);
   const locality = localitySettings(policy, push.mesh);
   // All that the bytes depend on: proxies that agree in it share them.
   const key = `eds|${clusterName}|${service.namespace}|${rule ? `${rule.namespace}/${rule.name}` : ""}|${locality ? `${formatLocality(proxy.locality)}|${JSON.stringify(proxy.labels)}` : ""}`;
@@ -56,11 +59,8 @@ function makeAssignment(clusterName: string, proxy: ProxyNode, push: PushContext
   if (known) return { assignment: known, dependsOnPlace: locality !== undefined };
 
   const isKnownSubset = name.subset === "" || subset !== undefined;
-  const endpoints = isKnownSubset
-    ? push.registry
-        .endpoints(service)
-        .filter((endpoint) => endpoint.portName === port.name && selectorMatches(subset?.labels ?? {}, endpoint.labels))
-    : [];
+  const chosen = { service, portName: port.name, labels: subset?.labels ?? {}, tlsMode: policy?.tls?.mode };
+  const endpoints = isKnownSubset ? chooseEndpoints({ ...chosen, onlyMutualTls: isSniCluster(clusterName) }, push) : [];
   const groups = localityGroups(
     // A name can't be an EDS address.
     endpoints.filter((endpoint) => isAddress(endpoint.address)),
@@ -75,18 +75,33 @@ function makeAssignment(clusterName: string, proxy: ProxyNode, push: PushContext
   return { assignment: encoded, dependsOnPlace: locality !== undefined };
 }
 
-/** Inline, for DNS clusters; undefined when there is nobody. */
-export function inlineLoadAssignment(
-  clusterName: string,
-  service: Service,
-  portName: string,
-  subsetLabels: Readonly<Record<string, string>>,
-  push: PushContext,
-): ClusterLoadAssignment | undefined {
-  let endpoints = push.registry
+export interface EndpointChoice {
+  readonly service: Service;
+  readonly portName: string;
+  /** Of the subset. */
+  readonly labels: Readonly<Record<string, string>>;
+  /** What a DestinationRule says of TLS; undefined: nothing. */
+  readonly tlsMode: ClientTLSSettingsMode | undefined;
+  /** Of a gateway that can't look into what it passes on: whatever it leads to has to ask for a certificate itself. */
+  readonly onlyMutualTls: boolean;
+}
+
+/** `tlsMode` of the chosen ones says whether this client uses mutual TLS. */
+function chooseEndpoints({ service, portName, labels, tlsMode, onlyMutualTls }: EndpointChoice, push: PushContext): readonly Endpoint[] {
+  const chosen = push.registry
     .endpoints(service)
-    .filter((endpoint) => endpoint.portName === portName && selectorMatches(subsetLabels, endpoint.labels));
-  if (service.resolution === "DNS_ROUND_ROBIN") endpoints = endpoints.slice(0, 1);
+    .filter((endpoint) => endpoint.portName === portName && selectorMatches(labels, endpoint.labels))
+    .map((endpoint): Endpoint => {
+      const used = takesMutualTls(endpoint, tlsMode, push) ? "istio" : "disabled";
+      return used === endpoint.tlsMode ? endpoint : { ...endpoint, tlsMode: used };
+    });
+  return onlyMutualTls ? chosen.filter((endpoint) => endpoint.tlsMode === "istio") : chosen;
+}
+
+/** Inline, for DNS clusters; undefined when there is nobody. */
+export function inlineLoadAssignment(clusterName: string, choice: EndpointChoice, push: PushContext): ClusterLoadAssignment | undefined {
+  let endpoints = chooseEndpoints(choice, push);
+  if (choice.service.resolution === "DNS_ROUND_ROBIN") endpoints = endpoints.slice(0, 1);
   if (endpoints.length === 0) return undefined;
   return create(ClusterLoadAssignmentSchema, { clusterName, endpoints: localityGroups(endpoints, "all").map(({ message }) => message) });
 }
@@ -134,6 +149,8 @@ function lbEndpoint(endpoint: Endpoint): LbEndpoint {
   const workload = [endpoint.workloadName, endpoint.namespace, canonicalName, revision === "latest" ? "" : revision, "Kubernetes"].join(
     ";",
   );
+  const metadata = istioMetadata({ workload });
+  if (endpoint.tlsMode === "istio") metadata.filterMetadata[socketMatchNamespace] = mutualTlsMatch;
   return create(LbEndpointSchema, {
     hostIdentifier: {
       case: "endpoint",
@@ -145,7 +162,7 @@ function lbEndpoint(endpoint: Endpoint): LbEndpoint {
       },
     },
     healthStatus: endpoint.health === "unhealthy" ? HealthStatus.UNHEALTHY : HealthStatus.UNKNOWN,
-    metadata: istioMetadata({ workload }),
+    metadata,
     loadBalancingWeight: endpoint.weight,
   });
 }

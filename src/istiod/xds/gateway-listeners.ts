@@ -3,6 +3,7 @@
  * Source: Istio pilot/pkg/networking/core/gateway.go, tls.go.
  */
 import { create } from "@bufbuild/protobuf";
+import { sniCluster } from "../../api/cluster-name.ts";
 import { TrafficDirection } from "../../api/gen/envoy/config/core/v3/base_pb.js";
 import { type FilterChain, FilterChainSchema } from "../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
 import { type Listener, ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
@@ -18,6 +19,7 @@ import { httpConnectionManager } from "./http-connection-manager.ts";
 import type { RouteContext } from "./http-routes.ts";
 import { tlsInspector } from "./listener-filters.ts";
 import { configMetadata, duration, socketAddress } from "./messages.ts";
+import { meshAlpn } from "./mutual-tls.ts";
 import { routeTargets, tcpProxy } from "./tcp-proxy.ts";
 
 /** Metadata TOPSAIL_BIND_ADDRESS keeps a gateway for trying out on loopback. */
@@ -66,6 +68,7 @@ function filterChains(listener: GatewayListener, name: string, proxy: ProxyNode,
   }
   return listener.servers.flatMap((entry) => {
     if (entry.routeName !== "") return [httpsChain(entry, name, proxy, push)];
+    if (entry.server.tls?.mode === "AUTO_PASSTHROUGH") return serverNameChains(entry, proxy, push);
     return terminatesTls(entry.server.tls) || !entry.server.tls ? tcpChains(entry, proxy, push) : passthroughChains(entry, proxy, push);
   });
 }
@@ -82,7 +85,7 @@ function httpsChain(entry: GatewayServer, listenerName: string, proxy: ProxyNode
         authFilters: authFilters(proxy, push).http,
       }),
     ],
-    transportSocket: downstreamTls(entry.server.tls!, { http: true }),
+    transportSocket: downstreamTls(entry.server.tls!, { http: true, proxy, mesh: push.mesh }),
     transportSocketConnectTimeout: duration(15_000),
   });
 }
@@ -109,7 +112,10 @@ function tcpChains(entry: GatewayServer, proxy: ProxyNode, push: PushContext): F
           filters: [...authFilters(proxy, push).tcp, tcpProxy(targets[0]!.cluster, targets, push.mesh)],
           metadata: configMetadata(virtualService.object),
           ...(entry.server.tls
-            ? { transportSocket: downstreamTls(entry.server.tls, { http: false }), transportSocketConnectTimeout: duration(15_000) }
+            ? {
+                transportSocket: downstreamTls(entry.server.tls, { http: false, proxy, mesh: push.mesh }),
+                transportSocketConnectTimeout: duration(15_000),
+              }
             : {}),
         }),
       ];
@@ -149,6 +155,28 @@ function passthroughChains(entry: GatewayServer, proxy: ProxyNode, push: PushCon
     }
   }
   return chains;
+}
+
+/**
+ * Mutual TLS of the mesh that passes through: the server name that its clients ask for is the name of a cluster. Together with the ALPN
+ * that only the mesh's clients offer, and clusters of nothing but endpoints that ask for certificates, nobody gets in without one.
+ */
+function serverNameChains(entry: GatewayServer, proxy: ProxyNode, push: PushContext): FilterChain[] {
+  return push
+    .servicesFor(proxy)
+    .filter((service) => !service.isExternal && entry.hosts.some(({ host }) => hostCovers(host, service.host)))
+    .flatMap((service) => {
+      const subsets = push.destinationRules.forService(proxy, service)?.spec.subsets.map(({ name }) => name) ?? [];
+      return service.ports
+        .filter(({ protocol }) => protocol !== "UDP")
+        .flatMap(({ number }) => ["", ...subsets].map((subset) => sniCluster(service.host, number, subset)));
+    })
+    .map((cluster) =>
+      create(FilterChainSchema, {
+        filterChainMatch: { serverNames: [cluster], applicationProtocols: [...meshAlpn.all] },
+        filters: [...authFilters(proxy, push).tcp, tcpProxy(cluster, [{ cluster, weight: 1 }], push.mesh)],
+      }),
+    );
 }
 
 function routeContext(entry: GatewayServer, proxy: ProxyNode, push: PushContext): RouteContext {

@@ -233,22 +233,6 @@ status: {podIP: 10.9.0.1}
     expect(push.mergedGateway(routerNode()).conflicts).toHaveLength(1);
   });
 
-  it.each([
-    ["HTTPS", "ISTIO_MUTUAL"],
-    ["TLS", "ISTIO_MUTUAL"],
-    ["TLS", "AUTO_PASSTHROUGH"],
-  ])("opens no port for %s with tls mode %s, which it can't serve", (protocol, mode) => {
-    const push = pushContextOf(
-      gateway(`[{port: {number: 8443, name: tls, protocol: ${protocol}}, hosts: ['*.test'], tls: {mode: ${mode}}}]`) +
-        service("web") +
-        virtualService(
-          "{hosts: ['a.test'], gateways: [gw], http: [{directResponse: {status: 200}}], tcp: [{route: [{destination: {host: web, port: {number: 9080}}}]}], tls: [{match: [{sniHosts: ['a.test']}], route: [{destination: {host: web, port: {number: 9080}}}]}]}",
-        ),
-    );
-    expect([...listenersOf(routerNode(), push).keys()]).toEqual([]);
-    expect(push.mergedGateway(routerNode()).conflicts).toMatchObject([{ reason: expect.stringContaining(mode) }]);
-  });
-
   it("redirects to https, also a host to which nothing is bound", () => {
     const push = pushContextOf(
       gateway("[{port: {number: 8080, name: http, protocol: HTTP}, hosts: ['a.test'], tls: {httpsRedirect: true}}]"),

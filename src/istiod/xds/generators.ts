@@ -14,7 +14,7 @@ import { gatewayListeners } from "./gateway-listeners.ts";
 import { gatewayRoutes } from "./gateway-routes.ts";
 import { proxylessGenerators } from "./proxyless-grpc.ts";
 import { gatewaySecret } from "./secrets.ts";
-import { virtualListeners } from "./sidecar-listeners.ts";
+import { ownListeners } from "./sidecar-listeners.ts";
 import { outboundListeners } from "./sidecar-outbound.ts";
 import { sidecarRoutes } from "./sidecar-routes.ts";
 import { trustBundle } from "./trust-bundle.ts";
@@ -50,10 +50,10 @@ const envoyGenerators: Partial<Record<string, Generator>> = {
   [typeUrls.pcds]: ({ push }) => trustBundle(push.trustedRoots),
 };
 
-/** The outbound ones are the same for many sidecars; the two that bind are a sidecar's own. */
+/** The outbound ones are the same for many sidecars; what leads to its workload is a sidecar's own. */
 function sidecarListenerResources(proxy: ProxyNode, push: PushContext): EncodedResource[] {
   const outbound = push.shared("lds", proxy, () => encodeListeners(outboundListeners(proxy, push)));
-  return [...outbound, ...encodeListeners(virtualListeners(proxy, push))];
+  return [...outbound, ...encodeListeners(ownListeners(proxy, push))];
 }
 
 function encodeListeners(listeners: readonly Listener[]): EncodedResource[] {

@@ -86,14 +86,19 @@ function pathNormalization(mesh: MeshConfig) {
 function trust({ class: listenerClass, mesh }: HttpConnectionManagerOptions) {
   const details = { subject: true, uri: true, dns: true };
   switch (listenerClass) {
-    case "gateway":
+    case "gateway": {
+      const topology = mesh.defaultConfig?.gatewayTopology;
+      const forward = topology?.forwardClientCertDetails ?? "UNDEFINED";
+      const forwardClientCertDetails = HttpConnectionManager_ForwardClientCertDetails[forward === "UNDEFINED" ? "SANITIZE_SET" : forward];
+      const writes = forward === "UNDEFINED" || forward === "SANITIZE_SET" || forward === "APPEND_FORWARD";
       return {
         useRemoteAddress: true,
-        xffNumTrustedHops: mesh.defaultConfig?.gatewayTopology?.numTrustedProxies ?? 0,
+        xffNumTrustedHops: topology?.numTrustedProxies ?? 0,
         serverName: "istio-envoy",
-        forwardClientCertDetails: HttpConnectionManager_ForwardClientCertDetails.SANITIZE_SET,
-        setCurrentClientCertDetails: { ...details, cert: true },
+        forwardClientCertDetails,
+        ...(writes ? { setCurrentClientCertDetails: { ...details, cert: true } } : {}),
       };
+    }
     case "sidecarInbound":
       return {
         useRemoteAddress: false,

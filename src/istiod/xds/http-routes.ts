@@ -24,7 +24,7 @@ import type { ConsistentHashLB } from "../../api/kinds/destination-rule.ts";
 import type { Destination, HTTPMatchRequest, HTTPRedirect, HTTPRoute, HTTPRouteDestination } from "../../api/kinds/virtual-service.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import type { Service } from "../../registry/service.ts";
-import { mergeTrafficPolicy, policyForPort } from "../push/destination-rules.ts";
+import { policyForSubset } from "../push/destination-rules.ts";
 import type { PushContext } from "../push/push-context.ts";
 import type { ResolvedVirtualService } from "../push/virtual-services.ts";
 import { headerEdits } from "./header-operations.ts";
@@ -213,8 +213,8 @@ function consistentHash(destination: Destination | undefined, namespace: string,
   const rule = service && context.push.destinationRules.forService(context.proxy, service);
   if (!service || !rule) return undefined;
   const subset = rule.spec.subsets.find((candidate) => candidate.name === destination.subset);
-  const policy = mergeTrafficPolicy(rule.spec.trafficPolicy, subset?.trafficPolicy);
-  return policyForPort(policy, destinationPort(destination, service, context.port))?.loadBalancer?.consistentHash;
+  const port = destinationPort(destination, service, context.port);
+  return policyForSubset(rule.spec.trafficPolicy, subset?.trafficPolicy, port)?.loadBalancer?.consistentHash;
 }
 
 export function hashPolicy(hash: ConsistentHashLB): RouteAction_HashPolicy | undefined {

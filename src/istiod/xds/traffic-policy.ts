@@ -21,6 +21,7 @@ import {
   HttpProtocolOptionsSchema as CommonHttpOptionsSchema,
   Http1ProtocolOptionsSchema,
   Http2ProtocolOptionsSchema,
+  UpstreamHttpProtocolOptionsSchema,
 } from "../../api/gen/envoy/config/core/v3/protocol_pb.js";
 import {
   HttpProtocolOptions_ExplicitHttpConfigSchema,
@@ -37,6 +38,7 @@ import type {
 import type { MeshConfig } from "../../api/mesh/mesh-config.ts";
 import { isHttp, isHttp2, type Protocol } from "../../registry/protocol.ts";
 import { any, duration } from "./messages.ts";
+import type { NamesByRequest } from "./upstream-tls.ts";
 
 /** Istio leaves no limit of Envoy's in force that the user did not set. */
 const unlimited = 4_294_967_295;
@@ -47,13 +49,23 @@ export interface TrafficPolicyContext {
   readonly direction: "outbound" | "inbound";
   /** Sniffed ports speak upstream what the client speaks. */
   readonly sniffs: boolean;
+  readonly namesByRequest?: NamesByRequest | undefined;
+}
+
+/** Whether the cluster speaks HTTP/2, whatever the client does. */
+export function speaksHttp2(policy: TrafficPolicy | undefined, context: TrafficPolicyContext): boolean {
+  const { protocol, mesh } = context;
+  if (isHttp2(protocol)) return true;
+  if (!isHttp(protocol) || context.direction === "inbound") return false;
+  const asked = (policy?.connectionPool ?? mesh.defaultTrafficPolicy?.connectionPool)?.http?.h2UpgradePolicy;
+  return (asked && asked !== "DEFAULT" ? asked : mesh.h2UpgradePolicy) === "UPGRADE";
 }
 
 export function applyTrafficPolicy(cluster: Cluster, policy: TrafficPolicy | undefined, context: TrafficPolicyContext): void {
   const defaults = context.mesh.defaultTrafficPolicy;
   const pool = policy?.connectionPool ?? defaults?.connectionPool;
   applyConnectionPool(cluster, pool, context);
-  applyHttpProtocol(cluster, pool, context);
+  applyHttpProtocol(cluster, pool, speaksHttp2(policy, context), context);
   if (context.direction === "inbound") return;
   applyLoadBalancer(cluster, policy?.loadBalancer);
   applyOutlierDetection(cluster, policy?.outlierDetection ?? defaults?.outlierDetection);
@@ -93,12 +105,15 @@ function tcpKeepalive({ probes, time, interval }: TcpKeepalive) {
 const httpOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 /** Which HTTP version goes upstream, and the limits that all versions share; nothing for a cluster that needs neither. */
-function applyHttpProtocol(cluster: Cluster, pool: ConnectionPoolSettings | undefined, context: TrafficPolicyContext): void {
+function applyHttpProtocol(
+  cluster: Cluster,
+  pool: ConnectionPoolSettings | undefined,
+  isHttp2Cluster: boolean,
+  context: TrafficPolicyContext,
+): void {
   const http = pool?.http;
-  const { protocol, mesh } = context;
-  const upgradePolicy = http?.h2UpgradePolicy && http.h2UpgradePolicy !== "DEFAULT" ? http.h2UpgradePolicy : mesh.h2UpgradePolicy;
-  const speaksHttp2 = isHttp2(protocol) || (isHttp(protocol) && upgradePolicy === "UPGRADE" && context.direction === "outbound");
-  const followsClient = !speaksHttp2 && (context.sniffs || http?.useClientProtocol === true);
+  const { protocol, namesByRequest } = context;
+  const followsClient = !isHttp2Cluster && (context.sniffs || http?.useClientProtocol === true);
   const idleTimeoutMs = http?.idleTimeout ?? (isHttp(protocol) ? pool?.tcp?.idleTimeout : undefined);
   const common = {
     ...(idleTimeoutMs === undefined ? {} : { idleTimeout: duration(idleTimeoutMs) }),
@@ -106,7 +121,7 @@ function applyHttpProtocol(cluster: Cluster, pool: ConnectionPoolSettings | unde
     ...(pool?.tcp?.maxConnectionDuration === undefined ? {} : { maxConnectionDuration: duration(pool.tcp.maxConnectionDuration) }),
   };
   const hasCommon = Object.keys(common).length > 0;
-  if (!speaksHttp2 && !followsClient && !hasCommon) return;
+  if (!isHttp2Cluster && !followsClient && !hasCommon && !namesByRequest) return;
   const http2ProtocolOptions = {
     ...(http?.maxConcurrentStreams ? { maxConcurrentStreams: http.maxConcurrentStreams } : {}),
     ...(http?.http2KeepAlive?.interval && http.http2KeepAlive.timeout
@@ -115,6 +130,7 @@ function applyHttpProtocol(cluster: Cluster, pool: ConnectionPoolSettings | unde
   };
   cluster.typedExtensionProtocolOptions[httpOptionsKey] = any(HttpProtocolOptionsSchema, {
     ...(hasCommon ? { commonHttpProtocolOptions: create(CommonHttpOptionsSchema, common) } : {}),
+    ...(namesByRequest ? { upstreamHttpProtocolOptions: create(UpstreamHttpProtocolOptionsSchema, { ...namesByRequest }) } : {}),
     upstreamProtocolOptions: followsClient
       ? {
           case: "useDownstreamProtocolConfig",
@@ -123,7 +139,7 @@ function applyHttpProtocol(cluster: Cluster, pool: ConnectionPoolSettings | unde
       : {
           case: "explicitHttpConfig",
           value: create(HttpProtocolOptions_ExplicitHttpConfigSchema, {
-            protocolConfig: speaksHttp2
+            protocolConfig: isHttp2Cluster
               ? { case: "http2ProtocolOptions", value: create(Http2ProtocolOptionsSchema, http2ProtocolOptions) }
               : { case: "httpProtocolOptions", value: create(Http1ProtocolOptionsSchema) },
           }),

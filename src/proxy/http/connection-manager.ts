@@ -16,7 +16,7 @@ import { type AccessLog, compileAccessLog } from "../accesslog/access-log.ts";
 import { durationMs } from "../duration.ts";
 import { compileHttpFilters } from "../filters/http/index.ts";
 import type { DownstreamConnection } from "../listener/downstream-connection.ts";
-import type { NetworkFilter, NetworkFilterContext } from "../listener/network-filter.ts";
+import type { NetworkFilterContext, TerminalNetworkFilter } from "../listener/network-filter.ts";
 import { localAddress } from "../local-address.ts";
 import type { ClusterChoice } from "../router/route.ts";
 import { compileRouteConfiguration, type RouteTable } from "../router/route-table.ts";
@@ -68,8 +68,9 @@ const underscoreActions: Record<HttpProtocolOptions_HeadersWithUnderscoresAction
   [HttpProtocolOptions_HeadersWithUnderscoresAction.DROP_HEADER]: "drop",
 };
 
-export class ConnectionManager implements NetworkFilter {
+export class ConnectionManager implements TerminalNetworkFilter {
   readonly name: string;
+  readonly isTerminal = true;
   readonly stats: ConnectionManagerStats;
   readonly filters: readonly HttpFilter[];
   readonly requestDataFilters: readonly HttpFilter[];

@@ -11,7 +11,7 @@
 import { LazyTimer } from "../lazy-timer.ts";
 import type { DownstreamConnection } from "../listener/downstream-connection.ts";
 import { type HeaderList, responseFlags } from "../stream-info.ts";
-import { Transport, type TransportHandler } from "../transport.ts";
+import type { Transport, TransportHandler } from "../transport.ts";
 import type { ConnectionManager } from "./connection-manager.ts";
 import { properCase } from "./header-case.ts";
 import { hasHeader } from "./header-list.ts";
@@ -53,10 +53,9 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
   constructor(manager: ConnectionManager, connection: DownstreamConnection) {
     this.#manager = manager;
     this.#connection = connection;
-    this.#transport = new Transport(connection.socket, this, connection.isTls);
+    this.#transport = connection.openTransport(this);
     this.#parser = new Http1Parser(manager.parserOptions, this);
     this.#timer = new LazyTimer(() => this.#expired());
-    connection.transport = this.#transport;
     connection.decideClose = (stream) => this.#decideClose(stream);
     connection.shutdown = (isForced) => this.#shutdown(isForced);
   }

@@ -1,12 +1,17 @@
 /** An accepted connection, from the end of its handshake to its close: what filters need to know of it. */
 import type * as net from "node:net";
 import type { HttpStream } from "../http/http-stream.ts";
+import { RequestInfo } from "../http/request-info.ts";
 import type { ConnectionInfo, TlsInfo } from "../stream-info.ts";
-import type { Transport } from "../transport.ts";
+import { Transport, type TransportHandler } from "../transport.ts";
 import type { ListenerDrain } from "./listener-drain.ts";
+import type { ConnectionReader } from "./network-filter.ts";
+import { ReaderGate } from "./network-filter-chain.ts";
 
 export interface DownstreamConnectionParts {
   readonly id: number;
+  /** Wall clock. */
+  readonly acceptedAtEpochMs: number;
   readonly socket: net.Socket;
   readonly remoteIp: string;
   readonly remotePort: number;
@@ -35,11 +40,15 @@ export class DownstreamConnection {
   /** performance.now() of the event that is being handled; saves asking the clock for every header. */
   now = performance.now();
   transport: Transport | null = null;
+  /** What network filters before the terminal one want to see of it; filled before the transport is opened. */
+  readers: ConnectionReader[] | null = null;
   /** Decides, when response headers are finished, whether the connection ends with this response; set by the codec. */
   decideClose: (stream: HttpStream) => void = () => {};
   /** Closes when idle or after the present request: a drain that has run out of patience closes at once. */
   shutdown: (isForced: boolean) => void = () => this.destroy();
+  readonly #acceptedAtEpochMs: number;
   readonly #onClosed: (connection: DownstreamConnection) => void;
+  #streamInfo: RequestInfo | null = null;
   #isClosed = false;
 
   constructor(parts: DownstreamConnectionParts) {
@@ -50,6 +59,7 @@ export class DownstreamConnection {
     this.localPort = parts.localPort;
     this.isTls = parts.tls !== null;
     this.drain = parts.drain;
+    this.#acceptedAtEpochMs = parts.acceptedAtEpochMs;
     this.#onClosed = parts.onClosed;
     this.info = {
       id: parts.id,
@@ -65,6 +75,29 @@ export class DownstreamConnection {
       terminationDetails: "",
       filterState: null,
     };
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** Of the connection itself: of tcp_proxy, of network filters and of the listener's log. Requests have their own. */
+  get streamInfo(): RequestInfo {
+    if (this.#streamInfo === null) {
+      this.#streamInfo = new RequestInfo(this.info);
+      this.#streamInfo.startTimeEpochMs = this.#acceptedAtEpochMs;
+      this.#streamInfo.startTime = performance.now() - (Date.now() - this.#acceptedAtEpochMs);
+    }
+    return this.#streamInfo;
+  }
+
+  /** Opened once, by the terminal filter; `handler` gets what the readers let through. */
+  openTransport(handler: TransportHandler): Transport {
+    const gate = this.readers === null ? null : new ReaderGate(this.readers, handler);
+    const transport = new Transport(this.socket, gate ?? handler, this.isTls);
+    if (gate !== null) gate.transport = transport;
+    this.transport = transport;
+    return transport;
   }
 
   /** The owner of the transport tells that it is closed. */

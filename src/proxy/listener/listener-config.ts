@@ -20,7 +20,7 @@ import { ServerTls } from "../tls/server-context.ts";
 import type { DownstreamConnection } from "./downstream-connection.ts";
 import { FilterChainMatcher } from "./filter-chain-match.ts";
 import { ListenerDrain } from "./listener-drain.ts";
-import type { NetworkFilter } from "./network-filter.ts";
+import type { TerminalNetworkFilter } from "./network-filter.ts";
 
 export interface BindAddress {
   /** IP address, or a path with port -1. */
@@ -34,7 +34,7 @@ export interface FilterChain {
   /** What makes two chains the same. */
   readonly identity: string;
   readonly tls: ServerTls | null;
-  readonly filter: NetworkFilter | null;
+  readonly filter: TerminalNetworkFilter | null;
   readonly connectTimeoutMs: number;
   readonly drain: ListenerDrain;
   readonly connections: Set<DownstreamConnection>;

@@ -8,7 +8,6 @@
  */
 import * as net from "node:net";
 import type * as tls from "node:tls";
-import { RequestInfo } from "../http/request-info.ts";
 import { bindFailure } from "../node-error.ts";
 import type { StatIndex, StatsStore } from "../stats/store.ts";
 import { responseFlags } from "../stream-info.ts";
@@ -241,7 +240,7 @@ export class Listener {
     const gone = () => {
       finish();
       stats.add(at.downstream_listener_filter_remote_close, 1);
-      this.#log(this.#describe(accepted, null, null), accepted, 0, "");
+      this.#log(this.#describe(accepted, null, null), 0, "");
       socket.destroy();
     };
     const look = () => {
@@ -297,7 +296,7 @@ export class Listener {
     if (chain === null) {
       stats.add(this.#at.no_filter_chain_match, 1);
       const connection = this.#describe(accepted, null, null);
-      this.#log(connection, accepted, responseFlags.NoRouteFound, "filter_chain_not_found");
+      this.#log(connection, responseFlags.NoRouteFound, "filter_chain_not_found");
       socket.destroy();
       return;
     }
@@ -336,7 +335,7 @@ export class Listener {
           stats.add(at["ssl.connection_error"], 1);
           const connection = this.#describe(accepted, chain, null);
           connection.info.transportFailureReason = reason;
-          this.#log(connection, accepted, 0, "");
+          this.#log(connection, 0, "");
           secure.destroy();
           socket.destroy();
         },
@@ -386,6 +385,7 @@ export class Listener {
     const started = performance.now();
     return new DownstreamConnection({
       id: accepted.id,
+      acceptedAtEpochMs: accepted.acceptedAt,
       socket,
       remoteIp,
       remotePort,
@@ -406,20 +406,22 @@ export class Listener {
         stats.add(this.#workerAt.active, -1);
         stats.add(this.#at.downstream_cx_destroy, 1);
         stats.record(this.#at.downstream_cx_length_ms, Math.round(performance.now() - started));
-        if (this.config.accessLogs.length > 0) this.#log(connection, accepted, 0, "");
+        if (this.config.accessLogs.length > 0) this.#log(connection, 0, "");
       },
     });
   }
 
   /** The listener's own access log: a line per connection. */
-  #log(connection: DownstreamConnection, accepted: Accepted, flags: number, details: string): void {
+  #log(connection: DownstreamConnection, flags: number, details: string): void {
     if (this.config.accessLogs.length === 0) return;
-    const info = new RequestInfo(connection.info);
-    info.startTimeEpochMs = accepted.acceptedAt;
-    info.startTime = performance.now() - (Date.now() - accepted.acceptedAt);
+    const info = connection.streamInfo;
     info.endTime = performance.now();
-    info.flags = flags;
-    info.responseCodeDetails = details;
+    info.flags |= flags;
+    if (details !== "") info.responseCodeDetails = details;
+    if (connection.transport !== null) {
+      info.bytesReceived = connection.transport.bytesRead;
+      info.bytesSent = connection.transport.bytesWritten;
+    }
     for (const log of this.config.accessLogs) log.write(info);
   }
 }

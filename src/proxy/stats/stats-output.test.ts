@@ -48,6 +48,24 @@ describe("TagExtractor", () => {
     ],
     ["tcp.t.downstream_cx_total", "tcp.downstream_cx_total", { "envoy.tcp_prefix": "t" }],
     ["cluster_manager.cluster_added", "cluster_manager.cluster_added", {}],
+    ["gate.rbac.allowed", "rbac.allowed", { "envoy.rbac_prefix": "gate" }],
+    ["a.gate.rbac.allowed", "a.gate.rbac.allowed", {}],
+    ["http.in.rbac.allowed", "http.rbac.allowed", { "envoy.http_conn_manager_prefix": "in" }],
+    [
+      "http.in.rbac.dry_run.shadow_denied",
+      "http.rbac.shadow_denied",
+      { "envoy.http_conn_manager_prefix": "in", "envoy.rbac_http_prefix": "dry_run" },
+    ],
+    [
+      "http.in.rbac.policy.p.allowed",
+      "http.rbac.policy.allowed",
+      { "envoy.http_conn_manager_prefix": "in", "envoy.rbac_policy_name": "p" },
+    ],
+    [
+      "http.in.rbac.dry_run.policy.p.allowed",
+      "http.rbac.policy.allowed",
+      { "envoy.http_conn_manager_prefix": "in", "envoy.rbac_http_prefix": "dry_run", "envoy.rbac_policy_name": "p" },
+    ],
   ])("takes %s apart", (name, base, tags) => {
     const tagged = new TagExtractor(undefined).extract(name);
     expect({ base: tagged.base, tags: Object.fromEntries(tagged.tags.map(({ name: tag, value }) => [tag, value])) }).toEqual({

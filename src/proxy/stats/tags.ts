@@ -56,6 +56,13 @@ const defaultRules: readonly (readonly [tag: string, pattern: string])[] = [
   ["envoy.clientssl_prefix", "auth.clientssl.$.**"],
   ["envoy.ratelimit_prefix", "ratelimit.$.**"],
   ["envoy.cluster_name", "cluster.$.**"],
+  [
+    "envoy.rbac_policy_name",
+    `^http\\.${word}\\.rbac\\.(?:${word}\\.)?policy\\.((${word})\\.)(allowed|shadow_allowed|denied|shadow_denied)$`,
+  ],
+  // A name without a prefix goes on with the policies.
+  ["envoy.rbac_http_prefix", `^http\\.${word}\\.rbac\\.(?!policy\\.)((${word})\\.)`],
+  ["envoy.rbac_prefix", "$.rbac.**"],
   ["envoy.http_conn_manager_prefix", "http.$.**"],
   ["envoy.http_conn_manager_prefix", `^listener\\..*?\\.http\\.((${word})\\.)`],
   ["envoy.listener_address", `^listener\\.((${address})\\.)`],
@@ -70,10 +77,6 @@ const defaultRules: readonly (readonly [tag: string, pattern: string])[] = [
   ["envoy.local_network_ratelimit_prefix", "local_rate_limit.$.**"],
   ["envoy.local_listener_ratelimit_prefix", "listener_local_ratelimit.$.**"],
   ["envoy.connection_limit_prefix", "connection_limit.$.**"],
-  [
-    "envoy.rbac_policy_name",
-    `^http\\.${word}\\.rbac\\.(?:${word}\\.)?policy\\.((${word})\\.)(allowed|shadow_allowed|denied|shadow_denied)$`,
-  ],
   ["envoy.proxy_protocol_version", `^proxy_proto\\.((?:${word}\\.)?versions\\.v([12])\\.)\\w+$`],
   ["envoy.xds_resource_name", `^sds\\.((${word})\\.).+`],
 ];

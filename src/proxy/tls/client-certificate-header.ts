@@ -1,5 +1,5 @@
 /** x-forwarded-client-cert: what an upstream is told of the client's certificate; reference 2.5. */
-import { createHash, X509Certificate } from "node:crypto";
+import { certificateFields } from "../accesslog/certificate-fields.ts";
 import type { ClientCertificateForwarding } from "../http/connection-manager.ts";
 import { getHeader, removeHeader, setHeader } from "../http/header-list.ts";
 import type { HttpStream } from "../http/http-stream.ts";
@@ -28,28 +28,16 @@ export function clientCertificateHeader(stream: HttpStream, forwarding: ClientCe
 }
 
 function describe(tls: TlsInfo, forwarding: ClientCertificateForwarding): string {
-  const peer = new X509Certificate(tls.peerCertificate!);
-  const parts: string[] = [];
-  if (tls.localCertificate !== null) {
-    for (const uri of names(new X509Certificate(tls.localCertificate), "URI")) parts.push(`By=${uri}`);
-  }
-  parts.push(`Hash=${createHash("sha256").update(tls.peerCertificate!).digest("hex")}`);
-  if (forwarding.cert) parts.push(`Cert="${urlEncoded(peer.toString())}"`);
-  if (forwarding.chain) parts.push(`Chain="${urlEncoded(peer.toString())}"`);
-  if (forwarding.subject) parts.push(`Subject="${peer.subject.split("\n").reverse().join(",")}"`);
-  if (forwarding.uri) {
-    const uris = names(peer, "URI");
-    if (uris.length === 0) parts.push("URI=");
-    for (const uri of uris) parts.push(`URI=${uri}`);
-  }
-  if (forwarding.dns) for (const name of names(peer, "DNS")) parts.push(`DNS=${name}`);
+  const peer = certificateFields(tls.peerCertificate!);
+  if (peer === null) return "";
+  const local = tls.localCertificate === null ? null : certificateFields(tls.localCertificate);
+  const parts = (local?.uriSans ?? []).map((uri) => `By=${uri}`);
+  parts.push(`Hash=${peer.sha256}`);
+  if (forwarding.cert) parts.push(`Cert="${peer.encodedPem}"`);
+  if (forwarding.chain) parts.push(`Chain="${peer.encodedPem}"`);
+  // A workload's certificate has none: the element is there all the same.
+  if (forwarding.subject) parts.push(`Subject="${peer.subject}"`);
+  if (forwarding.uri) parts.push(...(peer.uriSans.length === 0 ? ["URI="] : peer.uriSans.map((uri) => `URI=${uri}`)));
+  if (forwarding.dns) parts.push(...peer.dnsSans.map((name) => `DNS=${name}`));
   return parts.join(";");
-}
-
-function names(certificate: X509Certificate, type: "URI" | "DNS"): string[] {
-  return [...(certificate.subjectAltName ?? "").matchAll(new RegExp(`(?:^|, )${type}:([^,]*)`, "g"))].map((match) => match[1]!);
-}
-
-function urlEncoded(pem: string): string {
-  return encodeURIComponent(pem);
 }

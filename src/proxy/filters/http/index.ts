@@ -40,7 +40,11 @@ export function compileHttpFilters(messages: readonly HttpFilterMessage[], conte
         );
       terminal = made;
     } else {
-      if (isLast) throw new ConfigError(`Error: non-terminal filter named ${message.name} is the last filter in a http filter chain.`);
+      if (isLast) {
+        throw new ConfigError(
+          `Error: non-terminal filter named ${message.name} of type ${definitionOf(message)?.name} is the last filter in a http filter chain.`,
+        );
+      }
       filters.push(made);
     }
   }
@@ -54,12 +58,10 @@ function compileHttpFilter(message: HttpFilterMessage, context: FilterCompileCon
     throw new ConfigError(`config_discovery of filter '${message.name}' is not supported by this proxy yet`);
   }
   const any = message.configType.value;
-  let definition: HttpFilterDefinition | undefined;
-  if (any === undefined) {
-    // Envoy of old looked filters up by name; tutorials still show it. Today's Envoy refuses it.
-    definition = byName.get(message.name);
-    if (definition !== undefined) context.warn(`filter '${message.name}' has no typed_config; its defaults are used`);
-  } else definition = byTypeName.get(typeNameOf(any));
+  const definition = definitionOf(message);
+  if (any === undefined && definition !== undefined) {
+    context.warn(`filter '${message.name}' has no typed_config; its defaults are used`);
+  }
   if (definition === undefined) {
     if (message.isOptional) return null;
     throw new ConfigError(
@@ -68,6 +70,12 @@ function compileHttpFilter(message: HttpFilterMessage, context: FilterCompileCon
   }
   const config = fromBinary(definition.schema, any?.value ?? new Uint8Array());
   return definition.create(config as never, context, message.name);
+}
+
+/** Envoy of old looked filters up by name; tutorials still show it. Today's Envoy refuses what has no type. */
+function definitionOf({ name, configType }: HttpFilterMessage): HttpFilterDefinition | undefined {
+  if (configType.case === "typedConfig") return byTypeName.get(typeNameOf(configType.value));
+  return byName.get(name);
 }
 
 /** `typed_per_filter_config`: what each filter makes of its own. A FilterConfig around it may disable the filter. */

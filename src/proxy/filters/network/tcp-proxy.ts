@@ -10,10 +10,10 @@ import { ConfigError } from "../../../api/config-error.ts";
 import { type TcpProxy, TcpProxySchema } from "../../../api/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js";
 import { type AccessLog, compileAccessLog } from "../../accesslog/access-log.ts";
 import { durationMs } from "../../duration.ts";
-import { RequestInfo } from "../../http/request-info.ts";
+import type { RequestInfo } from "../../http/request-info.ts";
 import { LazyTimer } from "../../lazy-timer.ts";
 import type { DownstreamConnection } from "../../listener/downstream-connection.ts";
-import { defineNetworkFilter, type NetworkFilter, type NetworkFilterContext } from "../../listener/network-filter.ts";
+import { defineNetworkFilter, type NetworkFilterContext, type TerminalNetworkFilter } from "../../listener/network-filter.ts";
 import { connectFailure } from "../../node-error.ts";
 import type { StatIndex, StatsStore } from "../../stats/store.ts";
 import { responseFlags } from "../../stream-info.ts";
@@ -36,8 +36,9 @@ const counters = [
 const gauges = ["downstream_cx_rx_bytes_buffered", "downstream_cx_tx_bytes_buffered", "upstream_flush_active"] as const;
 type Name = (typeof counters)[number] | (typeof gauges)[number];
 
-class TcpProxyFilter implements NetworkFilter {
+class TcpProxyFilter implements TerminalNetworkFilter {
   readonly name: string;
+  readonly isTerminal = true;
   readonly stats: StatsStore;
   readonly at: Readonly<Record<Name, StatIndex>>;
   readonly clusters: readonly { readonly name: string; readonly weight: number }[];
@@ -147,10 +148,9 @@ class TcpSession implements TransportHandler {
   constructor(filter: TcpProxyFilter, connection: DownstreamConnection) {
     this.#filter = filter;
     this.#connection = connection;
-    this.#info = new RequestInfo(connection.info);
-    this.#downstream = new Transport(connection.socket, this, connection.isTls);
+    this.#info = connection.streamInfo;
+    this.#downstream = connection.openTransport(this);
     this.#timer = new LazyTimer(() => this.#idleCheck());
-    connection.transport = this.#downstream;
     connection.shutdown = (isForced) => {
       if (isForced) this.#finish(false, "local");
     };
@@ -159,8 +159,6 @@ class TcpSession implements TransportHandler {
   start(): void {
     const { stats, at } = this.#filter;
     stats.add(at.downstream_cx_total, 1);
-    this.#info.startTimeEpochMs = Date.now();
-    this.#info.startTime = performance.now();
     if (this.#filter.maxDurationMs > 0) {
       this.#durationTimer = setTimeout(() => {
         stats.add(at.max_downstream_connection_duration, 1);

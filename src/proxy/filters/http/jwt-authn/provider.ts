@@ -130,6 +130,8 @@ function compileKeys(name: string, config: JwtProvider, client: AsyncClient, onF
 
 const defaultCacheDurationMs = 600_000;
 const defaultFailedRefetchMs = 1000;
+/** Authority, its port, and the rest. The scheme says nothing: whether TLS is spoken is the cluster's business. */
+const uriParts = /^[a-z][a-z0-9+.-]*:\/\/((?:[^\s@/?#]*@)?(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?)([/?][\x21-\x7e]*)?$/i;
 /** Far more than any issuer's keys. */
 const maxJwksBytes = 1024 * 1024;
 
@@ -144,12 +146,12 @@ function compileRemote(
   if (uri === undefined) throw new ConfigError("RemoteJwks: http_uri: value is required");
   const cluster = uri.httpUpstreamType.case === "cluster" ? uri.httpUpstreamType.value : "";
   const retryPolicy = compileRetry(config.retryPolicy);
-  const address = /^https?:\/\/([^/?#]+)(\/.*)?$/is.exec(uri.uri);
-  if (address === null) throw new ConfigError(`Provider '${name}' has an invalid URI: '${uri.uri}'`);
+  const address = uriParts.exec(uri.uri);
+  if (address === null || Number(address[2] ?? 0) > 65535) throw new ConfigError(`Provider '${name}' has an invalid URI: '${uri.uri}'`);
   const request: AsyncRequest = {
     method: "GET",
     authority: address[1]!,
-    path: address[2] ?? "/",
+    path: (address[3] ?? "/").replace(/^\?/, "/?"),
     headers: ["user-agent", "Go-browser"],
     body: null,
     timeoutMs: Math.floor(durationMs(uri.timeout, 0)),

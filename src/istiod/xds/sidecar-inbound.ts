@@ -1,0 +1,138 @@
+/**
+ * Inbound half of a sidecar's LDS: virtualInbound, to which traffic is redirected, with a set of filter chains for each port of the
+ * workload and one for all others; and listeners of their own for what a Sidecar lists with captureMode NONE.
+ * Source: Istio pilot/pkg/networking/core/listener_inbound.go.
+ */
+import { create } from "@bufbuild/protobuf";
+import { blackHoleCluster, inboundCluster, inboundPassthroughCluster } from "../../api/cluster-name.ts";
+import { TrafficDirection } from "../../api/gen/envoy/config/core/v3/base_pb.js";
+import { type Filter, type FilterChain, FilterChainSchema } from "../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
+import { type Listener, ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
+import type { RouteConfiguration } from "../../api/gen/envoy/config/route/v3/route_pb.js";
+import type { ProxyNode } from "../../api/node.ts";
+import { modeOfPort, type WorkloadMutualTls } from "../push/peer-authentication.ts";
+import type { PushContext } from "../push/push-context.ts";
+import { listenerAccessLogs } from "./access-log.ts";
+import { type AuthFilters, authFilters } from "./auth-filters.ts";
+import { wildcardAddress } from "./bind-address.ts";
+import { downstreamTls } from "./downstream-tls.ts";
+import { httpConnectionManager } from "./http-connection-manager.ts";
+import { type Carried, type InboundPort, inboundFilterChains, inboundShapes, terminating } from "./inbound-filter-chains.ts";
+import { type InboundTarget, inboundTargets, isIntercepted } from "./inbound-targets.ts";
+import { inspectorsFor } from "./inspectors.ts";
+import { originalDst } from "./listener-filters.ts";
+import { configMetadata, duration, socketAddress } from "./messages.ts";
+import { mutualTlsServer } from "./mutual-tls.ts";
+import { inboundRoutes } from "./sidecar-routes.ts";
+import { tcpProxy } from "./tcp-proxy.ts";
+
+export function inboundListeners(proxy: ProxyNode, push: PushContext): Listener[] {
+  const mutualTls = push.peerAuthentications.forWorkload(proxy.namespace, proxy.labels);
+  const targets = inboundTargets(proxy, push);
+  const captured: FilterChain[] = [];
+  const bound: Listener[] = [];
+  for (const target of targets) {
+    const chains = targetChains(target, mutualTls, proxy, push);
+    if (target.bind === undefined) captured.push(...chains);
+    else bound.push(listener(`${target.bind}_${target.port}`, target.bind, target.port, chains, "bound", push));
+  }
+  if (!isIntercepted(proxy)) return bound;
+  const port = push.mesh.proxyInboundListenPort || 15006;
+  const chains = [blackHole(port, push), ...passthroughChains(targets, mutualTls, authFilters(proxy, push), push), ...captured];
+  return [listener("virtualInbound", wildcardAddress(proxy), port, chains, "redirected", push), ...bound];
+}
+
+function listener(
+  name: string,
+  address: string,
+  port: number,
+  filterChains: FilterChain[],
+  traffic: "redirected" | "bound",
+  { mesh }: PushContext,
+): Listener {
+  return create(ListenerSchema, {
+    name,
+    address: socketAddress(address, port),
+    trafficDirection: TrafficDirection.INBOUND,
+    accessLog: listenerAccessLogs(mesh),
+    filterChains,
+    listenerFilters: [...(traffic === "redirected" ? [originalDst()] : []), ...inspectorsFor(filterChains)],
+    listenerFiltersTimeout: duration(mesh.protocolDetectionTimeout ?? 0),
+    continueOnListenerFiltersTimeout: true,
+    maxConnectionsToAcceptPerSocketEvent: 1,
+  });
+}
+
+/** What asks for the listener's own port would go round in circles. */
+function blackHole(port: number, { mesh }: PushContext): FilterChain {
+  return create(FilterChainSchema, {
+    name: "virtualInbound-blackhole",
+    filterChainMatch: { destinationPort: port },
+    filters: [tcpProxy(blackHoleCluster, [{ cluster: blackHoleCluster, weight: 1 }], mesh)],
+  });
+}
+
+/** Of all ports that no service declares; those that a PeerAuthentication names have chains of their own. */
+function passthroughChains(
+  targets: readonly InboundTarget[],
+  mutualTls: WorkloadMutualTls,
+  auth: AuthFilters,
+  push: PushContext,
+): FilterChain[] {
+  const declared = new Set(targets.map(({ port }) => port));
+  const named = [...mutualTls.portModes.keys()].filter((port) => !declared.has(port)).sort((a, b) => a - b);
+  return [undefined, ...named].flatMap((port) => {
+    const chains: InboundPort = {
+      port,
+      name: (carries) => (carries === "http" ? "virtualInbound-catchall-http" : "virtualInbound"),
+      filters: (carries) => {
+        const cluster = inboundPassthroughCluster;
+        return inboundFilters(carries, { cluster, statPrefix: cluster, routes: inboundRoutes(cluster, 0, "") }, auth, push);
+      },
+      transportSocket: (carries) => mutualTlsServer(carries, push.mesh),
+    };
+    return inboundFilterChains(chains, inboundShapes(port === undefined ? mutualTls.mode : modeOfPort(mutualTls, port), "unsupported"));
+  });
+}
+
+function targetChains(target: InboundTarget, mutualTls: WorkloadMutualTls, proxy: ProxyNode, push: PushContext): FilterChain[] {
+  const { port, protocol, ingress } = target;
+  const name = `${target.bind ?? wildcardAddress(proxy)}_${port}`;
+  const cluster = inboundCluster(port);
+  const mode = modeOfPort(mutualTls, port);
+  // TLS of the port's own would be in the way of the mesh's.
+  const ownTls = mode === "DISABLE" ? ingress?.tls : undefined;
+  const chains = inboundFilterChains(
+    {
+      port,
+      name: () => name,
+      filters: (carries) => {
+        const routes = inboundRoutes(cluster, target.servicePort, `${target.host}:${target.servicePort}/*`);
+        return inboundFilters(carries, { cluster, statPrefix: `inbound_${name}`, routes }, authFilters(proxy, push), push);
+      },
+      transportSocket: (carries) =>
+        ownTls ? downstreamTls(ownTls, { http: carries === "http", proxy, mesh: push.mesh }) : mutualTlsServer(carries, push.mesh),
+    },
+    ownTls ? terminating(protocol) : inboundShapes(mode, protocol),
+  );
+  const sidecar = push.sidecarScope(proxy).object;
+  if (ingress && sidecar) for (const chain of chains) chain.metadata = configMetadata(sidecar);
+  return chains;
+}
+
+interface InboundTraffic {
+  readonly cluster: string;
+  /** Of requests. */
+  readonly statPrefix: string;
+  readonly routes: RouteConfiguration;
+}
+
+function inboundFilters(
+  carries: Carried,
+  { cluster, statPrefix, routes }: InboundTraffic,
+  auth: AuthFilters,
+  { mesh }: PushContext,
+): Filter[] {
+  if (carries === "tcp") return [...auth.tcp, tcpProxy(cluster, [{ cluster, weight: 1 }], mesh)];
+  return [httpConnectionManager({ class: "sidecarInbound", statPrefix, routes: { inline: routes }, mesh, authFilters: auth.http })];
+}

@@ -1,0 +1,99 @@
+/** What an agent does for its proxy: secrets `default` and `ROOTCA` over SDS on a Unix socket. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { AnySchema } from "@bufbuild/protobuf/wkt";
+import { Server, ServerCredentials, type ServerDuplexStream } from "@grpc/grpc-js";
+import { type Secret, SecretSchema } from "../../src/api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
+import {
+  type DiscoveryRequest,
+  DiscoveryRequestSchema,
+  type DiscoveryResponse,
+  DiscoveryResponseSchema,
+} from "../../src/api/gen/envoy/service/discovery/v3/discovery_pb.js";
+import { typeUrls } from "../../src/api/type-urls.ts";
+import type { Identity } from "./mesh-ca.ts";
+
+export interface TestSdsServer extends AsyncDisposable {
+  readonly path: string;
+  /** Gives every connected proxy the new secrets. */
+  replace(identity: Identity, root: string): void;
+}
+
+type Stream = ServerDuplexStream<DiscoveryRequest, DiscoveryResponse>;
+
+const method = {
+  path: "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets",
+  requestStream: true,
+  responseStream: true,
+  requestSerialize: (value: DiscoveryRequest) => Buffer.from(toBinary(DiscoveryRequestSchema, value)),
+  requestDeserialize: (bytes: Buffer) => fromBinary(DiscoveryRequestSchema, bytes),
+  responseSerialize: (value: DiscoveryResponse) => Buffer.from(toBinary(DiscoveryResponseSchema, value)),
+  responseDeserialize: (bytes: Buffer) => fromBinary(DiscoveryResponseSchema, bytes),
+};
+
+export async function startSdsServer(identity: Identity, root: string): Promise<TestSdsServer> {
+  const directory = mkdtempSync(join(tmpdir(), "topsail-sds-"));
+  const path = join(directory, "socket");
+  const watches = new Map<Stream, readonly string[]>();
+  let secrets = secretsOf(identity, root);
+  let version = 1;
+  const send = (stream: Stream) => {
+    const resources = (watches.get(stream) ?? []).flatMap((name) => {
+      const secret = secrets.get(name);
+      return secret ? [create(AnySchema, { typeUrl: typeUrls.sds, value: toBinary(SecretSchema, secret) })] : [];
+    });
+    stream.write(create(DiscoveryResponseSchema, { typeUrl: typeUrls.sds, versionInfo: `${version}`, nonce: `${version}`, resources }));
+  };
+  const server = new Server();
+  server.addService(
+    { StreamSecrets: method },
+    {
+      StreamSecrets(stream: Stream) {
+        stream.on("data", ({ resourceNames }: DiscoveryRequest) => {
+          const known = watches.get(stream);
+          watches.set(stream, resourceNames);
+          // Anything else is an acknowledgement.
+          if (known?.join() !== resourceNames.join()) send(stream);
+        });
+        const gone = () => watches.delete(stream);
+        stream.on("cancelled", gone);
+        stream.on("error", gone);
+        stream.on("end", () => {
+          gone();
+          stream.end();
+        });
+      },
+    },
+  );
+  await new Promise<void>((resolve, reject) =>
+    server.bindAsync(`unix:${path}`, ServerCredentials.createInsecure(), (error) => (error ? reject(error) : resolve())),
+  );
+  return {
+    path,
+    replace(next, nextRoot) {
+      secrets = secretsOf(next, nextRoot);
+      version++;
+      for (const stream of watches.keys()) send(stream);
+    },
+    async [Symbol.asyncDispose]() {
+      server.forceShutdown();
+      rmSync(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+function secretsOf({ certificate, key }: Identity, root: string): ReadonlyMap<string, Secret> {
+  const inline = (value: string) => ({ specifier: { case: "inlineString" as const, value } });
+  return new Map([
+    [
+      "default",
+      create(SecretSchema, {
+        name: "default",
+        type: { case: "tlsCertificate", value: { certificateChain: inline(certificate), privateKey: inline(key) } },
+      }),
+    ],
+    ["ROOTCA", create(SecretSchema, { name: "ROOTCA", type: { case: "validationContext", value: { trustedCa: inline(root) } } })],
+  ]);
+}
