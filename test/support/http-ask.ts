@@ -7,6 +7,7 @@ export interface Ask {
   readonly line?: string;
   readonly host?: string;
   readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string;
   /** Address that the connection comes from; default 127.0.0.1. */
   readonly from?: string;
   readonly tls?: { readonly key?: string; readonly cert?: string; readonly servername?: string };
@@ -27,7 +28,11 @@ export function askHttp(address: string, port: number, ask: Ask): Promise<Answer
     path,
     localAddress: ask.from ?? "127.0.0.1",
     agent: false,
-    headers: { host: ask.host ?? "any.test", ...ask.headers },
+    headers: {
+      host: ask.host ?? "any.test",
+      ...(ask.body === undefined ? {} : { "content-length": String(Buffer.byteLength(ask.body)) }),
+      ...ask.headers,
+    },
   };
   return new Promise((resolve, reject) => {
     const sent = ask.tls ? httpsRequest({ ...options, rejectUnauthorized: false, ...ask.tls }) : httpRequest(options);
@@ -40,6 +45,6 @@ export function askHttp(address: string, port: number, ask: Ask): Promise<Answer
         resolve({ status: response.statusCode!, headers: response.headers, body: Buffer.concat(chunks).toString("utf8") }),
       );
     });
-    sent.end();
+    sent.end(ask.body);
   });
 }
