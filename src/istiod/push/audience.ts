@@ -33,7 +33,7 @@ export class AudienceKeys {
     const labels = this.#labels.map((label) => proxy.labels[label]);
     const capture = [INTERCEPTION_MODE, UNPRIVILEGED_POD];
     // Where clusters say that certificates come from.
-    const secrets = [fileCredential, credential];
+    const secrets = [proxy.hasIdentity, fileCredential, credential];
     return JSON.stringify([proxy.type, scope, proxy.dnsDomain, families, capture, secrets, labels]);
   }
 }

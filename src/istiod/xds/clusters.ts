@@ -53,7 +53,7 @@ function serverNameClusters(proxy: ProxyNode, push: PushContext): readonly Encod
 /** Clusters of one service; the same bytes for all proxies of a type that see the same DestinationRule. */
 function outboundClusters(service: Service, kind: ClusterKind, proxy: ProxyNode, push: PushContext): EncodedResource[] {
   const nameOf = kind === "outbound" ? outboundCluster : sniCluster;
-  const secrets = `${servesFiles(proxy) ? "files" : ""}${proxy.metadata.credential === "true" ? "external" : ""}`;
+  const secrets = `${proxy.hasIdentity ? "" : "none"}${servesFiles(proxy) ? "files" : ""}${proxy.metadata.credential === "true" ? "external" : ""}`;
   const rule = push.destinationRules.forService(proxy, service);
   return service.ports
     .filter((port) => port.protocol !== "UDP")
@@ -117,7 +117,7 @@ function serviceCluster(name: string, destination: Destination, proxy: ProxyNode
   if (destination.kind === "outbound") {
     applyUpstreamTls(cluster, {
       tls: policy?.tls,
-      isAutomatic: usesAutoMutualTls(service, port, policy, push),
+      isAutomatic: proxy.hasIdentity && usesAutoMutualTls(service, port, policy, push),
       service,
       identities: push.identitiesOf(service),
       sni: sniCluster(service.host, port.number, subset?.name),
