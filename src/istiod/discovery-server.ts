@@ -12,7 +12,6 @@ import { status } from "@grpc/grpc-js";
 import { type AdsConnection, type AdsHandler, type AdsSession, type Peer, StreamRefused } from "../ads/server.ts";
 import type { Watch } from "../ads/subscription.ts";
 import type { Node } from "../api/gen/envoy/config/core/v3/base_pb.js";
-import { type ConfigObject, formatKey, keyOf } from "../api/kinds/object.ts";
 import type { MeshConfig } from "../api/mesh/mesh-config.ts";
 import { NodeError, type ProxyNode, parseNode } from "../api/node.ts";
 import { formatSpiffeId, type SpiffeId } from "../api/spiffe.ts";
@@ -20,15 +19,22 @@ import { typeUrls } from "../api/type-urls.ts";
 import type { ConfigStore } from "../config/store.ts";
 import { log } from "../lib/log.ts";
 import { isLoopback } from "../lib/loopback.ts";
-import { compareAge, type ObjectsOf } from "../registry/registry.ts";
+import type { JwksResolver } from "./jwks/jwks-resolver.ts";
+import { type JwksFetchMode, jwksSourcesOf } from "./jwks/jwks-source.ts";
 import { IstiodMetrics, shortType } from "./metrics.ts";
+import { ObjectRemarks } from "./object-remarks.ts";
 import { Debouncer } from "./push/debounce.ts";
 import { PushContext } from "./push/push-context.ts";
 import { type ChangedKind, planPush, scopeFor } from "./push/push-request.ts";
 import { untranslated } from "./push/untranslated.ts";
+import { objectsOf } from "./store-objects.ts";
 import { generatorFor } from "./xds/generators.ts";
+import { policyProblems } from "./xds/policy-problems.ts";
 
 const scope = log.scope("ads");
+
+/** A push waits so long for the keys of new token issuers: better late than with tokens refused in between. */
+const keysPatienceMs = 2000;
 
 export interface DiscoveryServerOptions {
   readonly store: ConfigStore;
@@ -40,6 +46,10 @@ export interface DiscoveryServerOptions {
   readonly debounceQuietMs?: number;
   /** At most this long after the first event; default 10,000. Istio PILOT_DEBOUNCE_MAX. */
   readonly debounceMaxMs?: number;
+  /** Fetches the keys of token issuers; absent: nobody does, and tokens of issuers whose keys aren't in the policy are refused. */
+  readonly jwks?: JwksResolver;
+  /** Default `istiod`. */
+  readonly jwksFetchMode?: JwksFetchMode;
   /** Connected proxies at most; the next is refused. Default 20,000. */
   readonly maxConnections?: number;
 }
@@ -68,7 +78,8 @@ export class DiscoveryServer implements AdsHandler, Disposable {
   #connectionCounter = 0;
   #firstEventAt = 0;
   #isReady = false;
-  #untranslated: ReadonlySet<string> = new Set();
+  readonly #untranslated = new ObjectRemarks("configuration has no effect");
+  readonly #policyProblems = new ObjectRemarks("policy is in force in part");
 
   constructor(options: DiscoveryServerOptions) {
     this.#options = options;
@@ -80,6 +91,10 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       quietMs: options.debounceQuietMs ?? 100,
       maxMs: options.debounceMaxMs ?? 10_000,
       onQuiet: (kinds) => this.#push(new Set(kinds)),
+    });
+    options.jwks?.observe({
+      onChange: () => this.#onChange(["Jwks"]),
+      onFetched: (isSuccess) => this.metrics.onKeysFetched(isSuccess),
     });
     this.#watch = options.store.watch((events) => {
       // A status that was written changes endpoints only through the kinds that have them.
@@ -102,11 +117,22 @@ export class DiscoveryServer implements AdsHandler, Disposable {
 
   /** What the objects of the newest context ask for and does not happen: `Kind/namespace/name: sentence`. */
   get untranslated(): readonly string[] {
-    return [...this.#untranslated];
+    return this.#untranslated.lines;
+  }
+
+  /** What is in the way of security policies of the newest context, in the same form. */
+  get policyProblems(): readonly string[] {
+    return this.#policyProblems.lines;
   }
 
   get isReady(): boolean {
     return this.#isReady;
+  }
+
+  /** Asks for the keys of token issuers; afterwards they are there, or at least somewhat likely not to come soon. */
+  async fetchKeys(): Promise<void> {
+    const { jwks, jwksFetchMode = "istiod" } = this.#options;
+    await jwks?.want(jwksSourcesOf(this.store.list(), jwksFetchMode), keysPatienceMs);
   }
 
   /** Everything has been read: streams are taken from now on. */
@@ -243,6 +269,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     const firstEventAt = this.#firstEventAt;
     this.#firstEventAt = 0;
     this.metrics.debounceTime.observe((performance.now() - firstEventAt) / 1000);
+    if (kinds.has("RequestAuthentication")) await this.fetchKeys();
     const before = this.#context;
     let after: PushContext;
     try {
@@ -282,43 +309,20 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     const context = new PushContext({
       version,
       mesh: this.#mesh,
-      objects: snapshot(this.store),
+      objects: objectsOf(this.store),
       domain: this.#options.domain,
       trustedRoots: this.#trustedRoots,
+      ...(this.#options.jwks ? { jwks: this.#options.jwks.snapshot() } : {}),
+      ...(this.#options.jwksFetchMode ? { jwksFetchMode: this.#options.jwksFetchMode } : {}),
     });
     this.metrics.contextTime.observe((performance.now() - started) / 1000);
     this.metrics.services.set(context.registry.services.length);
     this.metrics.virtualServices.set(context.virtualServices.all.length);
-    this.#tellUntranslated();
+    const objects = this.store.list();
+    this.#untranslated.replace(objects, untranslated);
+    this.#policyProblems.replace(objects, (object) => policyProblems(object, context));
     return context;
   }
-
-  /** Each sentence is logged once, and again only when its object was gone or right in between. */
-  #tellUntranslated(): void {
-    const told = new Set<string>();
-    for (const object of this.store.list()) {
-      for (const sentence of untranslated(object)) {
-        const line = `${formatKey(keyOf(object))}: ${sentence}`;
-        if (told.has(line)) continue;
-        told.add(line);
-        if (!this.#untranslated.has(line))
-          scope.warn("configuration has no effect", { object: formatKey(keyOf(object)), reason: sentence });
-      }
-    }
-    this.#untranslated = told;
-  }
-}
-
-/** The store's objects as they are now, in creation order; later changes do not show. */
-function snapshot(store: ConfigStore): ObjectsOf {
-  const byKind = new Map<string, ConfigObject[]>();
-  for (const object of store.list()) {
-    const list = byKind.get(object.kind);
-    if (list) list.push(object);
-    else byKind.set(object.kind, [object]);
-  }
-  for (const list of byKind.values()) list.sort(compareAge);
-  return (kind) => byKind.get(kind) ?? [];
 }
 
 /** `ip:port` without the port. */

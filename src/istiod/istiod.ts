@@ -1,6 +1,6 @@
 /** The control plane put together: sources, discovery, ports. The only place that builds and connects its parts. */
 import { mkdir, readFile } from "node:fs/promises";
-import { resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { ServerCredentials } from "@grpc/grpc-js";
 import { adsService } from "../ads/server.ts";
@@ -17,6 +17,8 @@ import { watchFile } from "../lib/watch-file.ts";
 import { MonitoringServer } from "./debug/http-server.ts";
 import { DiscoveryServer } from "./discovery-server.ts";
 import { GrpcServer } from "./grpc-server.ts";
+import { JwksResolver } from "./jwks/jwks-resolver.ts";
+import type { JwksFetchMode } from "./jwks/jwks-source.ts";
 import { openClientAuthority, writeKubeconfig } from "./kubeapi/admin-access.ts";
 import { KubeApiServer } from "./kubeapi/server.ts";
 import { SecurePort } from "./secure-port.ts";
@@ -47,6 +49,10 @@ export interface IstiodOptions {
   /** `cluster.local` */
   readonly domain: string;
   readonly debounceQuietMs?: number;
+  /** Who fetches the keys of token issuers; default `istiod`. */
+  readonly jwksFetchMode?: JwksFetchMode;
+  /** How often they are fetched anew; default 20 minutes. */
+  readonly jwksRefreshMs?: number;
 }
 
 export class Istiod implements AsyncDisposable {
@@ -81,14 +87,23 @@ export class Istiod implements AsyncDisposable {
     reportProblems(store);
     parts.use(store.watch(() => reportProblems(store)));
 
+    const jwks = parts.use(
+      await JwksResolver.start({
+        cacheFile: options.dataDir && join(options.dataDir, "issuer-keys.json"),
+        ...(options.jwksRefreshMs === undefined ? {} : { refreshMs: options.jwksRefreshMs }),
+      }),
+    );
     const discovery = parts.use(
       new DiscoveryServer({
         store,
         mesh,
         domain: options.domain,
+        jwks,
+        ...(options.jwksFetchMode === undefined ? {} : { jwksFetchMode: options.jwksFetchMode }),
         ...(options.debounceQuietMs === undefined ? {} : { debounceQuietMs: options.debounceQuietMs }),
       }),
     );
+    await discovery.fetchKeys();
     discovery.markReady();
     if (meshFile) parts.use(watchFile(meshFile, () => void reloadMesh(meshFile, discovery)));
     const monitoring = parts.use(await MonitoringServer.start(discovery, options.monitoring.host || "0.0.0.0", options.monitoring.port));

@@ -1,11 +1,13 @@
 /** `topsail istiod [discovery]`: the control plane's command line. */
 import { Command, CommanderError, Option } from "commander";
 import { ConfigError } from "../api/config-error.ts";
+import { parseDurationMs } from "../api/schema/duration.ts";
 import { StoreError } from "../config/store.ts";
 import { fail } from "../lib/fail.ts";
 import { formatHostPort, HostPortError, parseHostPort } from "../lib/host-port.ts";
 import { isLogLevel, log } from "../lib/log.ts";
 import { Istiod } from "./istiod.ts";
+import type { JwksFetchMode } from "./jwks/jwks-source.ts";
 
 interface Options {
   configDir?: string;
@@ -20,8 +22,21 @@ interface Options {
   kubeconfigOut?: string;
   monitoringAddr: string;
   domain: string;
+  jwksFetchMode: string;
+  jwksRefreshInterval: string;
   log_output_level: string;
 }
+
+/** `true` and `false` are what Istio's variable took when there were only two ways. */
+const fetchModes: Readonly<Record<string, JwksFetchMode>> = {
+  istiod: "istiod",
+  false: "istiod",
+  hybrid: "hybrid",
+  true: "hybrid",
+  envoy: "envoy",
+};
+
+const maxRefreshMs = 24 * 3_600_000;
 
 /** Ports whose services are not part of this version. An address for one of them is refused, so that nobody waits for an answer there. */
 const missing = ["httpsAddr"] as const;
@@ -42,6 +57,16 @@ export async function main(args: string[]): Promise<number> {
     .option("--kubeAPIAddr <host:port>", "Kubernetes-compatible API, so far for service account tokens", "")
     .option("--kubeconfig-out <file>", "write a kubeconfig of an administrator of --kubeAPIAddr there, for its owner's eyes alone")
     .option("--domain <domain>", "DNS domain of services", "cluster.local")
+    .addOption(
+      new Option("--jwksFetchMode <who>", "who fetches the keys of token issuers: istiod, envoy, or hybrid, by proxies where they can")
+        .default("istiod")
+        .env("PILOT_JWT_ENABLE_REMOTE_JWKS"),
+    )
+    .addOption(
+      new Option("--jwksRefreshInterval <duration>", "how often istiod fetches them anew")
+        .default("20m")
+        .env("PILOT_JWT_PUB_KEY_REFRESH_INTERVAL"),
+    )
     .option("--log_output_level <level>", "debug, info, warn, error or none", "info")
     .exitOverride();
   try {
@@ -61,6 +86,11 @@ export async function main(args: string[]): Promise<number> {
   if (!isLogLevel(options.log_output_level))
     return fail(`--log_output_level: unknown level "${options.log_output_level}"`, "debug, info, warn, error or none");
   log.setLevel(options.log_output_level);
+  const jwksFetchMode = Object.hasOwn(fetchModes, options.jwksFetchMode) ? fetchModes[options.jwksFetchMode] : undefined;
+  if (!jwksFetchMode) return fail(`--jwksFetchMode: unknown "${options.jwksFetchMode}"`, "istiod, hybrid or envoy");
+  const jwksRefreshMs = parseDurationMs(options.jwksRefreshInterval);
+  if (!jwksRefreshMs || jwksRefreshMs < 1000 || jwksRefreshMs > maxRefreshMs)
+    return fail(`--jwksRefreshInterval: "${options.jwksRefreshInterval}" is no duration from 1s to 24h`, "for example 20m");
 
   try {
     const grpc = parseHostPort(options.grpcAddr, "--grpcAddr", "listen");
@@ -80,6 +110,8 @@ export async function main(args: string[]): Promise<number> {
       serverNames: options.serverName ?? [],
       monitoring,
       domain: options.domain,
+      jwksFetchMode,
+      jwksRefreshMs,
     });
     log.scope("istiod").info("serving", {
       xds: formatHostPort({ host: grpc.host, port: istiod.grpcPort }),

@@ -50,6 +50,10 @@ export class IstiodMetrics {
   };
   readonly #requests = this.#counter("citadel_server_csr_count", "Certificate requests received.");
   readonly #rootExpiry = this.#gauge("citadel_server_root_cert_expiry_timestamp", "Unix time, in seconds, when the root expires.");
+  readonly #keyFetches = {
+    success: this.#counter("pilot_jwks_resolver_network_fetch_success_total", "Fetches of token issuers' keys that succeeded."),
+    failure: this.#counter("pilot_jwks_resolver_network_fetch_fail_total", "Fetches of token issuers' keys that failed."),
+  };
   readonly virtualServices = this.#gauge("pilot_virt_services", "VirtualServices in force.");
   readonly #rejectsByType = new Map<string, Gauge>();
 
@@ -90,6 +94,10 @@ export class IstiodMetrics {
   onCertificate(outcome: CertificateOutcome): void {
     this.#requests.inc();
     this.#certificates[outcome].inc();
+  }
+
+  onKeysFetched(isSuccess: boolean): void {
+    this.#keyFetches[isSuccess ? "success" : "failure"].inc();
   }
 
   rootExpires({ trustBundle }: CertificateAuthority): void {

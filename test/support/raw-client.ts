@@ -32,9 +32,14 @@ export class RawConnection implements Disposable {
     socket.on("error", end);
   }
 
-  static open(port: number, tls?: ConnectionOptions, host = "127.0.0.1"): Promise<RawConnection> {
+  static open(
+    port: number,
+    tls?: ConnectionOptions,
+    host = "127.0.0.1",
+    from: { readonly localAddress?: string } = {},
+  ): Promise<RawConnection> {
     return new Promise((resolve, reject) => {
-      const options = { host, port, allowHalfOpen: true };
+      const options = { host, port, allowHalfOpen: true, ...from };
       const socket = tls ? tlsConnect({ ...options, rejectUnauthorized: false, ...tls }) : connect(options);
       const connection = new RawConnection(socket);
       socket.once(tls ? "secureConnect" : "connect", () => resolve(connection));

@@ -125,6 +125,7 @@ function pushStatus(server: DiscoveryServer) {
     services: context.registry.services.length,
     virtualServices: context.virtualServices.all.length,
     untranslated: server.untranslated,
+    policyProblems: server.policyProblems,
     gatewayConflicts: server.gatewayConflicts(),
   };
 }

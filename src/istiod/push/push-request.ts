@@ -16,6 +16,7 @@ import type { Service } from "../../registry/service.ts";
 import { passesByServerName } from "./merged-gateway.ts";
 import { changedPeerAuthentications, type PeerAuthenticationChanges } from "./peer-authentication.ts";
 import type { PushContext } from "./push-context.ts";
+import { isSameKeys, isSameSelection } from "./security-policies.ts";
 
 const { cds, eds, lds, rds, sds, pcds } = typeUrls;
 
@@ -28,6 +29,9 @@ const affectedTypes: Partial<Record<ChangedKind, readonly TypeUrl[]>> = {
   Sidecar: [cds, eds, lds, rds],
   ServiceEntry: [cds, eds, lds, rds],
   Service: [cds, eds, lds, rds],
+  AuthorizationPolicy: [lds],
+  RequestAuthentication: [lds],
+  Jwks: [lds],
   Secret: [sds],
   TrustBundle: [pcds],
   // Certificates of CAs, which `configmap://` names.
@@ -37,8 +41,11 @@ const affectedTypes: Partial<Record<ChangedKind, readonly TypeUrl[]>> = {
 /** Kinds that only say where endpoints are. */
 const endpointKinds: ReadonlySet<string> = new Set<KindName>(["WorkloadEntry", "Endpoints", "EndpointSlice", "Pod"]);
 
+/** What concerns a proxy only where its own policies differ. */
+const policyKinds: ReadonlySet<string> = new Set<ChangedKind>(["AuthorizationPolicy", "RequestAuthentication", "Jwks"]);
+
 /** Objects by their kind, and what changes without being an object. */
-export type ChangedKind = KindName | "MeshConfig" | "TrustBundle";
+export type ChangedKind = KindName | "MeshConfig" | "TrustBundle" | "Jwks";
 
 export interface PushRequest {
   readonly kinds: ReadonlySet<ChangedKind>;
@@ -114,11 +121,11 @@ export function scopeFor(request: PushRequest, proxy: ProxyNode, before: PushCon
   // A proxy's own services shape its inbound listeners, and a gateway's ports.
   if (request.changedServices.size > 0 && ownServiceKeys(proxy, before) !== ownServiceKeys(proxy, after)) return {};
   const typeUrls = new Set(request.typeUrls);
-  if (
-    !relevant.some((kind) => affectedTypes[kind]?.includes(lds)) &&
-    (proxy.type === "router" || !request.inboundNamespaces.has(proxy.namespace))
-  )
-    typeUrls.delete(lds);
+  const needsListeners =
+    relevant.some((kind) => !policyKinds.has(kind) && affectedTypes[kind]?.includes(lds)) ||
+    (proxy.type !== "router" && request.inboundNamespaces.has(proxy.namespace)) ||
+    (relevant.some((kind) => policyKinds.has(kind)) && !samePolicies(proxy, before, after));
+  if (!needsListeners) typeUrls.delete(lds);
   if (proxy.type === "router") {
     const passes = passesByServerName(after.mergedGateway(proxy));
     // Chains by server name are one for each subset.
@@ -129,6 +136,12 @@ export function scopeFor(request: PushRequest, proxy: ProxyNode, before: PushCon
   if (request.secretNamespaces && !request.secretNamespaces.has(proxy.namespace)) typeUrls.delete(sds);
   if (typeUrls.size === 0) return undefined;
   return request.clusters ? { typeUrls, clusters: request.clusters } : { typeUrls };
+}
+
+function samePolicies(proxy: ProxyNode, before: PushContext, after: PushContext): boolean {
+  const older = before.securityPolicies.forWorkload(proxy);
+  const newer = after.securityPolicies.forWorkload(proxy);
+  return isSameSelection(older, newer) && isSameKeys(newer, before.jwks, after.jwks);
 }
 
 function ownServiceKeys(proxy: ProxyNode, push: PushContext): string {

@@ -2,6 +2,7 @@
 import type { AuthorizationPolicy, AuthorizationPolicyAction } from "../../api/kinds/authorization-policy.ts";
 import type { ConfigObject } from "../../api/kinds/object.ts";
 import type { JWTRule, RequestAuthentication } from "../../api/kinds/request-authentication.ts";
+import { type JwksSnapshot, jwksSourceOf } from "../jwks/jwks-source.ts";
 import { PolicyIndex, type PolicyTarget } from "./policy-index.ts";
 
 export type PolicyObject = ConfigObject<AuthorizationPolicy>;
@@ -46,4 +47,39 @@ export class SecurityPolicies {
     byAuthentication.set(authentication, selected);
     return selected;
   }
+}
+
+const compared = new WeakMap<SelectedPolicies, { readonly to: SelectedPolicies; readonly isSame: boolean }>();
+
+/** Whether two selections say the same, of two contexts: of one that stands unchanged the objects are often the same ones. */
+export function isSameSelection(older: SelectedPolicies, newer: SelectedPolicies): boolean {
+  const known = compared.get(newer);
+  if (known?.to === older) return known.isSame;
+  const isSame =
+    sameList(older.jwtRules, newer.jwtRules, (rule) => rule) &&
+    (["CUSTOM", "AUDIT", "DENY", "ALLOW"] as const).every((action) =>
+      sameList(older.byAction[action], newer.byAction[action], ({ metadata, spec }) => [
+        metadata.namespace,
+        metadata.name,
+        metadata.annotations,
+        spec,
+      ]),
+    );
+  compared.set(newer, { to: older, isSame });
+  return isSame;
+}
+
+/** Whether the keys of the selection's rules are still the same. */
+export function isSameKeys({ jwtRules }: SelectedPolicies, older: JwksSnapshot, newer: JwksSnapshot): boolean {
+  return jwtRules.every((rule) => {
+    const source = jwksSourceOf(rule);
+    return !source || older.keys(source) === newer.keys(source);
+  });
+}
+
+function sameList<T>(older: readonly T[], newer: readonly T[], essence: (item: T) => unknown): boolean {
+  return (
+    older.length === newer.length &&
+    older.every((item, index) => item === newer[index] || JSON.stringify(essence(item)) === JSON.stringify(essence(newer[index]!)))
+  );
 }

@@ -174,7 +174,7 @@ function serverNameChains(entry: GatewayServer, proxy: ProxyNode, push: PushCont
     .map((cluster) =>
       create(FilterChainSchema, {
         filterChainMatch: { serverNames: [cluster], applicationProtocols: [...meshAlpn.all] },
-        filters: [tcpProxy(cluster, [{ cluster, weight: 1 }], push.mesh)],
+        filters: [...authFilters(proxy, push).tcp, tcpProxy(cluster, [{ cluster, weight: 1 }], push.mesh)],
       }),
     );
 }

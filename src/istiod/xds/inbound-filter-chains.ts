@@ -23,7 +23,7 @@ import { isHttp, type Protocol } from "../../registry/protocol.ts";
 import type { MutualTlsMode } from "../push/peer-authentication.ts";
 import { meshAlpn } from "./mutual-tls.ts";
 
-type Carried = "http" | "tcp";
+export type Carried = "http" | "tcp";
 
 interface ChainShape {
   readonly transport: "tls" | "raw_buffer";

@@ -6,8 +6,9 @@
 import { create } from "@bufbuild/protobuf";
 import { blackHoleCluster, inboundCluster, inboundPassthroughCluster } from "../../api/cluster-name.ts";
 import { TrafficDirection } from "../../api/gen/envoy/config/core/v3/base_pb.js";
-import { type FilterChain, FilterChainSchema } from "../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
+import { type Filter, type FilterChain, FilterChainSchema } from "../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
 import { type Listener, ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
+import type { RouteConfiguration } from "../../api/gen/envoy/config/route/v3/route_pb.js";
 import type { ProxyNode } from "../../api/node.ts";
 import { type MutualTlsMode, modeOfPort, type WorkloadMutualTls } from "../push/peer-authentication.ts";
 import type { PushContext } from "../push/push-context.ts";
@@ -16,7 +17,7 @@ import { type AuthFilters, authFilters } from "./auth-filters.ts";
 import { wildcardAddress } from "./bind-address.ts";
 import { downstreamTls } from "./downstream-tls.ts";
 import { httpConnectionManager } from "./http-connection-manager.ts";
-import { type InboundPort, inboundFilterChains, inboundShapes, terminating } from "./inbound-filter-chains.ts";
+import { type Carried, type InboundPort, inboundFilterChains, inboundShapes, terminating } from "./inbound-filter-chains.ts";
 import { type InboundTarget, inboundTargets, isIntercepted } from "./inbound-targets.ts";
 import { inspectorsFor } from "./inspectors.ts";
 import { originalDst } from "./listener-filters.ts";
@@ -94,15 +95,7 @@ function passthroughChains(
       name: (carries) => (carries === "http" ? "virtualInbound-catchall-http" : "virtualInbound"),
       filters: (carries) => {
         const cluster = inboundPassthroughCluster;
-        if (carries === "tcp") return [...auth.tcp, tcpProxy(cluster, [{ cluster, weight: 1 }], push.mesh)];
-        const manager = httpConnectionManager({
-          class: "sidecarInbound",
-          statPrefix: cluster,
-          routes: { inline: inboundRoutes(cluster, 0, "") },
-          mesh: push.mesh,
-          authFilters: auth.http,
-        });
-        return [manager];
+        return inboundFilters(carries, { cluster, statPrefix: cluster, routes: inboundRoutes(cluster, 0, "") }, auth, push);
       },
       transportSocket: (carries) => mutualTlsServer(carries, proxy, push.mesh),
     };
@@ -123,15 +116,8 @@ function targetChains(target: InboundTarget, mutualTls: WorkloadMutualTls, proxy
       port,
       name: () => name,
       filters: (carries) => {
-        if (carries === "tcp") return [...auth.tcp, tcpProxy(cluster, [{ cluster, weight: 1 }], push.mesh)];
-        const manager = httpConnectionManager({
-          class: "sidecarInbound",
-          statPrefix: `inbound_${name}`,
-          routes: { inline: inboundRoutes(cluster, target.servicePort, `${target.host}:${target.servicePort}/*`) },
-          mesh: push.mesh,
-          authFilters: auth.http,
-        });
-        return [manager];
+        const routes = inboundRoutes(cluster, target.servicePort, `${target.host}:${target.servicePort}/*`);
+        return inboundFilters(carries, { cluster, statPrefix: `inbound_${name}`, routes }, auth, push);
       },
       transportSocket: (carries) =>
         ownTls ? downstreamTls(ownTls, { http: carries === "http", proxy, mesh: push.mesh }) : mutualTlsServer(carries, proxy, push.mesh),
@@ -141,4 +127,21 @@ function targetChains(target: InboundTarget, mutualTls: WorkloadMutualTls, proxy
   const sidecar = push.sidecarScope(proxy).object;
   if (ingress && sidecar) for (const chain of chains) chain.metadata = configMetadata(sidecar);
   return chains;
+}
+
+interface InboundTraffic {
+  readonly cluster: string;
+  /** Of requests. */
+  readonly statPrefix: string;
+  readonly routes: RouteConfiguration;
+}
+
+function inboundFilters(
+  carries: Carried,
+  { cluster, statPrefix, routes }: InboundTraffic,
+  auth: AuthFilters,
+  { mesh }: PushContext,
+): Filter[] {
+  if (carries === "tcp") return [...auth.tcp, tcpProxy(cluster, [{ cluster, weight: 1 }], mesh)];
+  return [httpConnectionManager({ class: "sidecarInbound", statPrefix, routes: { inline: routes }, mesh, authFilters: auth.http })];
 }
