@@ -232,11 +232,12 @@ describe.each(variants)("A mesh with security, run by $name", ({ network, binary
     expect.poll(async () => (await viaGateway(workload, path, headers)).status, { timeout: 15_000 });
 
   it("comes up", async () => {
-    const status = () =>
-      viaGateway("web-frontend").then(
-        (answer) => answer.status,
+    const statusOf = (workload: Workload) =>
+      viaGateway(workload).then(
+        ({ status }) => status,
         () => 0,
       );
+    const status = async () => Math.max(...(await Promise.all(workloads.map(statusOf))).map((one) => (one === 200 ? 200 : 503)));
     const logs = () => [...agents].map(([name, { stderr }]) => `--- ${name}\n${stderr.slice(-2000)}`).join("\n");
     await expect
       .poll(status, { timeout: 30_000 })
