@@ -10,6 +10,7 @@ import { typeUrls } from "../api/type-urls.ts";
 import { MemoryStore } from "../config/memory.ts";
 import { debugPages } from "./debug/handlers.ts";
 import { DiscoveryServer } from "./discovery-server.ts";
+import { PushContext } from "./push/push-context.ts";
 import { planPush, scopeFor } from "./push/push-request.ts";
 
 const node = create(NodeSchema, { id: "router~10.0.0.1~gw.default~default.svc.cluster.local" });
@@ -177,6 +178,62 @@ ${more}`);
         `{apiVersion: v1, kind: Secret, metadata: {name: s, namespace: shop}, stringData: {cert: ${value}}}`;
       const { own, other, router } = change("Secret", secret("a"), secret("b"));
       expect([own, other, router]).toEqual([["Secret"], undefined, undefined]);
+    });
+  });
+
+  describe("of security policies", () => {
+    const policy = (kind: string, namespace: string, spec: string) =>
+      `{apiVersion: security.istio.io/v1, kind: ${kind}, metadata: {name: p, namespace: ${namespace}}, spec: ${spec}}\n---\n`;
+    const allow = (namespace: string, path: string, labels = "") =>
+      policy("AuthorizationPolicy", namespace, `{${labels}rules: [{to: [{operation: {paths: [${path}]}}]}]}`);
+    const web = sidecarNode({ namespace: "shop", labels: { app: "web" } });
+    const proxies = { web, api: sidecarNode({ namespace: "shop", labels: { app: "api" } }), router: routerNode() };
+    const scopes = (kind: "AuthorizationPolicy" | "RequestAuthentication" | "Jwks", from: PushContext, to: PushContext) => {
+      const request = planPush(new Set([kind] as const), from, to)!;
+      return Object.entries(proxies).flatMap(([name, proxy]) => {
+        const types = scopeFor(request, proxy, from, to)?.typeUrls;
+        return types ? [`${name}: ${[...types].map((typeUrl) => typeUrl.replace(/^.*\./, "")).join()}`] : [];
+      });
+    };
+
+    it.each([
+      ["of the mesh", allow("istio-system", "/a"), allow("istio-system", "/b"), ["web: Listener", "api: Listener", "router: Listener"]],
+      ["of a namespace", allow("shop", "/a"), allow("shop", "/b"), ["web: Listener", "api: Listener"]],
+      ["of a workload", "", allow("shop", "/a", "selector: {matchLabels: {app: web}}, "), ["web: Listener"]],
+      ["of another namespace", "", allow("elsewhere", "/a"), []],
+      ["that says the same", allow("shop", "/a"), allow("shop", "/a"), []],
+    ])("gives listeners to those whom a policy %s selects", (_, older, newer, expected) => {
+      expect(scopes("AuthorizationPolicy", pushContextOf(older), pushContextOf(newer))).toEqual(expected);
+    });
+
+    it("gives them to those for whom tokens are checked otherwise", () => {
+      const rules = (issuer: string) =>
+        policy("RequestAuthentication", "shop", `{selector: {matchLabels: {app: api}}, jwtRules: [{issuer: ${issuer}}]}`);
+      expect(scopes("RequestAuthentication", pushContextOf(rules("a")), pushContextOf(rules("b")))).toEqual(["api: Listener"]);
+    });
+
+    it("gives them to those whose issuer has new keys", () => {
+      const yaml = policy(
+        "RequestAuthentication",
+        "shop",
+        '{selector: {matchLabels: {app: web}}, jwtRules: [{issuer: a, jwksUri: "http://a/"}]}',
+      );
+      const context = (keys: string) =>
+        new PushContext({
+          version: "1",
+          mesh: defaultMesh(),
+          objects: objectsOf(yaml),
+          domain: "cluster.local",
+          jwks: { keys: () => keys, problem: () => undefined },
+        });
+      expect(scopes("Jwks", context("1"), context("2"))).toEqual(["web: Listener"]);
+      expect(scopes("Jwks", context("1"), context("1"))).toEqual([]);
+    });
+
+    it("forgets no listener that something else changes in the same push", () => {
+      const [from, to] = [pushContextOf(""), pushContextOf("")];
+      const request = planPush(new Set(["AuthorizationPolicy", "VirtualService"] as const), from, to)!;
+      expect([...scopeFor(request, web, from, to)!.typeUrls!]).toContain("type.googleapis.com/envoy.config.listener.v3.Listener");
     });
   });
 });

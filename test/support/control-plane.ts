@@ -17,6 +17,7 @@ export interface TestControlPlane extends AsyncDisposable {
 export interface ControlPlaneOptions {
   readonly debounceQuietMs?: number;
   readonly meshYaml?: string;
+  readonly jwksRefreshMs?: number;
   /** More files that are there from the start, by name. */
   readonly files?: Readonly<Record<string, string>>;
 }
@@ -36,6 +37,7 @@ export async function startControlPlane(yaml: string, options: ControlPlaneOptio
       monitoring: { host: "127.0.0.1", port: 0 },
       domain: "cluster.local",
       debounceQuietMs: options.debounceQuietMs ?? 20,
+      ...(options.jwksRefreshMs === undefined ? {} : { jwksRefreshMs: options.jwksRefreshMs }),
     }),
   );
   const moved = parts.move();

@@ -18,6 +18,7 @@ export interface FleetOptions {
   /** By file. */
   readonly configuration: Readonly<Record<string, string>>;
   readonly meshYaml?: string;
+  readonly jwksRefreshMs?: number;
   readonly deployments: readonly Deployment[];
   /** Gateways stand on addresses of it: `127.0.4`. */
   readonly network: string;
@@ -38,10 +39,9 @@ export class GatewayFleet implements AsyncDisposable {
     this.#parts = parts;
   }
 
-  static async start({ configuration, meshYaml, deployments, network }: FleetOptions): Promise<GatewayFleet> {
+  static async start({ configuration, deployments, network, ...more }: FleetOptions): Promise<GatewayFleet> {
     await using parts = new AsyncDisposableStack();
-    const options = { files: configuration, ...(meshYaml === undefined ? {} : { meshYaml }) };
-    const controlPlane = parts.use(await startControlPlane("", options));
+    const controlPlane = parts.use(await startControlPlane("", { files: configuration, ...more }));
     const problems = (await (await fetch(`${controlPlane.debugUrl}/debug/problems`)).json()) as unknown[];
     if (problems.length > 0) throw new Error(problems.join("\n"));
     const proxies = new Map<string, { readonly proxy: RunningProxy; readonly address: string }>();

@@ -10,7 +10,7 @@ export interface Ask {
   readonly body?: string;
   /** Address that the connection comes from; default 127.0.0.1. */
   readonly from?: string;
-  readonly tls?: { readonly key?: string; readonly cert?: string; readonly servername?: string };
+  readonly tls?: { readonly key?: string; readonly cert?: string; readonly servername?: string; readonly ALPNProtocols?: string[] };
 }
 
 export interface Answer {
