@@ -7,7 +7,11 @@ export interface BenchCase {
   /** Prefix routes in front of the one that is asked for. */
   readonly routes: number;
   readonly logsAccess: boolean;
+  /** What Envoy's filters check of each request; HAProxy and nginx have no equal and sit it out. */
+  readonly checks?: Checks;
 }
+
+export type Checks = { readonly kind: "policies"; readonly count: number } | { readonly kind: "jwt" };
 
 const plain: BenchCase = { name: "HTTP/1.1 1 KiB", kind: "http", bodyBytes: 1024, routes: 0, logsAccess: false };
 
@@ -18,6 +22,9 @@ export const cases: readonly BenchCase[] = [
   { ...plain, name: "TLS termination", kind: "https" },
   { ...plain, name: "access log", logsAccess: true },
   { ...plain, name: "TCP", kind: "tcp" },
+  { ...plain, name: "20 policies", checks: { kind: "policies", count: 20 } },
+  { ...plain, name: "1000 policies", checks: { kind: "policies", count: 1000 } },
+  { ...plain, name: "JWT RS256", checks: { kind: "jwt" } },
 ];
 
 /** Path that the last route of the case takes. */

@@ -1,4 +1,5 @@
 /** The configuration of each proxy for a case: the same work, said in the proxy's own words. */
+import { generateKeyPairSync, sign } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type BenchCase, ports } from "./cases.ts";
@@ -86,6 +87,7 @@ function envoyBootstrap(benchCase: BenchCase, { directory, certificate, key }: M
       ...(benchCase.logsAccess ? { access_log: accessLog } : {}),
       route_config: { name: "bench", virtual_hosts: [{ name: "bench", domains: ["*"], routes }] },
       http_filters: [
+        ...checkingFilters(benchCase),
         {
           name: "envoy.filters.http.router",
           typed_config: { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },
@@ -136,6 +138,53 @@ function envoyBootstrap(benchCase: BenchCase, { directory, certificate, key }: M
       ],
     },
   };
+}
+
+const issuer = "bench.example.com";
+const signingKey = generateKeyPairSync("rsa", { modulusLength: 2048 });
+
+/** Headers of every request that the checks let pass. */
+export function headersOf({ checks }: BenchCase): readonly string[] {
+  if (checks?.kind !== "jwt") return [];
+  const part = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const signed = `${part({ alg: "RS256", kid: "bench" })}.${part({ iss: issuer, sub: "bench", exp: 4_102_444_800 })}`;
+  const signature = sign("sha256", Buffer.from(signed), signingKey.privateKey).toString("base64url");
+  return [`authorization: Bearer ${signed}.${signature}`];
+}
+
+/** Policies as an AuthorizationPolicy makes them, of which the last allows; or a token that must be good. */
+function checkingFilters({ checks }: BenchCase): unknown[] {
+  const filter = (name: string, type: string, config: object) => ({
+    name: `envoy.filters.http.${name}`,
+    typed_config: { "@type": `type.googleapis.com/envoy.extensions.filters.http.${name}.v3.${type}`, ...config },
+  });
+  switch (checks?.kind) {
+    case undefined:
+      return [];
+    case "jwt": {
+      const jwk = { ...signingKey.publicKey.export({ format: "jwk" }), kid: "bench", alg: "RS256" };
+      const provider = { issuer, local_jwks: { inline_string: JSON.stringify({ keys: [jwk] }) }, payload_in_metadata: "payload" };
+      const rules = [{ match: { prefix: "/" }, requires: { provider_name: "bench" } }];
+      return [filter("jwt_authn", "JwtAuthentication", { providers: { bench: provider }, rules })];
+    }
+    case "policies": {
+      const policy = (path: string) => ({
+        permissions: [
+          {
+            and_rules: {
+              rules: [{ url_path: { path: { prefix: path } } }, { header: { name: ":method", string_match: { exact: "GET" } } }],
+            },
+          },
+        ],
+        principals: [{ any: true }],
+      });
+      const names = Array.from({ length: checks.count }, (_, index) => String(index).padStart(5, "0"));
+      const policies = Object.fromEntries(names.map((name, index) => [name, policy(index === checks.count - 1 ? "/" : `/never/${name}/`)]));
+      return [filter("rbac", "RBAC", { rules: { action: "ALLOW", policies } })];
+    }
+    default:
+      return checks satisfies never;
+  }
 }
 
 function address(port: number) {

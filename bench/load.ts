@@ -7,6 +7,8 @@ export const connections = 32;
 export interface LoadOptions {
   readonly url: string;
   readonly seconds: number;
+  /** `name: value` each. */
+  readonly headers: readonly string[];
   /** Of all connections together; absent: as many as go through. */
   readonly requestsPerSecond?: number;
   readonly cpu: number;
@@ -23,7 +25,7 @@ export interface LoadResult {
   readonly p99Ms?: number;
 }
 
-export function load({ url, seconds, requestsPerSecond, cpu, logFile }: LoadOptions): LoadResult {
+export function load({ url, seconds, headers, requestsPerSecond, cpu, logFile }: LoadOptions): LoadResult {
   if (logFile) rmSync(logFile, { force: true });
   const rate = requestsPerSecond === undefined ? [] : ["--rps", String(Math.max(1, requestsPerSecond / connections))];
   const started = performance.now();
@@ -42,6 +44,7 @@ export function load({ url, seconds, requestsPerSecond, cpu, logFile }: LoadOpti
       String(seconds),
       ...rate,
       ...(logFile ? ["--log-file", logFile] : []),
+      ...headers.flatMap((header) => ["-H", header]),
       url,
     ],
     { encoding: "utf8" },

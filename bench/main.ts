@@ -18,7 +18,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { envoyBinary } from "../test/support/envoy.ts";
 import { type BenchCase, cases, pathOf, ports } from "./cases.ts";
-import { type Material, type ProxyUnderTest, proxies, upstreamConfiguration } from "./configurations.ts";
+import { headersOf, type Material, type ProxyUnderTest, proxies, upstreamConfiguration } from "./configurations.ts";
 import { load } from "./load.ts";
 import { type Usage, usageOf } from "./process-usage.ts";
 import { measureTimes } from "./times.ts";
@@ -83,6 +83,7 @@ async function runCase(benchCase: BenchCase, candidates: readonly ProxyUnderTest
       // In turn, not one after the other: what else the machine does meanwhile hits all of them.
       for (let round = 0; round < Number(values.rounds); round++) {
         for (const candidate of candidates) {
+          if (benchCase.checks && candidate.name !== "envoy" && candidate.name !== "topsail") continue;
           const row = await measure(candidate, benchCase, material);
           rows.set(candidate.name, [...(rows.get(candidate.name) ?? []), row]);
         }
@@ -102,14 +103,16 @@ async function measure(candidate: ProxyUnderTest, benchCase: BenchCase, material
   try {
     await listening(ports.proxy);
     const url = `${benchCase.kind === "https" ? "https" : "http"}://127.0.0.1:${ports.proxy}${pathOf(benchCase)}`;
-    load({ url, seconds: 2, cpu: loadCpu });
+    const headers = headersOf(benchCase);
+    load({ url, headers, seconds: 2, cpu: loadCpu });
     const before = usageOf(proxy.pid!);
-    const saturated = load({ url, seconds, cpu: loadCpu });
+    const saturated = load({ url, headers, seconds, cpu: loadCpu });
     const after = usageOf(proxy.pid!);
     if (saturated.failed > 0) throw new Error(`${candidate.name}: ${saturated.failed} requests failed`);
     const requestsPerSecond = saturated.requests / seconds;
     const half = load({
       url,
+      headers,
       seconds,
       requestsPerSecond: requestsPerSecond / 2,
       cpu: loadCpu,
