@@ -65,6 +65,8 @@ export class ServerTls {
       this.#servers.set(usesAlpn, server);
     }
     this.#waiting.set(socket, sink);
+    // A client that ends in the middle of its handshake has ended; the stream that comes of it takes its ends by itself.
+    socket.allowHalfOpen = false;
     server.emit("connection", socket);
     return true;
   }
