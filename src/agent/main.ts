@@ -27,8 +27,8 @@ export async function main(args: string[]): Promise<number> {
     .action(() => void process.stdout.write(`${version}\n`));
   program
     .command("proxy")
-    .description("Run the proxy of a gateway (router)")
-    .argument("<type>", "router")
+    .description("Run the proxy of a workload (sidecar) or of a gateway (router)")
+    .argument("[type]", "sidecar or router", "sidecar")
     .option("--domain <domain>", "DNS domain of the node; default <namespace>.svc.cluster.local")
     .option("--meshConfig <file>", "MeshConfig whose defaultConfig holds", "./etc/istio/config/mesh")
     .option("--concurrency <n>", "worker threads; 0 for one a core", "0")
@@ -49,7 +49,7 @@ export async function main(args: string[]): Promise<number> {
 }
 
 async function runProxy(type: string, options: ProxyOptions): Promise<number> {
-  if (type !== "router") return fail(`proxy type "${type}" is not in this version`, "router runs a gateway");
+  if (type !== "sidecar" && type !== "router") return fail(`proxy type "${type}" is not in this version`, "sidecar or router");
   if (!isLogLevel(options.log_output_level)) return fail(`--log_output_level: unknown level "${options.log_output_level}"`);
   if (!/^\d+$/.test(options.concurrency)) return fail(`--concurrency "${options.concurrency}" is no number of threads`);
   log.setLevel(options.log_output_level);

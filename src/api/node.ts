@@ -28,6 +28,8 @@ export interface ProxyNode {
   readonly network: string;
   readonly serviceAccount: string;
   readonly istioVersion: string;
+  /** False for a proxy whose agent is told to do without certificates: it waits for none, and can neither show nor check any. */
+  readonly hasIdentity: boolean;
   readonly metadata: Readonly<Record<string, unknown>>;
 }
 
@@ -66,6 +68,7 @@ export function parseNode(node: Node | undefined): ProxyNode {
     network: text(metadata.NETWORK),
     serviceAccount: text(metadata.SERVICE_ACCOUNT),
     istioVersion: text(metadata.ISTIO_VERSION),
+    hasIdentity: (metadata.PROXY_CONFIG as { controlPlaneAuthPolicy?: unknown } | undefined)?.controlPlaneAuthPolicy !== "NONE",
     metadata,
   };
 }

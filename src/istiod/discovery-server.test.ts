@@ -6,6 +6,7 @@ import { Subscriptions } from "../ads/subscription.ts";
 import { NodeSchema } from "../api/gen/envoy/config/core/v3/base_pb.js";
 import { keyOf } from "../api/kinds/object.ts";
 import { defaultMesh } from "../api/mesh/decode-mesh.ts";
+import { typeUrls } from "../api/type-urls.ts";
 import { MemoryStore } from "../config/memory.ts";
 import { debugPages } from "./debug/handlers.ts";
 import { DiscoveryServer } from "./discovery-server.ts";
@@ -160,6 +161,16 @@ ${more}`);
         change("PeerAuthentication", strict, `${strict}\n---\n${policy("shop", "{mtls: {mode: DISABLE}}").replace("name: p", "name: q")}`)
           .request,
       ).toBeUndefined();
+    });
+
+    it("gives a gateway clusters when it begins to pass mutual TLS on, and only that one", () => {
+      const gateway = (mode: string) =>
+        `{apiVersion: networking.istio.io/v1, kind: Gateway, metadata: {name: g, namespace: default}, spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 15443, name: tls, protocol: TLS}, hosts: ['*'], tls: {mode: ${mode}}}]}}`;
+      const [from, to] = [mesh(gateway("PASSTHROUGH")), mesh(gateway("AUTO_PASSTHROUGH"))];
+      const request = planPush(new Set(["Gateway"] as const), from, to)!;
+      const types = (proxy: ReturnType<typeof routerNode>) => scopeFor(request, proxy, from, to)?.typeUrls;
+      expect(types(routerNode())).toContain(typeUrls.cds);
+      expect(types(routerNode({ labels: {} }))).not.toContain(typeUrls.cds);
     });
 
     it("gives a changed secret to the proxies of its namespace alone", () => {

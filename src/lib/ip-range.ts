@@ -1,5 +1,5 @@
 /** IP addresses and CIDR ranges as 32-bit words, so that a comparison is integers and no text. */
-import { isIP } from "node:net";
+import { isIP, SocketAddress } from "node:net";
 
 /** One word for IPv4, four for IPv6, most significant first. */
 export type IpWords = readonly number[];
@@ -38,6 +38,21 @@ function groupsOf(text: string): number[] {
     const word = wordOf(group);
     return [word >>> 16, word & 0xffff];
   });
+}
+
+/** The address with only the first `prefixLength` bits, as text in its shortest form; `text` is an IP address. */
+export function maskedIp(text: string, prefixLength: number): string {
+  const words = parseIp(text)!.map((word, index) => (word & maskOf(prefixLength - 32 * index)) >>> 0);
+  if (words.length === 1) return [24, 16, 8, 0].map((shift) => (words[0]! >>> shift) & 255).join(".");
+  const groups = words.flatMap((word) => [word >>> 16, word & 0xffff]).map((group) => group.toString(16));
+  return new SocketAddress({ family: "ipv6", address: groups.join(":") }).address;
+}
+
+/** Of `1.2.3.4:80`, `[::1]:80` or a bare IP address; null for what is none, such as a path. */
+export function ipOf(address: string): string | null {
+  if (isIP(address) !== 0) return address;
+  const ip = address.replace(/^\[?(.*?)\]?:\d+$/, "$1");
+  return isIP(ip) === 0 ? null : ip;
 }
 
 export class IpRange {

@@ -10,6 +10,7 @@
 import type { Any } from "@bufbuild/protobuf/wkt";
 import type { AccessLogContext } from "./accesslog/access-log.ts";
 import type { RouteTable } from "./router/route-table.ts";
+import type { SharedCells } from "./shared-cells.ts";
 import type { StatsStore } from "./stats/store.ts";
 import type { SecretStore } from "./tls/secret.ts";
 import type { Cluster } from "./upstream/cluster.ts";
@@ -25,6 +26,8 @@ export interface CompileContext {
   /** Node.id and Node.cluster of the bootstrap. */
   readonly nodeId: string;
   readonly nodeCluster: string;
+  /** Numbers that all workers share. */
+  readonly cells: SharedCells;
   /** Something odd that is accepted all the same. */
   warn(message: string): void;
   /** `typed_per_filter_config`, by filter name. */

@@ -36,6 +36,8 @@ export interface WorkerUpdate {
   /** envoy.config.listener.v3.Listener, only warm ones. A listener of that name is replaced and drained. */
   readonly listeners?: readonly NamedBytes[];
   readonly removedListeners?: readonly string[];
+  /** For what its routes and listeners share between workers; see shared-cells.ts. Absent: they share nothing. */
+  readonly cells?: SharedArrayBuffer;
 }
 
 /** Begin to drain: responses carry `connection: close` by the strategy; `stopListening` closes the listening sockets as well. */

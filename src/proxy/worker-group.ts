@@ -7,6 +7,7 @@
 import { getAsset, isSea } from "node:sea";
 import { Worker } from "node:worker_threads";
 import type { Log } from "../lib/log.ts";
+import { allocateCells } from "./shared-cells.ts";
 import type { StatsReader, StatsSource } from "./stats/stats-reader.ts";
 import type { FromWorker, ToWorker, WorkerApplied, WorkerData, WorkerDrain, WorkerUpdate } from "./update.ts";
 
@@ -16,7 +17,10 @@ import type { FromWorker, ToWorker, WorkerApplied, WorkerData, WorkerDrain, Work
  */
 const youngGenerationMiB = 8;
 
-export type UpdateParts = Omit<WorkerUpdate, "type" | "sequence">;
+/** In the type URL of whatever asks for shared numbers: the local rate limits of HTTP and of connections. */
+const userOfCells = ".local_ratelimit.";
+
+export type UpdateParts = Omit<WorkerUpdate, "type" | "sequence" | "cells">;
 export type DrainParts = Omit<WorkerDrain, "type" | "sequence">;
 
 /** What came of an update: errors of any worker, and the addresses that are bound, by listener name. */
@@ -74,7 +78,9 @@ export class WorkerGroup implements AsyncDisposable {
 
   /** Resolves when every worker has the update in force. */
   update(parts: UpdateParts): Promise<UpdateOutcome> {
-    return this.#ask((sequence) => ({ type: "update", sequence, ...parts }));
+    const resources = [...(parts.routes ?? []), ...(parts.listeners ?? [])].map(({ bytes }) => bytes);
+    const cells = allocateCells(resources, userOfCells);
+    return this.#ask((sequence) => ({ type: "update", sequence, ...parts, ...(cells && { cells }) }));
   }
 
   drain(parts: DrainParts): Promise<UpdateOutcome> {

@@ -12,12 +12,14 @@ import { type ClusterLoadAssignment, ClusterLoadAssignmentSchema } from "../api/
 import { ListenerSchema } from "../api/gen/envoy/config/listener/v3/listener_pb.js";
 import { RouteConfigurationSchema } from "../api/gen/envoy/config/route/v3/route_pb.js";
 import { SecretSchema } from "../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
+import { originalDestination } from "../platform/original-destination.ts";
 import { AccessLogSinks } from "./accesslog/sinks.ts";
 import type { CompileContext } from "./compile-context.ts";
 import { compilePerFilterConfig } from "./filters/http/index.ts";
 import { Listener, type ListenerHost } from "./listener/listener.ts";
 import { addressText, compileListener, type ListenerConfig } from "./listener/listener-config.ts";
 import { compileRouteConfiguration, type RouteTable } from "./router/route-table.ts";
+import { type NamedCells, SharedCells } from "./shared-cells.ts";
 import { StatsStore } from "./stats/store.ts";
 import { compileSecret, SecretStore } from "./tls/secret.ts";
 import type { FromWorker, NamedBytes, WorkerApplied, WorkerData, WorkerDrain, WorkerUpdate } from "./update.ts";
@@ -30,9 +32,10 @@ export class WorkerState implements AsyncDisposable {
   readonly stats = new StatsStore();
   readonly #data: WorkerData;
   readonly #post: (message: FromWorker) => void;
-  readonly #context: CompileContext;
+  #context: CompileContext;
   readonly #sinks: AccessLogSinks;
   readonly #secrets = new SecretStore();
+  readonly #namedCells: NamedCells = new Map();
   readonly #clusters = new Map<string, Cluster>();
   readonly #assignments = new Map<string, ClusterLoadAssignment>();
   readonly #routes = new Map<string, RouteTable>();
@@ -60,13 +63,14 @@ export class WorkerState implements AsyncDisposable {
       secrets: this.#secrets,
       nodeId: bootstrap.node?.id ?? "",
       nodeCluster: bootstrap.node?.cluster ?? "",
+      cells: new SharedCells(null),
       warn() {}, // the main thread has compiled the same, and said it
       compilePerFilterConfig: (config) => compilePerFilterConfig(config, this.#context),
     };
     this.#listenerHost = {
       stats: this.stats,
       workerIndex: data.index,
-      originalDestination: null,
+      originalDestination,
       listenerFor: (ip, port) => this.#listenerFor(ip, port),
       log: (level, message) => this.#log(level, "connection", message),
     };
@@ -112,6 +116,8 @@ export class WorkerState implements AsyncDisposable {
 
   async #apply(update: WorkerUpdate): Promise<void> {
     const failures: Failure[] = [];
+    const cells = new SharedCells(update.cells ?? null, this.#namedCells);
+    this.#context = { ...this.#context, cells };
     this.#each(update.secrets, "secret", failures, ({ name, bytes }) =>
       this.#secrets.set(name, compileSecret(fromBinary(SecretSchema, bytes))),
     );
@@ -127,6 +133,7 @@ export class WorkerState implements AsyncDisposable {
       this.#assignments.set(name, assignment);
     });
     this.#each(update.routes, "route", failures, ({ name, bytes }) => {
+      cells.begin(`route ${name}`);
       this.#routes.set(name, compileRouteConfiguration(fromBinary(RouteConfigurationSchema, bytes), this.#context));
     });
     for (const name of update.removedListeners ?? []) this.#removeListener(name);
@@ -176,6 +183,7 @@ export class WorkerState implements AsyncDisposable {
       }
     };
     let config: ListenerConfig;
+    this.#context.cells.begin(`listener ${name}`);
     try {
       config = compileListener(fromBinary(ListenerSchema, bytes), this.#context, this.#listeners.get(name)?.config);
     } catch (error) {

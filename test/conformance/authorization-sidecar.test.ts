@@ -54,7 +54,7 @@ describe.skipIf(!envoyBinary)("AuthorizationPolicies of sidecars", () => {
           address,
           labels: { app: "server" },
           namespace: "shop",
-          xdsPort: controlPlane.istiod.grpcPort,
+          xds: controlPlane.istiod.grpcPort,
           isDelta: true,
           sdsPath: sds.path,
           metadata: { INTERCEPTION_MODE: "NONE", SERVICE_ACCOUNT: "server" },

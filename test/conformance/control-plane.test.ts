@@ -151,7 +151,7 @@ describe.skipIf(!envoyBinary)("Envoy and our proxy attached to our control plane
             address: side.address,
             labels: type === "router" ? { ...gatewayLabels, side: side.name } : { app: "client", side: side.name },
             namespace: type === "router" ? gatewayNamespace : "mesh",
-            xdsPort: controlPlane.istiod.grpcPort,
+            xds: controlPlane.istiod.grpcPort,
             isDelta: side.isDelta,
             sdsPath: sds.path,
           };

@@ -89,7 +89,7 @@ describe.skipIf(!envoyBinary)("mutual TLS between Envoy and our proxy", () => {
       address: side[role],
       labels: role === "server" ? { app: `server-${side.name}`, role } : { role },
       namespace: role === "server" ? "shop" : "clients",
-      xdsPort: controlPlane.istiod.grpcPort,
+      xds: controlPlane.istiod.grpcPort,
       isDelta: true,
       sdsPath: sds.path,
       metadata,
@@ -97,7 +97,8 @@ describe.skipIf(!envoyBinary)("mutual TLS between Envoy and our proxy", () => {
     running.set(node.name, stack.use(await side.start(meshBootstrap(node))));
   }
 
-  function configuration(): string {
+  /** `stricter`: a port that is PERMISSIVE otherwise. */
+  function configuration(stricter?: string): string {
     const application = (port: Port) => `127.0.0.1:${{ http: http.port, tcp: tcp.port, tls: tls.port }[port.application]}`;
     const object = (apiVersion: string, kind: string, namespace: string, name: string, spec: unknown) =>
       stringify({ apiVersion, kind, metadata: { name, namespace }, spec });
@@ -129,7 +130,7 @@ describe.skipIf(!envoyBinary)("mutual TLS between Envoy and our proxy", () => {
       }),
       object("security.istio.io/v1", "PeerAuthentication", "shop", "servers", {
         selector: { matchLabels: { role: "server" } },
-        portLevelMtls: Object.fromEntries(ports.map((port) => [serverPort(port), { mode: port.mode }])),
+        portLevelMtls: Object.fromEntries(ports.map((port) => [serverPort(port), { mode: port.name === stricter ? "STRICT" : port.mode }])),
       }),
       object(networking, "Gateway", "clients", "client", {
         selector: { role: "client" },
@@ -288,6 +289,33 @@ describe.skipIf(!envoyBinary)("mutual TLS between Envoy and our proxy", () => {
       connection.write(request);
       expect(await connection.until((received) => received.includes("200 OK"))).toBe(true);
     });
+  });
+
+  it("a port that becomes strict takes no plaintext any more, and the connections of others stay", async () => {
+    const open = (side: Side, name: string) => RawConnection.open(portOf(name), undefined, side.server);
+    const kept = await Promise.all(proxies.map((side) => open(side, "permissive-tcp")));
+    for (const connection of kept) {
+      connection.write("\x01before");
+      expect(await connection.until((received) => received.includes("before"))).toBe(true);
+    }
+    await controlPlane.write("mesh.yaml", configuration("permissive-http"));
+    for (const side of proxies) {
+      await eventually(async () => {
+        using connection = await open(side, "permissive-http");
+        connection.write("GET /direct HTTP/1.1\r\nhost: a\r\n\r\n");
+        await connection.until((received) => received.includes("200 OK"));
+        return (connection.isClosed && connection.received.length === 0) || undefined;
+      }, `strict ${side.name}`);
+    }
+    for (const connection of kept) {
+      connection.write("\x01after");
+      expect(await connection.until((received) => received.includes("after"))).toBe(true);
+      connection[Symbol.dispose]();
+    }
+    for (const [, , from, to] of pairs) {
+      const port = ports.find(({ name }) => name === "permissive-http")!;
+      expect(await call(from, to, port), `${from.name} to ${to.name}`).toMatchObject({ status: "HTTP/1.1 200 OK" });
+    }
   });
 
   it("a server with another identity than the service's is refused by both clients", async () => {

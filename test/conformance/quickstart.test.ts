@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { type QuickstartPorts, quickstartPorts } from "../../src/quickstart/ports.ts";
-import { configurationFiles, gatewayLabels, gatewayNamespace } from "../../src/quickstart/sample-mesh.ts";
+import { configurationFiles, gatewayAccount, gatewayLabels, gatewayNamespace } from "../../src/quickstart/sample-mesh.ts";
 import { startSampleServers } from "../../src/quickstart/sample-servers.ts";
 import { startControlPlane, type TestControlPlane } from "../support/control-plane.ts";
 import { envoyBinary } from "../support/envoy.ts";
@@ -40,7 +40,7 @@ describe.skipIf(!envoyBinary)("The quickstart's gateway", () => {
 
   beforeAll(async () => {
     const ca = makeMeshCa();
-    const sds = stack.use(await startSdsServer(ca.issue("spiffe://cluster.local/ns/istio-system/sa/gateway"), ca.root));
+    const sds = stack.use(await startSdsServer(ca.issue(`spiffe://cluster.local/ns/${gatewayNamespace}/sa/${gatewayAccount}`), ca.root));
     // One after the other, or both might be told the same ports.
     for (const name of sideNames) {
       const ports = quickstartPorts(await freePortRow(9));
@@ -53,7 +53,7 @@ describe.skipIf(!envoyBinary)("The quickstart's gateway", () => {
         address: "127.0.0.1",
         labels: gatewayLabels,
         namespace: gatewayNamespace,
-        xdsPort: controlPlane.istiod.grpcPort,
+        xds: controlPlane.istiod.grpcPort,
         isDelta: true,
         sdsPath: sds.path,
       });

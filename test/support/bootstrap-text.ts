@@ -60,6 +60,7 @@ const packages: Record<string, string> = {
   Cors: "envoy.extensions.filters.http.cors.v3",
   CorsPolicy: "envoy.extensions.filters.http.cors.v3",
   HTTPFault: "envoy.extensions.filters.http.fault.v3",
+  LocalRateLimit: "envoy.extensions.filters.http.local_ratelimit.v3",
   JwtAuthentication: "envoy.extensions.filters.http.jwt_authn.v3",
   PerRouteConfig: "envoy.extensions.filters.http.jwt_authn.v3",
   FileAccessLog: "envoy.extensions.access_loggers.file.v3",
@@ -80,6 +81,7 @@ const fullNames: Record<string, string> = {
   HttpSetMetadata: "envoy.extensions.filters.http.set_metadata.v3.Config",
   HttpSetFilterState: "envoy.extensions.filters.http.set_filter_state.v3.Config",
   NetworkSetFilterState: "envoy.extensions.filters.network.set_filter_state.v3.Config",
+  NetworkLocalRateLimit: "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit",
   NetworkRBAC: "envoy.extensions.filters.network.rbac.v3.RBAC",
 };
 

@@ -40,6 +40,9 @@ function obtain(): string | undefined {
 /** Undefined where it can't be had. */
 export const envoyBinary = obtain();
 
+/** Where it would be. */
+export const envoyPath = binary;
+
 export interface RunningEnvoy extends AsyncDisposable {
   readonly process: ChildProcess;
   /** What it has written to stderr so far. */

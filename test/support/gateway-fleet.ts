@@ -47,8 +47,8 @@ export class GatewayFleet implements AsyncDisposable {
     const proxies = new Map<string, { readonly proxy: RunningProxy; readonly address: string }>();
     const start = async (deployment: Deployment, side: Side, address: string) => {
       const { name, namespace, labels } = deployment;
-      const xdsPort = controlPlane.istiod.grpcPort;
-      const node = { type: "router" as const, name: `${name}-${side}`, address, labels, namespace, xdsPort };
+      const xds = controlPlane.istiod.grpcPort;
+      const node = { type: "router" as const, name: `${name}-${side}`, address, labels, namespace, xds };
       // Certificates come with the configuration: nobody asks for secrets of an agent's.
       const bootstrap = meshBootstrap({ ...node, isDelta: true, sdsPath: "/dev/null" });
       const proxy = parts.use(await (side === "envoy" ? startRealEnvoy(bootstrap) : startOurProxy(bootstrap)));

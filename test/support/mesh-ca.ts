@@ -13,39 +13,58 @@ export interface MeshCa {
   readonly root: string;
   /** A workload's certificate for the identity, which any text may be. */
   issue(uri: string): Identity;
+  /** A certificate for other names, as openssl writes them: `DNS:a.test`. */
+  issueFor(names: string, options?: { readonly algorithm?: "ec" | "rsa" }): Identity;
+  /** A revocation list with the certificate in it. */
+  revoke(identity: Identity): string;
 }
 
-const request = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"];
+const algorithms = { ec: ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"], rsa: ["-newkey", "rsa:2048"] };
 
 export function makeMeshCa(name = "mesh"): MeshCa {
-  const ca = openssl(["-subj", `/O=${name}`, "-addext", "basicConstraints=critical,CA:TRUE"]);
-  return {
-    root: ca.certificate,
-    issue(uri) {
-      const extensions = [
-        "basicConstraints=critical,CA:FALSE",
-        "extendedKeyUsage=serverAuth,clientAuth",
-        `subjectAltName=critical,URI:${uri}`,
-      ];
-      return openssl(["-subj", "/", ...extensions.flatMap((extension) => ["-addext", extension])], ca);
-    },
+  const ca = request(["-subj", `/O=${name}`, "-addext", "basicConstraints=critical,CA:TRUE"], "ec");
+  const issueFor: MeshCa["issueFor"] = (names, { algorithm = "ec" } = {}) => {
+    const extensions = ["basicConstraints=critical,CA:FALSE", "extendedKeyUsage=serverAuth,clientAuth", `subjectAltName=critical,${names}`];
+    return request(["-subj", "/", ...extensions.flatMap((extension) => ["-addext", extension])], algorithm, ca);
   };
+  return { root: ca.certificate, issue: (uri) => issueFor(`URI:${uri}`), issueFor, revoke: (identity) => revocationList(ca, identity) };
 }
 
-function openssl(args: readonly string[], issuer?: Identity): Identity {
-  const directory = mkdtempSync(join(tmpdir(), "topsail-ca-"));
-  try {
-    const path = (name: string) => join(directory, name);
+function request(args: readonly string[], algorithm: keyof typeof algorithms, issuer?: Identity): Identity {
+  return inDirectory((path) => {
     if (issuer) {
       writeFileSync(path("ca.pem"), issuer.certificate);
       writeFileSync(path("ca-key.pem"), issuer.key);
     }
     const signer = issuer ? ["-CA", path("ca.pem"), "-CAkey", path("ca-key.pem")] : [];
-    execFileSync("openssl", [...request, ...signer, ...args, "-keyout", path("key.pem"), "-out", path("cert.pem")], {
-      stdio: ["ignore", "ignore", "pipe"],
-    });
+    const files = ["-keyout", path("key.pem"), "-out", path("cert.pem")];
+    openssl(["req", "-x509", "-nodes", "-days", "30", ...algorithms[algorithm], ...signer, ...args, ...files]);
     return { certificate: readFileSync(path("cert.pem"), "utf8"), key: readFileSync(path("key.pem"), "utf8") };
+  });
+}
+
+function revocationList(ca: Identity, { certificate }: Identity): string {
+  return inDirectory((path) => {
+    const settings = ["[ca]", "default_ca=d", "[d]", `database=${path("index")}`, "default_md=sha256", "default_crl_days=30"];
+    writeFileSync(path("index"), "");
+    writeFileSync(path("config"), settings.join("\n"));
+    for (const [name, text] of Object.entries({ ca: ca.certificate, key: ca.key, cert: certificate })) writeFileSync(path(name), text);
+    const signed = ["ca", "-config", path("config"), "-cert", path("ca"), "-keyfile", path("key")];
+    openssl([...signed, "-revoke", path("cert")]);
+    openssl([...signed, "-gencrl", "-out", path("crl")]);
+    return readFileSync(path("crl"), "utf8");
+  });
+}
+
+function inDirectory<T>(work: (path: (name: string) => string) => T): T {
+  const directory = mkdtempSync(join(tmpdir(), "topsail-ca-"));
+  try {
+    return work((name) => join(directory, name));
   } finally {
     rmSync(directory, { recursive: true });
   }
+}
+
+function openssl(args: readonly string[]): void {
+  execFileSync("openssl", args, { stdio: ["ignore", "ignore", "pipe"] });
 }

@@ -8,7 +8,8 @@ export interface MeshNode {
   readonly address: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly namespace: string;
-  readonly xdsPort: number;
+  /** Port of the control plane on loopback, or its address as Envoy writes it. */
+  readonly xds: number | Readonly<Record<string, unknown>>;
   readonly isDelta: boolean;
   /** Unix socket on which the workload's certificate is had by SDS. */
   readonly sdsPath: string;
@@ -18,7 +19,7 @@ export interface MeshNode {
 }
 
 export function meshBootstrap(node: MeshNode): Record<string, unknown> {
-  const { type, name, address, labels, namespace, xdsPort, isDelta, sdsPath, metadata, locality } = node;
+  const { type, name, address, labels, namespace, xds, isDelta, sdsPath, metadata, locality } = node;
   const ads = { ads: {}, resource_api_version: "V3", initial_fetch_timeout: "0s" };
   return {
     node: {
@@ -48,7 +49,7 @@ export function meshBootstrap(node: MeshNode): Record<string, unknown> {
     },
     static_resources: {
       clusters: [
-        grpcCluster("xds-grpc", { socket_address: { address: "127.0.0.1", port_value: xdsPort } }),
+        grpcCluster("xds-grpc", typeof xds === "number" ? { socket_address: { address: "127.0.0.1", port_value: xds } } : xds),
         grpcCluster("sds-grpc", { pipe: { path: sdsPath } }),
         // The agent's clusters, which listeners of the control plane may route to.
         ...["agent", "prometheus_stats"].map((cluster) => ({ name: cluster, type: "STATIC", connect_timeout: "1s" })),

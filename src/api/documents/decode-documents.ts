@@ -4,13 +4,14 @@
  * are bounded.
  */
 import { type Document, LineCounter } from "yaml";
-import { ConfigError } from "../config-error.ts";
+import { ConfigError, type SourcePosition } from "../config-error.ts";
 import type { ConfigObject, ObjectKey } from "../kinds/object.ts";
 import { isPlainObject } from "../schema/decode.ts";
 import { type DecodeOptions, decodeObject, type ForeignObject, unknownKindError } from "./decode-object.ts";
-import { parseYamlDocument } from "./parse-yaml.ts";
+import { parseYamlDocument, resolvePlainScalar } from "./parse-yaml.ts";
 import { toPlainValue } from "./plain-value.ts";
-import { positionAt, SourceLocator } from "./source-locator.ts";
+import { type PlainDocument, readPlainYaml } from "./read-plain-yaml.ts";
+import { type KnownSource, positionAt, SourceLocator } from "./source-locator.ts";
 import { type DocumentText, splitDocuments } from "./split-documents.ts";
 
 export interface DecodeDocumentsOptions extends DecodeOptions {
@@ -50,15 +51,13 @@ export function mergeDecoded(parts: readonly DecodedDocuments[]): DecodedDocumen
 }
 
 export function decodeDocument(source: DocumentText, file: string, options: DecodeDocumentsOptions = {}): DecodedDocuments {
-  const result = {
-    objects: [] as ConfigObject[],
-    errors: [] as ConfigError[],
-    foreign: [] as ForeignObject[],
-    brokenKeys: [] as ObjectKey[],
-  };
+  const plain = readPlainYaml(source.text, resolvePlainScalar);
+  // Of a list each item has a place of its own, which only the whole parser tells.
+  if (plain && !isList(plain.value)) return decodeValue(plain.value, source, file, { start: startOf(plain, source, file) }, options);
+
   const lines = new LineCounter();
   const document = parseYamlDocument(source.text, lines);
-  if (typeof document === "string") return { ...result, errors: [atStart(document, source, file)], hasUnidentified: true };
+  if (typeof document === "string") return refused([atStart(document, source, file)]);
   if (document.errors.length > 0) {
     const errors = document.errors.slice(0, 10).map(
       (error) =>
@@ -68,17 +67,42 @@ export function decodeDocument(source: DocumentText, file: string, options: Deco
           cause: error,
         }),
     );
-    return { ...result, errors, hasUnidentified: true };
+    return refused(errors);
   }
-
   const value = toPlainValue(document);
-  if (value instanceof Error) return { ...result, errors: [atStart(value.message, source, file)], hasUnidentified: true };
+  if (value instanceof Error) return refused([atStart(value.message, source, file)]);
+  return decodeValue(value, source, file, { document, lines }, options);
+}
+
+function refused(errors: ConfigError[]): DecodedDocuments {
+  return { objects: [], errors, foreign: [], brokenKeys: [], hasUnidentified: true };
+}
+
+function startOf({ offset }: PlainDocument, { text, firstLine }: DocumentText, file: string): SourcePosition {
+  let line = firstLine;
+  for (let at = text.indexOf("\n"); at >= 0 && at < offset; at = text.indexOf("\n", at + 1)) line++;
+  return { file, line, column: 1 };
+}
+
+function decodeValue(
+  value: unknown,
+  source: DocumentText,
+  file: string,
+  known: KnownSource,
+  options: DecodeDocumentsOptions,
+): DecodedDocuments {
+  const result = {
+    objects: [] as ConfigObject[],
+    errors: [] as ConfigError[],
+    foreign: [] as ForeignObject[],
+    brokenKeys: [] as ObjectKey[],
+  };
   // A document may hold nothing at all (`---` and a comment).
   if (value === null || value === undefined) return { ...result, hasUnidentified: false };
 
   let hasUnidentified = false;
   for (const { item, root } of itemsOf(value)) {
-    const locator = new SourceLocator(file, source.text, source.firstLine, root, { document, lines });
+    const locator = new SourceLocator(file, source.text, source.firstLine, root, known);
     const decoded = decodeObject(item, options, locator);
     if (decoded.object) {
       locators.set(decoded.object, locator);
@@ -95,9 +119,14 @@ export function decodeDocument(source: DocumentText, file: string, options: Deco
   return { ...result, hasUnidentified };
 }
 
-/** `kind: List` (also `VirtualServiceList`) holds objects in `items`; anything else is one object. */
+/** `kind: List`, or `VirtualServiceList`. */
+function isList(value: unknown): value is { readonly kind: string; readonly apiVersion?: unknown; readonly items: unknown[] } {
+  return isPlainObject(value) && typeof value.kind === "string" && value.kind.endsWith("List") && Array.isArray(value.items);
+}
+
+/** A list holds objects in `items`; anything else is one object. */
 function itemsOf(value: unknown): { item: unknown; root: (string | number)[] }[] {
-  if (isPlainObject(value) && typeof value.kind === "string" && value.kind.endsWith("List") && Array.isArray(value.items)) {
+  if (isList(value)) {
     const apiVersion = value.apiVersion;
     const itemKind = value.kind.slice(0, -"List".length);
     return value.items.map((item, index) => ({

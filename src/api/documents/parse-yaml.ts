@@ -8,6 +8,7 @@ import {
   type Node,
   parseDocument,
   type ScalarTag,
+  Schema,
   YAMLParseError,
 } from "yaml";
 
@@ -26,6 +27,19 @@ const yesNo: ScalarTag = {
   resolve: (text) => /^(?:yes|on)$/i.test(text),
 };
 
+const schema = new Schema({ schema: "core", merge: true, resolveKnownTags: true, customTags: (tags) => [yesNo, ...tags] });
+const scalarTags = schema.tags.filter((tag): tag is ScalarTag => !tag.collection && tag.default === true && tag.test !== undefined);
+
+/** What a plain scalar means: a number, true, null ... or the text itself. */
+export function resolvePlainScalar(text: string): unknown {
+  // Nothing but text begins otherwise.
+  if (!/^[-+.\d~nNtTfFyYoO]/.test(text)) return text;
+  const tag = scalarTags.find(({ test }) => test!.test(text));
+  if (!tag) return text;
+  const value = tag.resolve(text, () => {}, {});
+  return isScalar(value) ? value.value : value;
+}
+
 /**
  * Parses one YAML or JSON document with its positions: duplicate keys are errors, `<<` merges. Syntax errors are in `errors`
  * of the document; the result is a string, the reason, when the text isn't parsed at all.
@@ -39,10 +53,9 @@ export function parseYamlDocument(text: string, lineCounter: LineCounter): Docum
       lineCounter,
       // The parser's own check compares each key with each other one.
       uniqueKeys: false,
-      merge: true,
+      schema,
       prettyErrors: false,
       logLevel: "silent",
-      customTags: (tags) => [yesNo, ...tags],
     }) as unknown as Document;
     // The parser catches part of its own overflows and makes errors of them.
     if (document.errors.some((error) => error.message.includes("call stack"))) return "is nested too deeply";

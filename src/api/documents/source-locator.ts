@@ -9,6 +9,9 @@ interface ParsedSource {
   readonly lines: LineCounter;
 }
 
+/** What is known of a document when it has just been read: its tree, or only where its value starts. */
+export type KnownSource = ParsedSource | { readonly start: SourcePosition };
+
 /**
  * Finds the line on which a field of an object stands. It keeps the document's text, not its syntax tree: a tree is some
  * thirty times larger, and positions are asked for only when something is wrong.
@@ -20,25 +23,27 @@ export class SourceLocator {
   readonly #firstLine: number;
   /** Where the object stands in its document: [] or, in a List, ["items", 3]. */
   readonly #root: FieldPath;
-  #parsed: ParsedSource | undefined;
+  #known: KnownSource | undefined;
 
-  constructor(file: string, text: string, firstLine: number, root: FieldPath = [], parsed?: ParsedSource) {
+  constructor(file: string, text: string, firstLine: number, root: FieldPath = [], known?: KnownSource) {
     this.#file = file;
     this.#text = text;
     this.#firstLine = firstLine;
     this.#root = root;
-    this.#parsed = parsed;
+    this.#known = known;
   }
 
   /** Lets go of the syntax tree that the constructor was given. */
   release(): this {
-    this.#parsed = undefined;
+    this.#known = undefined;
     return this;
   }
 
   /** The position of the field, or of the nearest field around it that is written. */
   locate(path: FieldPath): SourcePosition {
-    const parsed = this.#parsed ?? this.#parse();
+    const known = this.#known;
+    if (known && "start" in known && path.length === 0 && this.#root.length === 0) return known.start;
+    const parsed = known && "document" in known ? known : this.#parse();
     if (!parsed) return { file: this.#file, line: this.#firstLine };
     const offset = offsetOf(parsed.document, [...this.#root, ...path]);
     return positionAt(this.#file, parsed.lines, offset, this.#firstLine);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { clustersOf, listenersOf, pushContextOf, routesOf, sidecarNode } from "../../../test/support/mesh.ts";
+import { clustersOf, listenersOf, pushContextOf, routerNode, routesOf, sidecarNode } from "../../../test/support/mesh.ts";
 import { typeUrls } from "../../api/type-urls.ts";
 import { generatorFor } from "../xds/generators.ts";
 import type { PushContext } from "./push-context.ts";
@@ -60,5 +60,26 @@ describe("resources that proxies share", () => {
       routesOf("80", sidecarNode({ namespace }), push).virtualHosts.find(({ name }) => name.startsWith("short"))?.domains;
     expect(domains("default")).toContain("short");
     expect(domains("other")).not.toContain("short");
+  });
+
+  it("follow where a proxy has its certificates from", () => {
+    const rule = "{host: a.test, trafficPolicy: {tls: {mode: MUTUAL, clientCertificate: /c, privateKey: /k, caCertificates: /ca}}}";
+    const push = pushContextOf(mesh + object("DestinationRule", rule));
+    const socket = (metadata: Record<string, string>) => {
+      const config = clustersOf(sidecarNode({ metadata }), push).get("outbound|80||a.test")?.transportSocket?.configType;
+      return Buffer.from(config?.case === "typedConfig" ? config.value.value : []).toString("latin1");
+    };
+    expect(socket({})).not.toContain("file-cert:");
+    expect(socket({ "file-credential": "true" })).toContain("file-cert:/c~/k");
+    expect(socket({})).not.toContain("file-cert:");
+  });
+
+  it("are not all that a gateway gets that passes mutual TLS on", () => {
+    const gateway =
+      "{selector: {istio: east}, servers: [{port: {number: 15443, name: tls, protocol: TLS}, hosts: ['*'], tls: {mode: AUTO_PASSTHROUGH}}]}";
+    const push = pushContextOf(entry("a", "location: MESH_INTERNAL, resolution: STATIC") + object("Gateway", gateway));
+    const names = (istio: string) => [...clustersOf(routerNode({ labels: { istio } }), push).keys()];
+    const ordinary = ["outbound|80||a.test", "BlackHoleCluster"];
+    expect([names("west"), names("east"), names("west")]).toEqual([ordinary, [...ordinary, "outbound_.80_._.a.test"], ordinary]);
   });
 });

@@ -28,11 +28,12 @@ export class AudienceKeys {
 
   /** `scope` names what the proxy's Sidecar lets it see. */
   keyOf(proxy: ProxyNode, scope: string): string {
-    const { INTERCEPTION_MODE, UNPRIVILEGED_POD } = proxy.metadata;
+    const { INTERCEPTION_MODE, UNPRIVILEGED_POD, "file-credential": fileCredential, credential } = proxy.metadata;
     const families = [...new Set(proxy.ipAddresses.map((address) => (address.includes(":") ? "v6" : "v4")))].sort().join("");
     const labels = this.#labels.map((label) => proxy.labels[label]);
-    // Whether something beside the proxy serves secrets from files, or others' secrets.
-    const { credential, "file-credential": files } = proxy.metadata;
-    return JSON.stringify([proxy.type, scope, proxy.dnsDomain, families, INTERCEPTION_MODE, UNPRIVILEGED_POD, credential, files, labels]);
+    const capture = [INTERCEPTION_MODE, UNPRIVILEGED_POD];
+    // Where clusters say that certificates come from.
+    const secrets = [proxy.hasIdentity, fileCredential, credential];
+    return JSON.stringify([proxy.type, scope, proxy.dnsDomain, families, capture, secrets, labels]);
   }
 }

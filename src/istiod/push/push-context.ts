@@ -6,6 +6,7 @@
 
 import type { EncodedResource } from "../../ads/resource.ts";
 import type { AuthorizationPolicy } from "../../api/kinds/authorization-policy.ts";
+import type { ConfigMap } from "../../api/kinds/config-map.ts";
 import type { DestinationRule } from "../../api/kinds/destination-rule.ts";
 import type { Gateway } from "../../api/kinds/gateway.ts";
 import type { ConfigObject } from "../../api/kinds/object.ts";
@@ -110,6 +111,12 @@ export class PushContext {
     );
     this.#secrets = new Map(
       (input.objects("Secret") as ConfigObject<Secret>[]).map((object) => [`${object.metadata.namespace}/${object.metadata.name}`, object]),
+    );
+  }
+
+  configMap(namespace: string, name: string): ConfigObject<ConfigMap> | undefined {
+    return (this.objects("ConfigMap") as ConfigObject<ConfigMap>[]).find(
+      ({ metadata }) => metadata.namespace === namespace && metadata.name === name,
     );
   }
 

@@ -12,7 +12,7 @@ import type { ConfigObject, KindName } from "../../api/kinds/object.ts";
 import type { Secret } from "../../api/kinds/secret.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import { type TypeUrl, typeUrls } from "../../api/type-urls.ts";
-import { type Service, serviceKey } from "../../registry/service.ts";
+import type { Service } from "../../registry/service.ts";
 import { passesByServerName } from "./merged-gateway.ts";
 import { changedPeerAuthentications, type PeerAuthenticationChanges } from "./peer-authentication.ts";
 import type { PushContext } from "./push-context.ts";
@@ -33,9 +33,9 @@ const affectedTypes: Partial<Record<ChangedKind, readonly TypeUrl[]>> = {
   RequestAuthentication: [lds],
   Jwks: [lds],
   Secret: [sds],
+  TrustBundle: [pcds],
   // Certificates of CAs, which `configmap://` names.
   ConfigMap: [sds],
-  TrustBundle: [pcds],
 };
 
 /** Kinds that only say where endpoints are. */
@@ -97,13 +97,16 @@ export function planPush(
   if (clients.size > 0) types.add(cds).add(eds);
   if (servers.size > 0) types.add(lds);
   if (types.size === 0) return undefined;
-  const isConcerned = (service: Service) => changed.includes(serviceKey(service.host, service.namespace)) || clients.has(service.namespace);
+  const concerned = () => [
+    ...changed.flatMap((key) => after.registry.byKey(key) ?? []),
+    ...after.registry.services.filter(({ namespace }) => clients.has(namespace)),
+  ];
   return {
     kinds,
     reason: onlyEndpoints ? "endpoint" : kinds.has("MeshConfig") ? "global" : types.size === 1 && types.has(sds) ? "secret" : "config",
     changedServices: new Set(changed),
     typeUrls: types,
-    clusters: needsAllEndpoints || !types.has(eds) ? undefined : clustersOf(isConcerned, after),
+    clusters: needsAllEndpoints || !types.has(eds) ? undefined : clustersOf(concerned(), after),
     inboundNamespaces: servers,
     secretNamespaces: kinds.has("Secret") && !kinds.has("ConfigMap") ? changedSecretNamespaces(before, after) : undefined,
   };
@@ -123,8 +126,13 @@ export function scopeFor(request: PushRequest, proxy: ProxyNode, before: PushCon
     (proxy.type !== "router" && request.inboundNamespaces.has(proxy.namespace)) ||
     (relevant.some((kind) => policyKinds.has(kind)) && !samePolicies(proxy, before, after));
   if (!needsListeners) typeUrls.delete(lds);
-  // Chains by server name are one for each subset.
-  if (request.kinds.has("DestinationRule") && proxy.type === "router" && passesByServerName(after.mergedGateway(proxy))) typeUrls.add(lds);
+  if (proxy.type === "router") {
+    const passes = passesByServerName(after.mergedGateway(proxy));
+    // Chains by server name are one for each subset.
+    if (passes && request.kinds.has("DestinationRule")) typeUrls.add(lds);
+    // The clusters that they lead to are there for nothing else.
+    if (request.kinds.has("Gateway") && passes !== passesByServerName(before.mergedGateway(proxy))) typeUrls.add(cds);
+  }
   if (request.secretNamespaces && !request.secretNamespaces.has(proxy.namespace)) typeUrls.delete(sds);
   if (typeUrls.size === 0) return undefined;
   return request.clusters ? { typeUrls, clusters: request.clusters } : { typeUrls };
@@ -165,11 +173,11 @@ function changesClusters(key: string, before: PushContext, after: PushContext): 
     const service = push.registry.byKey(key);
     if (!service) return undefined;
     const endpoints = push.registry.endpoints(service);
-    // Clusters name who may be behind them, and those that choose no endpoint themselves whether all of them take mutual TLS.
+    // Clusters name who may be behind them, and those that choose no endpoint themselves whether all of a port take mutual TLS.
     return {
       service,
       names: JSON.stringify(push.identitiesOf(service)),
-      tls: [...new Set(endpoints.map(({ tlsMode }) => tlsMode))].sort().join(),
+      tls: [...new Set(endpoints.map(({ portName, tlsMode }) => `${portName} ${tlsMode}`))].sort().join(),
     };
   });
   if (!older || !newer) return true;
@@ -202,10 +210,9 @@ function sameSecret(a: Secret | undefined, b: Secret | undefined): boolean {
 }
 
 /** Names of all clusters, subsets of any rule included, that the services' endpoints are part of. */
-function clustersOf(isConcerned: (service: Service) => boolean, push: PushContext): Set<string> {
+function clustersOf(services: Iterable<Service>, push: PushContext): Set<string> {
   const names = new Set<string>();
-  for (const service of push.registry.services) {
-    if (!isConcerned(service)) continue;
+  for (const service of services) {
     const subsets = push.destinationRules.subsetNames(service.host);
     for (const port of service.ports) {
       for (const subset of ["", ...subsets]) {

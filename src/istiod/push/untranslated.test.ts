@@ -58,6 +58,7 @@ describe("untranslated configuration", () => {
       "Gateway",
       "{servers: [{port: {number: 443, name: h, protocol: HTTPS}, hosts: ['*'], tls: {mode: SIMPLE, credentialName: c, minProtocolVersion: TLSV1_2}}]}",
     ],
+    ["Sidecar", "{egress: [{port: {number: 9080, protocol: HTTP, name: h}, bind: 127.0.0.2, captureMode: NONE, hosts: ['./*']}]}"],
     [
       "DestinationRule",
       "{host: a, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}, subsets: [{name: v1, trafficPolicy: {tls: {mode: DISABLE}}}]}",
@@ -66,7 +67,6 @@ describe("untranslated configuration", () => {
     ["DestinationRule", "{host: a, trafficPolicy: {tls: {mode: SIMPLE, credentialName: 'configmap://default/ca'}}}"],
     ["Gateway", "{servers: [{port: {number: 443, name: tls, protocol: TLS}, hosts: ['*.local'], tls: {mode: AUTO_PASSTHROUGH}}]}"],
     ["Sidecar", "{ingress: [{port: {number: 80, protocol: HTTP, name: h}, defaultEndpoint: '127.0.0.1:80'}], inboundConnectionPool: {}}"],
-    ["Sidecar", "{egress: [{port: {number: 9080, protocol: HTTP, name: h}, bind: 127.0.0.2, captureMode: NONE, hosts: ['./*']}]}"],
     ["Sidecar", "{egress: [{hosts: ['./*']}], outboundTrafficPolicy: {mode: REGISTRY_ONLY}}"],
     ["ServiceEntry", "{hosts: [a.test], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS}"],
     ["VirtualService", "{hosts: [a], http: [{match: [{headers: {end-user: {exact: jason}}}], route: [{destination: {host: a}}]}]}"],

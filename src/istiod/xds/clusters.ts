@@ -29,11 +29,10 @@ import { applyTrafficPolicy, enableLocalityWeights, speaksHttp2, type TrafficPol
 import { applyUpstreamTls, namesByRequest } from "./upstream-tls.ts";
 
 export function clusters(proxy: ProxyNode, push: PushContext): EncodedResource[] {
-  const shared = push.shared("cds", proxy, () => {
-    const special = [blackHoleCluster, ...(proxy.type === "sidecar" ? [passthroughCluster, inboundPassthroughCluster] : [])];
-    const outbound = push.servicesFor(proxy).flatMap((service) => outboundClusters(service, "outbound", proxy, push));
-    return [...outbound, ...special.map((name) => encode(specialCluster(name, proxy)))];
-  });
+  const shared = push.shared("cds", proxy, () => [
+    ...push.servicesFor(proxy).flatMap((service) => outboundClusters(service, "outbound", proxy, push)),
+    ...specialClusters(proxy).map((name) => encode(specialCluster(name, proxy))),
+  ]);
   if (proxy.type === "sidecar") return [...shared, ...inboundClusters(proxy, push).map(encode)];
   return passesByServerName(push.mergedGateway(proxy)) ? [...shared, ...serverNameClusters(proxy, push)] : [...shared];
 }
@@ -44,19 +43,17 @@ export function clusters(proxy: ProxyNode, push: PushContext): EncodedResource[]
  */
 type ClusterKind = "outbound" | "serverName";
 
+/** Which gateway needs them is a matter of the Gateways that select it, not of its audience. */
 function serverNameClusters(proxy: ProxyNode, push: PushContext): readonly EncodedResource[] {
   return push.shared("cds|serverName", proxy, () =>
-    push
-      .servicesFor(proxy)
-      .filter((service) => !service.isExternal)
-      .flatMap((service) => outboundClusters(service, "serverName", proxy, push)),
+    push.servicesFor(proxy).flatMap((service) => (service.isExternal ? [] : outboundClusters(service, "serverName", proxy, push))),
   );
 }
 
 /** Clusters of one service; the same bytes for all proxies of a type that see the same DestinationRule. */
 function outboundClusters(service: Service, kind: ClusterKind, proxy: ProxyNode, push: PushContext): EncodedResource[] {
   const nameOf = kind === "outbound" ? outboundCluster : sniCluster;
-  const secrets = `${servesFiles(proxy) ? "files" : ""}${proxy.metadata.credential === "true" ? "external" : ""}`;
+  const secrets = `${proxy.hasIdentity ? "" : "none"}${servesFiles(proxy) ? "files" : ""}${proxy.metadata.credential === "true" ? "external" : ""}`;
   const rule = push.destinationRules.forService(proxy, service);
   return service.ports
     .filter((port) => port.protocol !== "UDP")
@@ -120,7 +117,7 @@ function serviceCluster(name: string, destination: Destination, proxy: ProxyNode
   if (destination.kind === "outbound") {
     applyUpstreamTls(cluster, {
       tls: policy?.tls,
-      isAutomatic: usesAutoMutualTls(service, port, policy, push),
+      isAutomatic: proxy.hasIdentity && usesAutoMutualTls(service, port, policy, push),
       service,
       identities: push.identitiesOf(service),
       sni: sniCluster(service.host, port.number, subset?.name),
@@ -196,6 +193,10 @@ function lookupFamily(proxy: ProxyNode): Cluster_DnsLookupFamily {
   const hasV4 = proxy.ipAddresses.some((address) => !address.includes(":"));
   const hasV6 = proxy.ipAddresses.some((address) => address.includes(":"));
   return hasV4 && hasV6 ? Cluster_DnsLookupFamily.ALL : hasV6 ? Cluster_DnsLookupFamily.V6_ONLY : Cluster_DnsLookupFamily.V4_ONLY;
+}
+
+function specialClusters(proxy: ProxyNode): string[] {
+  return proxy.type === "sidecar" ? [blackHoleCluster, passthroughCluster, inboundPassthroughCluster] : [blackHoleCluster];
 }
 
 function specialCluster(name: string, proxy: ProxyNode): Cluster {

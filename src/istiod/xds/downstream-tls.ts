@@ -39,8 +39,8 @@ export function downstreamTls(tls: ServerTLSSettings, { http, proxy, mesh }: Dow
     alpnProtocols: [...(isMesh && !http ? serverAlpn.tcp : serverAlpn.http)],
   });
   if (isMesh) {
-    common.tlsCertificateSdsSecretConfigs = [workloadCertificate()];
-    common.validationContextType = validationBySds(expectations(tls), workloadRoots());
+    common.tlsCertificateSdsSecretConfigs = [workloadCertificate(proxy)];
+    common.validationContextType = validationBySds(expectations(tls), workloadRoots(proxy));
   } else {
     const params = tlsParameters(tls, mesh);
     if (params) common.tlsParams = params;

@@ -233,6 +233,18 @@ status: {podIP: 10.9.0.1}
     expect(push.mergedGateway(routerNode()).conflicts).toHaveLength(1);
   });
 
+  it.each([
+    ["", 3, true],
+    ["{defaultConfig: {gatewayTopology: {forwardClientCertDetails: SANITIZE}}}", 0, false],
+    ["{defaultConfig: {gatewayTopology: {forwardClientCertDetails: APPEND_FORWARD}}}", 2, true],
+    ["{defaultConfig: {gatewayTopology: {forwardClientCertDetails: ALWAYS_FORWARD_ONLY}}}", 4, false],
+  ])("forwards client certificates as the mesh's topology %s says", (meshYaml, details, writes) => {
+    const chain = listenersOf(routerNode(), pushContextOf(gateway(httpServer('["*"]')), meshYaml)).get("0.0.0.0_8080")?.filterChains[0];
+    const { forwardClientCertDetails, setCurrentClientCertDetails } = manager(chain)!;
+    expect(forwardClientCertDetails).toBe(details);
+    expect(setCurrentClientCertDetails).toEqual(writes ? expect.objectContaining({ cert: true, dns: true, uri: true }) : undefined);
+  });
+
   it("redirects to https, also a host to which nothing is bound", () => {
     const push = pushContextOf(
       gateway("[{port: {number: 8080, name: http, protocol: HTTP}, hosts: ['a.test'], tls: {httpsRedirect: true}}]"),

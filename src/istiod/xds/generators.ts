@@ -13,7 +13,7 @@ import { loadAssignment } from "./endpoints.ts";
 import { gatewayListeners } from "./gateway-listeners.ts";
 import { gatewayRoutes } from "./gateway-routes.ts";
 import { proxylessGenerators } from "./proxyless-grpc.ts";
-import { gatewaySecret } from "./secrets.ts";
+import { controlPlaneSecret } from "./secrets.ts";
 import { ownListeners } from "./sidecar-listeners.ts";
 import { outboundListeners } from "./sidecar-outbound.ts";
 import { sidecarRoutes } from "./sidecar-routes.ts";
@@ -42,7 +42,7 @@ const envoyGenerators: Partial<Record<string, Generator>> = {
     ),
   [typeUrls.sds]: ({ proxy, push, onProblem }, watch, names) =>
     [...(names ?? watch.names)].flatMap((name) => {
-      const result = gatewaySecret(name, proxy, push);
+      const result = controlPlaneSecret(name, proxy, push);
       if (result && "secret" in result) return [encodeResource(name, SecretSchema, result.secret)];
       onProblem(typeUrls.sds, name, result?.problem ?? "there is no such secret");
       return [];
@@ -50,7 +50,7 @@ const envoyGenerators: Partial<Record<string, Generator>> = {
   [typeUrls.pcds]: ({ push }) => trustBundle(push.trustedRoots),
 };
 
-/** The outbound ones are the same for many sidecars; what leads to its workload is a sidecar's own. */
+/** The outbound ones are the same for many sidecars; virtualOutbound and the inbound ones are a sidecar's own. */
 function sidecarListenerResources(proxy: ProxyNode, push: PushContext): EncodedResource[] {
   const outbound = push.shared("lds", proxy, () => encodeListeners(outboundListeners(proxy, push)));
   return [...outbound, ...encodeListeners(ownListeners(proxy, push))];

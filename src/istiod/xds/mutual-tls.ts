@@ -13,6 +13,7 @@ import {
 } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/common_pb.js";
 import { CommonTlsContextSchema, DownstreamTlsContextSchema } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
 import type { MeshConfig } from "../../api/mesh/mesh-config.ts";
+import type { ProxyNode } from "../../api/node.ts";
 import { any } from "./messages.ts";
 import { meshIdentities, validationBySds } from "./peer-validation.ts";
 import { workloadCertificate, workloadRoots } from "./sds-secrets.ts";
@@ -38,7 +39,7 @@ const cipherSuites = [
 ];
 
 /** The workload's certificate shown, a certificate of the mesh demanded. */
-export function mutualTlsServer(carries: "http" | "tcp", mesh: MeshConfig): TransportSocket {
+export function mutualTlsServer(carries: "http" | "tcp", proxy: ProxyNode, mesh: MeshConfig): TransportSocket {
   const { meshMTLS } = mesh;
   const common = create(CommonTlsContextSchema, {
     alpnProtocols: [...serverAlpn[carries]],
@@ -48,10 +49,10 @@ export function mutualTlsServer(carries: "http" | "tcp", mesh: MeshConfig): Tran
       tlsMaximumProtocolVersion: TlsParameters_TlsProtocol.TLSv1_3,
       cipherSuites: meshMTLS && meshMTLS.cipherSuites.length > 0 ? [...meshMTLS.cipherSuites] : cipherSuites,
     }),
-    tlsCertificateSdsSecretConfigs: [workloadCertificate()],
+    tlsCertificateSdsSecretConfigs: [workloadCertificate(proxy)],
     validationContextType: validationBySds(
       create(CertificateValidationContextSchema, { matchTypedSubjectAltNames: meshIdentities(mesh) }),
-      workloadRoots(),
+      workloadRoots(proxy),
     ),
   });
   return create(TransportSocketSchema, {

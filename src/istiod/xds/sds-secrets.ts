@@ -35,20 +35,20 @@ const agentCluster = "sds-grpc";
 const filesCluster = "sds-files-grpc";
 const externalCluster = "sds-external";
 
-/** The certificate of the workload itself. */
-export function workloadCertificate(): SdsSecretConfig {
-  return create(SdsSecretConfigSchema, { name: "default", sdsConfig: grpcSource(agentCluster, "waits") });
+/** The certificate of the workload itself. Who has none should not wait for it for ever. */
+export function workloadCertificate({ hasIdentity }: ProxyNode): SdsSecretConfig {
+  return create(SdsSecretConfigSchema, { name: "default", sdsConfig: grpcSource(agentCluster, hasIdentity ? "waits" : "givesUp") });
 }
 
 /** The roots that the mesh's certificates are checked against. */
-export function workloadRoots(): SdsSecretConfig {
-  return create(SdsSecretConfigSchema, { name: "ROOTCA", sdsConfig: grpcSource(agentCluster, "waits") });
+export function workloadRoots({ hasIdentity }: ProxyNode): SdsSecretConfig {
+  return create(SdsSecretConfigSchema, { name: "ROOTCA", sdsConfig: grpcSource(agentCluster, hasIdentity ? "waits" : "givesUp") });
 }
 
 /** What a `credentialName` means, with `-cacert` behind it its CA. */
 export function credentialSecret(credential: string, proxy: ProxyNode): SdsSecretConfig {
-  if (credential === credentialSchemes.builtin) return workloadCertificate();
-  if (credential === `${credentialSchemes.builtin}${caSuffix}`) return workloadRoots();
+  if (credential === credentialSchemes.builtin) return workloadCertificate(proxy);
+  if (credential === `${credentialSchemes.builtin}${caSuffix}`) return workloadRoots(proxy);
   if (credential.startsWith(credentialSchemes.external)) {
     if (proxy.metadata.credential === "true")
       return create(SdsSecretConfigSchema, { name: credential, sdsConfig: grpcSource(externalCluster, "givesUp") });

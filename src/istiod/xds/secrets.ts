@@ -1,6 +1,11 @@
 /**
- * SDS for gateways: `kubernetes://[namespace/]name` is a Secret in the proxy's own namespace, `...-cacert` its CA.
- * A proxy gets only what its namespace holds; another namespace's name is answered like one that does not exist.
+ * SDS from the control plane. A proxy gets only what its namespace holds; another namespace's name is answered like one that does not exist.
+ *
+ *   kubernetes://[namespace/]name       a Secret's certificate and key
+ *   kubernetes://[namespace/]name-cacert  the CA of that Secret, or of the Secret `name-cacert`
+ *   configmap://namespace/name[-cacert] the CA in a ConfigMap, of any namespace: it is no secret
+ *   invalid://                          nothing, ever
+ *
  * Source: Istio pilot/pkg/xds/sds.go, pilot/pkg/credentials/kube/secrets.go.
  */
 import { X509Certificate } from "node:crypto";
@@ -13,25 +18,50 @@ import { type Secret, SecretSchema } from "../../api/gen/envoy/extensions/transp
 import type { Secret as KubernetesSecret } from "../../api/kinds/secret.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import type { PushContext } from "../push/push-context.ts";
-
-const scheme = "kubernetes://";
-const caSuffix = "-cacert";
+import { caSuffix, credentialSchemes } from "./sds-secrets.ts";
 
 /** The reason, when a secret exists but can't be used; undefined result: there is none. */
 export type SecretResult = { readonly secret: Secret } | { readonly problem: string } | undefined;
 
-export function gatewaySecret(name: string, proxy: ProxyNode, push: PushContext): SecretResult {
-  if (!name.startsWith(scheme)) return undefined;
-  const path = name.slice(scheme.length);
+export function controlPlaneSecret(name: string, proxy: ProxyNode, push: PushContext): SecretResult {
+  const { kubernetes, configMap, invalid } = credentialSchemes;
+  if (name.startsWith(kubernetes)) return ofSecret(name, splitPath(name.slice(kubernetes.length), proxy.namespace), proxy, push);
+  if (name.startsWith(configMap)) return ofConfigMap(name, splitPath(name.slice(configMap.length), ""), push);
+  if (name.startsWith(invalid)) return { problem: "it stands for a certificate that is never valid" };
+  return undefined;
+}
+
+interface ObjectName {
+  readonly namespace: string;
+  readonly name: string;
+}
+
+function splitPath(path: string, ownNamespace: string): ObjectName {
   const slash = path.indexOf("/");
-  const namespace = slash < 0 ? proxy.namespace : path.slice(0, slash);
-  const object = slash < 0 ? path : path.slice(slash + 1);
+  return slash < 0 ? { namespace: ownNamespace, name: path } : { namespace: path.slice(0, slash), name: path.slice(slash + 1) };
+}
+
+/** The name that the CA of a credential is asked for by, without its ending; undefined: it is not one. */
+function withoutCaSuffix(name: string): string | undefined {
+  return name.endsWith(caSuffix) ? name.slice(0, -caSuffix.length) : undefined;
+}
+
+function ofSecret(resource: string, { namespace, name }: ObjectName, proxy: ProxyNode, push: PushContext): SecretResult {
   if (namespace !== proxy.namespace)
-    return { problem: `proxy in namespace "${proxy.namespace}" may not read secret "${namespace}/${object}"` };
-  const wantsCa = object.endsWith(caSuffix);
-  const found = push.secret(namespace, object) ?? (wantsCa ? push.secret(namespace, object.slice(0, -caSuffix.length)) : undefined);
+    return { problem: `proxy in namespace "${proxy.namespace}" may not read secret "${namespace}/${name}"` };
+  const credential = withoutCaSuffix(name);
+  const found = push.secret(namespace, name) ?? (credential === undefined ? undefined : push.secret(namespace, credential));
   if (!found) return undefined;
-  return wantsCa ? validationSecret(name, found.spec) : certificateSecret(name, found.spec);
+  return credential === undefined ? certificateSecret(resource, found.spec) : validationSecret(resource, found.spec.data);
+}
+
+function ofConfigMap(resource: string, { namespace, name }: ObjectName, push: PushContext): SecretResult {
+  const credential = withoutCaSuffix(name);
+  const found = push.configMap(namespace, name) ?? (credential === undefined ? undefined : push.configMap(namespace, credential));
+  if (!found) return undefined;
+  const { data, binaryData } = found.spec;
+  const text = Object.entries(data).map(([key, value]) => [key, Buffer.from(value)] as const);
+  return validationSecret(resource, { ...Object.fromEntries(text), ...binaryData });
 }
 
 function certificateSecret(name: string, { data }: KubernetesSecret): SecretResult {
@@ -56,12 +86,13 @@ function certificateSecret(name: string, { data }: KubernetesSecret): SecretResu
   };
 }
 
-function validationSecret(name: string, { data }: KubernetesSecret): SecretResult {
+function validationSecret(name: string, data: Readonly<Record<string, Uint8Array>>): SecretResult {
   const ca = data["ca.crt"] ?? data.cacert;
-  if (!ca) return { problem: "secret has no ca.crt or cacert" };
+  if (!ca) return { problem: "it has no ca.crt or cacert" };
   const problem = certificateProblem(ca);
   if (problem) return { problem };
   const crl = data["ca.crl"] ?? data.crl;
+  if (crl && !Buffer.from(crl).includes("-----BEGIN X509 CRL-----")) return { problem: "its revocation list is not PEM" };
   return {
     secret: create(SecretSchema, {
       name,

@@ -10,7 +10,7 @@ import { type Filter, type FilterChain, FilterChainSchema } from "../../api/gen/
 import { type Listener, ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
 import type { RouteConfiguration } from "../../api/gen/envoy/config/route/v3/route_pb.js";
 import type { ProxyNode } from "../../api/node.ts";
-import { modeOfPort, type WorkloadMutualTls } from "../push/peer-authentication.ts";
+import { type MutualTlsMode, modeOfPort, type WorkloadMutualTls } from "../push/peer-authentication.ts";
 import type { PushContext } from "../push/push-context.ts";
 import { listenerAccessLogs } from "./access-log.ts";
 import { type AuthFilters, authFilters } from "./auth-filters.ts";
@@ -27,7 +27,7 @@ import { inboundRoutes } from "./sidecar-routes.ts";
 import { tcpProxy } from "./tcp-proxy.ts";
 
 export function inboundListeners(proxy: ProxyNode, push: PushContext): Listener[] {
-  const mutualTls = push.peerAuthentications.forWorkload(proxy.namespace, proxy.labels);
+  const mutualTls = possible(push.peerAuthentications.forWorkload(proxy.namespace, proxy.labels), proxy);
   const targets = inboundTargets(proxy, push);
   const captured: FilterChain[] = [];
   const bound: Listener[] = [];
@@ -38,8 +38,15 @@ export function inboundListeners(proxy: ProxyNode, push: PushContext): Listener[
   }
   if (!isIntercepted(proxy)) return bound;
   const port = push.mesh.proxyInboundListenPort || 15006;
-  const chains = [blackHole(port, push), ...passthroughChains(targets, mutualTls, authFilters(proxy, push), push), ...captured];
+  const chains = [blackHole(port, push), ...passthroughChains(targets, mutualTls, authFilters(proxy, push), proxy, push), ...captured];
   return [listener("virtualInbound", wildcardAddress(proxy), port, chains, "redirected", push), ...bound];
+}
+
+/** Who has no certificate can't be called by mutual TLS where that is left to the client. What is required stays required. */
+function possible({ mode, portModes }: WorkloadMutualTls, { hasIdentity }: ProxyNode): WorkloadMutualTls {
+  if (hasIdentity) return { mode, portModes };
+  const without = (asked: MutualTlsMode) => (asked === "PERMISSIVE" ? "DISABLE" : asked);
+  return { mode: without(mode), portModes: new Map([...portModes].map(([port, asked]) => [port, without(asked)])) };
 }
 
 function listener(
@@ -77,6 +84,7 @@ function passthroughChains(
   targets: readonly InboundTarget[],
   mutualTls: WorkloadMutualTls,
   auth: AuthFilters,
+  proxy: ProxyNode,
   push: PushContext,
 ): FilterChain[] {
   const declared = new Set(targets.map(({ port }) => port));
@@ -89,7 +97,7 @@ function passthroughChains(
         const cluster = inboundPassthroughCluster;
         return inboundFilters(carries, { cluster, statPrefix: cluster, routes: inboundRoutes(cluster, 0, "") }, auth, push);
       },
-      transportSocket: (carries) => mutualTlsServer(carries, push.mesh),
+      transportSocket: (carries) => mutualTlsServer(carries, proxy, push.mesh),
     };
     return inboundFilterChains(chains, inboundShapes(port === undefined ? mutualTls.mode : modeOfPort(mutualTls, port), "unsupported"));
   });
@@ -100,6 +108,7 @@ function targetChains(target: InboundTarget, mutualTls: WorkloadMutualTls, proxy
   const name = `${target.bind ?? wildcardAddress(proxy)}_${port}`;
   const cluster = inboundCluster(port);
   const mode = modeOfPort(mutualTls, port);
+  const auth = authFilters(proxy, push);
   // TLS of the port's own would be in the way of the mesh's.
   const ownTls = mode === "DISABLE" ? ingress?.tls : undefined;
   const chains = inboundFilterChains(
@@ -108,10 +117,10 @@ function targetChains(target: InboundTarget, mutualTls: WorkloadMutualTls, proxy
       name: () => name,
       filters: (carries) => {
         const routes = inboundRoutes(cluster, target.servicePort, `${target.host}:${target.servicePort}/*`);
-        return inboundFilters(carries, { cluster, statPrefix: `inbound_${name}`, routes }, authFilters(proxy, push), push);
+        return inboundFilters(carries, { cluster, statPrefix: `inbound_${name}`, routes }, auth, push);
       },
       transportSocket: (carries) =>
-        ownTls ? downstreamTls(ownTls, { http: carries === "http", proxy, mesh: push.mesh }) : mutualTlsServer(carries, push.mesh),
+        ownTls ? downstreamTls(ownTls, { http: carries === "http", proxy, mesh: push.mesh }) : mutualTlsServer(carries, proxy, push.mesh),
     },
     ownTls ? terminating(protocol) : inboundShapes(mode, protocol),
   );

@@ -1,7 +1,7 @@
 /**
- * The two listeners to which a sidecar's traffic is redirected, virtualOutbound and virtualInbound (sidecar-inbound.ts). Those for outbound ports
- * (sidecar-outbound.ts) only take over what virtualOutbound hands them by its original destination.
- *
+ * The listeners of a sidecar that are its own, whoever else sees the same: virtualOutbound, to which all that its workload calls is
+ * redirected, and the inbound ones (sidecar-inbound.ts). Those for outbound ports (sidecar-outbound.ts) only take over what
+ * virtualOutbound hands them by its original destination.
  * Source: Istio pilot/pkg/networking/core/listener_builder.go.
  */
 import { create } from "@bufbuild/protobuf";
@@ -19,9 +19,10 @@ import { inboundListeners } from "./sidecar-inbound.ts";
 import { catchAllCluster } from "./sidecar-outbound.ts";
 import { tcpProxy } from "./tcp-proxy.ts";
 
-/** Without interception there is none of the two: listeners take their ports themselves, outbound ones and those that a Sidecar lists. */
+/** Without interception there is nothing to redirect: listeners take their ports themselves. */
 export function ownListeners(proxy: ProxyNode, push: PushContext): Listener[] {
-  return [...(isIntercepted(proxy) ? [virtualOutbound(proxy, push)] : []), ...inboundListeners(proxy, push)];
+  const inbound = inboundListeners(proxy, push);
+  return isIntercepted(proxy) ? [virtualOutbound(proxy, push), ...inbound] : inbound;
 }
 
 function virtualOutbound(proxy: ProxyNode, push: PushContext): Listener {

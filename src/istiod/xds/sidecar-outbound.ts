@@ -22,6 +22,7 @@ import type { PushContext } from "../push/push-context.ts";
 import type { OutboundMode } from "../push/sidecar-scope.ts";
 import { loopbackAddress, wildcardAddress } from "./bind-address.ts";
 import { httpConnectionManager } from "./http-connection-manager.ts";
+import { isIntercepted } from "./inbound-targets.ts";
 import { httpInspector, tlsInspector } from "./listener-filters.ts";
 import { duration, endpointAddress } from "./messages.ts";
 import { type Chain, tcpChains } from "./sidecar-tcp-chains.ts";
@@ -77,7 +78,7 @@ class OutboundTable {
 
   #addPort(service: Service, port: ServicePort, listener: EgressListener): void {
     if (port.protocol === "UDP") return;
-    const bindsToPort = listener.capturesNothing || this.#proxy.metadata.INTERCEPTION_MODE === "NONE";
+    const bindsToPort = listener.capturesNothing || !isIntercepted(this.#proxy);
     if (bindsToPort && port.number > 0 && port.number < 1024 && this.#proxy.metadata.UNPRIVILEGED_POD === "true") return;
     const chosen = listener.bind || (bindsToPort ? loopbackAddress(this.#proxy) : "");
     for (const bind of chosen ? [chosen] : this.#ownAddresses(service, port)) {

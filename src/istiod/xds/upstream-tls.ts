@@ -116,10 +116,10 @@ function plaintext(): TransportSocket {
 function mutualTlsClient(context: UpstreamTlsContextOf, names: readonly string[], sni: string): TransportSocket {
   const expected = names.length > 0 ? names : context.identities;
   return tlsSocket(sni || context.sni, {
-    tlsCertificateSdsSecretConfigs: [workloadCertificate()],
+    tlsCertificateSdsSecretConfigs: [workloadCertificate(context.proxy)],
     validationContextType: validationBySds(
       create(CertificateValidationContextSchema, { matchTypedSubjectAltNames: expected.map(exactName) }),
-      workloadRoots(),
+      workloadRoots(context.proxy),
     ),
     alpnProtocols: [...meshAlpn.tcp, ...(context.speaksHttp2 ? ["h2"] : [])],
   });

@@ -32,12 +32,12 @@ const fieldsWithoutEffect: Readonly<Record<string, string>> = {
   "config.route.RetryPolicy": "per_try_idle_timeout retry_priority retry_options_predicates rate_limited_retry_back_off",
   "config.route.Route": "tracing per_request_buffer_limit_bytes stat_prefix",
   "config.route.RouteAction":
-    "metadata_match path_rewrite_policy early_data_policy retry_policy_typed_config request_mirror_policies rate_limits hash_policy cors " +
+    "metadata_match path_rewrite_policy early_data_policy retry_policy_typed_config request_mirror_policies hash_policy cors " +
     "grpc_timeout_offset internal_redirect_policy internal_redirect_action max_internal_redirects hedge_policy",
   "config.route.RouteAction.UpgradeConfig": "connect_config",
   "config.route.RouteConfiguration": "request_mirror_policies ignore_path_parameters_in_path_matching",
   "config.route.VirtualHost":
-    "virtual_clusters rate_limits cors retry_policy_typed_config hedge_policy include_is_timeout_retry_header " +
+    "virtual_clusters cors retry_policy_typed_config hedge_policy include_is_timeout_retry_header " +
     "per_request_buffer_limit_bytes request_mirror_policies",
   "config.route.WeightedCluster": "runtime_key_prefix",
   "config.route.WeightedCluster.ClusterWeight": "metadata_match",

@@ -12,6 +12,7 @@ import type { CompileContext } from "../compile-context.ts";
 import { compilePerFilterConfig } from "../filters/http/index.ts";
 import { compileListener } from "../listener/listener-config.ts";
 import { compileRouteConfiguration } from "../router/route-table.ts";
+import { SharedCells } from "../shared-cells.ts";
 import { StatsStore } from "../stats/store.ts";
 import { compileSecret, SecretStore } from "../tls/secret.ts";
 import { compileCluster } from "../upstream/cluster-config.ts";
@@ -89,6 +90,7 @@ export class ResourceValidator {
       secrets: new SecretStore(),
       nodeId: "",
       nodeCluster: "",
+      cells: new SharedCells(null),
       warn: (message) => this.#warn(message),
       compilePerFilterConfig: (config) => compilePerFilterConfig(config, context),
     };

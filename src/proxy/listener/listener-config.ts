@@ -10,11 +10,12 @@ import {
   FilterChainSchema,
 } from "../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
 import { type Listener as ListenerMessage, ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
+import { HttpConnectionManagerSchema } from "../../api/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import { DownstreamTlsContextSchema } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
 import { type AccessLog, compileAccessLog } from "../accesslog/access-log.ts";
 import type { CompileContext } from "../compile-context.ts";
 import { durationMs } from "../duration.ts";
-import { compileListenerFilters, type ListenerFilterKind } from "../filters/listener/index.ts";
+import { compileListenerFilters, type ListenerFilters } from "../filters/listener/index.ts";
 import { compileNetworkFilters } from "../filters/network/index.ts";
 import { ServerTls } from "../tls/server-context.ts";
 import type { DownstreamConnection } from "./downstream-connection.ts";
@@ -49,7 +50,7 @@ export interface ListenerConfig {
   readonly isTransparent: boolean;
   readonly backlog: number;
   readonly trafficDirection: "inbound" | "outbound" | "unspecified";
-  readonly listenerFilters: ReadonlySet<ListenerFilterKind>;
+  readonly listenerFilters: ListenerFilters;
   readonly listenerFiltersTimeoutMs: number;
   readonly continuesOnTimeout: boolean;
   readonly matcher: FilterChainMatcher<FilterChain>;
@@ -135,6 +136,16 @@ export function addressText({ host, port }: BindAddress): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
+/** There is no codec for HTTP/2, so no client may be led to speak it; bytes that are only passed on may be of any protocol. */
+const withoutCodec: ReadonlySet<string> = new Set(["h2"]);
+const none: ReadonlySet<string> = new Set();
+
+function carriesHttp({ filters }: FilterChainMessage): boolean {
+  return filters.some(
+    ({ configType }) => configType.case === "typedConfig" && configType.value.typeUrl.endsWith(HttpConnectionManagerSchema.typeName),
+  );
+}
+
 function compileTransport(chain: FilterChainMessage, context: CompileContext): ServerTls | null {
   const socket = chain.transportSocket;
   if (socket === undefined) return null;
@@ -143,7 +154,7 @@ function compileTransport(chain: FilterChainMessage, context: CompileContext): S
   if (typeName === "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer") return null;
   if (any === undefined && socket.name === "envoy.transport_sockets.raw_buffer") return null;
   if (any !== undefined && typeName === DownstreamTlsContextSchema.typeName) {
-    return new ServerTls(anyUnpack(any, DownstreamTlsContextSchema)!, context.secrets);
+    return new ServerTls(anyUnpack(any, DownstreamTlsContextSchema)!, context.secrets, carriesHttp(chain) ? withoutCodec : none);
   }
   throw new ConfigError(`Didn't find a registered implementation for '${socket.name}' with type URL: '${typeName}'`);
 }

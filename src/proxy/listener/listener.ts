@@ -8,6 +8,7 @@
  */
 import * as net from "node:net";
 import type * as tls from "node:tls";
+import { filterApplies } from "../filters/listener/index.ts";
 import { bindFailure } from "../node-error.ts";
 import type { StatIndex, StatsStore } from "../stats/store.ts";
 import { responseFlags } from "../stream-info.ts";
@@ -50,8 +51,8 @@ type Name = (typeof counters)[number] | (typeof gauges)[number] | (typeof histog
 export interface ListenerHost {
   readonly stats: StatsStore;
   readonly workerIndex: number;
-  /** Where a redirected connection wanted to go; null when this proxy can't know. */
-  readonly originalDestination: ((socket: net.Socket) => { readonly ip: string; readonly port: number } | null) | null;
+  /** Where a redirected connection wanted to go; null when it was not, or nobody knows. */
+  originalDestination(socket: net.Socket): { readonly ip: string; readonly port: number } | null;
   /** The listener for an original destination: the exact address, or the wildcard of its port. */
   listenerFor(ip: string, port: number): Listener | null;
   log(level: "info" | "warning" | "error", message: string): void;
@@ -191,7 +192,9 @@ export class Listener {
     };
     // A peer that is gone before we looked.
     socket.on("error", ignore);
-    if (this.config.listenerFilters.has("originalDst") && this.#host.originalDestination !== null) {
+    const { listenerFilters, usesOriginalDestination } = this.config;
+    // Who hands connections on by their destination has to know it, whether the filter is listed or not.
+    if (usesOriginalDestination || filterApplies(listenerFilters, "originalDst", accepted.localPort)) {
       const destination = this.#host.originalDestination(socket);
       if (destination !== null && (destination.ip !== accepted.localIp || destination.port !== accepted.localPort)) {
         accepted.localIp = destination.ip;
@@ -199,7 +202,7 @@ export class Listener {
         accepted.isRedirected = true;
       }
     }
-    if (this.config.usesOriginalDestination && accepted.isRedirected) {
+    if (usesOriginalDestination && accepted.isRedirected) {
       const other = this.#host.listenerFor(accepted.localIp, accepted.localPort);
       if (other !== null && other !== this) {
         other.#inspect(accepted);
@@ -212,8 +215,8 @@ export class Listener {
   /** Looks at the first bytes where a listener filter wants to know them. */
   #inspect(accepted: Accepted): void {
     const { listenerFilters } = this.config;
-    const wantsTls = listenerFilters.has("tlsInspector");
-    const wantsHttp = listenerFilters.has("httpInspector");
+    const wantsTls = filterApplies(listenerFilters, "tlsInspector", accepted.localPort);
+    const wantsHttp = filterApplies(listenerFilters, "httpInspector", accepted.localPort);
     if (!wantsTls && !wantsHttp) {
       this.#match(accepted, false);
       return;

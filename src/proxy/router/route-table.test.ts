@@ -4,6 +4,7 @@ import { RouteConfigurationSchema } from "../../api/gen/envoy/config/route/v3/ro
 import { AccessLogSinks } from "../accesslog/sinks.ts";
 import type { CompileContext } from "../compile-context.ts";
 import { RequestInfo } from "../http/request-info.ts";
+import { SharedCells } from "../shared-cells.ts";
 import { StatsStore } from "../stats/store.ts";
 import type { ConnectionInfo, StreamInfo } from "../stream-info.ts";
 import { SecretStore } from "../tls/secret.ts";
@@ -18,6 +19,7 @@ const context: CompileContext = {
   nodeId: "",
   nodeCluster: "",
   warn() {},
+  cells: new SharedCells(null),
   compilePerFilterConfig: () => new Map(),
 };
 

@@ -15,6 +15,7 @@ import type { RouteConfiguration } from "../../api/gen/envoy/config/route/v3/rou
 import type { CompileContext } from "../compile-context.ts";
 import type { StreamInfo } from "../stream-info.ts";
 import { compileHeaderEdits, type HeaderEdit } from "./header-mutation.ts";
+import { compileRateLimits, type RateLimitPolicy } from "./rate-limit-policy.ts";
 import { compileRetryPolicy, type RetryPolicy } from "./retry-policy.ts";
 import { compileRoute, type Route } from "./route.ts";
 import { RouteIndex } from "./route-index.ts";
@@ -30,6 +31,7 @@ export interface RouteScope {
   readonly includesAttemptCountInResponse: boolean;
   readonly perFilterConfig: ReadonlyMap<string, unknown>;
   readonly maxDirectResponseBytes: number;
+  readonly rateLimits: RateLimitPolicy;
 }
 
 export interface Edits {
@@ -192,6 +194,7 @@ function compileVirtualHost(
     includesAttemptCountInResponse: message.includeAttemptCountInResponse,
     perFilterConfig: new Map([...configFilters, ...context.compilePerFilterConfig(message.typedPerFilterConfig)]),
     maxDirectResponseBytes: config.maxDirectResponseBodySizeBytes ?? defaultMaxDirectResponseBytes,
+    rateLimits: compileRateLimits(message.rateLimits, context.nodeCluster),
   };
   return {
     name: message.name,

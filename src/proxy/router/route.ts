@@ -20,6 +20,7 @@ import type { HeaderList, StreamInfo } from "../stream-info.ts";
 import { compileHeaderMatcher, compileQueryParameterMatcher, type RouteCondition } from "./header-matcher.ts";
 import { compileHeaderEdits, type HeaderEdit } from "./header-mutation.ts";
 import { compileMetadataMatcher } from "./metadata-matcher.ts";
+import { compileRateLimits, type RateLimitPolicy } from "./rate-limit-policy.ts";
 import { compileRetryPolicy, type RetryPolicy } from "./retry-policy.ts";
 import { pathWithoutQuery } from "./route-index.ts";
 import type { Edits, RouteScope } from "./route-table.ts";
@@ -70,6 +71,8 @@ export interface ForwardAction {
   readonly maxGrpcTimeoutMs: number;
   readonly retryPolicy: RetryPolicy | null;
   readonly priority: "default" | "high";
+  readonly rateLimits: RateLimitPolicy;
+  readonly includesVirtualHostRateLimits: boolean;
   /** Upgrade type in lower case -> allowed. */
   readonly upgrades: ReadonlyMap<string, boolean>;
 }
@@ -353,6 +356,8 @@ function compileForward(action: RouteActionMessage, path: CompiledPath, scope: R
     maxGrpcTimeoutMs: durationMs(action.maxGrpcTimeout, -1),
     retryPolicy: action.retryPolicy === undefined ? scope.retryPolicy : compileRetryPolicy(action.retryPolicy),
     priority: action.priority === RoutingPriority.HIGH ? "high" : "default",
+    rateLimits: compileRateLimits(action.rateLimits, context.nodeCluster),
+    includesVirtualHostRateLimits: action.includeVhRateLimits ?? false,
     upgrades: new Map(action.upgradeConfigs.map((upgrade) => [upgrade.upgradeType.toLowerCase(), upgrade.enabled ?? true])),
   };
 }

@@ -31,7 +31,7 @@ export class ClientTls {
       const certificates = currentCertificates(this.#common, this.#secrets);
       const validation = currentValidation(this.#common, this.#secrets);
       if (certificates === null || validation === undefined) return null;
-      this.#context = tls.createSecureContext(secureOptions(certificates[0] ?? null, validation, this.#common));
+      this.#context = tls.createSecureContext(secureOptions(certificates.slice(0, 1), validation, this.#common));
       this.#validation = validation;
       this.#madeFor = this.#secrets.version;
     }

@@ -23,16 +23,19 @@ export class ServerTls {
   readonly #requiresClientCertificate: boolean;
   readonly #requiresSni: boolean;
   readonly #secrets: SecretStore;
+  readonly #alpn: readonly string[];
   /** With and without ALPN. */
   readonly #servers = new Map<boolean, tls.Server>();
   #madeFor = 0;
   #waiting = new WeakMap<object, HandshakeSink>();
 
-  constructor(message: DownstreamTlsContext, secrets: SecretStore) {
+  /** `unspoken`: protocols that may be offered and are not agreed to. */
+  constructor(message: DownstreamTlsContext, secrets: SecretStore, unspoken: ReadonlySet<string>) {
     this.#common = compileCommonTls(message.commonTlsContext, "TLSv1.3");
     this.#requiresClientCertificate = message.requireClientCertificate ?? false;
     this.#requiresSni = message.requireSni ?? false;
     this.#secrets = secrets;
+    this.#alpn = this.#common.alpnProtocols.filter((protocol) => !unspoken.has(protocol));
     if (this.#common.certificates.length === 0) throw new ConfigError("No TLS certificates found for server context");
     const type = message.sessionTicketKeysType;
     if (type.case === "sessionTicketKeys" || type.case === "sessionTicketKeysSdsSecretConfig") {
@@ -52,7 +55,7 @@ export class ServerTls {
       this.#madeFor = this.#secrets.version;
     }
     // Envoy goes on without ALPN when there is no common protocol; OpenSSL under Node would end the handshake.
-    const alpn = this.#common.alpnProtocols.filter((protocol) => protocol !== "h2");
+    const alpn = this.#alpn;
     const usesAlpn = offered === null || alpn.some((protocol) => offered.includes(protocol));
     let server = this.#servers.get(usesAlpn);
     if (server === undefined) {
@@ -70,10 +73,12 @@ export class ServerTls {
     const certificates = currentCertificates(this.#common, this.#secrets);
     const validation = currentValidation(this.#common, this.#secrets);
     if (certificates === null || validation === undefined) return null;
-    const contexts = certificates.map((certificate) => ({ certificate, context: this.#context(certificate, validation) }));
-    const byName = contexts.length > 1;
+    const contexts = sameNames(certificates).map((group) => ({
+      names: group[0]!.dnsNames,
+      options: secureOptions(group, validation, this.#common),
+    }));
     const options: tls.TlsOptions = {
-      ...secureOptions(contexts[0]!.certificate, validation, this.#common),
+      ...contexts[0]!.options,
       requestCert: validation !== null,
       // Makes OpenSSL say so to a client that sends none. Where the configuration forgives a chain it is judged below.
       rejectUnauthorized:
@@ -81,7 +86,10 @@ export class ServerTls {
       handshakeTimeout: 2 ** 31 - 1,
     };
     if (alpn.length > 0) options.ALPNCallback = ({ protocols }) => alpn.find((protocol) => protocols.includes(protocol));
-    if (byName) options.SNICallback = (name, done) => done(null, selectContext(contexts, name.toLowerCase()));
+    if (contexts.length > 1) {
+      const made = contexts.map(({ names, options: own }) => ({ names, context: tls.createSecureContext(own) }));
+      options.SNICallback = (name, done) => done(null, selectContext(made, name.toLowerCase()));
+    }
     const server = tls.createServer(options);
     server.on("secureConnection", (socket) => this.#secured(socket, validation));
     server.on("tlsClientError", (error, socket) => {
@@ -89,10 +97,6 @@ export class ServerTls {
       if (sink !== undefined) sink.failed(socket, tlsFailure(error));
     });
     return server;
-  }
-
-  #context(certificate: CertificateSecret, validation: ValidationSecret | null): tls.SecureContext {
-    return tls.createSecureContext(secureOptions(certificate, validation, this.#common));
   }
 
   #sinkOf(socket: tls.TLSSocket): HandshakeSink | undefined {
@@ -126,15 +130,24 @@ export class ServerTls {
   }
 }
 
+/** Certificates for the same names are one choice, of RSA or ECDSA, that the client's signature algorithms make. */
+function sameNames(certificates: readonly CertificateSecret[]): CertificateSecret[][] {
+  return [...Map.groupBy(certificates, ({ dnsNames }) => [...dnsNames].sort().join()).values()];
+}
+
 export function secureOptions(
-  certificate: CertificateSecret | null,
+  certificates: readonly CertificateSecret[],
   validation: ValidationSecret | null,
   common: CommonTls,
 ): tls.SecureContextOptions {
   return {
     ...common.options,
-    ...(certificate === null ? {} : { cert: certificate.chain, key: certificate.privateKey }),
-    ...(certificate?.passphrase ? { passphrase: certificate.passphrase } : {}),
+    ...(certificates.length === 0
+      ? {}
+      : {
+          cert: certificates.map(({ chain }) => chain),
+          key: certificates.map(({ privateKey, passphrase }) => ({ pem: privateKey, ...(passphrase === null ? {} : { passphrase }) })),
+        }),
     // An empty list: trust nobody, rather than the roots that Node brings.
     ca: validation?.trustedCa ?? [],
     ...(validation?.crl ? { crl: validation.crl } : {}),
@@ -142,13 +155,13 @@ export function secureOptions(
 }
 
 function selectContext(
-  contexts: readonly { readonly certificate: CertificateSecret; readonly context: tls.SecureContext }[],
+  contexts: readonly { readonly names: readonly string[]; readonly context: tls.SecureContext }[],
   name: string,
 ): tls.SecureContext {
   const dot = name.indexOf(".");
   const wildcard = dot > 0 ? `*${name.slice(dot)}` : "";
-  const exact = contexts.find(({ certificate }) => certificate.dnsNames.includes(name));
-  return (exact ?? contexts.find(({ certificate }) => certificate.dnsNames.includes(wildcard)) ?? contexts[0]!).context;
+  const exact = contexts.find(({ names }) => names.includes(name));
+  return (exact ?? contexts.find(({ names }) => names.includes(wildcard)) ?? contexts[0]!).context;
 }
 
 /** Envoy's shape of a TLS failure, with OpenSSL's reason in it. */

@@ -10,13 +10,23 @@ import { cors } from "./cors.ts";
 import { disabledFilter } from "./disabled-filter.ts";
 import { fault } from "./fault.ts";
 import { jwtAuthn } from "./jwt-authn/jwt-authn.ts";
+import { localRateLimit } from "./local-ratelimit.ts";
 import { rbac } from "./rbac.ts";
 import { router } from "./router.ts";
 import { setFilterState } from "./set-filter-state.ts";
 import { setMetadata } from "./set-metadata.ts";
 
 /** Sorted by name. To add a filter: its file, and its line here. */
-export const httpFilters: readonly HttpFilterDefinition[] = [cors, fault, jwtAuthn, rbac, router, setFilterState, setMetadata];
+export const httpFilters: readonly HttpFilterDefinition[] = [
+  cors,
+  fault,
+  jwtAuthn,
+  localRateLimit,
+  rbac,
+  router,
+  setFilterState,
+  setMetadata,
+];
 
 const byTypeName = new Map(httpFilters.map((filter) => [filter.schema.typeName, filter]));
 const byName = new Map(httpFilters.map((filter) => [filter.name, filter]));

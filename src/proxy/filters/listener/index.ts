@@ -3,7 +3,10 @@
 import type { DescMessage } from "@bufbuild/protobuf";
 import { fromBinary } from "@bufbuild/protobuf";
 import { ConfigError } from "../../../api/config-error.ts";
-import type { ListenerFilter } from "../../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
+import type {
+  ListenerFilter,
+  ListenerFilterChainMatchPredicate,
+} from "../../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
 import { HttpInspectorSchema } from "../../../api/gen/envoy/extensions/filters/listener/http_inspector/v3/http_inspector_pb.js";
 import { OriginalDstSchema } from "../../../api/gen/envoy/extensions/filters/listener/original_dst/v3/original_dst_pb.js";
 import { TlsInspectorSchema } from "../../../api/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.js";
@@ -23,8 +26,17 @@ export const listenerFilters: readonly ListenerFilterDefinition[] = [
   { name: "envoy.filters.listener.tls_inspector", schema: TlsInspectorSchema, kind: "tlsInspector" },
 ];
 
-export function compileListenerFilters(messages: readonly ListenerFilter[]): ReadonlySet<ListenerFilterKind> {
-  const kinds = new Set<ListenerFilterKind>();
+/** The filters of a listener; of each, whether it leaves out connections to a port (`filter_disabled`). */
+export type ListenerFilters = ReadonlyMap<ListenerFilterKind, (port: number) => boolean>;
+
+/** Whether the filter is there and looks at connections to the port. */
+export function filterApplies(filters: ListenerFilters, kind: ListenerFilterKind, port: number): boolean {
+  const leavesOut = filters.get(kind);
+  return leavesOut !== undefined && !leavesOut(port);
+}
+
+export function compileListenerFilters(messages: readonly ListenerFilter[]): ListenerFilters {
+  const kinds = new Map<ListenerFilterKind, (port: number) => boolean>();
   for (const message of messages) {
     const any = message.configType.case === "typedConfig" ? message.configType.value : undefined;
     const typeName = any === undefined ? "" : any.typeUrl.slice(any.typeUrl.lastIndexOf("/") + 1);
@@ -35,9 +47,32 @@ export function compileListenerFilters(messages: readonly ListenerFilter[]): Rea
       throw new ConfigError(`Didn't find a registered implementation for '${message.name}' with type URL: '${typeName}'`);
     }
     if (any !== undefined) fromBinary(definition.schema, any.value);
-    // A filter that is disabled for all destinations does nothing; one that is disabled for some (filter_disabled) is kept,
-    // because looking at bytes that nobody matches on changes no outcome.
-    if (message.filterDisabled?.rule.case !== "anyMatch" || !message.filterDisabled.rule.value) kinds.add(definition.kind);
+    kinds.set(definition.kind, message.filterDisabled === undefined ? () => false : compilePredicate(message.filterDisabled));
   }
   return kinds;
+}
+
+function compilePredicate({ rule }: ListenerFilterChainMatchPredicate): (port: number) => boolean {
+  switch (rule.case) {
+    case "orMatch": {
+      const rules = rule.value.rules.map(compilePredicate);
+      return (port) => rules.some((matches) => matches(port));
+    }
+    case "andMatch": {
+      const rules = rule.value.rules.map(compilePredicate);
+      return (port) => rules.every((matches) => matches(port));
+    }
+    case "notMatch": {
+      const matches = compilePredicate(rule.value);
+      return (port) => !matches(port);
+    }
+    case "anyMatch":
+      return () => true;
+    case "destinationPortRange": {
+      const { start, end } = rule.value;
+      return (port) => port >= start && port < end;
+    }
+    default:
+      throw new ConfigError("ListenerFilterChainMatchPredicate: rule: value is required");
+  }
 }

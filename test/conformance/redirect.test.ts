@@ -1,0 +1,236 @@
+/**
+ * Sidecars as on machines of their own: traffic redirected by iptables in network namespaces, Envoy and our proxy as caller and called,
+ * mutual TLS between them. The applications know nothing of it.
+ */
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { connect, createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { stringify } from "yaml";
+import { startControlPlane, type TestControlPlane } from "../support/control-plane.ts";
+import { envoyBinary, envoyPath } from "../support/envoy.ts";
+import { makeMeshCa } from "../support/mesh-ca.ts";
+import { meshBootstrap } from "../support/mesh-proxy.ts";
+import { type NetworkNamespace, namespacesProblem, startNamespaces } from "../support/network-namespace.ts";
+import { eventually } from "../support/proxies.ts";
+import { startSdsServer } from "../support/sds-server.ts";
+
+const problem = envoyBinary ? namespacesProblem() : "no Envoy";
+if (problem !== undefined) process.stderr.write(`skipped: redirected traffic: ${problem}\n`);
+
+const root = join(import.meta.dirname, "..", "..");
+const node = process.execPath;
+const application = join(import.meta.dirname, "..", "support", "namespace-application.ts");
+const proxyCommands = { envoy: [envoyPath, "--disable-hot-restart"], topsail: [node, join(root, "src", "main.ts"), "envoy"] };
+type ProxyName = keyof typeof proxyCommands;
+
+const machines = (["client", "server"] as const).flatMap((role, row) =>
+  (["envoy", "topsail"] as const).map((proxy, column) => ({
+    role,
+    proxy,
+    name: `${role}-${proxy}`,
+    address: `10.77.0.${11 + 10 * row + column}`,
+  })),
+);
+type Machine = (typeof machines)[number];
+const machine = (role: Machine["role"], proxy: ProxyName) => machines.find((one) => one.role === role && one.proxy === proxy)!;
+const hubAddress = "10.77.0.1";
+const serviceAddress = { envoy: "10.96.0.1", topsail: "10.96.0.2" };
+
+const ports = [
+  { name: "http", port: 80, targetPort: 8080, serves: "http", mode: "STRICT" },
+  { name: "any", port: 81, targetPort: 8081, serves: "http", mode: "STRICT" },
+  { name: "tcp", port: 9000, targetPort: 9000, serves: "echo", mode: "STRICT" },
+  { name: "tcp-first", port: 9001, targetPort: 9001, serves: "greeting", mode: "STRICT" },
+  { name: "tcp-either", port: 9002, targetPort: 9002, serves: "echo", mode: "PERMISSIVE" },
+  { name: "tcp-plain", port: 9003, targetPort: 9003, serves: "greeting", mode: "DISABLE" },
+] as const;
+/** Of no service. */
+const undeclaredPort = 9100;
+
+describe.skipIf(problem !== undefined)("sidecars to which traffic is redirected", () => {
+  const stack = new AsyncDisposableStack();
+  const namespaces = new Map<string, NetworkNamespace>();
+  const directory = mkdtempSync(join(tmpdir(), "topsail-redirect-"));
+  let hub: NetworkNamespace;
+  let controlPlane: TestControlPlane;
+
+  beforeAll(async () => {
+    stack.defer(() => rmSync(directory, { recursive: true, force: true }));
+    const [first, ...others] = await startNamespaces([hubAddress, ...machines.map(({ address }) => address)], {
+      outbound: 15001,
+      inbound: 15006,
+    });
+    hub = stack.use(first!);
+    for (const [index, namespace] of others.entries()) namespaces.set(machines[index]!.name, stack.use(namespace));
+    controlPlane = stack.use(await startControlPlane(configuration()));
+    expect(await (await fetch(`${controlPlane.debugUrl}/debug/problems`)).json()).toEqual([]);
+    const xdsPath = await shareControlPlane();
+    const ca = makeMeshCa();
+    const served = [...ports.map(({ serves, targetPort }) => `${serves}:${targetPort}`), `echo:${undeclaredPort}`];
+    await startProgram(hub, [node, application, "serve", hubAddress, "http:7000", "echo:7001"], "ready");
+    for (const one of machines) {
+      const namespace = namespaces.get(one.name)!;
+      if (one.role === "server") await startProgram(namespace, [node, application, "serve", one.address, ...served], "ready");
+      const sds = stack.use(await startSdsServer(ca.issue(`spiffe://cluster.local/ns/shop/sa/${one.role}`), ca.root));
+      const file = join(directory, `${one.name}.json`);
+      writeFileSync(file, JSON.stringify(bootstrap(one, xdsPath, sds.path)));
+      await startProgram(namespace, [...proxyCommands[one.proxy], "-c", file, "--concurrency", "1", "-l", "warning"], undefined, true);
+    }
+    // Everybody has listeners when a request gets through.
+    for (const client of ["envoy", "topsail"] as const) {
+      for (const server of ["envoy", "topsail"] as const) {
+        await eventually(async () => (await get(client, server, 80)).startsWith("200") || undefined, `${client} to ${server}`, 30_000);
+      }
+    }
+  }, 120_000);
+  afterAll(() => stack.disposeAsync(), 30_000);
+
+  function configuration(): string {
+    const object = (apiVersion: string, kind: string, name: string, spec: unknown) =>
+      stringify({ apiVersion, kind, metadata: { name, namespace: "shop" }, spec });
+    return [
+      ...machines.map(({ name, role, address }) =>
+        object("networking.istio.io/v1", "WorkloadEntry", name, { address, serviceAccount: role, labels: { app: name, role } }),
+      ),
+      ...(["envoy", "topsail"] as const).map((proxy) =>
+        object("v1", "Service", `server-${proxy}`, {
+          clusterIP: serviceAddress[proxy],
+          selector: { app: `server-${proxy}` },
+          ports: ports.map(({ name, port, targetPort }) => ({ name, port, targetPort })),
+        }),
+      ),
+      object("security.istio.io/v1", "PeerAuthentication", "shop", {
+        selector: { matchLabels: { role: "server" } },
+        mtls: { mode: "STRICT" },
+        portLevelMtls: Object.fromEntries(ports.map(({ targetPort, mode }) => [targetPort, { mode }])),
+      }),
+    ].join("---\n");
+  }
+
+  /** A Unix socket knows no namespaces. */
+  async function shareControlPlane(): Promise<string> {
+    const path = join(directory, "xds");
+    const server = createServer((socket) => {
+      const upstream = connect(controlPlane.istiod.grpcPort, "127.0.0.1");
+      socket.pipe(upstream).pipe(socket);
+      socket.on("error", () => upstream.destroy());
+      upstream.on("error", () => socket.destroy());
+    });
+    await new Promise<void>((resolve) => server.listen(path, resolve));
+    stack.defer(() => void server.close());
+    return path;
+  }
+
+  function bootstrap({ name, role, address }: Machine, xdsPath: string, sdsPath: string): unknown {
+    return meshBootstrap({
+      type: "sidecar",
+      name,
+      address,
+      labels: { app: name, role },
+      namespace: "shop",
+      xds: { pipe: { path: xdsPath } },
+      isDelta: true,
+      sdsPath,
+      metadata: { SERVICE_ACCOUNT: role },
+    });
+  }
+
+  async function startProgram(
+    namespace: NetworkNamespace,
+    args: readonly string[],
+    announces: string | undefined,
+    asProxy = false,
+  ): Promise<void> {
+    const [command, all] = namespace.command(args, { asProxy });
+    const child: ChildProcess = spawn(command, all, { stdio: ["pipe", "pipe", "pipe"] });
+    let output = "";
+    const collect = (chunk: Buffer) => {
+      output += chunk;
+    };
+    child.stdout!.on("data", collect);
+    child.stderr!.on("data", collect);
+    const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+    stack.defer(async () => {
+      child.kill("SIGKILL");
+      await exited;
+    });
+    if (announces !== undefined) {
+      await eventually(
+        () => output.includes(announces) || undefined,
+        () => `${args.join(" ")}: ${output}`,
+      );
+    }
+  }
+
+  async function inside(namespace: NetworkNamespace, ...args: string[]): Promise<string> {
+    const [command, all] = namespace.command([node, application, ...args]);
+    return new Promise((resolve, reject) =>
+      execFile(command, all, { timeout: 15_000 }, (error, stdout) => (error ? reject(error) : resolve(stdout))),
+    );
+  }
+
+  const clientOf = (proxy: ProxyName) => namespaces.get(`client-${proxy}`)!;
+  const get = (client: ProxyName, server: ProxyName, port: number) =>
+    inside(clientOf(client), "get", `http://${serviceAddress[server]}:${port}/path`);
+  const send = (client: ProxyName, server: ProxyName, port: number, text: string) =>
+    inside(clientOf(client), "send", serviceAddress[server], String(port), text);
+
+  const pairs = (["envoy", "topsail"] as const).flatMap((client) =>
+    (["envoy", "topsail"] as const).map((server) => [client, server] as const),
+  );
+
+  describe.each(pairs)("%s calls %s", (client, server) => {
+    it("HTTP by mutual TLS", async () => {
+      const answer = await get(client, server, 80);
+      expect(answer).toMatch(/^200 /);
+      const { path, headers } = JSON.parse(answer.slice(4)) as { path: string; headers: Record<string, string> };
+      expect(path).toBe("/path");
+      expect(headers["x-forwarded-client-cert"]).toContain("URI=spiffe://cluster.local/ns/shop/sa/client");
+    });
+
+    it("HTTP on a port of unknown protocol", async () => {
+      expect(await get(client, server, 81)).toMatch(/^200 /);
+    });
+
+    it.each([
+      [9000, "hello", "echo:hello"],
+      [9001, "", "greeting"],
+      [9002, "hello", "echo:hello"],
+      [9003, "", "greeting"],
+    ])("TCP on port %i, whoever speaks first", async (port, text, expected) => {
+      expect(await send(client, server, port, text)).toBe(expected);
+    });
+  });
+
+  describe.each(["envoy", "topsail"] as const)("%s as server, called from outside the mesh", (server) => {
+    const { address } = machine("server", server);
+
+    it("takes no plaintext where mutual TLS is required, declared port or not", async () => {
+      expect(await inside(hub, "get", `http://${address}:8080/`)).toMatch(/^failed /);
+      expect(await inside(hub, "send", address, "9000", "hello")).toBe("");
+      expect(await inside(hub, "send", address, String(undeclaredPort), "hello")).toBe("");
+    });
+
+    it("takes plaintext where it may", async () => {
+      expect(await inside(hub, "send", address, "9002", "hello")).toBe("echo:hello");
+      expect(await inside(hub, "send", address, "9003", "")).toBe("greeting");
+    });
+
+    it("is not reached by its own port", async () => {
+      expect(await inside(hub, "send", address, "15006", "hello")).toBe("");
+    });
+  });
+
+  it.each(["envoy", "topsail"] as const)("%s as client lets through what it does not know", async (client) => {
+    expect(await inside(clientOf(client), "get", `http://${hubAddress}:7000/out`)).toMatch(/^200 /);
+    expect(await inside(clientOf(client), "send", hubAddress, "7001", "hello")).toBe("echo:hello");
+  });
+
+  it("has nothing refused by a proxy", async () => {
+    const metrics = await (await fetch(`${controlPlane.debugUrl}/metrics`)).text();
+    expect(metrics.match(/^pilot_total_xds_rejects\{.*$/gm) ?? []).toEqual([]);
+  });
+});

@@ -1,0 +1,87 @@
+/**
+ * Machines of their own for tests: network namespaces on a common bridge, in each of which what iptables redirects is what Istio's rules
+ * would. Needs root and iptables; `namespacesProblem` says what is missing.
+ *
+ *     hub 10.77.0.1 ──bridge──┬── machine 10.77.0.11   outbound TCP -> 15001, inbound TCP -> 15006, except what the proxy's group sends
+ *                             └── machine 10.77.0.12
+ */
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+
+/** Group of the proxies, whose traffic is not redirected. */
+const proxyGroup = 1337;
+
+export interface NetworkNamespace extends AsyncDisposable {
+  readonly address: string;
+  /** The command inside of it; `asProxy`: what it sends is not redirected. */
+  command(args: readonly string[], options?: { readonly asProxy?: boolean }): [command: string, args: string[]];
+}
+
+/** Why namespaces are not to be had here; undefined: they are. */
+export function namespacesProblem(): string | undefined {
+  if (process.getuid?.() !== 0) return "needs root";
+  for (const [command, ...args] of [
+    ["iptables", "--version"],
+    ["ip", "-V"],
+    ["unshare", "--net", "iptables", "-t", "nat", "-A", "OUTPUT", "-p", "tcp", "-j", "REDIRECT", "--to-ports", "1"],
+  ] as const) {
+    try {
+      execFileSync(command, args, { stdio: "ignore" });
+    } catch (error) {
+      return `${command} ${args.join(" ")}: ${(error as Error).message}`;
+    }
+  }
+  return undefined;
+}
+
+/** The first address is the hub's, which redirects nothing; the others are machines. */
+export async function startNamespaces(
+  addresses: readonly string[],
+  proxyPorts: { outbound: number; inbound: number },
+): Promise<NetworkNamespace[]> {
+  const processes = await Promise.all(addresses.map(start));
+  const [hub] = processes;
+  run(hub!, ["ip", "link", "add", "bridge", "type", "bridge"]);
+  run(hub!, ["ip", "address", "add", `${addresses[0]}/24`, "dev", "bridge"]);
+  for (const link of ["lo", "bridge"]) run(hub!, ["ip", "link", "set", link, "up"]);
+  for (const [index, child] of processes.entries()) {
+    if (index === 0) continue;
+    run(hub!, ["ip", "link", "add", `port${index}`, "type", "veth", "peer", "name", "eth0", "netns", String(child.pid)]);
+    run(hub!, ["ip", "link", "set", `port${index}`, "master", "bridge", "up"]);
+    run(child, ["ip", "address", "add", `${addresses[index]}/24`, "dev", "eth0"]);
+    for (const link of ["lo", "eth0"]) run(child, ["ip", "link", "set", link, "up"]);
+    // Addresses of services are nobody's; they need a way out to be redirected.
+    run(child, ["ip", "route", "add", "default", "dev", "eth0"]);
+    const nat = (...rule: string[]) => run(child, ["iptables", "-w", "-t", "nat", "-A", ...rule]);
+    nat("OUTPUT", "-p", "tcp", "-m", "owner", "--gid-owner", String(proxyGroup), "-j", "RETURN");
+    nat("OUTPUT", "-p", "tcp", "-d", "127.0.0.0/8", "-j", "RETURN");
+    nat("OUTPUT", "-p", "tcp", "-j", "REDIRECT", "--to-ports", String(proxyPorts.outbound));
+    nat("PREROUTING", "-p", "tcp", "-j", "REDIRECT", "--to-ports", String(proxyPorts.inbound));
+  }
+  return processes.map((child, index) => ({
+    address: addresses[index]!,
+    command: (args, { asProxy = false } = {}) => [
+      "nsenter",
+      ["--target", String(child.pid), "--net", ...(asProxy ? ["--setgid", String(proxyGroup)] : []), "--", ...args],
+    ],
+    async [Symbol.asyncDispose]() {
+      const exited = new Promise((resolve) => child.once("exit", resolve));
+      child.stdin?.end();
+      await exited;
+    },
+  }));
+}
+
+/** A process that holds the namespace as long as its input is open. */
+async function start(): Promise<ChildProcess> {
+  const child = spawn("unshare", ["--net", "sh", "-c", "echo ready; cat"], { stdio: ["pipe", "pipe", "ignore"] });
+  await new Promise<void>((resolve, reject) => {
+    child.once("error", reject);
+    child.once("exit", () => reject(new Error("unshare ended")));
+    child.stdout.once("data", () => resolve());
+  });
+  return child;
+}
+
+function run({ pid }: ChildProcess, args: readonly string[]): void {
+  execFileSync("nsenter", ["--target", String(pid), "--net", "--", ...args], { stdio: ["ignore", "ignore", "pipe"] });
+}
