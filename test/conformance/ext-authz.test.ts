@@ -219,5 +219,11 @@ describe.skipIf(!envoyBinary)("CUSTOM policies", () => {
     });
   });
 
+  it("are told of where a workload has several providers", async () => {
+    const status = (await (await fetch(`${fleet.controlPlane.debugUrl}/debug/push_status`)).json()) as Record<string, unknown>;
+    expect(status.providerConflicts).toEqual(sides.map((side) => ({ proxy: `several-${side}.mesh`, providers: ["grpc", "http"] })));
+    expect(status.policyProblems).toEqual([]);
+  });
+
   it("are configuration that no proxy refuses", async () => expect(await fleet.rejections()).toEqual([]));
 });

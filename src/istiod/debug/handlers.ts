@@ -10,6 +10,7 @@ import { serviceKey } from "../../registry/service.ts";
 import type { Connected, DiscoveryServer } from "../discovery-server.ts";
 import { shortType } from "../metrics.ts";
 import { generatorFor } from "../xds/generators.ts";
+import { providerConflicts } from "../xds/policy-problems.ts";
 
 /** A request that can't be answered; becomes the status. */
 export class DebugError extends Error {
@@ -42,7 +43,10 @@ export const debugPages: Readonly<Record<string, DebugPage>> = {
   list: { help: "This list", handle: () => Object.entries(debugPages).map(([name, { help }]) => ({ name: `/debug/${name}`, help })) },
   mesh: { help: "Mesh configuration in force", handle: (server) => server.mesh },
   problems: { help: "Configuration that could not be taken, with file and line", handle: problems },
-  push_status: { help: "Last push: counts, conflicts, and configuration that is not translated", handle: pushStatus },
+  push_status: {
+    help: "Last push: counts, conflicts, what stands in the way of policies, and configuration that is not translated",
+    handle: pushStatus,
+  },
   registryz: { help: "Services of the registry", handle: registryz },
   resourcesz: { help: "Resource names that every proxy watches", handle: adsz },
   syncz: { help: "What every proxy was sent and acknowledged", handle: syncz },
@@ -127,6 +131,10 @@ function pushStatus(server: DiscoveryServer) {
     untranslated: server.untranslated,
     policyProblems: server.policyProblems,
     gatewayConflicts: server.gatewayConflicts(),
+    providerConflicts: providerConflicts(
+      server.connected.map(({ proxy }) => proxy),
+      context,
+    ),
   };
 }
 

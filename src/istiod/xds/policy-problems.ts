@@ -4,10 +4,12 @@
  */
 import { isKind, type ObjectOf } from "../../api/kinds/index.ts";
 import type { ConfigObject } from "../../api/kinds/object.ts";
+import type { ProxyNode } from "../../api/node.ts";
 import { jwksSourceOf } from "../jwks/jwks-source.ts";
 import { problemOfJwks } from "../jwks/usable-keys.ts";
 import { isGatewayTarget, targetsOf } from "../push/policy-index.ts";
 import type { PushContext } from "../push/push-context.ts";
+import { providersOf } from "./authorization/authorization-filters.ts";
 import { authorizer } from "./authorization/authorizers.ts";
 
 export function policyProblems(object: ConfigObject, push: PushContext): string[] {
@@ -44,5 +46,13 @@ function ofKeys({ spec }: ObjectOf<"RequestAuthentication">, push: PushContext):
         ? `${of}: no keys from ${source.url}: ${problem}; all its tokens are refused`
         : `${of}: no new keys from ${source.url}: ${problem}; the old ones stay in force`,
     ];
+  });
+}
+
+/** Workloads for which CUSTOM policies name several providers, so that all that their rules take is denied. */
+export function providerConflicts(proxies: readonly ProxyNode[], push: PushContext): { proxy: string; providers: string[] }[] {
+  return proxies.flatMap((proxy) => {
+    const providers = providersOf(push.securityPolicies.forWorkload(proxy).byAction.CUSTOM);
+    return providers.length > 1 ? [{ proxy: proxy.id, providers }] : [];
   });
 }
