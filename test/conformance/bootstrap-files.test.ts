@@ -18,7 +18,7 @@ import { envoyBinary } from "../support/envoy.ts";
 import { describeSeen, type Exchange, exchange, type Outcome, type RequestSpec } from "../support/exchange.ts";
 import { type JwtSpec, makeTokens } from "../support/jwt.ts";
 import { eventually, type RunningProxy, startOurProxy, startRealEnvoy } from "../support/proxies.ts";
-import { type Reply, startTcpUpstream, startUpstream, type TestUpstream } from "../support/upstream.ts";
+import { type Reply, type SeenRequest, startTcpUpstream, startUpstream, type TestUpstream } from "../support/upstream.ts";
 import { expectedOf } from "./known-differences.ts";
 
 interface CaseFile extends ShortBootstrap {
@@ -30,6 +30,8 @@ interface CaseFile extends ShortBootstrap {
   readonly upstream_replies?: Readonly<Record<string, Reply>>;
   /** Connections that end together are logged in any order. */
   readonly log_order?: "any";
+  /** Upstreams see headers in any order: Envoy's authorizers get them as a hash table has them. */
+  readonly header_order?: "any";
   /** Statistics that match this expression have the same values in the end. */
   readonly stats?: string;
   readonly requests: readonly (string | RequestSpec)[];
@@ -150,6 +152,11 @@ async function runSide(name: string, start: (bootstrap: unknown) => Promise<Runn
   known.push([values.tcp!, "<port of tcp>"], [workDirectory, "<directory>"]);
   const mask = (text: string) => known.reduce((masked, [value, word]) => masked.replaceAll(value, word), text);
 
+  const describe = (request: SeenRequest) => {
+    const described = describeSeen(request, mask);
+    return file.header_order === "any" ? { ...described, headers: described.headers.toSorted() } : described;
+  };
+
   const effects: Effect[] = [];
   const open: [Outcome, Exchange][] = [];
   for (const [index, request] of file.requests.entries()) {
@@ -166,7 +173,7 @@ async function runSide(name: string, start: (bootstrap: unknown) => Promise<Runn
     }
     for (const one of exchanges) open.push([one.outcome, one]);
     const seen = upstreams.flatMap((upstream, which) =>
-      upstream.seen.slice(before[which]).map((request) => ({ upstream: upstream.name, request: describeSeen(request, mask) })),
+      upstream.seen.slice(before[which]).map((request) => ({ upstream: upstream.name, request: describe(request) })),
     );
     effects.push({ outcomes: exchanges.map(({ outcome }) => outcome), seen: [...seen, ...tcp.received.slice(tcpBefore)] });
   }

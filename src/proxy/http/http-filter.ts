@@ -18,6 +18,8 @@ export interface HttpFilter {
   onRequestHeaders?(stream: HttpStream, endStream: boolean): FilterStatus;
   /** Not called for an empty end: `endStream` may come with the headers, with data, or by `onRequestTrailers`. */
   onRequestData?(stream: HttpStream, chunk: Buffer, endStream: boolean): FilterStatus;
+  /** More of the body has come, or its end, while the request rests at this filter's `onRequestHeaders`; see `stream.heldRequest`. */
+  onHeldRequestData?(stream: HttpStream, endStream: boolean): void;
   onResponseHeaders?(stream: HttpStream, endStream: boolean): FilterStatus;
   onResponseData?(stream: HttpStream, chunk: Buffer, endStream: boolean): FilterStatus;
   /** The stream is over, however it ended. */

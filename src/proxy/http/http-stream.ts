@@ -90,6 +90,8 @@ export class HttpStream {
   #heldRequest: Buffer[] = [];
   #heldRequestBytes = 0;
   #heldRequestEnd = false;
+  /** So much is held before the client has to wait. */
+  heldRequestLimitBytes: number;
   #stoppedResponseAt = -1;
   #responseHeadersPassed = false;
   #heldResponse: Buffer[] = [];
@@ -100,6 +102,7 @@ export class HttpStream {
 
   constructor(manager: ConnectionManager, connection: DownstreamConnection, codec: ServerCodec) {
     this.manager = manager;
+    this.heldRequestLimitBytes = manager.bufferLimitBytes;
     this.connection = connection;
     this.codec = codec;
     this.info = new RequestInfo(connection.info);
@@ -202,7 +205,30 @@ export class HttpStream {
       this.#heldRequestBytes += chunk.length;
     }
     if (endStream) this.#heldRequestEnd = true;
-    if (this.#heldRequestBytes > this.manager.bufferLimitBytes) this.codec.pauseRequest();
+    if (this.#heldRequestBytes > this.heldRequestLimitBytes) this.codec.pauseRequest();
+    this.#tellHeld();
+  }
+
+  #tellHeld(): void {
+    if (this.#stoppedRequestAt < 0 || this.#requestHeadersPassed) return;
+    this.manager.filters[this.#stoppedRequestAt]!.onHeldRequestData?.(this, this.#heldRequestEnd);
+  }
+
+  /** The body as far as it has come while a filter rests the request. */
+  get heldRequest(): readonly Buffer[] {
+    return this.#heldRequest;
+  }
+
+  get heldRequestBytes(): number {
+    return this.#heldRequestBytes;
+  }
+
+  /** More of the body has come than the filter that needs all of it may hold. */
+  refuseTooLargeRequest(): void {
+    const { store, at } = this.manager.stats;
+    store.add(at.downstream_rq_too_large, 1);
+    this.closesConnection = true;
+    this.sendLocalReply(413, "Payload Too Large", "request_payload_too_large");
   }
 
   /** The body ended without data at its end; `trailers` are empty unless they are enabled. */
@@ -211,6 +237,7 @@ export class HttpStream {
     if (this.isEnded || this.responseIsComplete) return;
     if (!this.#requestHeadersPassed) {
       this.#heldRequestEnd = true;
+      this.#tellHeld();
       return;
     }
     this.manager.terminal.onRequestTrailers(this, trailers);
@@ -235,13 +262,14 @@ export class HttpStream {
     const held = this.#heldRequest;
     const ends = this.#heldRequestEnd;
     const hadBody = held.length > 0 || ends || !this.requestIsComplete;
-    this.#heldRequest = [];
-    this.#heldRequestBytes = 0;
     this.#runRequestHeaders(from, this.requestIsComplete && !hadBody);
     if (!this.#requestHeadersPassed || this.isEnded) {
-      this.#heldRequest = held;
+      // Another filter rests it now, and may want the body that is here already.
+      if (hadBody && !this.isEnded) this.#tellHeld();
       return;
     }
+    this.#heldRequest = [];
+    this.#heldRequestBytes = 0;
     for (const [index, chunk] of held.entries()) this.#runRequestData(0, chunk, ends && index === held.length - 1);
     if (ends && held.length === 0) this.manager.terminal.onRequestTrailers(this, []);
     this.codec.resumeRequest();

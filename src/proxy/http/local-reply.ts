@@ -8,7 +8,7 @@ import type { CompileContext } from "../compile-context.ts";
 import { readDataSource } from "../data-source.ts";
 import { applyHeaderEdits, compileHeaderEdits, type HeaderEdit } from "../router/header-mutation.ts";
 import type { HeaderList } from "../stream-info.ts";
-import { getHeader, setHeader } from "./header-list.ts";
+import { getHeader, removeHeader, removeHeaders, setHeader } from "./header-list.ts";
 import type { HttpStream } from "./http-stream.ts";
 
 interface Body {
@@ -60,6 +60,8 @@ export interface BuiltReply {
 
 const grpcStatuses: Readonly<Record<number, number>> = { 400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14 };
 const noBody = Buffer.alloc(0);
+/** Nobody who adds headers to a reply can know that it has no body. */
+const bodyHeaders = new Set(["content-length", "content-type"]);
 
 /** `text` is latin1. Headers of the reply's own come first, then `extra`'s. */
 export function buildLocalReply(stream: HttpStream, status: number, text: string, extra: HeaderList | null): BuiltReply {
@@ -96,6 +98,7 @@ export function buildLocalReply(stream: HttpStream, status: number, text: string
     }
   }
   if (stream.isGrpc) {
+    removeHeader(headers, "content-length");
     const grpcStatus = stream.localReplyGrpcStatus >= 0 ? stream.localReplyGrpcStatus : (grpcStatuses[status] ?? 2);
     headers.push("content-type", "application/grpc", "grpc-status", String(grpcStatus));
     // The line end of JSON formats is none of the message.
@@ -103,9 +106,12 @@ export function buildLocalReply(stream: HttpStream, status: number, text: string
     if (text !== "") headers.push("grpc-message", percentEncoded(text));
     return { status: 200, headers, body: noBody };
   }
-  if (text === "") return { status, headers, body: noBody };
+  if (text === "") {
+    removeHeaders(headers, bodyHeaders);
+    return { status, headers, body: noBody };
+  }
   const body = Buffer.from(text, "latin1");
-  headers.push("content-length", String(body.length));
+  setHeader(headers, "content-length", String(body.length));
   // A content type that the route has added stays, unless the body's format has one of its own.
   if (contentType !== "text/plain" || getHeader(headers, "content-type") === undefined) setHeader(headers, "content-type", contentType);
   return { status, headers, body };

@@ -55,6 +55,7 @@ const request = (parts: Partial<AsyncRequest> = {}): AsyncRequest => ({
   timeoutMs: 2000,
   maxBodyBytes: 1000,
   retryPolicy: null,
+  sendsForwardedFor: true,
   ...parts,
 });
 

@@ -28,12 +28,16 @@ export interface AsyncRequest {
   readonly timeoutMs: number;
   readonly maxBodyBytes: number;
   readonly retryPolicy: RetryPolicy | null;
+  /** Tells the proxy's own address in x-forwarded-for. */
+  readonly sendsForwardedFor: boolean;
 }
 
 export interface AsyncResponse {
   readonly status: number;
   readonly headers: HeaderList;
   readonly body: Buffer;
+  /** From the request's last attempt to the end of the answer. */
+  readonly tookMs: number;
 }
 
 /** `noCluster`: none of that name; `noHost`: none that is usable; `refused`: the cluster drops the request, or speaks no HTTP/1.1. */
@@ -151,15 +155,15 @@ class Call implements AsyncCall, PoolWaiter, UpstreamStream {
   }
 
   #head(client: Http1Client): string {
-    const { method, path, authority, headers, body } = this.#request;
-    const own = ["x-envoy-internal", "true", "x-forwarded-for", localAddress()];
+    const { method, path, authority, headers, body, sendsForwardedFor } = this.#request;
+    const own = ["x-envoy-internal", "true", ...(sendsForwardedFor ? ["x-forwarded-for", localAddress()] : [])];
     const expectedMs = this.#expectedMs();
     if (expectedMs !== Number.POSITIVE_INFINITY) own.push("x-envoy-expected-rq-timeout-ms", String(expectedMs));
     const isBodiless = body === null && (method === "GET" || method === "HEAD");
     const length = isBodiless ? [] : ["content-length", String(body?.length ?? 0)];
     const { properCaseHeaders } = client.pool.cluster.config;
     let head = `${method} ${path} HTTP/1.1\r\n`;
-    const all = ["host", authority, ...headers, ...length, ...own];
+    const all = ["host", authority, ...length, ...headers, ...own];
     for (let i = 0; i < all.length; i += 2) head += `${properCaseHeaders ? properCase(all[i]!) : all[i]!}: ${all[i + 1]!}\r\n`;
     return `${head}\r\n`;
   }
@@ -221,8 +225,9 @@ class Call implements AsyncCall, PoolWaiter, UpstreamStream {
   #complete(): void {
     this.#client = null;
     const { stats } = this.#cluster!;
-    stats.store.record(stats.at.upstream_rq_time, Math.round(performance.now() - this.#sentAt));
-    this.#finish({ status: this.#status, headers: this.#headers, body: Buffer.concat(this.#chunks) });
+    const tookMs = Math.round(performance.now() - this.#sentAt);
+    stats.store.record(stats.at.upstream_rq_time, tookMs);
+    this.#finish({ status: this.#status, headers: this.#headers, body: Buffer.concat(this.#chunks), tookMs });
   }
 
   // --- failures ---

@@ -8,6 +8,7 @@ import type { CompileContext } from "../../compile-context.ts";
 import type { FilterCompileContext, HttpFilter, HttpFilterDefinition, TerminalFilter } from "../../http/http-filter.ts";
 import { cors } from "./cors.ts";
 import { disabledFilter } from "./disabled-filter.ts";
+import { extAuthz } from "./ext-authz/ext-authz.ts";
 import { fault } from "./fault.ts";
 import { jwtAuthn } from "./jwt-authn/jwt-authn.ts";
 import { localRateLimit } from "./local-ratelimit.ts";
@@ -19,6 +20,7 @@ import { setMetadata } from "./set-metadata.ts";
 /** Sorted by name. To add a filter: its file, and its line here. */
 export const httpFilters: readonly HttpFilterDefinition[] = [
   cors,
+  extAuthz,
   fault,
   jwtAuthn,
   localRateLimit,

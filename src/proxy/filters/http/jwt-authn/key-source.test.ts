@@ -6,7 +6,7 @@ import { type KeySet, RemoteKeys, type RemoteKeysOptions } from "./key-source.ts
 
 const jwks = () => Buffer.from(JSON.stringify({ keys: [crypto.generateKeyPairSync("ed25519").publicKey.export({ format: "jwk" })] }));
 const [first, second] = [jwks(), jwks()];
-const ok = (body: Buffer) => ({ status: 200, headers: [], body });
+const ok = (body: Buffer) => ({ status: 200, headers: [], body, tookMs: 0 });
 
 /** A server of keys whose answers the test gives. */
 class FakeClient {
@@ -94,7 +94,7 @@ describe("RemoteKeys", () => {
 
   it.each([
     ["a failure", "connectionFailure" as const],
-    ["an error", { status: 500, headers: [], body: first! }],
+    ["an error", { status: 500, headers: [], body: first!, tookMs: 0 }],
     ["an empty answer", ok(Buffer.alloc(0))],
     ["keys that are none", ok(Buffer.from('{"keys":[]}'))],
   ])("keeps its keys through %s", (_name, outcome) => {

@@ -157,6 +157,7 @@ function compileRemote(
     timeoutMs: Math.floor(durationMs(uri.timeout, 0)),
     maxBodyBytes: maxJwksBytes,
     retryPolicy,
+    sendsForwardedFor: true,
   };
   const { asyncFetch } = config;
   return new RemoteKeys({
