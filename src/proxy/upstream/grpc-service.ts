@@ -1,7 +1,6 @@
 /** envoy.config.core.v3.GrpcService: whom a filter calls, how long it waits, and what it says about itself. */
 import { ConfigError } from "../../api/config-error.ts";
 import type { GrpcService as GrpcServiceMessage } from "../../api/gen/envoy/config/core/v3/grpc_service_pb.js";
-import { durationMs } from "../duration.ts";
 import { compileHeaderValue, type HeaderValueFormat } from "../router/header-mutation.ts";
 import type { HeaderList, StreamInfo } from "../stream-info.ts";
 import type { AsyncCall } from "./async-client.ts";
@@ -15,14 +14,14 @@ export class GrpcService {
   readonly #timeoutMs: number;
   readonly #metadata: readonly (readonly [name: string, value: HeaderValueFormat])[];
 
-  /** `defaultTimeoutMs` counts where the service says nothing. */
-  constructor(message: GrpcServiceMessage | undefined, clusters: ReadonlyMap<string, Cluster>, defaultTimeoutMs: number) {
+  /** `timeoutMs`: as the filter understands its configuration; the service's own timeout doesn't count for all of them. */
+  constructor(message: GrpcServiceMessage | undefined, clusters: ReadonlyMap<string, Cluster>, timeoutMs: number) {
     const target = message?.targetSpecifier;
     if (target?.case !== "envoyGrpc") throw new ConfigError("GrpcService: only envoy_grpc is supported by this proxy");
     this.#client = new GrpcClient(clusters);
     this.#cluster = target.value.clusterName;
     this.#authority = target.value.authority || target.value.clusterName;
-    this.#timeoutMs = durationMs(message?.timeout, defaultTimeoutMs);
+    this.#timeoutMs = timeoutMs;
     this.#metadata = (message?.initialMetadata ?? []).map(({ key, value }) => [key.toLowerCase(), compileHeaderValue(value)] as const);
   }
 

@@ -10,6 +10,7 @@ import {
   ExtAuthzPerRouteSchema,
   ExtAuthzSchema,
 } from "../../../../api/gen/envoy/extensions/filters/http/ext_authz/v3/ext_authz_pb.js";
+import { durationMs } from "../../../duration.ts";
 import { runtimeFraction } from "../../../fraction.ts";
 import { defineHttpFilter, type FilterCompileContext, type FilterStatus, type HttpFilter } from "../../../http/http-filter.ts";
 import type { HttpStream } from "../../../http/http-stream.ts";
@@ -232,15 +233,18 @@ function compileAuthorizer(config: ExtAuthz, context: FilterCompileContext): Aut
     case "httpService":
       return new HttpAuthorizer(config.services.value, allowed, disallowed, new AsyncClient(context.clusters));
     case "grpcService":
-      return new GrpcAuthorizer(new GrpcService(config.services.value, context.clusters, defaultGrpcTimeoutMs), {
-        isWanted: (name) => !(disallowed?.(name) ?? false) && (allowed?.(name) ?? true),
-        includesCertificate: config.includePeerCertificate,
-        includesTlsSession: config.includeTlsSession,
-        sendsRawHeaders: config.encodeRawHeaders,
-        bodyIsBinary: config.withRequestBody?.packAsBytes ?? false,
-        namespaces: config.metadataContextNamespaces,
-        routeNamespaces: config.routeMetadataContextNamespaces,
-      });
+      return new GrpcAuthorizer(
+        new GrpcService(config.services.value, context.clusters, durationMs(config.services.value.timeout, defaultGrpcTimeoutMs)),
+        {
+          isWanted: (name) => !(disallowed?.(name) ?? false) && (allowed?.(name) ?? true),
+          includesCertificate: config.includePeerCertificate,
+          includesTlsSession: config.includeTlsSession,
+          sendsRawHeaders: config.encodeRawHeaders,
+          bodyIsBinary: config.withRequestBody?.packAsBytes ?? false,
+          namespaces: config.metadataContextNamespaces,
+          routeNamespaces: config.routeMetadataContextNamespaces,
+        },
+      );
     default:
       throw new ConfigError("ExtAuthz: services: value is required");
   }
