@@ -2,7 +2,7 @@
  * Each file of bootstrap/ runs in Envoy and in our proxy, side by side, and gets the same requests: what the client gets and what the
  * upstreams saw must be the same. How the files are written: test/support/bootstrap-text.ts and exchange.ts.
  *
- * In a file, `{{up}}`, `{{up2}}`, `{{up3}}`, `{{tls-up}}`, `{{tcp}}` are ports of upstreams of its own, `{{dead}}` one that refuses,
+ * In a file, `{{up}}`, `{{up2}}`, `{{up3}}`, `{{tls-up}}`, `{{tcp}}`, `{{grpc}}`, `{{grpc-tls}}` are ports of upstreams of its own, `{{dead}}` one that refuses,
  * `{{log}}` a file whose lines are compared too, and `{{a.example}}` the path of a certificate's files without `.crt` and `.key`;
  * so are `{{ca}}` and the clients' that it signed, listed below. `{{jwt:...}}` and `{{jwks:...}}` are made from the file's `jwt`
  * (test/support/jwt.ts).
@@ -16,6 +16,7 @@ import { expandBootstrap, placeHttp, type ShortBootstrap, withRbacListeners } fr
 import { makeCertificate, makeClientCertificate, type TestCertificate } from "../support/certificate.ts";
 import { envoyBinary } from "../support/envoy.ts";
 import { describeSeen, type Exchange, exchange, type Outcome, type RequestSpec } from "../support/exchange.ts";
+import { type SeenCall, startGrpcUpstream } from "../support/grpc-upstream.ts";
 import { type JwtSpec, makeTokens } from "../support/jwt.ts";
 import { eventually, type RunningProxy, startOurProxy, startRealEnvoy } from "../support/proxies.ts";
 import { type Reply, type SeenRequest, startTcpUpstream, startUpstream, type TestUpstream } from "../support/upstream.ts";
@@ -130,10 +131,14 @@ async function runSide(name: string, start: (bootstrap: unknown) => Promise<Runn
     parts.use(await startUpstream("tls-up", { key: serverTls.key, cert: serverTls.certificate }, replies)),
   ];
   const tcp = parts.use(await startTcpUpstream());
+  const grpc = parts.use(await startGrpcUpstream());
+  const grpcTls = parts.use(await startGrpcUpstream({ key: serverTls.key, cert: serverTls.certificate }));
   const values: Record<string, string> = {
     ...tokens.get(name),
     dead: "1",
     tcp: String(tcp.port),
+    grpc: String(grpc.port),
+    "grpc-tls": String(grpcTls.port),
     log: join(workDirectory, "access.log"),
   };
   for (const upstream of upstreams) values[upstream.name] = String(upstream.port);
@@ -165,6 +170,7 @@ async function runSide(name: string, start: (bootstrap: unknown) => Promise<Runn
     const spec = JSON.parse(JSON.stringify(given).replaceAll("{{port}}", String(port))) as RequestSpec;
     const before = upstreams.map(({ seen }) => seen.length);
     const tcpBefore = tcp.received.length;
+    const grpcBefore = [grpc, grpcTls].map((service) => service.seen.length);
     const exchanges: Exchange[] = [];
     if (spec.parallel) {
       exchanges.push(...(await Promise.all(Array.from({ length: spec.parallel }, () => exchange(port, spec, String(index), mask)))));
@@ -175,7 +181,10 @@ async function runSide(name: string, start: (bootstrap: unknown) => Promise<Runn
     const seen = upstreams.flatMap((upstream, which) =>
       upstream.seen.slice(before[which]).map((request) => ({ upstream: upstream.name, request: describe(request) })),
     );
-    effects.push({ outcomes: exchanges.map(({ outcome }) => outcome), seen: [...seen, ...tcp.received.slice(tcpBefore)] });
+    const calls = [grpc, grpcTls].flatMap((service, which) =>
+      service.seen.slice(grpcBefore[which]).map((call) => describeCall(call, mask)),
+    );
+    effects.push({ outcomes: exchanges.map(({ outcome }) => outcome), seen: [...seen, ...tcp.received.slice(tcpBefore), ...calls] });
   }
   // A connection that should have stayed open had until now to be closed by mistake.
   for (const [outcome, { connection }] of open) {
@@ -187,6 +196,17 @@ async function runSide(name: string, start: (bootstrap: unknown) => Promise<Runn
   const logLines = await readLog(values.log!, file, mask);
   const stats = file.stats === undefined ? "" : await proxy.admin(`/stats?filter=${encodeURIComponent(file.stats)}`);
   return { effects, logLines, stats: stats.split("\n").filter(Boolean).sort() };
+}
+
+/** Line by line, fields sorted, without what is never twice the same. */
+function describeCall(call: SeenCall, mask: (text: string) => string): string[] {
+  const sorted = (_key: string, value: unknown) =>
+    typeof value === "object" && value !== null && !Array.isArray(value) ? Object.fromEntries(Object.entries(value).sort()) : value;
+  return mask(JSON.stringify(call, sorted, 1))
+    .replace(/"(time|id)": "[^"]+"/g, '"$1": "<$1>"')
+    .replace(/"portValue": \d+/g, '"portValue": <client>')
+    .replace(/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g, "<uuid>")
+    .split("\n");
 }
 
 async function readLog(path: string, file: CaseFile, mask: (text: string) => string): Promise<string[]> {

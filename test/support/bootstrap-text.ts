@@ -62,6 +62,8 @@ const packages: Record<string, string> = {
   HTTPFault: "envoy.extensions.filters.http.fault.v3",
   ExtAuthz: "envoy.extensions.filters.http.ext_authz.v3",
   ExtAuthzPerRoute: "envoy.extensions.filters.http.ext_authz.v3",
+  RateLimit: "envoy.extensions.filters.http.ratelimit.v3",
+  RateLimitPerRoute: "envoy.extensions.filters.http.ratelimit.v3",
   LocalRateLimit: "envoy.extensions.filters.http.local_ratelimit.v3",
   JwtAuthentication: "envoy.extensions.filters.http.jwt_authn.v3",
   PerRouteConfig: "envoy.extensions.filters.http.jwt_authn.v3",

@@ -26,7 +26,7 @@ export class ClientTls {
   }
 
   /** Begins a handshake on a connected or connecting socket; null while secrets are missing. `serverName` may be "". */
-  connect(socket: Socket, serverName: string, alpn: readonly string[]): tls.TLSSocket | null {
+  connect(socket: Socket, serverName: string, alpn: readonly string[], speaks: "http1" | "http2" = "http1"): tls.TLSSocket | null {
     if (this.#context === null || this.#madeFor !== this.#secrets.version) {
       const certificates = currentCertificates(this.#common, this.#secrets);
       const validation = currentValidation(this.#common, this.#secrets);
@@ -35,7 +35,8 @@ export class ClientTls {
       this.#validation = validation;
       this.#madeFor = this.#secrets.version;
     }
-    const protocols = (this.#common.alpnProtocols.length > 0 ? this.#common.alpnProtocols : alpn).filter((protocol) => protocol !== "h2");
+    const offered = this.#common.alpnProtocols.length > 0 ? this.#common.alpnProtocols : alpn;
+    const protocols = speaks === "http2" ? offered : offered.filter((protocol) => protocol !== "h2");
     return tls.connect({
       socket,
       secureContext: this.#context,

@@ -4,6 +4,7 @@ import type { StatIndex, StatsStore } from "../stats/store.ts";
 const counters = [
   "upstream_cx_total",
   "upstream_cx_http1_total",
+  "upstream_cx_http2_total",
   "upstream_cx_connect_fail",
   "upstream_cx_connect_timeout",
   "upstream_cx_connect_attempts_exceeded",

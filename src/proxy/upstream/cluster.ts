@@ -129,15 +129,15 @@ export class Cluster {
         const socket = chooseTransportSocket(this.config.transportSockets, description.metadata);
         if (socket !== known.transportSocket) {
           known.transportSocket = socket;
-          known.pool?.drain();
+          known.drain();
           known.pool = null;
         }
         const isDraining = entry.healthStatus === HealthStatus.DRAINING;
-        if (wasHealthy && description.health === "unhealthy" && (isDraining || this.config.closesOnHealthFailure)) known.pool?.drain();
+        if (wasHealthy && description.health === "unhealthy" && (isDraining || this.config.closesOnHealthFailure)) known.drain();
         hosts.set(key, known);
       }
     }
-    for (const [key, host] of this.#hosts) if (!hosts.has(key)) host.pool?.drain();
+    for (const [key, host] of this.#hosts) if (!hosts.has(key)) host.drain();
     this.#hosts = hosts;
     this.#dropChance = dropChance(assignment);
     this.#priorities = this.#prioritize(assignment.policy?.overprovisioningFactor ?? 140);
@@ -146,7 +146,7 @@ export class Cluster {
 
   /** The cluster was removed or replaced: idle connections close, busy ones after their request. */
   drain(): void {
-    for (const host of this.#hosts.values()) host.pool?.drain();
+    for (const host of this.#hosts.values()) host.drain();
     if (this.#countsMembership) {
       for (const name of ["membership_total", "membership_healthy", "membership_degraded", "membership_excluded"] as const) {
         this.#store.set(this.stats.at[name], 0);

@@ -2,6 +2,7 @@
 import type { JsonObject } from "@bufbuild/protobuf";
 import type { StatIndex, StatsStore } from "../stats/store.ts";
 import type { ConnectionPool } from "./connection-pool.ts";
+import type { Http2Connection } from "./http2-connection.ts";
 import type { TransportSocketChoice } from "./transport-socket.ts";
 
 export type HostHealth = "healthy" | "degraded" | "unhealthy";
@@ -32,6 +33,8 @@ export class Host {
   transportSocket: TransportSocketChoice;
   activeRequests = 0;
   pool: ConnectionPool | null = null;
+  /** For the proxy's own gRPC calls. */
+  http2: Http2Connection | null = null;
   readonly stats: StatsStore;
   readonly at: Readonly<Record<HostStat, StatIndex>>;
 
@@ -44,6 +47,13 @@ export class Host {
     for (const name of statNames) at[name] = stats.counter(`host|${clusterName}|${key}|${name}`);
     for (const name of gaugeNames) at[name] = stats.gauge(`host|${clusterName}|${key}|${name}`);
     this.at = at as Record<HostStat, StatIndex>;
+  }
+
+  /** Connections close when what is under way on them is done; later requests get new ones. */
+  drain(): void {
+    this.pool?.drain();
+    this.http2?.drain();
+    this.http2 = null;
   }
 }
 

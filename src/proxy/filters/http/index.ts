@@ -12,6 +12,7 @@ import { extAuthz } from "./ext-authz/ext-authz.ts";
 import { fault } from "./fault.ts";
 import { jwtAuthn } from "./jwt-authn/jwt-authn.ts";
 import { localRateLimit } from "./local-ratelimit.ts";
+import { rateLimit } from "./ratelimit/ratelimit.ts";
 import { rbac } from "./rbac.ts";
 import { router } from "./router.ts";
 import { setFilterState } from "./set-filter-state.ts";
@@ -24,6 +25,7 @@ export const httpFilters: readonly HttpFilterDefinition[] = [
   fault,
   jwtAuthn,
   localRateLimit,
+  rateLimit,
   rbac,
   router,
   setFilterState,

@@ -42,7 +42,8 @@ function setPseudoHeader({ name, value }: HeaderChange, info: RequestInfo): bool
 function applyChange({ action, name, value }: HeaderChange, headers: HeaderList): void {
   switch (action) {
     case "set":
-      setHeader(headers, name, value);
+      removeHeader(headers, name);
+      headers.push(name, value);
       return;
     case "add":
       headers.push(name, value);

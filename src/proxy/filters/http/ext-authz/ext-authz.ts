@@ -10,6 +10,7 @@ import {
   ExtAuthzPerRouteSchema,
   ExtAuthzSchema,
 } from "../../../../api/gen/envoy/extensions/filters/http/ext_authz/v3/ext_authz_pb.js";
+import { durationMs } from "../../../duration.ts";
 import { runtimeFraction } from "../../../fraction.ts";
 import { defineHttpFilter, type FilterCompileContext, type FilterStatus, type HttpFilter } from "../../../http/http-filter.ts";
 import type { HttpStream } from "../../../http/http-stream.ts";
@@ -17,25 +18,27 @@ import { type CompiledMetadataMatcher, compileMetadataMatcher } from "../../../r
 import { compileStringMatchers } from "../../../router/string-matcher.ts";
 import { responseFlags } from "../../../stream-info.ts";
 import { type AsyncCall, AsyncClient } from "../../../upstream/async-client.ts";
+import { GrpcService } from "../../../upstream/grpc-service.ts";
 import { disabledFilter } from "../disabled-filter.ts";
 import { AuthorizationStats } from "./authorization-stats.ts";
 import type { Allowed, Authorizer, Denied, HeaderChange, Verdict } from "./authorizer.ts";
 import { applyToRequest, applyToResponse } from "./changes.ts";
+import { GrpcAuthorizer } from "./grpc-authorizer.ts";
 import { HttpAuthorizer } from "./http-authorizer.ts";
 
 const metadataNamespace = "envoy.filters.http.ext_authz";
+const defaultGrpcTimeoutMs = 200;
 const failureHeader = "x-envoy-auth-failure-mode-allowed";
 
 interface BodyOptions {
   readonly maxBytes: number;
   /** A longer body is cut; else it is answered 413. */
   readonly allowsPartial: boolean;
-  readonly isBinary: boolean;
 }
 
 function bodyOptions(settings: BufferSettings | undefined): BodyOptions | null {
   if (settings === undefined) return null;
-  return { maxBytes: settings.maxRequestBytes, allowsPartial: settings.allowPartialMessage, isBinary: settings.packAsBytes };
+  return { maxBytes: settings.maxRequestBytes, allowsPartial: settings.allowPartialMessage };
 }
 
 interface RoutePolicy {
@@ -230,7 +233,18 @@ function compileAuthorizer(config: ExtAuthz, context: FilterCompileContext): Aut
     case "httpService":
       return new HttpAuthorizer(config.services.value, allowed, disallowed, new AsyncClient(context.clusters));
     case "grpcService":
-      throw new ConfigError("ExtAuthz: grpc_service is not supported by this proxy yet");
+      return new GrpcAuthorizer(
+        new GrpcService(config.services.value, context.clusters, durationMs(config.services.value.timeout, defaultGrpcTimeoutMs)),
+        {
+          isWanted: (name) => !(disallowed?.(name) ?? false) && (allowed?.(name) ?? true),
+          includesCertificate: config.includePeerCertificate,
+          includesTlsSession: config.includeTlsSession,
+          sendsRawHeaders: config.encodeRawHeaders,
+          bodyIsBinary: config.withRequestBody?.packAsBytes ?? false,
+          namespaces: config.metadataContextNamespaces,
+          routeNamespaces: config.routeMetadataContextNamespaces,
+        },
+      );
     default:
       throw new ConfigError("ExtAuthz: services: value is required");
   }

@@ -58,7 +58,7 @@ export class HttpAuthorizer implements Authorizer {
 
   ask({ stream, body, bodyIsPartial }: Question, done: (verdict: Verdict) => void): AsyncCall {
     const { info } = stream;
-    const headers = collectHeaders(info, this.#wanted);
+    const headers = collectHeaders(info, this.#wanted, false);
     if (body !== null && this.#wanted(partialBodyHeader)) headers.push(partialBodyHeader, String(bodyIsPartial));
     for (const [name, format] of this.#added) {
       const value = typeof format === "string" ? format : format(info);

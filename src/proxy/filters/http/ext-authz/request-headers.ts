@@ -7,12 +7,12 @@ export type HeaderFilter = (name: string) => boolean;
 /** Whether the body in the question is only its beginning. Clients can't set it. */
 export const partialBodyHeader = "x-envoy-auth-partial-body";
 
-/** Repeated ones become one, with commas. Without the body's length, which is the question's own. */
-export function collectHeaders({ requestHeaders }: StreamInfo, isWanted: HeaderFilter): HeaderList {
+/** Repeated ones become one, with commas. `withLength`: also that of the body, where the question has none of its own. */
+export function collectHeaders({ requestHeaders }: StreamInfo, isWanted: HeaderFilter, withLength: boolean): HeaderList {
   const found: HeaderList = [];
   for (let i = 0; i < requestHeaders.length; i += 2) {
     const name = requestHeaders[i]!;
-    if (name === partialBodyHeader || name === "content-length" || !isWanted(name)) continue;
+    if (name === partialBodyHeader || (name === "content-length" && !withLength) || !isWanted(name)) continue;
     const value = requestHeaders[i + 1]!;
     const at = indexOf(found, name);
     if (at < 0) found.push(name, value);

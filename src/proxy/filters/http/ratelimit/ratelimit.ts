@@ -1,0 +1,179 @@
+/**
+ * envoy.filters.http.ratelimit: a service that counts for many proxies says whether a request may pass, by descriptors that the route's
+ * `rate_limits` make of it. Requests without descriptors, and those that go nowhere, are not asked about.
+ */
+import {
+  RateLimit_XRateLimitHeadersRFCVersion as HeadersVersion,
+  type RateLimit,
+  type RateLimitPerRoute,
+  RateLimitPerRouteSchema,
+  RateLimitSchema,
+  RateLimitPerRoute_VhRateLimitsOptions as VhOptions,
+} from "../../../../api/gen/envoy/extensions/filters/http/ratelimit/v3/rate_limit_pb.js";
+import { grpcStatusNumber } from "../../../../api/grpc-status.ts";
+import { durationMs } from "../../../duration.ts";
+import { getHeader, removeHeader } from "../../../http/header-list.ts";
+import { defineHttpFilter, type FilterCompileContext, type FilterStatus, type HttpFilter } from "../../../http/http-filter.ts";
+import type { HttpStream } from "../../../http/http-stream.ts";
+import { applyHeaderEdits, compileHeaderEdits, type HeaderEdit } from "../../../router/header-mutation.ts";
+import { descriptorsOf, type VirtualHostRateLimits } from "../../../router/rate-limit-policy.ts";
+import { type HeaderList, responseFlags } from "../../../stream-info.ts";
+import type { AsyncCall } from "../../../upstream/async-client.ts";
+import { GrpcService } from "../../../upstream/grpc-service.ts";
+import { RateLimitClient, type RateLimitVerdict } from "../../ratelimit/rate-limit-client.ts";
+import { disabledFilter } from "../disabled-filter.ts";
+import { limitHeaders } from "./limit-headers.ts";
+import { RateLimitStats } from "./rate-limit-stats.ts";
+
+const metadataNamespace = "envoy.filters.http.ratelimit";
+const defaultTimeoutMs = 20;
+const tooManyRequests = 429;
+const internalError = 500;
+const resourceExhausted = grpcStatusNumber("RESOURCE_EXHAUSTED");
+
+interface RoutePolicy {
+  readonly virtualHost: VirtualHostRateLimits;
+  /** "": the filter's. */
+  readonly domain: string;
+}
+
+/** A request that is being asked about, or was. */
+interface Inquiry {
+  call: AsyncCall | null;
+  responseHeaders: HeaderList;
+}
+
+class RateLimitFilter implements HttpFilter {
+  readonly name: string;
+  readonly #slot: number;
+  readonly #client: RateLimitClient;
+  readonly #stats: RateLimitStats;
+  readonly #domain: string;
+  readonly #stage: number;
+  readonly #requests: "both" | "internal" | "external";
+  readonly #deniesOnFailure: boolean;
+  readonly #status: number;
+  readonly #errorStatus: number;
+  readonly #isResourceExhausted: boolean;
+  readonly #tellsLimits: boolean;
+  readonly #tellsLimited: boolean;
+  readonly #edits: readonly HeaderEdit[];
+
+  constructor(name: string, config: RateLimit, context: FilterCompileContext) {
+    this.name = name;
+    this.#slot = context.slot;
+    const timeoutMs = durationMs(config.timeout, defaultTimeoutMs);
+    this.#client = new RateLimitClient(new GrpcService(config.rateLimitService?.grpcService, context.clusters, timeoutMs));
+    this.#stats = new RateLimitStats(config.statPrefix, context.stats);
+    this.#domain = config.domain;
+    this.#stage = config.stage;
+    this.#requests = config.requestType === "internal" || config.requestType === "external" ? config.requestType : "both";
+    this.#deniesOnFailure = config.failureModeDeny;
+    this.#status = atLeast400(config.rateLimitedStatus?.code, tooManyRequests);
+    this.#errorStatus = atLeast400(config.statusOnError?.code, internalError);
+    this.#isResourceExhausted = config.rateLimitedAsResourceExhausted;
+    this.#tellsLimits = config.enableXRatelimitHeaders === HeadersVersion.DRAFT_VERSION_03;
+    this.#tellsLimited = !config.disableXEnvoyRatelimitedHeader;
+    this.#edits = compileHeaderEdits(config.responseHeadersToAdd, []);
+  }
+
+  onRequestHeaders(stream: HttpStream): FilterStatus {
+    const policy = stream.perFilterConfig(this.name);
+    if (policy === disabledFilter || !this.#concerns(stream)) return "continue";
+    const { choice, info } = stream;
+    if (choice === null || stream.manager.clusterOf(choice, info.requestHeaders) === undefined) return "continue";
+    const route = policy as RoutePolicy | undefined;
+    const descriptors = descriptorsOf(stream, this.#stage, route?.virtualHost ?? "override", { withDisableKey: true });
+    if (descriptors.length === 0) return "continue";
+    const inquiry: Inquiry = { call: null, responseHeaders: [] };
+    stream.filterState ??= [];
+    stream.filterState[this.#slot] = inquiry;
+    inquiry.call = this.#client.ask(route?.domain || this.#domain, descriptors, info, (verdict) => {
+      inquiry.call = null;
+      if (stream.isEnded) return;
+      stream.connection.now = performance.now();
+      this.#conclude(stream, inquiry, verdict);
+    });
+    return "stop";
+  }
+
+  onResponseHeaders(stream: HttpStream): FilterStatus {
+    const inquiry = stream.filterState?.[this.#slot] as Inquiry | undefined;
+    if (inquiry !== undefined) stream.info.responseHeaders.push(...inquiry.responseHeaders);
+    return "continue";
+  }
+
+  onStreamEnd(stream: HttpStream): void {
+    (stream.filterState?.[this.#slot] as Inquiry | undefined)?.call?.cancel();
+  }
+
+  #concerns({ info }: HttpStream): boolean {
+    if (this.#requests === "both") return true;
+    return (getHeader(info.requestHeaders, "x-envoy-internal") === "true") === (this.#requests === "internal");
+  }
+
+  #conclude(stream: HttpStream, inquiry: Inquiry, verdict: RateLimitVerdict): void {
+    const { info } = stream;
+    if (verdict.kind === "failed") {
+      this.#stats.count(stream, "error");
+      this.#onFailure(stream);
+      return;
+    }
+    for (const [key, value] of Object.entries(verdict.metadata)) info.setDynamicMetadata(metadataNamespace, key, value);
+    const headers: HeaderList = [...verdict.responseHeaders];
+    if (verdict.kind === "overLimit") {
+      this.#stats.count(stream, "over_limit");
+      this.#stats.chargeCluster(stream, this.#status);
+      if (this.#tellsLimited) headers.push("x-envoy-ratelimited", "true");
+    } else this.#stats.count(stream, "ok");
+    if (this.#tellsLimits) headers.push(...limitHeaders(verdict.statuses));
+    if (verdict.kind === "overLimit") {
+      this.#limit(stream, headers, verdict.body);
+      return;
+    }
+    inquiry.responseHeaders = headers;
+    info.requestHeaders.push(...verdict.requestHeaders);
+    stream.continueRequest();
+  }
+
+  #limit(stream: HttpStream, headers: HeaderList, body: string): void {
+    applyHeaderEdits(this.#edits, headers, stream.info);
+    if (body === "") removeHeader(headers, "content-type");
+    stream.info.flags |= responseFlags.RateLimited;
+    if (this.#isResourceExhausted) stream.localReplyGrpcStatus = resourceExhausted;
+    stream.sendLocalReply(this.#status, body, "request_rate_limited", headers);
+  }
+
+  #onFailure(stream: HttpStream): void {
+    if (!this.#deniesOnFailure) {
+      this.#stats.count(stream, "failure_mode_allowed");
+      stream.continueRequest();
+      return;
+    }
+    stream.info.flags |= responseFlags.RateLimitServiceError;
+    stream.sendLocalReply(this.#errorStatus, "", "rate_limiter_error");
+  }
+}
+
+/** Nobody shall take a refusal for success. */
+function atLeast400(status: number | undefined, fallback: number): number {
+  return status !== undefined && status >= 400 ? status : fallback;
+}
+
+const fromVirtualHost: Readonly<Record<VhOptions, VirtualHostRateLimits>> = {
+  [VhOptions.OVERRIDE]: "override",
+  [VhOptions.INCLUDE]: "include",
+  [VhOptions.IGNORE]: "ignore",
+};
+
+/** `override_option` has no effect in Envoy either. */
+function compileRoutePolicy({ vhRateLimits, domain }: RateLimitPerRoute): RoutePolicy {
+  return { virtualHost: fromVirtualHost[vhRateLimits] ?? "override", domain };
+}
+
+export const rateLimit = defineHttpFilter({
+  name: "envoy.filters.http.ratelimit",
+  schema: RateLimitSchema,
+  create: (config, context, name) => new RateLimitFilter(name, config, context),
+  perRoute: { schema: RateLimitPerRouteSchema, compile: compileRoutePolicy },
+});
