@@ -2,6 +2,7 @@
  * An authorizer and rate limit service that remembers what it was asked, and answers what the question itself says:
  *
  *     x-check: {...}                  header of the request to be authorized: a CheckResponse; absent: OK
+ *     SNI deny.example                where the question tells it: no
  *     {key: reply, value: "{...}"}    entry of a descriptor: a RateLimitResponse; absent: OK
  *
  * Instead of a message `{"grpcStatus": 14}`, `{"httpStatus": 503}`, `{"delayMs": 500}`, `{"garbage": true}` or `{"reset": true}`.
@@ -47,8 +48,11 @@ const methods: Readonly<Record<string, Method>> = {
     output: CheckResponseSchema,
     ok: { status: {} },
     reply: (message) => {
-      const http = (message as { attributes?: { request?: { http?: { headers?: Record<string, string> } } } }).attributes?.request?.http;
-      return http?.headers?.["x-check"];
+      const { attributes } = message as {
+        attributes?: { request?: { http?: { headers?: Record<string, string> } }; tlsSession?: { sni?: string } };
+      };
+      const denies = attributes?.tlsSession?.sni === "deny.example";
+      return denies ? '{"status":{"code":7},"dynamicMetadata":{"why":"sni"}}' : attributes?.request?.http?.headers?.["x-check"];
     },
   },
   "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit": {

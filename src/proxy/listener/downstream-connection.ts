@@ -49,6 +49,7 @@ export class DownstreamConnection {
   readonly #acceptedAtEpochMs: number;
   readonly #onClosed: (connection: DownstreamConnection) => void;
   #streamInfo: RequestInfo | null = null;
+  #gate: ReaderGate | null = null;
   #isClosed = false;
 
   constructor(parts: DownstreamConnectionParts) {
@@ -96,8 +97,14 @@ export class DownstreamConnection {
     const gate = this.readers === null ? null : new ReaderGate(this.readers, handler);
     const transport = new Transport(this.socket, gate ?? handler, this.isTls);
     if (gate !== null) gate.transport = transport;
+    this.#gate = gate;
     this.transport = transport;
     return transport;
+  }
+
+  /** A reader that has answered `hold` lets what it held go on. */
+  continueReading(): void {
+    if (!this.#isClosed) this.#gate?.continueReading();
   }
 
   /** The owner of the transport tells that it is closed. */

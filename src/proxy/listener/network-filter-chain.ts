@@ -1,5 +1,5 @@
 /** Read filters before a terminal one. */
-import type { Transport, TransportHandler } from "../transport.ts";
+import { keepChunk, type Transport, type TransportHandler } from "../transport.ts";
 import type { DownstreamConnection } from "./downstream-connection.ts";
 import type { ConnectionReader, NetworkReadFilter, TerminalNetworkFilter } from "./network-filter.ts";
 
@@ -44,6 +44,8 @@ export class ReaderGate implements TransportHandler {
   readonly #readers: ConnectionReader[];
   readonly #handler: TransportHandler;
   transport: Transport | null = null;
+  /** What a reader holds, which is the first of those that are left to ask. */
+  #held: Held | null = null;
 
   constructor(readers: ConnectionReader[], handler: TransportHandler) {
     this.#readers = readers;
@@ -51,14 +53,17 @@ export class ReaderGate implements TransportHandler {
   }
 
   onData(chunk: Buffer): void {
-    if (this.#passes(chunk, false)) this.#handler.onData(chunk);
+    if (this.#held !== null) this.#held.chunks.push(keepChunk(chunk));
+    else if (this.#passes(chunk, false, 0)) this.#handler.onData(chunk);
   }
 
   onEnd(): void {
-    if (this.#passes(nothing, true)) this.#handler.onEnd();
+    if (this.#held !== null) this.#held.endStream = true;
+    else if (this.#passes(nothing, true, 0)) this.#handler.onEnd();
   }
 
   onClose(error: NodeJS.ErrnoException | null): void {
+    for (const reader of this.#readers) reader.onClose?.();
     this.#handler.onClose(error);
   }
 
@@ -66,17 +71,45 @@ export class ReaderGate implements TransportHandler {
     this.#handler.onDrain();
   }
 
-  #passes(chunk: Buffer, endStream: boolean): boolean {
+  /** What is held goes on past the reader that held it. */
+  continueReading(): void {
+    const held = this.#held;
+    if (held === null) return;
+    this.#held = null;
+    const { readerAt, chunks, endStream } = held;
+    this.#readers.splice(readerAt, 1);
+    const chunk = Buffer.concat(chunks);
+    if (chunk.length > 0) {
+      if (!this.#passes(chunk, false, readerAt)) return;
+      this.#handler.onData(chunk);
+    }
+    if (endStream) {
+      if (this.#passes(nothing, true, readerAt)) this.#handler.onEnd();
+    } else this.transport?.start();
+  }
+
+  #passes(chunk: Buffer, endStream: boolean, from: number): boolean {
     const readers = this.#readers;
-    for (let i = 0; i < readers.length; ) {
+    for (let i = from; i < readers.length; ) {
       const status = readers[i]!.onData(chunk, endStream);
       if (status === "stop") return false;
+      if (status === "hold") {
+        this.#held = { readerAt: i, chunks: [keepChunk(chunk)], endStream };
+        this.transport?.pause();
+        return false;
+      }
       if (status === "done") readers.splice(i, 1);
       else i++;
     }
     if (readers.length === 0 && this.transport !== null) this.transport.handler = this.#handler;
     return true;
   }
+}
+
+interface Held {
+  readonly readerAt: number;
+  readonly chunks: Buffer[];
+  endStream: boolean;
 }
 
 const nothing = Buffer.alloc(0);

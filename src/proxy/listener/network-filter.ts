@@ -31,10 +31,15 @@ export interface NetworkReadFilter {
 export interface ConnectionReader {
   /** `chunk` is valid only during the call, and empty when only the end (FIN) has come. */
   onData(chunk: Buffer, endStream: boolean): ReadStatus;
+  /** The client is gone. */
+  onClose?(): void;
 }
 
-/** `done`: go on, and don't ask me again. `stop`: this goes no further; the filter closes the connection, now or later. */
-export type ReadStatus = "continue" | "done" | "stop";
+/**
+ * `done`: go on, and don't ask me again. `stop`: this goes no further; the filter closes the connection, now or later. `hold`: it goes
+ * on when the filter calls `connection.continueReading()`, past this reader, which is not asked again; nothing more is read until then.
+ */
+export type ReadStatus = "continue" | "done" | "stop" | "hold";
 
 export interface NetworkFilterContext extends CompileContext {
   /** `listener.127.0.0.1_8080.` */

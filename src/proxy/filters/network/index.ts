@@ -10,6 +10,7 @@ import type {
   TerminalNetworkFilter,
 } from "../../listener/network-filter.ts";
 import { NetworkFilterChain } from "../../listener/network-filter-chain.ts";
+import { extAuthz } from "./ext-authz.ts";
 import { httpConnectionManager } from "./http-connection-manager.ts";
 import { localRateLimit } from "./local-ratelimit.ts";
 import { rbac } from "./rbac.ts";
@@ -17,7 +18,14 @@ import { setFilterState } from "./set-filter-state.ts";
 import { tcpProxy } from "./tcp-proxy.ts";
 
 /** Sorted by name. */
-export const networkFilters: readonly NetworkFilterDefinition[] = [httpConnectionManager, localRateLimit, rbac, setFilterState, tcpProxy];
+export const networkFilters: readonly NetworkFilterDefinition[] = [
+  extAuthz,
+  httpConnectionManager,
+  localRateLimit,
+  rbac,
+  setFilterState,
+  tcpProxy,
+];
 
 const byTypeName = new Map(networkFilters.map((filter) => [filter.schema.typeName, filter]));
 

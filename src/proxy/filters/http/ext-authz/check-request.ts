@@ -77,6 +77,23 @@ export function checkRequestOf(question: Question, options: CheckRequestOptions)
   });
 }
 
+/** The CheckRequest of a connection. */
+export function connectionCheckOf(
+  connection: DownstreamConnection,
+  includesCertificate: boolean,
+  includesTlsSession: boolean,
+): CheckRequest {
+  const { info } = connection;
+  return create(CheckRequestSchema, {
+    attributes: {
+      source: peerOf(info, "peer", includesCertificate),
+      destination: { ...peerOf(info, "local", includesCertificate), service: info.requestedServerName },
+      metadataContext: {},
+      ...(includesTlsSession && { tlsSession: { sni: sniOf(connection) } }),
+    },
+  });
+}
+
 /** Without tls_inspector only the TLS socket itself knows it. */
 function sniOf({ info, socket }: DownstreamConnection): string {
   return info.requestedServerName || (socket instanceof TLSSocket && socket.servername) || "";

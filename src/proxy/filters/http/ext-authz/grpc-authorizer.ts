@@ -12,7 +12,7 @@ import type { GrpcService } from "../../../upstream/grpc-service.ts";
 import type { Authorizer, HeaderChange, Question, Verdict } from "./authorizer.ts";
 import { type CheckRequestOptions, checkRequestOf } from "./check-request.ts";
 
-const path = "/envoy.service.auth.v3.Authorization/Check";
+export const checkPath = "/envoy.service.auth.v3.Authorization/Check";
 const forbidden = 403;
 
 export class GrpcAuthorizer implements Authorizer {
@@ -26,11 +26,11 @@ export class GrpcAuthorizer implements Authorizer {
 
   ask(question: Question, done: (verdict: Verdict) => void): AsyncCall {
     const message = toBinary(CheckRequestSchema, checkRequestOf(question, this.#options));
-    return this.#service.call(path, message, question.stream.info, (outcome) => done(verdictOf(outcome)));
+    return this.#service.call(checkPath, message, question.stream.info, (outcome) => done(verdictOf(outcome)));
   }
 }
 
-function verdictOf(outcome: GrpcOutcome): Verdict {
+export function verdictOf(outcome: GrpcOutcome): Verdict {
   if (!("message" in outcome)) return { kind: "failed" };
   let response: CheckResponse;
   try {
