@@ -103,7 +103,12 @@ describe.each(variants)("A mesh with security, run by $name", ({ network, binary
     const gateway = { name: "ingress", namespace: "istio-system", address: "127.0.0.1", labels: { istio: "ingressgateway" } };
     await startAgent(config, "router", { ...gateway, adminPort: ports.admin });
   }, 90_000);
-  afterAll(() => stack.disposeAsync());
+  afterAll(async () => {
+    // Told to end, an agent takes its Envoy along; killed, it can't.
+    for (const { child } of agents.values()) child.kill("SIGTERM");
+    await Promise.all([...agents.values()].map(({ exited }) => Promise.race([exited, delay(10_000)])));
+    await stack.disposeAsync();
+  }, 30_000);
 
   function apply(name: string, ...objects: Json[]): void {
     writeFileSync(join(directory, "mesh", `${name}.yaml`), objects.map((object) => stringify(object)).join("---\n"));
