@@ -1,6 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { status } from "@grpc/grpc-js";
 import { describe, expect, it, vi } from "vitest";
+import { makeCertificate } from "../../test/support/certificate.ts";
 import { objectsOf, pushContextOf, routerNode, sidecarNode } from "../../test/support/mesh.ts";
 import { Subscriptions } from "../ads/subscription.ts";
 import { NodeSchema } from "../api/gen/envoy/config/core/v3/base_pb.js";
@@ -13,6 +14,7 @@ import { DiscoveryServer } from "./discovery-server.ts";
 import { PushContext } from "./push/push-context.ts";
 import { planPush, scopeFor } from "./push/push-request.ts";
 
+const { certificate: root } = makeCertificate("ca.test");
 const node = create(NodeSchema, { id: "router~10.0.0.1~gw.default~default.svc.cluster.local" });
 const connection = { kind: "delta" as const, subscriptions: new Subscriptions(), push() {}, close() {} };
 const peer = { address: "127.0.0.1:1", identities: undefined };
@@ -48,6 +50,54 @@ describe("DiscoveryServer", () => {
     session.onAck(typeUrl);
     expect(await server.metrics.registry.metrics()).not.toMatch(/^pilot_xds_lds_reject\{/m);
     expect(await server.metrics.registry.metrics()).toMatch(/^pilot_total_xds_rejects\{type="lds"\} 1$/m);
+  });
+});
+
+describe("callers of the secure port", () => {
+  const caller = (namespace: string, serviceAccount: string) => ({
+    address: "10.0.0.9:1",
+    identities: [{ trustDomain: "cluster.local", namespace, serviceAccount }],
+  });
+  const ofAccount = create(NodeSchema, { ...node, metadata: { NAMESPACE: "default", SERVICE_ACCOUNT: "gw" } });
+
+  it.each([
+    ["of another namespace", node, caller("istio-system", "gw")],
+    ["of another account", ofAccount, caller("default", "other")],
+    ["without any identity", node, { address: "10.0.0.9:1", identities: [] }],
+  ])("are refused as a node %s", async (_, claimed, who) => {
+    await using store = new MemoryStore();
+    using server = new DiscoveryServer({ store, mesh: defaultMesh(), domain: "cluster.local" });
+    server.markReady();
+    expect(() => server.onConnect(claimed, connection, who)).toThrow(expect.objectContaining({ code: status.PERMISSION_DENIED }));
+    expect(server.connected).toEqual([]);
+    server.onConnect(claimed, connection, caller("default", "gw"));
+  });
+
+  it.each([
+    ["over plaintext from another machine", "10.0.0.9:1", undefined, 0],
+    ["over plaintext from this machine", "127.0.0.1:1", undefined, 1],
+    ["over plaintext from this machine by IPv6", "[::1]:1", undefined, 1],
+    ["with an identity", "10.0.0.9:1", caller("default", "gw").identities, 1],
+  ])("and others get secrets %s: %s", async (_, address, identities, count) => {
+    await using store = new MemoryStore();
+    await store.put(
+      objectsOf(
+        '{apiVersion: v1, kind: Secret, metadata: {name: ca, namespace: default}, stringData: {cacert: "' +
+          root.replaceAll("\n", "\\n") +
+          '"}}',
+      )("Secret")[0]!,
+    );
+    using server = new DiscoveryServer({ store, mesh: defaultMesh(), domain: "cluster.local" });
+    server.markReady();
+    const session = server.onConnect(node, connection, { address, identities });
+    const subscriptions = new Subscriptions();
+    subscriptions.decideSotw({
+      typeUrl: typeUrls.sds,
+      resourceNames: ["kubernetes://ca-cacert"],
+      responseNonce: "",
+      errorMessage: undefined,
+    });
+    expect(session.generate(subscriptions.watches.get(typeUrls.sds)!, undefined)).toHaveLength(count);
   });
 });
 
