@@ -1,6 +1,7 @@
 /** A key of the workload's own and the request to sign it. The key leaves this process for the proxy alone. */
 import { createPublicKey, generateKeyPair } from "node:crypto";
 import { promisify } from "node:util";
+import { algorithmOf, cryptoKeyOf } from "../../lib/signing-key.ts";
 
 /** Istio WORKLOAD_RSA_KEY_SIZE, ECC_SIGNATURE_ALGORITHM and ECC_CURVE. */
 export type KeyKind = { readonly type: "ec"; readonly curve: "P-256" | "P-384" } | { readonly type: "rsa"; readonly bits: number };
@@ -21,17 +22,13 @@ export async function makeCertificateRequest(uri: string, kind: KeyKind): Promis
     kind.type === "ec"
       ? await generate("ec", { namedCurve: kind.curve })
       : await generate("rsa", { modulusLength: kind.bits, publicExponent: 0x10001 });
-  const algorithm =
-    kind.type === "ec"
-      ? { name: "ECDSA", namedCurve: kind.curve, hash: kind.curve === "P-256" ? "SHA-256" : "SHA-384" }
-      : { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256" };
   const request = await x509.Pkcs10CertificateRequestGenerator.create({
     name: "O=",
     keys: {
-      privateKey: privateKey.toCryptoKey(algorithm, false, ["sign"]),
-      publicKey: createPublicKey(privateKey).toCryptoKey(algorithm, true, ["verify"]),
+      privateKey: cryptoKeyOf(privateKey),
+      publicKey: cryptoKeyOf(createPublicKey(privateKey)),
     },
-    signingAlgorithm: algorithm,
+    signingAlgorithm: algorithmOf(privateKey),
     extensions: [new x509.SubjectAlternativeNameExtension([{ type: "url", value: uri }], true)],
   });
   return { csr: request.toString("pem"), privateKey: privateKey.export({ type: "pkcs8", format: "pem" }) as string };

@@ -4,7 +4,7 @@
  * Source: Istio security/pkg/nodeagent/cache/secretcache.go.
  */
 import { X509Certificate } from "node:crypto";
-import { mkdir } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { log } from "../../lib/log.ts";
@@ -118,7 +118,6 @@ export class WorkloadCertificates implements AsyncDisposable {
     const pair = await readValidPair(outputDir);
     if (!pair || !isFor(pair, this.#options.identity)) return 0;
     try {
-      const { readFile } = await import("node:fs/promises");
       const roots = await readFile(join(outputDir, pairFiles.root), "utf8");
       new X509Certificate(roots);
       this.#set({ pair, roots });

@@ -2,6 +2,7 @@
 import { X509Certificate } from "node:crypto";
 import { Command } from "commander";
 import { stringify } from "yaml";
+import { splitCertificates } from "../../lib/pem.ts";
 import { CliError } from "../cli-error.ts";
 import type { CommandContext } from "../command.ts";
 import { formatTable } from "../output/table.ts";
@@ -73,16 +74,12 @@ function certificatesOf(secret: Json): X509Certificate[] {
     Record<string, { inline_bytes?: string }> | undefined
   >;
   const pemOf = (source: { inline_bytes?: string } | undefined) => Buffer.from(source?.inline_bytes ?? "", "base64").toString("latin1");
-  const chain = split(pemOf(own?.certificate_chain)).slice(0, 1);
-  return [...chain, ...split(pemOf(roots?.trusted_ca))].flatMap((pem) => {
+  const chain = splitCertificates(pemOf(own?.certificate_chain)).slice(0, 1);
+  return [...chain, ...splitCertificates(pemOf(roots?.trusted_ca))].flatMap((pem) => {
     try {
       return [new X509Certificate(pem)];
     } catch {
       return [];
     }
   });
-}
-
-function split(pem: string): string[] {
-  return [...pem.matchAll(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g)].map(([text]) => text);
 }

@@ -3,9 +3,9 @@
  * Source: Istio security/pkg/pki/ca/ca.go, security/pkg/pki/util/crypto.go.
  */
 import { X509Certificate as Certificate, createPublicKey, type KeyObject, randomBytes } from "node:crypto";
+import { joinCertificates } from "../../lib/pem.ts";
+import { algorithmOf, cryptoKeyOf } from "../../lib/signing-key.ts";
 import type { JsonGeneralName } from "../../lib/x509.ts";
-import { joinCertificates } from "./pem.ts";
-import { algorithmOf, cryptoKeyOf } from "./signing-key.ts";
 
 /** What an authority signs with, PEM throughout. */
 export interface SigningMaterial {

@@ -6,9 +6,9 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ConfigError } from "../../api/config-error.ts";
+import { splitCertificates } from "../../lib/pem.ts";
+import { parsePrivateKey } from "../../lib/signing-key.ts";
 import { problemOf, type SigningMaterial } from "./certificate-authority.ts";
-import { splitCertificates } from "./pem.ts";
-import { parsePrivateKey } from "./signing-key.ts";
 
 interface Names {
   readonly certificate: string;

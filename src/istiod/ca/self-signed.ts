@@ -6,10 +6,10 @@ import { X509Certificate as Certificate, createPublicKey, generateKeyPairSync, t
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ConfigError } from "../../api/config-error.ts";
+import { splitCertificates } from "../../lib/pem.ts";
+import { algorithmOf, cryptoKeyOf, parsePrivateKey } from "../../lib/signing-key.ts";
 import { writeWhole } from "../../lib/write-whole.ts";
 import type { SigningMaterial } from "./certificate-authority.ts";
-import { splitCertificates } from "./pem.ts";
-import { algorithmOf, cryptoKeyOf, parsePrivateKey } from "./signing-key.ts";
 
 const rootLifeMs = 3650 * 24 * 3600_000;
 /** A root that has less than this share of its life left is prolonged. */

@@ -26,9 +26,8 @@ export class ServerIdentity implements Provider, Disposable {
   readonly #authority: CertificateAuthority;
   readonly #subjects: readonly Subject[];
   readonly #watch: Disposable;
-  readonly #onPair = new Set<(pair: ServerPair) => void>();
-  readonly #caListeners = new Map<experimental.CaCertificateUpdateListener, (pair: ServerPair) => void>();
-  readonly #identityListeners = new Map<experimental.IdentityCertificateUpdateListener, (pair: ServerPair) => void>();
+  /** What each listener, of whatever kind, is told. */
+  readonly #listeners = new Map<unknown, (pair: ServerPair) => void>();
   #pair: ServerPair;
   #timer: NodeJS.Timeout | undefined;
 
@@ -51,41 +50,35 @@ export class ServerIdentity implements Provider, Disposable {
   }
 
   onPair(listener: (pair: ServerPair) => void): void {
-    this.#onPair.add(listener);
+    this.#listeners.set(listener, listener);
   }
 
   addCaCertificateListener(listener: experimental.CaCertificateUpdateListener): void {
-    const tell = ({ roots }: ServerPair) => listener({ caCertificate: roots });
-    this.#caListeners.set(listener, tell);
-    this.#listen(tell);
+    this.#listen(listener, ({ roots }) => listener({ caCertificate: roots }));
   }
 
   removeCaCertificateListener(listener: experimental.CaCertificateUpdateListener): void {
-    this.#onPair.delete(this.#caListeners.get(listener) ?? (() => {}));
-    this.#caListeners.delete(listener);
+    this.#listeners.delete(listener);
   }
 
   addIdentityCertificateListener(listener: experimental.IdentityCertificateUpdateListener): void {
-    const tell = ({ certificate, privateKey }: ServerPair) => listener({ certificate, privateKey });
-    this.#identityListeners.set(listener, tell);
-    this.#listen(tell);
+    this.#listen(listener, ({ certificate, privateKey }) => listener({ certificate, privateKey }));
   }
 
   removeIdentityCertificateListener(listener: experimental.IdentityCertificateUpdateListener): void {
-    this.#onPair.delete(this.#identityListeners.get(listener) ?? (() => {}));
-    this.#identityListeners.delete(listener);
+    this.#listeners.delete(listener);
   }
 
   [Symbol.dispose](): void {
     clearTimeout(this.#timer);
     this.#watch[Symbol.dispose]();
-    this.#onPair.clear();
+    this.#listeners.clear();
   }
 
-  #listen(tell: (pair: ServerPair) => void): void {
-    this.#onPair.add(tell);
+  #listen(listener: unknown, tell: (pair: ServerPair) => void): void {
+    this.#listeners.set(listener, tell);
     // The caller does not expect to be called within its own call.
-    process.nextTick(() => this.#onPair.has(tell) && tell(this.#pair));
+    process.nextTick(() => this.#listeners.get(listener)?.(this.#pair));
   }
 
   #schedule(delayMs: number): void {
@@ -98,7 +91,7 @@ export class ServerIdentity implements Provider, Disposable {
     try {
       this.#pair = await makePair(this.#authority, this.#subjects);
       this.#schedule((lifeSeconds * 1000) / 2);
-      for (const listener of this.#onPair) listener(this.#pair);
+      for (const tell of this.#listeners.values()) tell(this.#pair);
     } catch (error) {
       scope.error("the control plane's certificate can't be renewed", { error: error instanceof Error ? error.message : error });
       this.#schedule(retryMs);

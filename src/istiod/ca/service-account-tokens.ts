@@ -7,8 +7,8 @@ import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { errors, exportJWK, type JWK, jwtVerify, SignJWT } from "jose";
 import type { SpiffeId } from "../../api/spiffe.ts";
+import { parsePrivateKey } from "../../lib/signing-key.ts";
 import { writeWhole } from "../../lib/write-whole.ts";
-import { parsePrivateKey } from "./signing-key.ts";
 
 /** Audience of the tokens that agents show to istiod. */
 export const istioAudience = "istio-ca";

@@ -8,8 +8,8 @@ import {
   type IstioCertificateResponse,
   IstioCertificateResponseSchema,
 } from "../../api/gen/istio/v1/auth/ca_pb.js";
+import { algorithmOf, cryptoKeyOf } from "../../lib/signing-key.ts";
 import * as x509 from "../../lib/x509.ts";
-import { algorithmOf, cryptoKeyOf } from "../ca/signing-key.ts";
 
 export interface TestRequest {
   readonly csr: string;
