@@ -316,7 +316,7 @@ export class Http1Parser {
     const maxBytes = this.#options.maxHeadBytes;
     const available = bytes.length - start;
     // Hardly a head is longer than the first window; the body behind it should not become text.
-    let window = Math.max(headWindowBytes, this.#searchedTo + headWindowBytes);
+    let window = this.#searchedTo + headWindowBytes;
     let text = bytes.latin1Slice(start, Math.min(bytes.length, start + window));
     let end = headEnd(text, this.#searchedTo);
     while (end < 0 && text.length < available && text.length < maxBytes + 4) {
