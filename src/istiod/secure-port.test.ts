@@ -102,6 +102,18 @@ describe("the secure port", () => {
     }
   });
 
+  it("knows nobody by a name of another trust domain, whoever signed it, until the mesh has it as an alias", async () => {
+    const { csr, key } = await makeRequest(identity);
+    const stranger = "spiffe://elsewhere.test/ns/vm/sa/default";
+    const [leaf] = (await istiod.secure!.authority.signRequest(csr, [{ type: "url", value: stranger }], 3600)).chain;
+    const client = { key: key.export({ type: "pkcs8", format: "pem" }) as string, chain: leaf! };
+    await expect(createCertificate(csr, 0, { ...call, client })).rejects.toEqual(fails(status.UNAUTHENTICATED));
+    const { mesh } = istiod.discovery;
+    istiod.discovery.setMesh({ ...mesh, trustDomainAliases: ["elsewhere.test"] });
+    await expect(createCertificate(csr, 0, { ...call, client })).resolves.toHaveLength(2);
+    istiod.discovery.setMesh(mesh);
+  });
+
   it("refuses a certificate that the operator's list revokes, from the moment the list changes", async () => {
     const authorityDir = join(directory, "cacerts");
     await loadSelfSigned(authorityDir, "revoking");

@@ -1,5 +1,5 @@
 /** The agent's certificates, against the real authority: got, kept on disk, renewed with and without a token, handed to the proxy. */
-import { X509Certificate } from "node:crypto";
+import { generateKeyPairSync, X509Certificate } from "node:crypto";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -166,9 +166,21 @@ describe("an agent's certificate", () => {
     await expect.poll(() => serial(next), { timeout: 5000 }).toBeDefined();
     expect(serial(next)).not.toBe(old);
     await next[Symbol.asyncDispose]();
+    const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+    const others = await istiod.secure!.authority.sign(
+      publicKey,
+      [{ type: "url", value: "spiffe://cluster.local/ns/other/sa/default" }],
+      3600,
+    );
+    writeFileSync(join(output, "cert-chain.pem"), others.chain.join(""));
+    writeFileSync(join(output, "key.pem"), privateKey.export({ type: "pkcs8", format: "pem" }));
+    const own = begin({ OUTPUT_CERTS: output });
+    await expect.poll(() => serial(own), { timeout: 5000 }).toBeDefined();
+    expect(new X509Certificate(own.current!.pair.chain).subjectAltName).toBe(`URI:${identity}`);
+    await own[Symbol.asyncDispose]();
     writeFileSync(join(output, "key.pem"), "damaged");
     const third = begin({ OUTPUT_CERTS: output });
     await expect.poll(() => serial(third), { timeout: 5000 }).toBeDefined();
-    expect(serial(third)).not.toBe(serial(next));
+    expect(serial(third)).not.toBe(serial(own));
   }, 20_000);
 });
