@@ -14,7 +14,7 @@ import type { Watch } from "../ads/subscription.ts";
 import type { Node } from "../api/gen/envoy/config/core/v3/base_pb.js";
 import type { MeshConfig } from "../api/mesh/mesh-config.ts";
 import { NodeError, type ProxyNode, parseNode } from "../api/node.ts";
-import { formatSpiffeId, type SpiffeId } from "../api/spiffe.ts";
+import { formatSpiffeId } from "../api/spiffe.ts";
 import { typeUrls } from "../api/type-urls.ts";
 import type { ConfigStore } from "../config/store.ts";
 import { log } from "../lib/log.ts";
@@ -177,11 +177,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     if (this.#connected.size >= (this.#options.maxConnections ?? 20_000)) {
       throw new StreamRefused(status.RESOURCE_EXHAUSTED, "too many connected proxies");
     }
-    const proxy = parsedOrRefused(node);
-    if (peer.identities && !hasIdentityOf(proxy, peer.identities)) {
-      scope.warn("proxy refused", { proxy: proxy.id, peer: peer.address, identities: peer.identities.map(formatSpiffeId).join(",") });
-      throw new StreamRefused(status.PERMISSION_DENIED, `no identity of the caller matches the node ${proxy.nodeId}`);
-    }
+    const proxy = withIdentity(parsedOrRefused(node), peer);
     const id = `${proxy.id}-${++this.#connectionCounter}`;
     const entry: Connected = { id, proxy, connection, peer, connectedAt: new Date() };
     this.#connected.set(id, entry);
@@ -331,14 +327,18 @@ function addressOf({ address }: Peer): string {
 }
 
 /**
- * A proxy is given what its namespace and service account may see, so it must be who it says.
- * Source: Istio pilot/pkg/xds/auth.go (checkConnectionIdentity).
+ * A proxy is given what its namespace and service account may see, so it must be who it says; whoever does not say gets the account that it
+ * proved. Source: Istio pilot/pkg/xds/auth.go (checkConnectionIdentity).
  */
-function hasIdentityOf(proxy: ProxyNode, identities: readonly SpiffeId[]): boolean {
-  return identities.some(
+function withIdentity(proxy: ProxyNode, { identities, address }: Peer): ProxyNode {
+  if (!identities) return proxy;
+  const proved = identities.find(
     ({ namespace, serviceAccount }) =>
       namespace === proxy.namespace && (proxy.serviceAccount === "" || serviceAccount === proxy.serviceAccount),
   );
+  if (proved) return { ...proxy, serviceAccount: proved.serviceAccount };
+  scope.warn("proxy refused", { proxy: proxy.id, peer: address, identities: identities.map(formatSpiffeId).join(",") });
+  throw new StreamRefused(status.PERMISSION_DENIED, `no identity of the caller matches the node ${proxy.nodeId}`);
 }
 
 function parsedOrRefused(node: Node | undefined): ProxyNode {

@@ -13,6 +13,7 @@ import type { ConfigObject } from "../../api/kinds/object.ts";
 import type { PeerAuthentication } from "../../api/kinds/peer-authentication.ts";
 import type { RequestAuthentication } from "../../api/kinds/request-authentication.ts";
 import type { Secret } from "../../api/kinds/secret.ts";
+import type { ServiceAccount } from "../../api/kinds/service-account.ts";
 import type { Sidecar } from "../../api/kinds/sidecar.ts";
 import type { VirtualService } from "../../api/kinds/virtual-service.ts";
 import type { MeshConfig } from "../../api/mesh/mesh-config.ts";
@@ -24,6 +25,7 @@ import { AudienceKeys } from "./audience.ts";
 import { DestinationRuleIndex } from "./destination-rules.ts";
 import { type MergedGateway, mergeGateways } from "./merged-gateway.ts";
 import { PeerAuthenticationIndex } from "./peer-authentication.ts";
+import { SecretReaders } from "./secret-readers.ts";
 import { SecurityPolicies } from "./security-policies.ts";
 import { serviceIdentities } from "./service-identities.ts";
 import { buildSidecarScope, SidecarIndex, type SidecarScope } from "./sidecar-scope.ts";
@@ -64,6 +66,7 @@ export class PushContext {
   readonly jwks: JwksSnapshot;
   readonly jwksFetchMode: JwksFetchMode;
   readonly securityPolicies: SecurityPolicies;
+  readonly secretReaders: SecretReaders;
   /** Encoded resources that several proxies share, by a key that names all they were made from. */
   readonly encoded = new Map<string, EncodedResource>();
   readonly #merged = new Map<ProxyNode, MergedGateway>();
@@ -88,6 +91,7 @@ export class PushContext {
       input.objects("RequestAuthentication") as ConfigObject<RequestAuthentication>[],
       input.mesh.rootNamespace,
     );
+    this.secretReaders = new SecretReaders(input.objects("ServiceAccount") as ConfigObject<ServiceAccount>[]);
     this.registry = new Registry(input.objects, { domain: input.domain, defaultServiceExportTo: input.mesh.defaultServiceExportTo });
     this.virtualServices = new VirtualServiceIndex(
       input.objects("VirtualService") as ConfigObject<VirtualService>[],

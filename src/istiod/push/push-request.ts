@@ -36,6 +36,8 @@ const affectedTypes: Partial<Record<ChangedKind, readonly TypeUrl[]>> = {
   TrustBundle: [pcds],
   // Certificates of CAs, which `configmap://` names.
   ConfigMap: [sds],
+  // Who may read which secret.
+  ServiceAccount: [sds],
 };
 
 /** Kinds that only say where endpoints are. */
@@ -108,7 +110,8 @@ export function planPush(
     typeUrls: types,
     clusters: needsAllEndpoints || !types.has(eds) ? undefined : clustersOf(concerned(), after),
     inboundNamespaces: servers,
-    secretNamespaces: kinds.has("Secret") && !kinds.has("ConfigMap") ? changedSecretNamespaces(before, after) : undefined,
+    secretNamespaces:
+      kinds.has("Secret") && !kinds.has("ConfigMap") && !kinds.has("ServiceAccount") ? changedSecretNamespaces(before, after) : undefined,
   };
 }
 
