@@ -2,26 +2,26 @@
  * pilot-agent put together: certificates, xDS and SDS sockets, bootstrap, proxy, status port. DNS and traffic capture are not here yet.
  *
  *   proxy ──xDS──> configPath/XDS ──TLS──> control plane        proxy ──SDS──> workload-spiffe-uds/socket <── certificates <── CA
+ *                                                               proxy ──SDS──> the same, or credential-uds/files-socket: files
  *   15021 readiness (a listener of the proxy) ──> 15020 status port of the agent ──> 15000 admin of the proxy
  *   15020 /stats/prometheus = agent's metrics + 15090 (a listener of the proxy) ──> 15000
  */
 import { mkdir } from "node:fs/promises";
-import { connect } from "node:net";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
 import type { ProxyType } from "../api/node.ts";
-import { formatSpiffeId } from "../api/spiffe.ts";
 import { log } from "../lib/log.ts";
-import { bootstrap } from "./bootstrap.ts";
+import { bootstrap, type ProxySockets } from "./bootstrap.ts";
 import { controlPlaneAccess } from "./certificates/control-plane-access.ts";
 import { SdsServer } from "./certificates/sds-server.ts";
-import { WorkloadCertificates, type WorkloadSecrets } from "./certificates/workload-certificates.ts";
+import { isServed, openWorkloadIdentity } from "./certificates/workload-identity.ts";
+import type { WorkloadSecrets } from "./certificates/workload-secrets.ts";
 import { EmbeddedProxy } from "./embedded-proxy.ts";
 import type { AgentEnvironment } from "./environment.ts";
 import { EnvoyProcess } from "./envoy-process.ts";
 import { nodeIdentity } from "./node.ts";
-import { agentPaths } from "./paths.ts";
+import { type AgentPaths, agentPaths } from "./paths.ts";
 import { ProxyAdmin } from "./proxy-admin.ts";
 import type { EffectiveProxyConfig } from "./proxy-config.ts";
 import type { RunningProxy } from "./running-proxy.ts";
@@ -65,12 +65,16 @@ export class Agent implements AsyncDisposable {
     const { environment } = options;
     const { config, json } = options.proxyConfig;
     await using parts = new AsyncDisposableStack();
+    const paths = agentPaths(options.root ?? ".");
+    const hasCredentialSocket = await isServed(paths.credentialSds);
+    if (hasCredentialSocket) scope.info("secrets of sds:// names come from another's socket", { path: paths.credentialSds });
     const node = nodeIdentity({
       type: options.type,
       domain: options.domain,
       environment,
       proxyConfig: config,
       proxyConfigJson: json,
+      hasCredentialSocket,
       ...(options.addresses ? { addresses: options.addresses } : {}),
     });
     const admin = new ProxyAdmin(config.proxyAdminPort);
@@ -88,9 +92,10 @@ export class Agent implements AsyncDisposable {
       );
     }
     await mkdir(config.configPath, { recursive: true, mode: 0o700 });
-    const sockets = await startSockets(options, parts);
+    const sockets = await startSockets(options, paths, node.id, parts);
+    const credentialSocket = hasCredentialSocket ? paths.credentialSds : undefined;
     const start = {
-      bootstrap: bootstrap({ node, environment, proxyConfig: config, ...sockets }),
+      bootstrap: bootstrap({ node, environment, proxyConfig: config, sockets: { ...sockets, credentials: credentialSocket } }),
       directory: config.configPath,
       concurrency: options.concurrency || (config.concurrency ?? 0),
       logLevel: options.logLevel,
@@ -131,51 +136,37 @@ export class Agent implements AsyncDisposable {
 }
 
 /** What the proxy calls: the control plane and the certificates, both by way of this agent. */
-async function startSockets(options: AgentOptions, parts: AsyncDisposableStack): Promise<{ xdsSocket: string; sdsSocket: string }> {
+async function startSockets(
+  options: AgentOptions,
+  paths: AgentPaths,
+  nodeId: string,
+  parts: AsyncDisposableStack,
+): Promise<Pick<ProxySockets, "xds" | "workload" | "files">> {
   const { environment } = options;
   const { config } = options.proxyConfig;
-  const paths = agentPaths(options.root ?? ".");
   const plaintext = config.controlPlaneAuthPolicy === "NONE";
-  const access = (address: string, rootFile: string | undefined, present: () => WorkloadSecrets | undefined) =>
-    controlPlaneAccess({ address, environment, paths, plaintext, rootFile, present });
-  let certificates: WorkloadCertificates | undefined;
-  if (!plaintext) {
-    certificates = parts.use(
-      WorkloadCertificates.start({
-        identity: formatSpiffeId({
-          trustDomain: environment.trustDomain,
-          namespace: environment.podNamespace,
-          serviceAccount: environment.serviceAccount,
-        }),
-        keyKind: environment.keyKind,
-        ttlSeconds: environment.secretTtlSeconds,
-        graceRatio: environment.secretGraceRatio,
-        graceJitter: environment.secretGraceJitter,
-        outputDir: environment.outputCerts,
-        access: (present) => access(environment.caAddress ?? config.discoveryAddress, environment.caRoot, present),
-      }),
-    );
-  }
-  if (await isServed(paths.sds)) scope.info("certificates come from another's socket", { path: paths.sds });
-  else parts.use(await SdsServer.start({ path: paths.sds, certificates, crlPath: paths.crl }));
-  const xdsSocket = join(config.configPath, "XDS");
+  const { caAddress, caRoot, caHeaders, istiodName, xdsRoot, xdsHeaders } = environment;
+  const common = { environment, paths, plaintext };
+  // The control plane's name is not that of another authority.
+  const authority = { address: caAddress ?? config.discoveryAddress, rootFile: caRoot, serverName: caAddress ? undefined : istiodName };
+  const identity = await openWorkloadIdentity({
+    ...common,
+    nodeId,
+    access: (present) => controlPlaneAccess({ ...common, ...authority, headers: caHeaders, present }),
+  });
+  const { secrets } = identity;
+  if (secrets) parts.use(secrets);
+  const files = identity.isServedElsewhere ? paths.filesSds : identity.socket;
+  parts.use(await SdsServer.start({ path: files, secrets: identity.isServedElsewhere ? undefined : secrets, crlPath: paths.crl }));
+  const xds = join(config.configPath, "XDS");
+  const controlPlane = { address: config.discoveryAddress, rootFile: xdsRoot, serverName: istiodName, headers: xdsHeaders };
+  const present = (): WorkloadSecrets | undefined => secrets?.current;
   parts.use(
     await XdsProxy.start({
-      path: xdsSocket,
-      access: () => access(config.discoveryAddress, environment.xdsRoot, () => certificates?.current),
-      onTrustBundle: (roots) => certificates?.trust(roots),
+      path: xds,
+      access: () => controlPlaneAccess({ ...common, ...controlPlane, present }),
+      onTrustBundle: (roots) => secrets?.trust(roots),
     }),
   );
-  return { xdsSocket, sdsSocket: paths.sds };
-}
-
-/** Whether somebody else (SPIRE's agent) answers on the socket; a file left behind does not. */
-function isServed(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path, () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.on("error", () => resolve(false));
-  });
+  return { xds, workload: identity.socket, files };
 }

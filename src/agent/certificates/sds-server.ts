@@ -16,14 +16,14 @@ import { log } from "../../lib/log.ts";
 import { watchFile } from "../../lib/watch-file.ts";
 import { FileSecrets } from "./file-secrets.ts";
 import { certificateSecret, rootSecret } from "./secret-messages.ts";
-import type { WorkloadCertificates } from "./workload-certificates.ts";
+import type { WorkloadSecretsSource } from "./workload-secrets.ts";
 
 const scope = log.scope("sds");
 
 export interface SdsServerOptions {
   readonly path: string;
-  /** Absent: the workload has no certificate, and waits for one. */
-  readonly certificates: WorkloadCertificates | undefined;
+  /** Absent: the workload has none, or from elsewhere; who asks for it here waits. */
+  readonly secrets: WorkloadSecretsSource | undefined;
   /** Revocation list that goes with the roots, followed as it changes. */
   readonly crlPath: string;
 }
@@ -39,7 +39,7 @@ export class SdsServer implements AdsHandler, AsyncDisposable {
 
   private constructor(options: SdsServerOptions) {
     this.#options = options;
-    if (options.certificates) this.#watches.use(options.certificates.onChange(() => this.#push()));
+    if (options.secrets) this.#watches.use(options.secrets.onChange(() => this.#push()));
     this.#crl = readCrl(options.crlPath);
     if (existsSync(dirname(options.crlPath))) this.#watches.use(watchFile(options.crlPath, () => this.#reloadCrl()));
   }
@@ -100,7 +100,7 @@ export class SdsServer implements AdsHandler, AsyncDisposable {
   }
 
   #secret(name: string): Secret | undefined {
-    const secrets = this.#options.certificates?.current;
+    const secrets = this.#options.secrets?.current;
     switch (name) {
       case "default":
         return secrets && certificateSecret(name, secrets.pair.chain, secrets.pair.privateKey);
