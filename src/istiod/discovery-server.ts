@@ -71,6 +71,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
   readonly #connected = new Map<string, Connected>();
   readonly #debouncer: Debouncer<ChangedKind>;
   readonly #watch: Disposable;
+  readonly #meshListeners = new Set<(mesh: MeshConfig) => void>();
   #mesh: MeshConfig;
   #trustedRoots: readonly string[] = [];
   #context: PushContext;
@@ -143,7 +144,13 @@ export class DiscoveryServer implements AdsHandler, Disposable {
 
   setMesh(mesh: MeshConfig): void {
     this.#mesh = mesh;
+    for (const listener of this.#meshListeners) listener(mesh);
     this.#onChange(["MeshConfig"]);
+  }
+
+  onMesh(listener: (mesh: MeshConfig) => void): Disposable {
+    this.#meshListeners.add(listener);
+    return { [Symbol.dispose]: () => this.#meshListeners.delete(listener) };
   }
 
   /** PEM of the roots that agents are to trust, each by itself. */

@@ -14,6 +14,7 @@ import type { ConfigStore } from "../config/store.ts";
 import type { HostPort } from "../lib/host-port.ts";
 import { log } from "../lib/log.ts";
 import { watchFile } from "../lib/watch-file.ts";
+import type { ForeignBundles } from "./ca/trust-bundle.ts";
 import { MonitoringServer } from "./debug/http-server.ts";
 import { DiscoveryServer } from "./discovery-server.ts";
 import { GrpcServer } from "./grpc-server.ts";
@@ -21,7 +22,7 @@ import { JwksResolver } from "./jwks/jwks-resolver.ts";
 import type { JwksFetchMode } from "./jwks/jwks-source.ts";
 import { openClientAuthority, writeKubeconfig } from "./kubeapi/admin-access.ts";
 import { KubeApiServer } from "./kubeapi/server.ts";
-import { SecurePort } from "./secure-port.ts";
+import { SecurePort, type SecurePortOptions } from "./secure-port.ts";
 
 const scope = log.scope("istiod");
 
@@ -40,6 +41,10 @@ export interface IstiodOptions {
   readonly authorityDir?: string | undefined;
   /** DNS names and addresses, beside Istio's usual ones, by which agents call the secure port. */
   readonly serverNames?: readonly string[];
+  /** Where the roots of other trust domains are published, whose workloads may call the secure port. */
+  readonly foreignBundles?: ForeignBundles;
+  /** How published roots are fetched. */
+  readonly bundles?: SecurePortOptions["bundles"];
   /** Kubernetes-compatible API; needs the secure port. */
   readonly kubeApi?: HostPort | undefined;
   /** Where the kubeconfig of the API's first user is written. */
@@ -122,6 +127,8 @@ export class Istiod implements AsyncDisposable {
             dataDir: options.dataDir,
             authorityDir: options.authorityDir,
             serverNames: options.serverNames ?? [],
+            foreignBundles: options.foreignBundles,
+            bundles: options.bundles,
           }),
         )
       : undefined;

@@ -6,6 +6,7 @@ import { StoreError } from "../config/store.ts";
 import { fail } from "../lib/fail.ts";
 import { formatHostPort, HostPortError, parseHostPort } from "../lib/host-port.ts";
 import { isLogLevel, log } from "../lib/log.ts";
+import { type ForeignBundles, parseForeignBundles } from "./ca/trust-bundle.ts";
 import { Istiod } from "./istiod.ts";
 import type { JwksFetchMode } from "./jwks/jwks-source.ts";
 
@@ -17,6 +18,7 @@ interface Options {
   secureGRPCAddr: string;
   caDir: string;
   serverName?: string[];
+  spiffeBundleEndpoints: string;
   httpsAddr: string;
   kubeAPIAddr: string;
   kubeconfigOut?: string;
@@ -53,6 +55,11 @@ export async function main(args: string[]): Promise<number> {
     .option("--secureGRPCAddr <host:port>", 'xDS and CA over TLS, every caller authenticated; "" turns it off', ":15012")
     .option("--caDir <dir>", "CA of your own: ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem", "./etc/cacerts")
     .option("--serverName <name...>", "more DNS names and addresses by which agents call --secureGRPCAddr")
+    .addOption(
+      new Option("--spiffeBundleEndpoints <list>", "roots of other trust domains whose workloads may call: DOMAIN|URL, more behind ||")
+        .default("")
+        .env("SPIFFE_BUNDLE_ENDPOINTS"),
+    )
     .addOption(new Option("--httpsAddr <host:port>", 'webhooks; only "" in this version').default(""))
     .option("--kubeAPIAddr <host:port>", "Kubernetes-compatible API, so far for service account tokens", "")
     .option("--kubeconfig-out <file>", "write a kubeconfig of an administrator of --kubeAPIAddr there, for its owner's eyes alone")
@@ -92,6 +99,13 @@ export async function main(args: string[]): Promise<number> {
   if (!jwksRefreshMs || jwksRefreshMs < 1000 || jwksRefreshMs > maxRefreshMs)
     return fail(`--jwksRefreshInterval: "${options.jwksRefreshInterval}" is no duration from 1s to 24h`, "for example 20m");
 
+  let foreignBundles: ForeignBundles;
+  try {
+    foreignBundles = parseForeignBundles(options.spiffeBundleEndpoints);
+  } catch (error) {
+    return fail(`--spiffeBundleEndpoints: ${(error as Error).message}`);
+  }
+
   try {
     const grpc = parseHostPort(options.grpcAddr, "--grpcAddr", "listen");
     const monitoring = parseHostPort(options.monitoringAddr, "--monitoringAddr", "listen");
@@ -108,6 +122,7 @@ export async function main(args: string[]): Promise<number> {
       kubeApi,
       kubeconfigOut: options.kubeconfigOut,
       serverNames: options.serverName ?? [],
+      foreignBundles,
       monitoring,
       domain: options.domain,
       jwksFetchMode,

@@ -1,14 +1,17 @@
 /** The port that agents use: xDS and the certificate authority over TLS, every caller authenticated. Istio's 15012. */
+import { join } from "node:path";
 import { experimental, status } from "@grpc/grpc-js";
 import { adsService, StreamRefused } from "../ads/server.ts";
 import { log } from "../lib/log.ts";
 import { Authenticator, Unauthenticated } from "./ca/authenticator.ts";
+import { BundleEndpoints, type BundleEndpointsOptions } from "./ca/bundle-endpoints.ts";
 import type { CertificateAuthority } from "./ca/certificate-authority.ts";
 import { certificateService } from "./ca/certificate-service.ts";
 import { openAuthority } from "./ca/open-authority.ts";
 import { Revocations } from "./ca/revocations.ts";
 import { ServerIdentity } from "./ca/server-identity.ts";
 import { type Account, loadTokenKey, ServiceAccountTokens } from "./ca/service-account-tokens.ts";
+import { type ForeignBundles, TrustBundle } from "./ca/trust-bundle.ts";
 import type { DiscoveryServer } from "./discovery-server.ts";
 import { GrpcServer } from "./grpc-server.ts";
 
@@ -28,6 +31,10 @@ export interface SecurePortOptions {
   readonly dataDir: string | undefined;
   readonly authorityDir: string | undefined;
   readonly serverNames: readonly string[];
+  /** Of other trust domains, by which callers are judged as well. */
+  readonly foreignBundles?: ForeignBundles | undefined;
+  /** How bundles are fetched. */
+  readonly bundles?: Omit<BundleEndpointsOptions, "cacheFile"> | undefined;
 }
 
 export class SecurePort implements AsyncDisposable {
@@ -51,17 +58,19 @@ export class SecurePort implements AsyncDisposable {
     this.#parts = parts;
   }
 
-  static async start({ host, port, discovery, dataDir, authorityDir, serverNames }: SecurePortOptions): Promise<SecurePort> {
+  static async start(options: SecurePortOptions): Promise<SecurePort> {
+    const { host, port, discovery, dataDir, authorityDir, serverNames } = options;
     await using parts = new AsyncDisposableStack();
     const { store, metrics } = discovery;
     const { trustDomain } = discovery.mesh;
     const { authority, origin } = parts.use(await openAuthority({ directory: authorityDir, store, dataDir, trustDomain }));
-    const identity = parts.use(await ServerIdentity.start(authority, [...usualNames, ...loopbackNames, ...serverNames]));
+    const cacheFile = dataDir && join(dataDir, "trust-bundles.json");
+    const endpoints = parts.use(await BundleEndpoints.start({ ...options.bundles, cacheFile }));
+    const trust = parts.use(new TrustBundle({ authority, endpoints, foreign: options.foreignBundles ?? new Map() }, discovery.mesh));
+    parts.use(discovery.onMesh((mesh) => trust.setMesh(mesh)));
+    const identity = parts.use(await ServerIdentity.start(authority, trust, [...usualNames, ...loopbackNames, ...serverNames]));
     const tokens = new ServiceAccountTokens(await loadTokenKey(dataDir), (account) => uidOf(discovery, account));
-    const authenticator = new Authenticator(tokens, parts.use(new Revocations(authority)), () => [
-      discovery.mesh.trustDomain,
-      ...discovery.mesh.trustDomainAliases,
-    ]);
+    const authenticator = new Authenticator(tokens, parts.use(new Revocations(authority)), trust);
     const grpc = parts.use(
       await GrpcServer.start({
         host,
@@ -70,16 +79,21 @@ export class SecurePort implements AsyncDisposable {
         credentials: experimental.createCertificateProviderServerCredentials(identity, identity, false),
         services: [
           adsService(discovery, (call) => authenticator.authenticate(call).catch(refuse)),
-          certificateService({ authority, authenticator, onOutcome: (outcome) => metrics.onCertificate(outcome) }),
+          certificateService({
+            authority,
+            authenticator,
+            roots: () => trust.roots,
+            onOutcome: (outcome) => metrics.onCertificate(outcome),
+          }),
         ],
       }),
     );
     const tellRoots = () => {
       metrics.rootExpires(authority);
-      discovery.setTrustedRoots(authority.roots);
+      discovery.setTrustedRoots(trust.roots);
     };
     tellRoots();
-    parts.use(authority.onChange(tellRoots));
+    parts.use(trust.onChange(tellRoots));
     scope.info("certificate authority", { origin });
     return new SecurePort(grpc.port, authority, tokens, identity, parts.move());
   }

@@ -60,6 +60,7 @@ const begin = (env: Record<string, string> = {}, port = () => istiod.secure!.por
       graceRatio: environment.secretGraceRatio,
       graceJitter: environment.secretGraceJitter,
       outputDir: environment.outputCerts,
+      authority: "controlPlane",
       certSigner: "",
       access: (present) =>
         controlPlaneAccess({ address: `127.0.0.1:${port()}`, environment, paths: paths(), plaintext: false, rootFile: undefined, present }),

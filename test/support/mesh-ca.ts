@@ -17,17 +17,37 @@ export interface MeshCa {
   issueFor(names: string, options?: { readonly algorithm?: "ec" | "rsa" }): Identity;
   /** A revocation list with the certificate in it. */
   revoke(identity: Identity): string;
+  /** An authority that this one has signed; what it issues comes with its certificate behind. */
+  intermediate(name: string): MeshCa;
 }
 
 const algorithms = { ec: ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"], rsa: ["-newkey", "rsa:2048"] };
 
 export function makeMeshCa(name = "mesh"): MeshCa {
-  const ca = request(["-subj", `/O=${name}`, "-addext", "basicConstraints=critical,CA:TRUE"], "ec");
+  return authority(request(caArguments(name), "ec"));
+}
+
+function caArguments(name: string): string[] {
+  return ["-subj", `/O=${name}`, "-addext", "basicConstraints=critical,CA:TRUE"];
+}
+
+/** `behind`: certificates that go with each that it issues. */
+function authority(ca: Identity, root = ca.certificate, behind = ""): MeshCa {
   const issueFor: MeshCa["issueFor"] = (names, { algorithm = "ec" } = {}) => {
     const extensions = ["basicConstraints=critical,CA:FALSE", "extendedKeyUsage=serverAuth,clientAuth", `subjectAltName=critical,${names}`];
-    return request(["-subj", "/", ...extensions.flatMap((extension) => ["-addext", extension])], algorithm, ca);
+    const { certificate, key } = request(["-subj", "/", ...extensions.flatMap((extension) => ["-addext", extension])], algorithm, ca);
+    return { certificate: certificate + behind, key };
   };
-  return { root: ca.certificate, issue: (uri) => issueFor(`URI:${uri}`), issueFor, revoke: (identity) => revocationList(ca, identity) };
+  return {
+    root,
+    issue: (uri) => issueFor(`URI:${uri}`),
+    issueFor,
+    revoke: (identity) => revocationList(ca, identity),
+    intermediate: (name) => {
+      const signed = request(caArguments(name), "ec", ca);
+      return authority(signed, root, signed.certificate + behind);
+    },
+  };
 }
 
 function request(args: readonly string[], algorithm: keyof typeof algorithms, issuer?: Identity): Identity {

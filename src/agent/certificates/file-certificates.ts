@@ -12,7 +12,7 @@ const scope = log.scope("cache");
 
 export class FileCertificates implements WorkloadSecretsSource {
   readonly #directory: string;
-  readonly #present = new PresentSecrets();
+  readonly #present = new PresentSecrets("another");
   readonly #watches = new DisposableStack();
 
   private constructor(directory: string) {
@@ -39,8 +39,9 @@ export class FileCertificates implements WorkloadSecretsSource {
     return this.#present.onChange(listener);
   }
 
-  /** Who keeps the files says whom to trust. */
-  trust(): void {}
+  trust(roots: readonly string[]): void {
+    this.#present.trust(roots);
+  }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#watches.dispose();

@@ -17,7 +17,7 @@ import { PresentSecrets, type WorkloadSecrets, type WorkloadSecretsSource } from
 const scope = log.scope("cache");
 
 export class SdsCertificates implements WorkloadSecretsSource {
-  readonly #present = new PresentSecrets();
+  readonly #present = new PresentSecrets("another");
   readonly #parts = new AsyncDisposableStack();
   #pair: WorkloadSecrets["pair"] | undefined;
   #roots: string | undefined;
@@ -44,8 +44,10 @@ export class SdsCertificates implements WorkloadSecretsSource {
     return this.#present.onChange(listener);
   }
 
-  /** Who serves the socket says whom to trust. */
-  trust(): void {}
+  /** For this agent alone: the proxy is told by whoever serves the socket. */
+  trust(roots: readonly string[]): void {
+    this.#present.trust(roots);
+  }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#parts.disposeAsync();

@@ -13,7 +13,7 @@ import { signRequest } from "./ca-client.ts";
 import { type KeyKind, makeCertificateRequest } from "./certificate-request.ts";
 import type { Access } from "./control-plane-access.ts";
 import { type KeyPair, keyPairOf, pairFiles, readValidPair } from "./key-pair.ts";
-import { joinRoots, PresentSecrets, type WorkloadSecrets, type WorkloadSecretsSource } from "./workload-secrets.ts";
+import { PresentSecrets, type WorkloadSecrets, type WorkloadSecretsSource } from "./workload-secrets.ts";
 
 const scope = log.scope("cache");
 
@@ -27,6 +27,8 @@ export interface WorkloadCertificatesOptions {
   readonly graceJitter: number;
   /** Directory where certificate, key and root are kept; absent: in memory alone. Istio OUTPUT_CERTS. */
   readonly outputDir: string | undefined;
+  /** Whose authority it is. Another's is trusted beside what the control plane says. */
+  readonly authority: "controlPlane" | "another";
   /** Which of the authority's signers is wanted; "" leaves it to the authority. */
   readonly certSigner: string;
   readonly access: (present: () => WorkloadSecrets | undefined) => Promise<Access>;
@@ -39,12 +41,13 @@ const longestSleepMs = 24 * 24 * 3600_000;
 
 export class WorkloadCertificates implements WorkloadSecretsSource {
   readonly #options: WorkloadCertificatesOptions;
-  readonly #present = new PresentSecrets();
+  readonly #present: PresentSecrets;
   readonly #stop = new AbortController();
   readonly #loop: Promise<void>;
 
   private constructor(options: WorkloadCertificatesOptions) {
     this.#options = options;
+    this.#present = new PresentSecrets(options.authority);
     this.#loop = this.#run().catch((error: unknown) => {
       if (!this.#stop.signal.aborted) scope.error("certificates are no longer renewed", { error });
     });
@@ -61,12 +64,8 @@ export class WorkloadCertificates implements WorkloadSecretsSource {
 
   /** The control plane says so before it signs by a new one. */
   trust(roots: readonly string[]): void {
-    const text = joinRoots(roots);
-    const present = this.current;
-    if (roots.length === 0 || !present || present.roots === text) return;
-    const secrets = { pair: present.pair, roots: text };
-    this.#present.set(secrets);
-    void this.#keep(secrets);
+    if (!this.#present.trust(roots)) return;
+    void this.#keep(this.current!);
     scope.info("roots have changed", { count: roots.length });
   }
 

@@ -76,6 +76,7 @@ export async function openWorkloadIdentity({
     graceRatio: environment.secretGraceRatio,
     graceJitter: environment.secretGraceJitter,
     outputDir: environment.outputCerts,
+    authority: environment.caAddress === undefined ? "controlPlane" : "another",
     certSigner: environment.metadata.CERT_SIGNER ?? "",
     access,
   });
