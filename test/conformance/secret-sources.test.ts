@@ -1,13 +1,16 @@
 /**
- * Where secrets come from when they are not the agent's own: the workload's certificate from SPIRE's socket or from files, a gateway's from
- * files on its machine or from a server beside it (`sds://`). Our agent, with our proxy and with a real Envoy under it.
+ * Where secrets come from when they are not the control plane's: the workload's certificate from SPIRE's socket, from files, or from another
+ * authority; a gateway's from files on its machine or from a server beside it (`sds://`). Our agent, with our proxy and with a real Envoy
+ * under it.
  */
 import type { KeyObject } from "node:crypto";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { stringify } from "yaml";
+import { StreamRefused } from "../../src/ads/server.ts";
 import { Agent } from "../../src/agent/agent.ts";
 import { readEnvironment } from "../../src/agent/environment.ts";
 import { agentPaths } from "../../src/agent/paths.ts";
@@ -16,6 +19,7 @@ import { Istiod } from "../../src/istiod/istiod.ts";
 import { makeRequest } from "../../src/istiod/testing/certificate-client.ts";
 import { makeCertificate } from "../support/certificate.ts";
 import { envoyBinary } from "../support/envoy.ts";
+import { startExternalCa } from "../support/external-ca.ts";
 import type { Identity } from "../support/mesh-ca.ts";
 import { freePortRow } from "../support/ports.ts";
 import { eventually } from "../support/proxies.ts";
@@ -57,6 +61,7 @@ describe.each(variants)("an agent with $name", ({ binaryPath }) => {
         monitoring: loopback,
         domain: "cluster.local",
         debounceQuietMs: 20,
+        meshConfig: at("mesh.yaml"),
       }),
     );
     client = await issue("spiffe://cluster.local/ns/edge/sa/client");
@@ -205,6 +210,41 @@ describe.each(variants)("an agent with $name", ({ binaryPath }) => {
     await eventually(async () => (await shown(ports.mutual)) !== before || undefined, "the next certificate");
     // Files are had from the same socket where nobody else has it.
     await eventuallyShows(ports.files, "DNS:third.test");
+  }, 60_000);
+
+  it("has its certificate signed by another authority, and trusts both that and the control plane's", async () => {
+    writeServed("fourth.test");
+    await using ca = await startExternalCa(istiod.secure!.tokens);
+    const paths = agentPaths(at("four"));
+    mkdirSync(join(paths.token, ".."), { recursive: true });
+    writeFileSync(at("four-ca.pem"), ca.serverCa);
+    writeFileSync(at("mesh.yaml"), stringify({ caCertificates: [{ pem: ca.root }] }));
+    const { token } = await istiod.secure!.tokens.issue({ namespace: "edge", serviceAccount: "default" }, ["istio-ca"], 600);
+    writeFileSync(paths.token, token);
+    await using agent = await startAgent("four", {
+      CA_ADDR: `127.0.0.1:${ca.port}`,
+      CA_ROOT_CA: at("four-ca.pem"),
+      "CA_HEADER_X-MESH": "blue",
+      ISTIO_META_CERT_SIGNER: "signers.test/a",
+      SERVICE_ACCOUNT: "default",
+    });
+    await agent.ready(AbortSignal.timeout(30_000));
+    const issuer = async () => {
+      using connection = await RawConnection.open(ports.mutual, { key: client.key, cert: client.certificate });
+      const { issuer, subjectaltname } = connection.peerCertificate;
+      return [issuer.O, subjectaltname];
+    };
+    // The client's certificate is of the control plane's authority, the gateway's of the other.
+    expect(await issuer()).toEqual(["external", "URI:spiffe://cluster.local/ns/edge/sa/default"]);
+    expect(ca.headers).toContainEqual(expect.objectContaining({ "x-mesh": "blue" }));
+    // The control plane knows the agent by that certificate, when the token is gone.
+    rmSync(paths.token);
+    const [first] = istiod.discovery.connected.map(({ id }) => id);
+    for (const { connection } of istiod.discovery.connected) connection.close(new StreamRefused(status.UNAVAILABLE, "once more"));
+    await eventually(() => {
+      const [next] = istiod.discovery.connected;
+      return (next && next.id !== first && next.peer.identities?.[0]?.serviceAccount === "default") || undefined;
+    }, "the agent without a token");
   }, 60_000);
 
   it("does not start without the socket that it is told to use", async () => {
