@@ -10,7 +10,7 @@ import { AggregateStore } from "../config/aggregate.ts";
 import { FilesStore } from "../config/files.ts";
 import { MemoryStore } from "../config/memory.ts";
 import { SqliteStore } from "../config/sqlite.ts";
-import type { ConfigStore } from "../config/store.ts";
+import type { ConfigStore, WritableConfigStore } from "../config/store.ts";
 import type { HostPort } from "../lib/host-port.ts";
 import { log } from "../lib/log.ts";
 import { watchFile } from "../lib/watch-file.ts";
@@ -126,6 +126,7 @@ export class Istiod implements AsyncDisposable {
             discovery,
             dataDir: options.dataDir,
             authorityDir: options.authorityDir,
+            shared: store.isShared ? store : undefined,
             serverNames: options.serverNames ?? [],
             foreignBundles: options.foreignBundles,
             bundles: options.bundles,
@@ -160,7 +161,7 @@ function anywhere({ host, port }: HostPort): HostPort {
   return { host: host || "0.0.0.0", port };
 }
 
-async function openStore(options: IstiodOptions): Promise<ConfigStore> {
+async function openStore(options: IstiodOptions): Promise<WritableConfigStore> {
   await using opened = new AsyncDisposableStack();
   const sources: ConfigStore[] = [];
   if (options.dataDir) await mkdir(options.dataDir, { recursive: true, mode: 0o700 });

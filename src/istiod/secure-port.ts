@@ -1,7 +1,9 @@
 /** The port that agents use: xDS and the certificate authority over TLS, every caller authenticated. Istio's 15012. */
+import type { KeyObject } from "node:crypto";
 import { join } from "node:path";
 import { experimental, status } from "@grpc/grpc-js";
 import { adsService, StreamRefused } from "../ads/server.ts";
+import type { WritableConfigStore } from "../config/store.ts";
 import { log } from "../lib/log.ts";
 import { Authenticator, Unauthenticated } from "./ca/authenticator.ts";
 import { BundleEndpoints, type BundleEndpointsOptions } from "./ca/bundle-endpoints.ts";
@@ -10,7 +12,8 @@ import { certificateService } from "./ca/certificate-service.ts";
 import { openAuthority } from "./ca/open-authority.ts";
 import { Revocations } from "./ca/revocations.ts";
 import { ServerIdentity } from "./ca/server-identity.ts";
-import { type Account, loadTokenKey, ServiceAccountTokens } from "./ca/service-account-tokens.ts";
+import { type Account, loadTokenKey, readTokenKey, ServiceAccountTokens } from "./ca/service-account-tokens.ts";
+import { sharedTokenKey } from "./ca/stored-root.ts";
 import { type ForeignBundles, TrustBundle } from "./ca/trust-bundle.ts";
 import type { DiscoveryServer } from "./discovery-server.ts";
 import { GrpcServer } from "./grpc-server.ts";
@@ -30,6 +33,8 @@ export interface SecurePortOptions {
   readonly discovery: DiscoveryServer;
   readonly dataDir: string | undefined;
   readonly authorityDir: string | undefined;
+  /** The store, where control planes share it. */
+  readonly shared?: WritableConfigStore | undefined;
   readonly serverNames: readonly string[];
   /** Of other trust domains, by which callers are judged as well. */
   readonly foreignBundles?: ForeignBundles | undefined;
@@ -63,13 +68,15 @@ export class SecurePort implements AsyncDisposable {
     await using parts = new AsyncDisposableStack();
     const { store, metrics } = discovery;
     const { trustDomain } = discovery.mesh;
-    const { authority, origin } = parts.use(await openAuthority({ directory: authorityDir, store, dataDir, trustDomain }));
+    const { authority, origin } = parts.use(
+      await openAuthority({ directory: authorityDir, store, shared: options.shared, dataDir, trustDomain }),
+    );
     const cacheFile = dataDir && join(dataDir, "trust-bundles.json");
     const endpoints = parts.use(await BundleEndpoints.start({ ...options.bundles, cacheFile }));
     const trust = parts.use(new TrustBundle({ authority, endpoints, foreign: options.foreignBundles ?? new Map() }, discovery.mesh));
     parts.use(discovery.onMesh((mesh) => trust.setMesh(mesh)));
     const identity = parts.use(await ServerIdentity.start(authority, trust, [...usualNames, ...loopbackNames, ...serverNames]));
-    const tokens = new ServiceAccountTokens(await loadTokenKey(dataDir), (account) => uidOf(discovery, account));
+    const tokens = new ServiceAccountTokens(await tokenKey(options), (account) => uidOf(discovery, account));
     const authenticator = new Authenticator(tokens, parts.use(new Revocations(authority)), trust);
     const grpc = parts.use(
       await GrpcServer.start({
@@ -101,6 +108,12 @@ export class SecurePort implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#parts.disposeAsync();
   }
+}
+
+/** Tokens of one control plane are good for all that have the same key. */
+async function tokenKey({ authorityDir, dataDir, discovery, shared }: SecurePortOptions): Promise<KeyObject> {
+  const brought = authorityDir && (await readTokenKey(authorityDir));
+  return brought || (await sharedTokenKey(discovery.store, shared)) || loadTokenKey(dataDir);
 }
 
 function refuse(error: unknown): never {

@@ -8,7 +8,7 @@ import type { ServiceAccount } from "../../api/kinds/service-account.ts";
 
 const enforced = "kubernetes.io/enforce-mountable-secrets";
 const authorityNamespace = "istio-system";
-const authoritySecrets: ReadonlySet<string> = new Set(["cacerts", "istio-ca-secret"]);
+const authoritySecrets: ReadonlySet<string> = new Set(["cacerts", "istio-ca-secret", "topsail-token-key"]);
 
 export interface SecretReader {
   readonly namespace: string;
