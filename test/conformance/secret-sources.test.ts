@@ -20,7 +20,7 @@ import { makeRequest } from "../../src/istiod/testing/certificate-client.ts";
 import { makeCertificate } from "../support/certificate.ts";
 import { envoyBinary } from "../support/envoy.ts";
 import { startExternalCa } from "../support/external-ca.ts";
-import type { Identity } from "../support/mesh-ca.ts";
+import { type Identity, makeMeshCa } from "../support/mesh-ca.ts";
 import { freePortRow } from "../support/ports.ts";
 import { eventually } from "../support/proxies.ts";
 import { RawConnection } from "../support/raw-client.ts";
@@ -154,6 +154,7 @@ describe.each(variants)("an agent with $name", ({ binaryPath }) => {
       const paths = agentPaths(at("one"));
       spire = await startSdsServer(await issue(account), istiod.secure!.authority.trustBundle, {
         path: join(paths.workloadSockets, "socket"),
+        trustDomain: "cluster.local",
       });
       const identity = makeCertificate("outside.test");
       outside = await startSdsServer(identity, identity.certificate, { path: paths.credentialSds, name: "sds://outside" });
@@ -176,6 +177,20 @@ describe.each(variants)("an agent with $name", ({ binaryPath }) => {
       const before = await eventuallyShows(ports.mutual, `URI:${account}`);
       spire.replace(await issue(account), istiod.secure!.authority.trustBundle);
       await eventually(async () => (await shown(ports.mutual)) !== before || undefined, "the next certificate");
+    });
+
+    it("takes clients of SPIRE's trust domain alone, who also have the right root", async () => {
+      const answers = async (identity: Identity) => {
+        const connection = await RawConnection.open(ports.mutual, { key: identity.key, cert: identity.certificate }).catch(() => undefined);
+        if (!connection) return false;
+        using opened = connection;
+        opened.write("GET / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n");
+        return await opened.until((received) => received.includes("200 OK"), 3000);
+      };
+      expect(await answers(client)).toBe(true);
+      expect(await answers(await issue("spiffe://elsewhere.test/ns/edge/sa/client"))).toBe(false);
+      expect(await answers(await issue("https://cluster.local/ns/edge/sa/client"))).toBe(false);
+      expect(await answers(makeMeshCa("other").issue("spiffe://cluster.local/ns/edge/sa/client"))).toBe(false);
     });
 
     it("serves files of its machine, and follows them", async () => {

@@ -2,10 +2,12 @@
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { AnySchema } from "@bufbuild/protobuf/wkt";
 import { Server, ServerCredentials, type ServerDuplexStream } from "@grpc/grpc-js";
+import type { CertificateValidationContextSchema } from "../../src/api/gen/envoy/extensions/transport_sockets/tls/v3/common_pb.js";
 import { type Secret, SecretSchema } from "../../src/api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
+import { SPIFFECertValidatorConfigSchema } from "../../src/api/gen/envoy/extensions/transport_sockets/tls/v3/tls_spiffe_validator_config_pb.js";
 import {
   type DiscoveryRequest,
   DiscoveryRequestSchema,
@@ -38,6 +40,8 @@ export interface SdsServerOptions {
   readonly path?: string;
   /** What the certificate is called, beside `default`. */
   readonly name?: string;
+  /** Says whom to trust by Envoy's SPIFFE validator, as SPIRE's agent does: the roots of this trust domain. */
+  readonly trustDomain?: string;
 }
 
 export async function startSdsServer(identity: Identity, root: string, options: SdsServerOptions = {}): Promise<TestSdsServer> {
@@ -46,7 +50,9 @@ export async function startSdsServer(identity: Identity, root: string, options: 
   mkdirSync(dirname(path), { recursive: true });
   const names = ["default", ...(options.name === undefined ? [] : [options.name])];
   const watches = new Map<Stream, readonly string[]>();
-  let secrets = secretsOf(names, identity, root);
+  const validationOf = (ca: string) =>
+    options.trustDomain === undefined ? { trustedCa: inline(ca) } : spiffeValidation(options.trustDomain, ca);
+  let secrets = secretsOf(names, identity, validationOf(root));
   let version = 1;
   const send = (stream: Stream) => {
     const resources = (watches.get(stream) ?? []).flatMap((name) => {
@@ -82,7 +88,7 @@ export async function startSdsServer(identity: Identity, root: string, options: 
   return {
     path,
     replace(next, nextRoot) {
-      secrets = secretsOf(names, next, nextRoot);
+      secrets = secretsOf(names, next, validationOf(nextRoot));
       version++;
       for (const stream of watches.keys()) send(stream);
     },
@@ -93,13 +99,29 @@ export async function startSdsServer(identity: Identity, root: string, options: 
   };
 }
 
-function secretsOf(names: readonly string[], { certificate, key }: Identity, root: string): ReadonlyMap<string, Secret> {
-  const inline = (value: string) => ({ specifier: { case: "inlineString" as const, value } });
+function inline(value: string) {
+  return { specifier: { case: "inlineString" as const, value } };
+}
+
+function spiffeValidation(name: string, root: string): MessageInitShape<typeof CertificateValidationContextSchema> {
+  const config = create(SPIFFECertValidatorConfigSchema, { trustDomains: [{ name, trustBundle: inline(root) }] });
+  const typedConfig = {
+    typeUrl: "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig",
+    value: toBinary(SPIFFECertValidatorConfigSchema, config),
+  };
+  return { customValidatorConfig: { name: "envoy.tls.cert_validator.spiffe", typedConfig } };
+}
+
+function secretsOf(
+  names: readonly string[],
+  { certificate, key }: Identity,
+  validation: MessageInitShape<typeof CertificateValidationContextSchema>,
+): ReadonlyMap<string, Secret> {
   return new Map([
     ...names.map((name) => {
       const value = { certificateChain: inline(certificate), privateKey: inline(key) };
       return [name, create(SecretSchema, { name, type: { case: "tlsCertificate", value } })] as const;
     }),
-    ["ROOTCA", create(SecretSchema, { name: "ROOTCA", type: { case: "validationContext", value: { trustedCa: inline(root) } } })],
+    ["ROOTCA", create(SecretSchema, { name: "ROOTCA", type: { case: "validationContext", value: validation } })],
   ]);
 }

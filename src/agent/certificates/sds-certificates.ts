@@ -7,6 +7,7 @@ import { create, fromBinary } from "@bufbuild/protobuf";
 import { credentials } from "@grpc/grpc-js";
 import { XdsClient, type XdsUpdate } from "../../ads/client.ts";
 import { openXdsChannel } from "../../ads/client-stream.ts";
+import { spiffeTrustDomains } from "../../api/envoy/spiffe-validator.ts";
 import { type DataSource, NodeSchema } from "../../api/gen/envoy/config/core/v3/base_pb.js";
 import { type Secret, SecretSchema } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
 import { typeUrls } from "../../api/type-urls.ts";
@@ -64,7 +65,9 @@ export class SdsCertificates implements WorkloadSecretsSource {
       const { certificateChain, privateKey } = type.value;
       this.#pair = keyPairOf(textOf(certificateChain), textOf(privateKey));
     } else if (type.case === "validationContext") {
-      const roots = textOf(type.value.trustedCa);
+      // SPIRE says it by trust domain, unless it is told not to.
+      const sources = spiffeTrustDomains(type.value)?.map(({ trustBundle }) => trustBundle) ?? [type.value.trustedCa];
+      const roots = sources.map(textOf).join("");
       new X509Certificate(roots);
       this.#roots = roots;
     }

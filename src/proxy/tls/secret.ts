@@ -5,6 +5,7 @@
 import { createHash, X509Certificate } from "node:crypto";
 import * as tls from "node:tls";
 import { ConfigError } from "../../api/config-error.ts";
+import { spiffeTrustDomains } from "../../api/envoy/spiffe-validator.ts";
 import {
   type CertificateValidationContext,
   CertificateValidationContext_TrustChainVerification,
@@ -12,6 +13,7 @@ import {
   type TlsCertificate,
 } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/common_pb.js";
 import type { Secret as SecretMessage } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
+import type { SPIFFECertValidatorConfig_TrustDomain } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/tls_spiffe_validator_config_pb.js";
 import { readDataSource } from "../data-source.ts";
 import { compileStringMatcher, type StringPredicate } from "../router/string-matcher.ts";
 
@@ -33,6 +35,8 @@ export interface SanMatcher {
 export interface ValidationSecret {
   readonly kind: "validation";
   readonly trustedCa: Buffer | null;
+  /** What the peer's SPIFFE id must begin with, whatever else its names are to be; null: nothing. */
+  readonly spiffePrefix: string | null;
   readonly crl: Buffer | null;
   readonly sanMatchers: readonly SanMatcher[];
   readonly spkiHashes: ReadonlySet<string>;
@@ -130,12 +134,12 @@ export function compileSanMatchers(message: CertificateValidationContext): SanMa
 }
 
 export function compileValidation(message: CertificateValidationContext): ValidationSecret {
-  if (message.customValidatorConfig !== undefined) {
-    throw new ConfigError(`Didn't find a registered implementation for '${message.customValidatorConfig.name}' as certificate validator`);
-  }
+  const spiffe = compileSpiffe(message);
   const sanMatchers = compileSanMatchers(message);
   const trustedCa =
-    message.systemRootCerts !== undefined ? Buffer.from(tls.rootCertificates.join("\n")) : readDataSource(message.trustedCa);
+    message.systemRootCerts !== undefined
+      ? Buffer.from(tls.rootCertificates.join("\n"))
+      : readDataSource(spiffe?.trustBundle ?? message.trustedCa);
   if (trustedCa !== null) {
     try {
       tls.createSecureContext({ ca: trustedCa });
@@ -150,6 +154,7 @@ export function compileValidation(message: CertificateValidationContext): Valida
   return {
     kind: "validation",
     trustedCa,
+    spiffePrefix: spiffe === null ? null : `spiffe://${spiffe.name}/`,
     crl: readDataSource(message.crl),
     sanMatchers,
     spkiHashes: new Set(message.verifyCertificateSpki),
@@ -157,6 +162,18 @@ export function compileValidation(message: CertificateValidationContext): Valida
     acceptsUntrusted: message.trustChainVerification === CertificateValidationContext_TrustChainVerification.ACCEPT_UNTRUSTED,
     allowsExpired: message.allowExpiredCertificate,
   };
+}
+
+/** With one trust domain the validator comes to that domain's roots and a prefix; several would need the whole chain of a peer. */
+function compileSpiffe(message: CertificateValidationContext): SPIFFECertValidatorConfig_TrustDomain | null {
+  if (message.customValidatorConfig === undefined) return null;
+  const domains = spiffeTrustDomains(message);
+  if (domains === undefined)
+    throw new ConfigError(`Didn't find a registered implementation for '${message.customValidatorConfig.name}' as certificate validator`);
+  const [domain, ...others] = domains;
+  if (domain === undefined || others.length > 0)
+    throw new ConfigError("SPIFFECertValidatorConfig: trust_domains: this proxy takes one, not several");
+  return domain;
 }
 
 /** An exact DNS matcher honours wildcards in the certificate. */
@@ -173,6 +190,10 @@ const sanPrefixes: Readonly<Record<string, SanMatcher["type"]>> = { DNS: "dns", 
 
 /** null when the certificate is acceptable, else what is wrong with it in Envoy's words. The chain was verified before. */
 export function checkPeer(secret: ValidationSecret, certificate: X509Certificate): string | null {
+  if (secret.spiffePrefix !== null) {
+    const ids = subjectAltNames(certificate).filter(([type, name]) => type === "uri" && name.startsWith("spiffe://"));
+    if (ids.length !== 1 || !ids[0]![1].startsWith(secret.spiffePrefix)) return "verify cert failed: no trust bundle store";
+  }
   if (secret.sanMatchers.length > 0) {
     const names = subjectAltNames(certificate);
     const matches = secret.sanMatchers.some((matcher) =>
