@@ -14,6 +14,7 @@ import type { ProxyType } from "../api/node.ts";
 import { log } from "../lib/log.ts";
 import { bootstrap, type ProxySockets } from "./bootstrap.ts";
 import { controlPlaneAccess } from "./certificates/control-plane-access.ts";
+import { Revocations } from "./certificates/revocations.ts";
 import { SdsServer } from "./certificates/sds-server.ts";
 import { isServed, openWorkloadIdentity } from "./certificates/workload-identity.ts";
 import type { WorkloadSecrets } from "./certificates/workload-secrets.ts";
@@ -156,8 +157,9 @@ async function startSockets(
   });
   const { secrets } = identity;
   if (secrets) parts.use(secrets);
+  const revocations = parts.use(new Revocations(paths.crl));
   const files = identity.isServedElsewhere ? paths.filesSds : identity.socket;
-  parts.use(await SdsServer.start({ path: files, secrets: identity.isServedElsewhere ? undefined : secrets, crlPath: paths.crl }));
+  parts.use(await SdsServer.start({ path: files, secrets: identity.isServedElsewhere ? undefined : secrets, revocations }));
   const xds = join(config.configPath, "XDS");
   const controlPlane = { address: config.discoveryAddress, rootFile: xdsRoot, serverName: istiodName, headers: xdsHeaders };
   const present = (): WorkloadSecrets | undefined => secrets?.current;
@@ -165,7 +167,10 @@ async function startSockets(
     await XdsProxy.start({
       path: xds,
       access: () => controlPlaneAccess({ ...common, ...controlPlane, present }),
-      onTrustBundle: (roots) => secrets?.trust(roots),
+      onTrust: (update) => {
+        revocations.take(update.revocations);
+        secrets?.trust(update.roots);
+      },
     }),
   );
   return { xds, workload: identity.socket, files };

@@ -10,14 +10,14 @@ import {
   DiscoveryRequestSchema,
   DiscoveryResponseSchema,
 } from "../api/gen/envoy/service/discovery/v3/discovery_pb.js";
-import { ProxyConfigSchema } from "../api/gen/istio/mesh/v1alpha1/proxy_config_pb.js";
+import { decodeTrustUpdate, type TrustUpdate } from "../api/trust-update.ts";
 import { typeUrls } from "../api/type-urls.ts";
 
 export interface OwnResourcesOptions {
   readonly isDelta: boolean;
   readonly send: (request: Buffer) => void;
-  /** PEM of all roots that the control plane wants trusted. */
-  readonly onTrustBundle: (roots: readonly string[]) => void;
+  /** Throws for what can't be used. */
+  readonly onTrust: (update: TrustUpdate) => void;
 }
 
 /** Field of `type_url` in a DiscoveryResponse and in a DeltaDiscoveryResponse. */
@@ -42,7 +42,7 @@ export class OwnResources {
     const { nonce, version, values } = this.#decode(response);
     try {
       const [first] = values;
-      if (first) this.#options.onTrustBundle(fromBinary(ProxyConfigSchema, first).caCertificatesPem);
+      if (first) this.#options.onTrust(decodeTrustUpdate(first));
     } catch (error) {
       problem = error instanceof Error ? error.message : String(error);
     }

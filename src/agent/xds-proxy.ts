@@ -14,6 +14,7 @@ import {
   type ServiceError,
   status,
 } from "@grpc/grpc-js";
+import type { TrustUpdate } from "../api/trust-update.ts";
 import { log } from "../lib/log.ts";
 import type { Access } from "./certificates/control-plane-access.ts";
 import { OwnResources } from "./own-resources.ts";
@@ -27,8 +28,8 @@ export interface XdsProxyOptions {
   readonly path: string;
   /** Asked anew for each stream, so that it goes out with what the agent has then. */
   readonly access: () => Promise<Access>;
-  /** PEM of the roots that the control plane wants trusted. Throws for what can't be used. */
-  readonly onTrustBundle: (roots: readonly string[]) => void;
+  /** The control plane says whom to trust. Throws for what can't be used. */
+  readonly onTrust: (update: TrustUpdate) => void;
 }
 
 const asIs = (bytes: Buffer) => bytes;
@@ -112,7 +113,7 @@ export class XdsProxy implements AsyncDisposable {
     const own = new OwnResources({
       isDelta: method.startsWith("Delta"),
       send: (request) => void upstream.write(request),
-      onTrustBundle: this.#options.onTrustBundle,
+      onTrust: this.#options.onTrust,
     });
     let isFirst = true;
     downstream.on("data", (message: Buffer) => {

@@ -15,6 +15,7 @@ import type { Node } from "../api/gen/envoy/config/core/v3/base_pb.js";
 import type { MeshConfig } from "../api/mesh/mesh-config.ts";
 import { NodeError, type ProxyNode, parseNode } from "../api/node.ts";
 import { formatSpiffeId } from "../api/spiffe.ts";
+import type { TrustUpdate } from "../api/trust-update.ts";
 import { typeUrls } from "../api/type-urls.ts";
 import type { ConfigStore } from "../config/store.ts";
 import { log } from "../lib/log.ts";
@@ -73,7 +74,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
   readonly #watch: Disposable;
   readonly #meshListeners = new Set<(mesh: MeshConfig) => void>();
   #mesh: MeshConfig;
-  #trustedRoots: readonly string[] = [];
+  #trust: TrustUpdate = { roots: [], revocations: undefined };
   #context: PushContext;
   #pushCounter = 0;
   #connectionCounter = 0;
@@ -153,9 +154,8 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     return { [Symbol.dispose]: () => this.#meshListeners.delete(listener) };
   }
 
-  /** PEM of the roots that agents are to trust, each by itself. */
-  setTrustedRoots(roots: readonly string[]): void {
-    this.#trustedRoots = roots;
+  setTrust(trust: TrustUpdate): void {
+    this.#trust = trust;
     this.#onChange(["TrustBundle"]);
   }
 
@@ -314,7 +314,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       mesh: this.#mesh,
       objects: objectsOf(this.store),
       domain: this.#options.domain,
-      trustedRoots: this.#trustedRoots,
+      trust: this.#trust,
       ...(this.#options.jwks ? { jwks: this.#options.jwks.snapshot() } : {}),
       ...(this.#options.jwksFetchMode ? { jwksFetchMode: this.#options.jwksFetchMode } : {}),
     });

@@ -97,7 +97,7 @@ export class SecurePort implements AsyncDisposable {
     );
     const tellRoots = () => {
       metrics.rootExpires(authority);
-      discovery.setTrustedRoots(trust.roots);
+      discovery.setTrust({ roots: trust.roots, revocations: authority.crl });
     };
     tellRoots();
     parts.use(trust.onChange(tellRoots));

@@ -56,7 +56,7 @@ async function roots(istiod: Istiod): Promise<readonly string[]> {
   const { token } = await istiod.secure!.tokens.issue({ namespace: "vm", serviceAccount: "default" }, ["istio-ca"], 600);
   const chain = await createCertificate(csr, 60, { ...callOf(istiod), token });
   const answered = splitCertificates(chain.at(-1)!);
-  return answered.join() === istiod.discovery.context.trustedRoots.join() ? answered : ["different"];
+  return answered.join() === istiod.discovery.context.trust.roots.join() ? answered : ["different"];
 }
 const callOf = ({ secure }: Istiod) => ({ port: secure!.port, root: secure!.authority.trustBundle });
 const without = (istiod: Istiod, list: readonly string[]) => list.filter((root) => root !== istiod.secure!.authority.roots[0]);

@@ -125,7 +125,7 @@ describe("an agent's certificate", () => {
             rootFile: undefined,
             present: () => certificates.current,
           }),
-        onTrustBundle: (roots) => certificates.trust(roots),
+        onTrust: ({ roots }) => certificates.trust(roots),
       }),
     );
     const proxy = parts.use(

@@ -38,7 +38,7 @@ export class Authenticator {
     const certificate = peerCertificateOf(call);
     const { trustDomains } = this.#trust;
     // Who shows a revoked certificate is not asked for a token as well: something is wrong there.
-    if (certificate && (await this.#revocations.includes(certificate.serialNumber)))
+    if (certificate && this.#revocations.includes(certificate.serialNumber))
       throw new Unauthenticated("authentication failed: the client certificate is revoked");
     const identities = certificate
       ? identitiesOf(certificate).filter(

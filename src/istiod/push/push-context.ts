@@ -18,6 +18,7 @@ import type { Sidecar } from "../../api/kinds/sidecar.ts";
 import type { VirtualService } from "../../api/kinds/virtual-service.ts";
 import type { MeshConfig } from "../../api/mesh/mesh-config.ts";
 import type { ProxyNode } from "../../api/node.ts";
+import type { TrustUpdate } from "../../api/trust-update.ts";
 import { type ObjectsOf, Registry } from "../../registry/registry.ts";
 import { isVisible, type Service, selectorMatches, serviceKey } from "../../registry/service.ts";
 import { type JwksFetchMode, type JwksSnapshot, noJwks } from "../jwks/jwks-source.ts";
@@ -39,7 +40,7 @@ export interface PushContextInput {
   /** `cluster.local` */
   readonly domain: string;
   /** PEM of the roots that workloads are to trust, each by itself. */
-  readonly trustedRoots?: readonly string[];
+  readonly trust?: TrustUpdate;
   /** Keys of token issuers. */
   readonly jwks?: JwksSnapshot;
   /** Default `istiod`. */
@@ -62,7 +63,7 @@ export class PushContext {
   readonly destinationRules: DestinationRuleIndex;
   readonly peerAuthentications: PeerAuthenticationIndex;
   readonly objects: ObjectsOf;
-  readonly trustedRoots: readonly string[];
+  readonly trust: TrustUpdate;
   readonly jwks: JwksSnapshot;
   readonly jwksFetchMode: JwksFetchMode;
   readonly securityPolicies: SecurityPolicies;
@@ -83,7 +84,7 @@ export class PushContext {
     this.mesh = input.mesh;
     this.domain = input.domain;
     this.objects = input.objects;
-    this.trustedRoots = input.trustedRoots ?? [];
+    this.trust = input.trust ?? { roots: [], revocations: undefined };
     this.jwks = input.jwks ?? noJwks;
     this.jwksFetchMode = input.jwksFetchMode ?? "istiod";
     this.securityPolicies = new SecurityPolicies(

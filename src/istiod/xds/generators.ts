@@ -47,7 +47,7 @@ const envoyGenerators: Partial<Record<string, Generator>> = {
       onProblem(typeUrls.sds, name, result?.problem ?? "there is no such secret");
       return [];
     }),
-  [typeUrls.pcds]: ({ push }) => trustBundle(push.trustedRoots),
+  [typeUrls.pcds]: ({ push }) => trustBundle(push.trust),
 };
 
 /** The outbound ones are the same for many sidecars; virtualOutbound and the inbound ones are a sidecar's own. */

@@ -14,8 +14,10 @@ import {
 } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/common_pb.js";
 import type { Secret as SecretMessage } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
 import type { SPIFFECertValidatorConfig_TrustDomain } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/tls_spiffe_validator_config_pb.js";
+import type { RevocationLists } from "../../lib/revocation-list.ts";
 import { readDataSource } from "../data-source.ts";
 import { compileStringMatcher, type StringPredicate } from "../router/string-matcher.ts";
+import { compileLeafRevocations, leafRevocationProblem } from "./leaf-revocations.ts";
 
 export interface CertificateSecret {
   readonly kind: "certificate";
@@ -37,7 +39,10 @@ export interface ValidationSecret {
   readonly trustedCa: Buffer | null;
   /** What the peer's SPIFFE id must begin with, whatever else its names are to be; null: nothing. */
   readonly spiffePrefix: string | null;
+  /** Of every authority in a chain. */
   readonly crl: Buffer | null;
+  /** Of those that issue peers' certificates, where no more is asked for. */
+  readonly leafRevocations: RevocationLists | null;
   readonly sanMatchers: readonly SanMatcher[];
   readonly spkiHashes: ReadonlySet<string>;
   /** sha256 of the certificate, hex in lower case without colons. */
@@ -148,6 +153,7 @@ export function compileValidation(message: CertificateValidationContext): Valida
       throw new ConfigError("Failed to load trusted CA certificates from <inline>", { cause });
     }
   }
+  const crl = readDataSource(message.crl);
   if (trustedCa === null && sanMatchers.length > 0) {
     throw new ConfigError("SAN-based verification of peer certificates without trusted CA is insecure and not allowed");
   }
@@ -155,7 +161,8 @@ export function compileValidation(message: CertificateValidationContext): Valida
     kind: "validation",
     trustedCa,
     spiffePrefix: spiffe === null ? null : `spiffe://${spiffe.name}/`,
-    crl: readDataSource(message.crl),
+    crl: message.onlyVerifyLeafCertCrl ? null : crl,
+    leafRevocations: message.onlyVerifyLeafCertCrl && crl ? compileLeafRevocations(crl) : null,
     sanMatchers,
     spkiHashes: new Set(message.verifyCertificateSpki),
     certificateHashes: new Set(message.verifyCertificateHash.map((hash) => hash.replaceAll(":", "").toLowerCase())),
@@ -190,6 +197,10 @@ const sanPrefixes: Readonly<Record<string, SanMatcher["type"]>> = { DNS: "dns", 
 
 /** null when the certificate is acceptable, else what is wrong with it in Envoy's words. The chain was verified before. */
 export function checkPeer(secret: ValidationSecret, certificate: X509Certificate): string | null {
+  if (secret.leafRevocations !== null) {
+    const problem = leafRevocationProblem(secret.leafRevocations, certificate.raw, Date.now());
+    if (problem !== null) return `verify cert failed: X509_verify_cert: certificate verification error at depth 0: ${problem}`;
+  }
   if (secret.spiffePrefix !== null) {
     const ids = subjectAltNames(certificate).filter(([type, name]) => type === "uri" && name.startsWith("spiffe://"));
     if (ids.length !== 1 || !ids[0]![1].startsWith(secret.spiffePrefix)) return "verify cert failed: no trust bundle store";
