@@ -13,6 +13,7 @@ import { type AdsConnection, type AdsHandler, type AdsSession, type Peer, Stream
 import type { Watch } from "../ads/subscription.ts";
 import type { Node } from "../api/gen/envoy/config/core/v3/base_pb.js";
 import type { MeshConfig } from "../api/mesh/mesh-config.ts";
+import type { MeshNetworks } from "../api/mesh/mesh-networks.ts";
 import { NodeError, type ProxyNode, parseNode } from "../api/node.ts";
 import { formatSpiffeId, type SpiffeId } from "../api/spiffe.ts";
 import { typeUrls } from "../api/type-urls.ts";
@@ -40,6 +41,8 @@ const keysPatienceMs = 2000;
 export interface DiscoveryServerOptions {
   readonly store: ConfigStore;
   readonly mesh: MeshConfig;
+  /** Networks as the operator lists them. */
+  readonly networks?: MeshNetworks | undefined;
   readonly domain: string;
   /** Name of this control plane in proxy-status. */
   readonly instanceId?: string;
@@ -79,6 +82,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
   readonly #debouncer: Debouncer<ChangedKind>;
   readonly #watch: Disposable;
   #mesh: MeshConfig;
+  #networks: MeshNetworks | undefined;
   #trustedRoots: readonly string[] = [];
   #context: PushContext;
   #pushCounter = 0;
@@ -94,6 +98,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     this.store = options.store;
     this.instanceId = options.instanceId ?? hostname();
     this.#mesh = options.mesh;
+    this.#networks = options.networks;
     this.#context = this.#newContext();
     this.#debouncer = new Debouncer({
       quietMs: options.debounceQuietMs ?? 100,
@@ -151,6 +156,11 @@ export class DiscoveryServer implements AdsHandler, Disposable {
 
   setMesh(mesh: MeshConfig): void {
     this.#mesh = mesh;
+    this.#onChange(["MeshConfig"]);
+  }
+
+  setNetworks(networks: MeshNetworks | undefined): void {
+    this.#networks = networks;
     this.#onChange(["MeshConfig"]);
   }
 
@@ -325,9 +335,11 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       objects: objectsOf(this.store),
       domain: this.#options.domain,
       trustedRoots: this.#trustedRoots,
+      ...(this.#networks ? { networks: this.#networks } : {}),
       ...(this.#options.jwks ? { jwks: this.#options.jwks.snapshot() } : {}),
       ...(this.#options.jwksFetchMode ? { jwksFetchMode: this.#options.jwksFetchMode } : {}),
     });
+    for (const problem of context.networks.problems) scope.warn("network gateway can't be used", { problem });
     this.metrics.contextTime.observe((performance.now() - started) / 1000);
     this.metrics.services.set(context.registry.services.length);
     this.metrics.virtualServices.set(context.virtualServices.all.length);

@@ -6,7 +6,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import { ServerCredentials } from "@grpc/grpc-js";
 import { adsService } from "../ads/server.ts";
 import { ConfigError } from "../api/config-error.ts";
-import { decodeMeshConfig, defaultMesh, type EffectiveMeshConfig } from "../api/mesh/decode-mesh.ts";
+import { type DecodedMesh, decodeMeshConfig, decodeMeshNetworks, defaultMesh, type EffectiveMeshConfig } from "../api/mesh/decode-mesh.ts";
+import type { MeshNetworks } from "../api/mesh/mesh-networks.ts";
 import { AggregateStore } from "../config/aggregate.ts";
 import { FilesStore } from "../config/files.ts";
 import { MemoryStore } from "../config/memory.ts";
@@ -34,6 +35,8 @@ export interface IstiodOptions {
   readonly configDir?: string | undefined;
   /** MeshConfig; may lie in the configuration directory, and may come to be later. */
   readonly meshConfig?: string | undefined;
+  /** MeshNetworks; may come to be later. */
+  readonly networksConfig?: string | undefined;
   /** Where the embedded store is; absent: nothing is kept. */
   readonly dataDir?: string | undefined;
   /** Plaintext xDS, without authentication. */
@@ -90,6 +93,8 @@ export class Istiod implements AsyncDisposable {
     const store = parts.use(await openStore(options));
     const meshFile = options.meshConfig ? resolve(options.meshConfig) : undefined;
     const mesh = meshFile ? await loadMesh(meshFile) : defaultMesh();
+    const networksFile = options.networksConfig ? resolve(options.networksConfig) : undefined;
+    const networks = networksFile ? await loadNetworks(networksFile) : undefined;
     reportProblems(store);
     parts.use(store.watch(() => reportProblems(store)));
 
@@ -111,6 +116,7 @@ export class Istiod implements AsyncDisposable {
         instanceId,
         registration,
         mesh,
+        networks,
         domain: options.domain,
         jwks,
         ...(options.jwksFetchMode === undefined ? {} : { jwksFetchMode: options.jwksFetchMode }),
@@ -119,7 +125,9 @@ export class Istiod implements AsyncDisposable {
     );
     await discovery.fetchKeys();
     discovery.markReady();
-    if (meshFile) parts.use(watchFile(meshFile, () => void reloadMesh(meshFile, discovery)));
+    if (meshFile) parts.use(watchFile(meshFile, () => void reload(meshFile, loadMesh, (loaded) => discovery.setMesh(loaded))));
+    if (networksFile)
+      parts.use(watchFile(networksFile, () => void reload(networksFile, loadNetworks, (loaded) => discovery.setNetworks(loaded))));
     const monitoring = parts.use(await MonitoringServer.start(discovery, options.monitoring.host || "0.0.0.0", options.monitoring.port));
     const grpc = parts.use(
       await GrpcServer.start({
@@ -174,7 +182,7 @@ async function openStore(options: IstiodOptions): Promise<WritableConfigStore> {
   if (options.configDir) {
     const files = await FilesStore.start({
       directory: options.configDir,
-      ...(options.meshConfig ? { exclude: [options.meshConfig] } : {}),
+      exclude: [options.meshConfig, options.networksConfig].filter((file) => file !== undefined),
       dataDir: options.dataDir,
       log: log.scope("files"),
     });
@@ -186,8 +194,16 @@ async function openStore(options: IstiodOptions): Promise<WritableConfigStore> {
   return new AggregateStore(sources, writable);
 }
 
-/** A mesh file that is wrong at the start is an error; one that isn't there yet means the defaults. */
-async function loadMesh(file: string): Promise<EffectiveMeshConfig> {
+function loadMesh(file: string): Promise<EffectiveMeshConfig> {
+  return loadMeshFile(file, decodeMeshConfig, defaultMesh);
+}
+
+function loadNetworks(file: string): Promise<MeshNetworks | undefined> {
+  return loadMeshFile<MeshNetworks | undefined>(file, decodeMeshNetworks, () => undefined);
+}
+
+/** A file that is wrong at the start is an error; one that isn't there yet means the defaults. */
+async function loadMeshFile<T>(file: string, decode: (text: string, file: string) => DecodedMesh<T>, absent: () => T): Promise<T> {
   let text: string;
   try {
     text = await readFile(file, "utf8");
@@ -195,23 +211,24 @@ async function loadMesh(file: string): Promise<EffectiveMeshConfig> {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT")
       throw new ConfigError(`can't be read: ${(error as Error).message}`, { position: { file, line: 1 }, cause: error });
     scope.info("mesh configuration is not there, defaults hold", { file });
-    return defaultMesh();
+    return absent();
   }
-  const { value, errors, warnings } = decodeMeshConfig(text, file);
+  const { value, errors, warnings } = decode(text, file);
   for (const warning of warnings) scope.warn(warning.describe());
-  if (!value) throw errors[0];
+  if (value === undefined) throw errors[0];
   return value;
 }
 
-/** While running, a wrong mesh file leaves the last good one in force. */
-async function reloadMesh(file: string, discovery: DiscoveryServer): Promise<void> {
+/** While running, a wrong file leaves the last good one in force. */
+async function reload<T>(file: string, load: (file: string) => Promise<T>, apply: (loaded: T) => void): Promise<void> {
   // An editor that writes in place leaves the file empty for a moment.
   await delay(20);
   try {
-    discovery.setMesh(await loadMesh(file));
+    apply(await load(file));
     scope.info("mesh configuration read anew", { file });
   } catch (error) {
     scope.error("mesh configuration is refused, the last good one stays", {
+      file,
       reason: error instanceof ConfigError ? error.describe() : error,
     });
   }

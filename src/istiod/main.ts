@@ -12,6 +12,7 @@ import type { JwksFetchMode } from "./jwks/jwks-source.ts";
 interface Options {
   configDir?: string;
   meshConfig?: string;
+  networksConfig?: string;
   dataDir?: string;
   grpcAddr: string;
   secureGRPCAddr: string;
@@ -49,6 +50,7 @@ export async function main(args: string[]): Promise<number> {
     .argument("[discovery]", "may be given, as on Istio's own command line")
     .option("--configDir <dir>", "directory of YAML and JSON files, watched")
     .option("--meshConfig <file>", "MeshConfig; changes take effect at once")
+    .option("--networksConfig <file>", "MeshNetworks: networks and their gateways; changes take effect at once")
     .option("--dataDir <dir>", "where the control plane keeps what it must not forget")
     .option("--grpcAddr <host:port>", "plaintext xDS without authentication, for loopback and tests", "127.0.0.1:15010")
     .option("--monitoringAddr <host:port>", "metrics, version, readiness; debug pages for loopback clients", "127.0.0.1:15014")
@@ -111,6 +113,7 @@ export async function main(args: string[]): Promise<number> {
     await using istiod = await Istiod.start({
       configDir: options.configDir,
       meshConfig: options.meshConfig,
+      networksConfig: options.networksConfig,
       dataDir: options.dataDir,
       grpc,
       secureGrpc,

@@ -116,7 +116,7 @@ function isReady({ conditions }: Pod): boolean {
 function healthOfEntry({ kind, metadata, status }: ConfigObject): HealthStatus {
   if (kind !== "WorkloadEntry" || metadata.annotations["proxy.istio.io/health-checks-enabled"] !== "true") return "healthy";
   const conditions = (status as { conditions?: { type?: string; status?: string }[] } | undefined)?.conditions ?? [];
-  return conditions.some((condition) => condition.type === "Healthy" && condition.status === "True") ? "healthy" : "unhealthy";
+  return conditions.some((condition) => condition.type === "Healthy" && condition.status === "True") ? "healthy" : "withheld";
 }
 
 function tlsMode(labels: Readonly<Record<string, string>>, hasIdentity: boolean): "istio" | "disabled" {

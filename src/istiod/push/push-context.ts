@@ -16,7 +16,9 @@ import type { Secret } from "../../api/kinds/secret.ts";
 import type { Sidecar } from "../../api/kinds/sidecar.ts";
 import type { VirtualService } from "../../api/kinds/virtual-service.ts";
 import type { MeshConfig } from "../../api/mesh/mesh-config.ts";
+import type { MeshNetworks } from "../../api/mesh/mesh-networks.ts";
 import type { ProxyNode } from "../../api/node.ts";
+import { Networks } from "../../registry/networks.ts";
 import { type ObjectsOf, Registry } from "../../registry/registry.ts";
 import { isVisible, type Service, selectorMatches, serviceKey } from "../../registry/service.ts";
 import { type JwksFetchMode, type JwksSnapshot, noJwks } from "../jwks/jwks-source.ts";
@@ -42,6 +44,8 @@ export interface PushContextInput {
   readonly jwks?: JwksSnapshot;
   /** Default `istiod`. */
   readonly jwksFetchMode?: JwksFetchMode;
+  /** Networks as the operator lists them. */
+  readonly networks?: MeshNetworks;
 }
 
 /** What is the same for all proxies that see and are the same, see audience.ts. */
@@ -56,6 +60,7 @@ export class PushContext {
   readonly mesh: MeshConfig;
   readonly domain: string;
   readonly registry: Registry;
+  readonly networks: Networks;
   readonly virtualServices: VirtualServiceIndex;
   readonly destinationRules: DestinationRuleIndex;
   readonly peerAuthentications: PeerAuthenticationIndex;
@@ -89,6 +94,7 @@ export class PushContext {
       input.mesh.rootNamespace,
     );
     this.registry = new Registry(input.objects, { domain: input.domain, defaultServiceExportTo: input.mesh.defaultServiceExportTo });
+    this.networks = new Networks(input.objects, input.networks, input.mesh.rootNamespace);
     this.virtualServices = new VirtualServiceIndex(
       input.objects("VirtualService") as ConfigObject<VirtualService>[],
       input.domain,

@@ -81,6 +81,7 @@ export function planPush(
     if (!servicesChanged && (kind === "ServiceEntry" || kind === "Service")) continue;
     for (const typeUrl of affectedTypes[kind] ?? []) types.add(typeUrl);
   }
+  if (before.networks.fingerprint !== after.networks.fingerprint) types.add(eds);
   const needsAllEndpoints = types.has(eds);
   const onlyEndpoints = types.size === 0 && changed.length > 0;
   if (changed.length > 0) {
