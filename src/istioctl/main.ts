@@ -1,5 +1,6 @@
 /** The program istioctl: commands/ holds one file a command; here they are put together and their failures become exit codes. */
 import { Command, CommanderError } from "commander";
+import { ConfigError } from "../api/config-error.ts";
 import { CliError } from "./cli-error.ts";
 import type { CommandContext } from "./command.ts";
 import { commands } from "./commands/index.ts";
@@ -53,6 +54,10 @@ export async function run(args: readonly string[], streams: CommandStreams): Pro
     return 0;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 || error.code === "commander.help" ? 0 : usageExitCode;
+    if (error instanceof ConfigError) {
+      streams.err(`Error: ${error.describe()}\n`);
+      return 1;
+    }
     if (!(error instanceof CliError)) throw error;
     streams.err(`Error: ${error.message}\n`);
     return error.exitCode;

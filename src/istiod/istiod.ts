@@ -144,6 +144,7 @@ export class Istiod implements AsyncDisposable {
             dataDir: options.dataDir,
             authorityDir: options.authorityDir,
             serverNames: options.serverNames ?? [],
+            store,
           }),
         )
       : undefined;

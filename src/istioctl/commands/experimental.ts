@@ -2,6 +2,7 @@ import { Command } from "commander";
 import type { IstioctlCommand } from "../command.ts";
 import { entryConfigureCommand } from "../workload/entry-configure.ts";
 import { groupCreateCommand } from "../workload/group-create.ts";
+import { inviteCommand } from "../workload/invite.ts";
 
 export const experimental: IstioctlCommand = {
   name: "experimental",
@@ -11,7 +12,8 @@ export const experimental: IstioctlCommand = {
     const workload = new Command("workload")
       .summary("Commands to assist in configuring and deploying workloads running on VMs and other non-Kubernetes environments")
       .addCommand(group)
-      .addCommand(entry);
+      .addCommand(entry)
+      .addCommand(inviteCommand(context));
     return new Command("experimental")
       .aliases(["x", "exp"])
       .summary("Experimental commands that may be modified or deprecated")

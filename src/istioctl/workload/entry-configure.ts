@@ -6,10 +6,6 @@ import { Command, Option } from "commander";
 import { parse } from "yaml";
 import { decodeObject } from "../../api/documents/decode-object.ts";
 import type { ObjectOf } from "../../api/kinds/index.ts";
-import { isPlainObject } from "../../api/schema/decode.ts";
-import { CliError } from "../cli-error.ts";
-import type { CommandContext } from "../command.ts";
-import { type KubeClient, KubeError, type KubeObject, objectPath } from "../kube/kube-client.ts";
 import {
   clusterEnvFile,
   isRevisioned,
@@ -18,7 +14,11 @@ import {
   machineConfig,
   meshFile,
   serviceAccountOf,
-} from "./machine-files.ts";
+} from "../../api/machine/machine-files.ts";
+import { isPlainObject } from "../../api/schema/decode.ts";
+import { CliError } from "../cli-error.ts";
+import type { CommandContext } from "../command.ts";
+import { type KubeClient, KubeError, type KubeObject, objectPath } from "../kube/kube-client.ts";
 
 interface ConfigureOptions {
   readonly file?: string;

@@ -1,8 +1,8 @@
 /** `istioctl x workload group create`: a WorkloadGroup printed, for `kubectl apply -f -`. Source: Istio istioctl/pkg/workload. */
 import { Command } from "commander";
+import { yamlText } from "../../api/machine/yaml-text.ts";
 import { CliError } from "../cli-error.ts";
 import type { CommandContext } from "../command.ts";
-import { yamlText } from "./yaml-text.ts";
 
 interface GroupOptions {
   readonly name?: string;

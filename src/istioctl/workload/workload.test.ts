@@ -4,9 +4,9 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { shellQuote } from "../../api/machine/shell-quote.ts";
+import { compareNaturally } from "../../api/machine/yaml-text.ts";
 import { run } from "../main.ts";
-import { shellQuote } from "./shell-quote.ts";
-import { compareNaturally } from "./yaml-text.ts";
 
 let directory: string;
 let server: Server;

@@ -1,6 +1,6 @@
 /** YAML as Istio's commands print it: keys in the order that people count in, nothing folded. */
 import { stringify } from "yaml";
-import { isPlainObject } from "../../api/schema/decode.ts";
+import { isPlainObject } from "../schema/decode.ts";
 
 export function yamlText(value: unknown): string {
   return stringify(sorted(value), { lineWidth: 0, indentSeq: false });

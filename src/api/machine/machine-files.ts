@@ -3,9 +3,9 @@
  * Names, order and quoting are Istio's: istioctl/pkg/workload/workload.go.
  */
 import { parse } from "yaml";
-import type { ObjectOf } from "../../api/kinds/index.ts";
-import { isPlainObject } from "../../api/schema/decode.ts";
-import { CliError } from "../cli-error.ts";
+import { ConfigError } from "../config-error.ts";
+import type { ObjectOf } from "../kinds/index.ts";
+import { isPlainObject } from "../schema/decode.ts";
 import { shellQuote } from "./shell-quote.ts";
 import { yamlText } from "./yaml-text.ts";
 
@@ -44,6 +44,7 @@ function istiodAddress({ istioNamespace, revision }: MachineOptions): string {
   return `${istiodHost(istioNamespace, revision)}:15012`;
 }
 
+/** Throws ConfigError for YAML in the mesh configuration or in an annotation that is none. */
 export function machineConfig(options: MachineOptions): MachineConfig {
   const { group, revision } = options;
   const mesh = yamlObject(options.meshYaml, "the mesh configuration");
@@ -145,10 +146,10 @@ function yamlObject(source: string, what: string): Json {
   try {
     value = parse(source, { maxAliasCount: 100 });
   } catch (cause) {
-    throw new CliError(`${what} is no YAML: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    throw new ConfigError(`${what} is no YAML: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
   }
   if (value === null || value === undefined) return {};
-  if (!isPlainObject(value)) throw new CliError(`${what} is no object`);
+  if (!isPlainObject(value)) throw new ConfigError(`${what} is no object`);
   return value;
 }
 
