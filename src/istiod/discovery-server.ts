@@ -19,6 +19,7 @@ import { typeUrls } from "../api/type-urls.ts";
 import type { ConfigStore } from "../config/store.ts";
 import { log } from "../lib/log.ts";
 import { isLoopback } from "../lib/loopback.ts";
+import type { AddressAllocation } from "../registry/allocated-addresses.ts";
 import type { JwksResolver } from "./jwks/jwks-resolver.ts";
 import { type JwksFetchMode, jwksSourcesOf } from "./jwks/jwks-source.ts";
 import { IstiodMetrics, shortType } from "./metrics.ts";
@@ -40,6 +41,8 @@ export interface DiscoveryServerOptions {
   readonly store: ConfigStore;
   readonly mesh: MeshConfig;
   readonly domain: string;
+  /** How services without address get one; default hashed. */
+  readonly allocation?: AddressAllocation;
   /** Name of this control plane in proxy-status. */
   readonly instanceId?: string;
   /** A push waits until events have paused for this long; default 100. Istio PILOT_DEBOUNCE_AFTER. */
@@ -312,6 +315,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       objects: objectsOf(this.store),
       domain: this.#options.domain,
       trustedRoots: this.#trustedRoots,
+      ...(this.#options.allocation ? { allocation: this.#options.allocation } : {}),
       ...(this.#options.jwks ? { jwks: this.#options.jwks.snapshot() } : {}),
       ...(this.#options.jwksFetchMode ? { jwksFetchMode: this.#options.jwksFetchMode } : {}),
     });

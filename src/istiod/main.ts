@@ -24,6 +24,7 @@ interface Options {
   domain: string;
   jwksFetchMode: string;
   jwksRefreshInterval: string;
+  ipAutoallocate: string;
   log_output_level: string;
 }
 
@@ -66,6 +67,12 @@ export async function main(args: string[]): Promise<number> {
       new Option("--jwksRefreshInterval <duration>", "how often istiod fetches them anew")
         .default("20m")
         .env("PILOT_JWT_PUB_KEY_REFRESH_INTERVAL"),
+    )
+    .addOption(
+      new Option("--ipAutoallocate <bool>", "keep addresses of ServiceEntries that have none in their status; false: hash their names")
+        .default("true")
+        .choices(["true", "false"])
+        .env("PILOT_ENABLE_IP_AUTOALLOCATE"),
     )
     .option("--log_output_level <level>", "debug, info, warn, error or none", "info")
     .exitOverride();
@@ -112,6 +119,7 @@ export async function main(args: string[]): Promise<number> {
       domain: options.domain,
       jwksFetchMode,
       jwksRefreshMs,
+      allocatesAddresses: options.ipAutoallocate === "true",
     });
     log.scope("istiod").info("serving", {
       xds: formatHostPort({ host: grpc.host, port: istiod.grpcPort }),

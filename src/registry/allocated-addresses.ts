@@ -78,6 +78,11 @@ export class AllocatedAddresses {
     return this.#byService.get(serviceKey(host, namespace)) ?? [];
   }
 
+  /** `key`: a service key. */
+  isOwnedBy(key: string, address: string): boolean {
+    return this.#owners.get(address) === key;
+  }
+
   isTaken(address: string): boolean {
     return this.#owners.has(address);
   }
@@ -92,9 +97,8 @@ export class AllocatedAddresses {
     for (const host of hostsWithoutAddress(entry)) {
       const owner = serviceKey(host, entry.metadata.namespace);
       const own = (listed.get(host) ?? []).filter((address) => (this.#owners.get(address) ?? owner) === owner);
-      if (own.length === 0 || this.#byService.has(owner)) continue;
       for (const address of own) this.#owners.set(address, owner);
-      this.#byService.set(owner, own);
+      if (own.length > 0 && !this.#byService.has(owner)) this.#byService.set(owner, own);
     }
   }
 
