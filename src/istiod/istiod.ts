@@ -1,5 +1,6 @@
 /** The control plane put together: sources, discovery, ports. The only place that builds and connects its parts. */
 import { mkdir, readFile } from "node:fs/promises";
+import { hostname } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { ServerCredentials } from "@grpc/grpc-js";
@@ -23,7 +24,10 @@ import { JwksResolver } from "./jwks/jwks-resolver.ts";
 import type { JwksFetchMode } from "./jwks/jwks-source.ts";
 import { openClientAuthority, writeKubeconfig } from "./kubeapi/admin-access.ts";
 import { KubeApiServer } from "./kubeapi/server.ts";
+import { IstiodMetrics } from "./metrics.ts";
 import { SecurePort } from "./secure-port.ts";
+import { RegistrationMetrics } from "./workloads/registration-metrics.ts";
+import { WorkloadRegistration } from "./workloads/workload-registration.ts";
 
 const scope = log.scope("istiod");
 
@@ -57,6 +61,8 @@ export interface IstiodOptions {
   readonly jwksRefreshMs?: number;
   /** Addresses for ServiceEntries without, kept in their status; false: hashed, for proxies with DNS_AUTO_ALLOCATE. Default true. */
   readonly allocatesAddresses?: boolean;
+  /** How long WorkloadEntries outlive their agents' connections. */
+  readonly registration?: { readonly graceMs?: number; readonly restartGraceMs?: number };
 }
 
 export class Istiod implements AsyncDisposable {
@@ -101,9 +107,17 @@ export class Istiod implements AsyncDisposable {
         ...(options.jwksRefreshMs === undefined ? {} : { refreshMs: options.jwksRefreshMs }),
       }),
     );
+    const metrics = new IstiodMetrics();
+    const instanceId = hostname();
+    const registration = parts.use(
+      new WorkloadRegistration({ store, instanceId, metrics: new RegistrationMetrics(metrics.registry), ...options.registration }),
+    );
     const discovery = parts.use(
       new DiscoveryServer({
         store,
+        metrics,
+        instanceId,
+        registration,
         mesh,
         domain,
         allocation: { isWritten: allocatesAddresses ? isWritable : () => false, isOnDemand: !allocatesAddresses },
