@@ -1,8 +1,9 @@
 /**
- * pilot-agent put together: certificates, xDS and SDS sockets, bootstrap, proxy, status port. DNS and traffic capture are not here yet.
+ * pilot-agent put together: certificates, xDS and SDS sockets, bootstrap, proxy, status port, DNS proxy. Traffic capture is not here yet.
  *
  *   proxy ──xDS──> configPath/XDS ──TLS──> control plane        proxy ──SDS──> workload-spiffe-uds/socket <── certificates <── CA
  *   15021 readiness (a listener of the proxy) ──> 15020 status port of the agent ──> 15000 admin of the proxy
+ *   15053 DNS <── names of the mesh, by the proxy's xDS stream
  *   15020 /stats/prometheus = agent's metrics + 15090 (a listener of the proxy) ──> 15000
  */
 import { access as mayUse, mkdir } from "node:fs/promises";
@@ -17,13 +18,15 @@ import { bootstrap } from "./bootstrap.ts";
 import { controlPlaneAccess } from "./certificates/control-plane-access.ts";
 import { SdsServer } from "./certificates/sds-server.ts";
 import { WorkloadCertificates, type WorkloadSecrets } from "./certificates/workload-certificates.ts";
+import { DnsProxy } from "./dns/dns-proxy.ts";
+import { answersDns, dnsProxyOptions } from "./dns/dns-settings.ts";
 import { EmbeddedProxy } from "./embedded-proxy.ts";
 import type { AgentEnvironment } from "./environment.ts";
 import { EnvoyProcess } from "./envoy-process.ts";
 import { HealthChecker } from "./health/health-checker.ts";
 import { probeOf, targetsOf } from "./health/probe.ts";
 import { nodeIdentity } from "./node.ts";
-import { agentPaths } from "./paths.ts";
+import { type AgentPaths, agentPaths } from "./paths.ts";
 import { ProxyAdmin } from "./proxy-admin.ts";
 import type { EffectiveProxyConfig } from "./proxy-config.ts";
 import type { RunningProxy } from "./running-proxy.ts";
@@ -77,6 +80,8 @@ export class Agent implements AsyncDisposable {
     });
     const admin = new ProxyAdmin(config.proxyAdminPort);
     const quit = Promise.withResolvers<number>();
+    const paths = agentPaths(options.root ?? ".");
+    const dns = answersDns(node, options.type) ? parts.use(await DnsProxy.start(dnsProxyOptions(node, environment, paths))) : undefined;
     if (config.statusPort !== 0) {
       parts.use(
         await StatusServer.start({
@@ -86,11 +91,12 @@ export class Agent implements AsyncDisposable {
           proxyMetricsUrl: `http://${environment.bindAddress ?? "127.0.0.1"}:${environment.prometheusPort}/stats/prometheus`,
           onQuit: () => quit.resolve(0),
           onDrain: () => admin.drainWithoutExit(),
+          dns,
         }),
       );
     }
     await mkdir(config.configPath, { recursive: true, mode: 0o700 });
-    const sockets = await startSockets(options, parts);
+    const sockets = await startSockets(options, paths, dns, parts);
     const { xds, ...socketPaths } = sockets;
     const start = {
       bootstrap: bootstrap({ node, environment, proxyConfig: config, ...socketPaths }),
@@ -166,10 +172,14 @@ function startHealthChecks(
 }
 
 /** What the proxy calls: the control plane and the certificates, both by way of this agent. */
-async function startSockets(options: AgentOptions, parts: AsyncDisposableStack): Promise<Sockets> {
+async function startSockets(
+  options: AgentOptions,
+  paths: AgentPaths,
+  dns: DnsProxy | undefined,
+  parts: AsyncDisposableStack,
+): Promise<Sockets> {
   const { environment } = options;
   const { config } = options.proxyConfig;
-  const paths = agentPaths(options.root ?? ".");
   const plaintext = config.controlPlaneAuthPolicy === "NONE";
   const access = (address: string, rootFile: string | undefined, present: () => WorkloadSecrets | undefined) =>
     controlPlaneAccess({ address, environment, paths, plaintext, rootFile, present });
@@ -199,6 +209,7 @@ async function startSockets(options: AgentOptions, parts: AsyncDisposableStack):
       path: xdsSocket,
       access: () => access(config.discoveryAddress, environment.xdsRoot, () => certificates?.current),
       onTrustBundle: (roots) => certificates?.trust(roots),
+      onNameTable: dns && ((table) => dns.update(table)),
     }),
   );
   return { xdsSocket, sdsSocket: paths.sds, xds };

@@ -53,6 +53,7 @@ export function nodeIdentity(options: NodeOptions): NodeIdentity {
     ENVOY_STATUS_PORT: environment.statusListenerPort,
     ENVOY_PROMETHEUS_PORT: environment.prometheusPort,
     PROXY_CONFIG: options.proxyConfigJson,
+    ...(environment.dnsProxyAddress ? { DNS_PROXY_ADDR: environment.dnsProxyAddress } : {}),
     ...(environment.bindAddress ? { TOPSAIL_BIND_ADDRESS: environment.bindAddress } : {}),
   };
   const localityLabel = labels["topology.istio.io/locality"] ?? labels["istio-locality"] ?? "";

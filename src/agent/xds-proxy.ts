@@ -14,6 +14,7 @@ import {
   type ServiceError,
   status,
 } from "@grpc/grpc-js";
+import type { NameTable } from "../api/gen/istio/networking/nds/v1/nds_pb.js";
 import { log } from "../lib/log.ts";
 import type { Access } from "./certificates/control-plane-access.ts";
 import { type HealthReport, OwnResources } from "./own-resources.ts";
@@ -29,6 +30,8 @@ export interface XdsProxyOptions {
   readonly access: () => Promise<Access>;
   /** PEM of the roots that the control plane wants trusted. Throws for what can't be used. */
   readonly onTrustBundle: (roots: readonly string[]) => void;
+  /** Absent: the agent answers no DNS queries. */
+  readonly onNameTable?: ((table: NameTable) => void) | undefined;
 }
 
 const asIs = (bytes: Buffer) => bytes;
@@ -124,6 +127,7 @@ export class XdsProxy implements AsyncDisposable {
       isDelta: method.startsWith("Delta"),
       send: (request) => void upstream.write(request),
       onTrustBundle: this.#options.onTrustBundle,
+      onNameTable: this.#options.onNameTable,
     });
     let isFirst = true;
     downstream.on("data", (message: Buffer) => {

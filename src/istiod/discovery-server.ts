@@ -20,6 +20,7 @@ import { typeUrls } from "../api/type-urls.ts";
 import type { ConfigStore } from "../config/store.ts";
 import { log } from "../lib/log.ts";
 import { isLoopback } from "../lib/loopback.ts";
+import type { AddressAllocation } from "../registry/allocated-addresses.ts";
 import type { JwksResolver } from "./jwks/jwks-resolver.ts";
 import { type JwksFetchMode, jwksSourcesOf } from "./jwks/jwks-source.ts";
 import { IstiodMetrics, shortType } from "./metrics.ts";
@@ -44,6 +45,8 @@ export interface DiscoveryServerOptions {
   /** Networks as the operator lists them. */
   readonly networks?: MeshNetworks | undefined;
   readonly domain: string;
+  /** How services without address get one; default hashed. */
+  readonly allocation?: AddressAllocation;
   /** Name of this control plane in proxy-status. */
   readonly instanceId?: string;
   /** A push waits until events have paused for this long; default 100. Istio PILOT_DEBOUNCE_AFTER. */
@@ -336,6 +339,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       domain: this.#options.domain,
       trustedRoots: this.#trustedRoots,
       ...(this.#networks ? { networks: this.#networks } : {}),
+      ...(this.#options.allocation ? { allocation: this.#options.allocation } : {}),
       ...(this.#options.jwks ? { jwks: this.#options.jwks.snapshot() } : {}),
       ...(this.#options.jwksFetchMode ? { jwksFetchMode: this.#options.jwksFetchMode } : {}),
     });

@@ -6,16 +6,18 @@ import { setTimeout as delay } from "node:timers/promises";
 import { ServerCredentials } from "@grpc/grpc-js";
 import { adsService } from "../ads/server.ts";
 import { ConfigError } from "../api/config-error.ts";
+import type { ConfigObject } from "../api/kinds/object.ts";
 import { type DecodedMesh, decodeMeshConfig, decodeMeshNetworks, defaultMesh, type EffectiveMeshConfig } from "../api/mesh/decode-mesh.ts";
 import type { MeshNetworks } from "../api/mesh/mesh-networks.ts";
 import { AggregateStore } from "../config/aggregate.ts";
 import { FilesStore } from "../config/files.ts";
 import { MemoryStore } from "../config/memory.ts";
 import { SqliteStore } from "../config/sqlite.ts";
-import type { ConfigStore, WritableConfigStore } from "../config/store.ts";
+import type { ConfigStore } from "../config/store.ts";
 import type { HostPort } from "../lib/host-port.ts";
 import { log } from "../lib/log.ts";
 import { watchFile } from "../lib/watch-file.ts";
+import { AddressAllocator } from "./addresses/address-allocator.ts";
 import { MonitoringServer } from "./debug/http-server.ts";
 import { DiscoveryServer } from "./discovery-server.ts";
 import { GrpcServer } from "./grpc-server.ts";
@@ -60,6 +62,8 @@ export interface IstiodOptions {
   readonly jwksFetchMode?: JwksFetchMode;
   /** How often they are fetched anew; default 20 minutes. */
   readonly jwksRefreshMs?: number;
+  /** Addresses for ServiceEntries without, kept in their status; false: hashed, for proxies with DNS_AUTO_ALLOCATE. Default true. */
+  readonly allocatesAddresses?: boolean;
   /** How long WorkloadEntries outlive their agents' connections. */
   readonly registration?: { readonly graceMs?: number; readonly restartGraceMs?: number };
 }
@@ -98,6 +102,10 @@ export class Istiod implements AsyncDisposable {
     reportProblems(store);
     parts.use(store.watch(() => reportProblems(store)));
 
+    const { allocatesAddresses = true, domain } = options;
+    const isWritable = (object: ConfigObject) => store.isWritable(object);
+    if (allocatesAddresses) parts.use(await AddressAllocator.start({ store, domain, isWritable }));
+
     const jwks = parts.use(
       await JwksResolver.start({
         cacheFile: options.dataDir && join(options.dataDir, "issuer-keys.json"),
@@ -117,7 +125,8 @@ export class Istiod implements AsyncDisposable {
         registration,
         mesh,
         networks,
-        domain: options.domain,
+        domain,
+        allocation: { isWritten: allocatesAddresses ? isWritable : () => false, isOnDemand: !allocatesAddresses },
         jwks,
         ...(options.jwksFetchMode === undefined ? {} : { jwksFetchMode: options.jwksFetchMode }),
         ...(options.debounceQuietMs === undefined ? {} : { debounceQuietMs: options.debounceQuietMs }),
@@ -176,7 +185,7 @@ function anywhere({ host, port }: HostPort): HostPort {
   return { host: host || "0.0.0.0", port };
 }
 
-async function openStore(options: IstiodOptions): Promise<WritableConfigStore> {
+async function openStore(options: IstiodOptions): Promise<AggregateStore> {
   await using opened = new AsyncDisposableStack();
   const sources: ConfigStore[] = [];
   if (options.dataDir) await mkdir(options.dataDir, { recursive: true, mode: 0o700 });

@@ -25,6 +25,7 @@ interface Options {
   domain: string;
   jwksFetchMode: string;
   jwksRefreshInterval: string;
+  ipAutoallocate: string;
   workloadEntryGracePeriod: string;
   log_output_level: string;
 }
@@ -70,6 +71,12 @@ export async function main(args: string[]): Promise<number> {
       new Option("--jwksRefreshInterval <duration>", "how often istiod fetches them anew")
         .default("20m")
         .env("PILOT_JWT_PUB_KEY_REFRESH_INTERVAL"),
+    )
+    .addOption(
+      new Option("--ipAutoallocate <bool>", "keep addresses of ServiceEntries that have none in their status; false: hash their names")
+        .default("true")
+        .choices(["true", "false"])
+        .env("PILOT_ENABLE_IP_AUTOALLOCATE"),
     )
     .addOption(
       new Option("--workloadEntryGracePeriod <duration>", "how long the entry of a registered machine outlives its connection")
@@ -125,6 +132,7 @@ export async function main(args: string[]): Promise<number> {
       domain: options.domain,
       jwksFetchMode,
       jwksRefreshMs,
+      allocatesAddresses: options.ipAutoallocate === "true",
       registration: { graceMs },
     });
     log.scope("istiod").info("serving", {

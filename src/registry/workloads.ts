@@ -21,6 +21,8 @@ export interface Workload {
   readonly serviceAccount: string;
   readonly health: HealthStatus;
   readonly tlsMode: "istio" | "disabled";
+  /** `db-0.db`: hostname and subdomain of a pod that has both. */
+  readonly podHost?: string;
 }
 
 export class WorkloadIndex {
@@ -104,6 +106,7 @@ function workloadOfPod(object: ConfigObject<Pod>): Workload | undefined {
     health: isReady(spec) ? "healthy" : "unhealthy",
     // A pod without an injected proxy has no label; Istio reads the injected one.
     tlsMode: tlsMode(labels, false),
+    ...(spec.hostname && spec.subdomain ? { podHost: `${spec.hostname}.${spec.subdomain}` } : {}),
   };
 }
 
