@@ -25,6 +25,9 @@ import type { AgentEnvironment } from "./environment.ts";
 import { EnvoyProcess } from "./envoy-process.ts";
 import { HealthChecker } from "./health/health-checker.ts";
 import { probeOf, targetsOf } from "./health/probe.ts";
+import { ControlPlaneChoice } from "./last-good/control-plane-choice.ts";
+import { LastGoodConfig } from "./last-good/last-good-config.ts";
+import { OfflineControlPlane } from "./last-good/offline-control-plane.ts";
 import { nodeIdentity } from "./node.ts";
 import { type AgentPaths, agentPaths } from "./paths.ts";
 import { ProxyAdmin } from "./proxy-admin.ts";
@@ -82,6 +85,10 @@ export class Agent implements AsyncDisposable {
     const quit = Promise.withResolvers<number>();
     const paths = agentPaths(options.root ?? ".");
     const dns = answersDns(node, options.type) ? parts.use(await DnsProxy.start(dnsProxyOptions(node, environment, paths))) : undefined;
+    await mkdir(config.configPath, { recursive: true, mode: 0o700 });
+    const lastGood = parts.use(await LastGoodConfig.load(join(config.configPath, "last-good"), node.id));
+    const sockets = await startSockets(options, paths, dns, lastGood, parts);
+    const { xds, choice, ...socketPaths } = sockets;
     if (config.statusPort !== 0) {
       parts.use(
         await StatusServer.start({
@@ -92,12 +99,10 @@ export class Agent implements AsyncDisposable {
           onQuit: () => quit.resolve(0),
           onDrain: () => admin.drainWithoutExit(),
           dns,
+          configSource: () => choice.source,
         }),
       );
     }
-    await mkdir(config.configPath, { recursive: true, mode: 0o700 });
-    const sockets = await startSockets(options, paths, dns, parts);
-    const { xds, ...socketPaths } = sockets;
     const start = {
       bootstrap: bootstrap({ node, environment, proxyConfig: config, ...socketPaths }),
       directory: config.configPath,
@@ -146,6 +151,7 @@ interface Sockets {
   readonly xdsSocket: string;
   readonly sdsSocket: string;
   readonly xds: XdsProxy;
+  readonly choice: ControlPlaneChoice;
 }
 
 /** Of the application, told to the control plane; undefined when its WorkloadGroup has no probe. */
@@ -176,6 +182,7 @@ async function startSockets(
   options: AgentOptions,
   paths: AgentPaths,
   dns: DnsProxy | undefined,
+  lastGood: LastGoodConfig,
   parts: AsyncDisposableStack,
 ): Promise<Sockets> {
   const { environment } = options;
@@ -204,15 +211,22 @@ async function startSockets(
   if (await isServed(paths.sds)) scope.info("certificates come from another's socket", { path: paths.sds });
   else parts.use(await SdsServer.start({ path: paths.sds, certificates, crlPath: paths.crl }));
   const xdsSocket = join(config.configPath, "XDS");
+  const { access: lastGoodAccess } = parts.use(await OfflineControlPlane.start(join(config.configPath, "LAST-GOOD"), lastGood));
+  const choice = new ControlPlaneChoice({
+    access: () => access(config.discoveryAddress, environment.xdsRoot, () => certificates?.current),
+    lastGood,
+    lastGoodAccess,
+  });
   const xds = parts.use(
     await XdsProxy.start({
       path: xdsSocket,
-      access: () => access(config.discoveryAddress, environment.xdsRoot, () => certificates?.current),
+      upstream: choice,
+      lastGood,
       onTrustBundle: (roots) => certificates?.trust(roots),
       onNameTable: dns && ((table) => dns.update(table)),
     }),
   );
-  return { xdsSocket, sdsSocket: paths.sds, xds };
+  return { xdsSocket, sdsSocket: paths.sds, xds, choice };
 }
 
 /** Whether somebody else (SPIRE's agent) answers on the socket; a file left behind does not. */
