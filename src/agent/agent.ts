@@ -1,9 +1,10 @@
 /**
- * pilot-agent put together: certificates, xDS and SDS sockets, bootstrap, proxy, status port. DNS and traffic capture are not here yet.
+ * pilot-agent put together: certificates, xDS and SDS sockets, bootstrap, proxy, status port, DNS proxy. Traffic capture is not here yet.
  *
  *   proxy ──xDS──> configPath/XDS ──TLS──> control plane        proxy ──SDS──> workload-spiffe-uds/socket <── certificates <── CA
  *                                                               proxy ──SDS──> the same, or credential-uds/files-socket: files
  *   15021 readiness (a listener of the proxy) ──> 15020 status port of the agent ──> 15000 admin of the proxy
+ *   15053 DNS <── names of the mesh, by the proxy's xDS stream
  *   15020 /stats/prometheus = agent's metrics + 15090 (a listener of the proxy) ──> 15000
  */
 import { mkdir } from "node:fs/promises";
@@ -12,22 +13,24 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
 import type { ProxyType } from "../api/node.ts";
 import { log } from "../lib/log.ts";
-import { bootstrap, type ProxySockets } from "./bootstrap.ts";
-import { controlPlaneAccess } from "./certificates/control-plane-access.ts";
-import { Revocations } from "./certificates/revocations.ts";
-import { SdsServer } from "./certificates/sds-server.ts";
-import { isServed, openWorkloadIdentity } from "./certificates/workload-identity.ts";
-import type { WorkloadSecrets } from "./certificates/workload-secrets.ts";
+import { bootstrap } from "./bootstrap.ts";
+import { isServed } from "./certificates/workload-identity.ts";
+import { DnsProxy } from "./dns/dns-proxy.ts";
+import { answersDns, dnsProxyOptions } from "./dns/dns-settings.ts";
 import { EmbeddedProxy } from "./embedded-proxy.ts";
 import type { AgentEnvironment } from "./environment.ts";
 import { EnvoyProcess } from "./envoy-process.ts";
+import { HealthChecker } from "./health/health-checker.ts";
+import { probeOf, targetsOf } from "./health/probe.ts";
+import { LastGoodConfig } from "./last-good/last-good-config.ts";
 import { nodeIdentity } from "./node.ts";
-import { type AgentPaths, agentPaths } from "./paths.ts";
+import { agentPaths } from "./paths.ts";
 import { ProxyAdmin } from "./proxy-admin.ts";
 import type { EffectiveProxyConfig } from "./proxy-config.ts";
 import type { RunningProxy } from "./running-proxy.ts";
+import { startSockets } from "./sockets.ts";
 import { StatusServer } from "./status-server.ts";
-import { XdsProxy } from "./xds-proxy.ts";
+import type { XdsProxy } from "./xds-proxy.ts";
 
 const scope = log.scope("agent");
 
@@ -80,6 +83,11 @@ export class Agent implements AsyncDisposable {
     });
     const admin = new ProxyAdmin(config.proxyAdminPort);
     const quit = Promise.withResolvers<number>();
+    const dns = answersDns(node, options.type) ? parts.use(await DnsProxy.start(dnsProxyOptions(node, environment, paths))) : undefined;
+    await mkdir(config.configPath, { recursive: true, mode: 0o700 });
+    const lastGood = parts.use(await LastGoodConfig.load(join(config.configPath, "last-good"), node.id));
+    const { xdsProxy, choice, ...ownSockets } = await startSockets({ config, environment, paths, nodeId: node.id, dns, lastGood }, parts);
+    const credentialSocket = hasCredentialSocket ? paths.credentialSds : undefined;
     if (config.statusPort !== 0) {
       parts.use(
         await StatusServer.start({
@@ -89,14 +97,13 @@ export class Agent implements AsyncDisposable {
           proxyMetricsUrl: `http://${environment.bindAddress ?? "127.0.0.1"}:${environment.prometheusPort}/stats/prometheus`,
           onQuit: () => quit.resolve(0),
           onDrain: () => admin.drainWithoutExit(),
+          dns,
+          configSource: () => choice.source,
         }),
       );
     }
-    await mkdir(config.configPath, { recursive: true, mode: 0o700 });
-    const sockets = await startSockets(options, paths, node.id, parts);
-    const credentialSocket = hasCredentialSocket ? paths.credentialSds : undefined;
     const start = {
-      bootstrap: bootstrap({ node, environment, proxyConfig: config, sockets: { ...sockets, credentials: credentialSocket } }),
+      bootstrap: bootstrap({ node, environment, proxyConfig: config, sockets: { ...ownSockets, credentials: credentialSocket } }),
       directory: config.configPath,
       concurrency: options.concurrency || (config.concurrency ?? 0),
       logLevel: options.logLevel,
@@ -108,6 +115,8 @@ export class Agent implements AsyncDisposable {
       proxy: options.usesBinary ? config.binaryPath : "built in",
     });
     const running = parts.use(options.usesBinary ? await EnvoyProcess.start(config.binaryPath, start) : await EmbeddedProxy.start(start));
+    const health = startHealthChecks(config, environment, node.addresses, admin, xdsProxy);
+    if (health) parts.use(health);
     const proxy: RunningProxy = {
       exited: Promise.race([running.exited, quit.promise]),
       [Symbol.asyncDispose]: () => running[Symbol.asyncDispose](),
@@ -136,42 +145,25 @@ export class Agent implements AsyncDisposable {
   }
 }
 
-/** What the proxy calls: the control plane and the certificates, both by way of this agent. */
-async function startSockets(
-  options: AgentOptions,
-  paths: AgentPaths,
-  nodeId: string,
-  parts: AsyncDisposableStack,
-): Promise<Pick<ProxySockets, "xds" | "workload" | "files">> {
-  const { environment } = options;
-  const { config } = options.proxyConfig;
-  const plaintext = config.controlPlaneAuthPolicy === "NONE";
-  const { caAddress, caRoot, caHeaders, istiodName, xdsRoot, xdsHeaders } = environment;
-  const common = { environment, paths, plaintext };
-  // The control plane's name is not that of another authority.
-  const authority = { address: caAddress ?? config.discoveryAddress, rootFile: caRoot, serverName: caAddress ? undefined : istiodName };
-  const identity = await openWorkloadIdentity({
-    ...common,
-    nodeId,
-    access: (present) => controlPlaneAccess({ ...common, ...authority, headers: caHeaders, present }),
+/** Of the application, told to the control plane; undefined when its WorkloadGroup has no probe. */
+function startHealthChecks(
+  { readinessProbe: settings }: ProxyConfig,
+  environment: AgentEnvironment,
+  addresses: readonly string[],
+  admin: ProxyAdmin,
+  xds: XdsProxy,
+): HealthChecker | undefined {
+  if (!settings) return undefined;
+  const targets = environment.probesLocalhost ? targetsOf(addresses, "localhost") : targetsOf(addresses);
+  const probe = probeOf(settings, targets);
+  if (!probe) {
+    scope.warn("application is not checked: its readiness probe has no method");
+    return undefined;
+  }
+  return HealthChecker.start({
+    settings,
+    probe,
+    isProxyReady: () => admin.isReady(),
+    onVerdict: (verdict) => xds.reportHealth(verdict),
   });
-  const { secrets } = identity;
-  if (secrets) parts.use(secrets);
-  const revocations = parts.use(new Revocations(paths.crl));
-  const files = identity.isServedElsewhere ? paths.filesSds : identity.socket;
-  parts.use(await SdsServer.start({ path: files, secrets: identity.isServedElsewhere ? undefined : secrets, revocations }));
-  const xds = join(config.configPath, "XDS");
-  const controlPlane = { address: config.discoveryAddress, rootFile: xdsRoot, serverName: istiodName, headers: xdsHeaders };
-  const present = (): WorkloadSecrets | undefined => secrets?.current;
-  parts.use(
-    await XdsProxy.start({
-      path: xds,
-      access: () => controlPlaneAccess({ ...common, ...controlPlane, present }),
-      onTrust: (update) => {
-        revocations.take(update.revocations);
-        secrets?.trust(update.roots);
-      },
-    }),
-  );
-  return { xds, workload: identity.socket, files };
 }

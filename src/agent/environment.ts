@@ -3,6 +3,7 @@
  * environment. Names are Istio's. Node metadata comes from the open-ended ISTIO_META_* and ISTIO_METAJSON_* families.
  */
 import { basename } from "node:path";
+import { parseDurationMs } from "../api/schema/duration.ts";
 import type { KeyKind } from "./certificates/certificate-request.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -50,7 +51,20 @@ export interface AgentEnvironment {
   readonly secretGraceRatio: number;
   readonly secretGraceJitter: number;
   readonly keyKind: KeyKind;
-  /** Node metadata by key, from ISTIO_META_KEY=text. */
+  /** Where the DNS proxy listens, UDP and TCP. DNS_PROXY_ADDR; default `localhost:15053`, to which capture redirects queries. */
+  readonly dnsProxyAddress: string | undefined;
+  /** Whether it asks all nameservers at once. DNS_FORWARD_PARALLEL, false. */
+  readonly dnsForwardParallel: boolean;
+  /** How long a nameserver may take. DNS_FORWARD_TIMEOUT, 5 s. */
+  readonly dnsForwardTimeoutMs: number;
+  /** File of the nameservers. TOPSAIL_RESOLV_CONF, ours; default `/etc/resolv.conf`. */
+  readonly resolvConf: string | undefined;
+  /** Whether probes call localhost instead of this machine's address. REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION. */
+  readonly probesLocalhost: boolean;
+  /**
+   * Node metadata by key, from ISTIO_META_KEY=text. DNS_CAPTURE (false) and ENABLE_DNS_SERVER (false) start the DNS proxy too: the one for
+   * a sidecar, the other for any proxy.
+   */
   readonly metadata: Readonly<Record<string, string>>;
   /** JSON objects whose keys become node metadata, from ISTIO_METAJSON_NAME. */
   readonly metadataJson: Readonly<Record<string, Record<string, unknown>>>;
@@ -78,6 +92,7 @@ export function readEnvironment(env: Environment): AgentEnvironment {
     throw new EnvironmentError(`CA_PROVIDER: "${env.CA_PROVIDER}" is not Citadel, which is the only protocol there is here`);
   const fileMountedCerts = parseBoolean("FILE_MOUNTED_CERTS", env.FILE_MOUNTED_CERTS, false);
   if (fileMountedCerts && env.PROV_CERT) throw new EnvironmentError("FILE_MOUNTED_CERTS: can't be there together with PROV_CERT");
+  for (const flag of ["ISTIO_META_DNS_CAPTURE", "ISTIO_META_ENABLE_DNS_SERVER"]) parseBoolean(flag, env[flag], false);
   return {
     instanceIp: env.INSTANCE_IP || undefined,
     podName: env.POD_NAME || undefined,
@@ -103,6 +118,11 @@ export function readEnvironment(env: Environment): AgentEnvironment {
     secretGraceRatio: parseRatio("SECRET_GRACE_PERIOD_RATIO", env.SECRET_GRACE_PERIOD_RATIO, 0.5),
     secretGraceJitter: parseRatio("SECRET_GRACE_PERIOD_RATIO_JITTER", env.SECRET_GRACE_PERIOD_RATIO_JITTER, 0.01),
     keyKind: parseKeyKind(env),
+    dnsProxyAddress: env.DNS_PROXY_ADDR || undefined,
+    dnsForwardParallel: parseBoolean("DNS_FORWARD_PARALLEL", env.DNS_FORWARD_PARALLEL, false),
+    dnsForwardTimeoutMs: parseMilliseconds("DNS_FORWARD_TIMEOUT", env.DNS_FORWARD_TIMEOUT, 5_000),
+    resolvConf: env.TOPSAIL_RESOLV_CONF || undefined,
+    probesLocalhost: parseBoolean("REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION", env.REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION, false),
     metadata,
     metadataJson,
   };
@@ -152,6 +172,14 @@ function parseDuration(name: string, text: string | undefined, fallbackSeconds: 
   if (parts.map(([part]) => part).join("") !== text || seconds < 1)
     throw new EnvironmentError(`${name}: "${text}" is no duration like 24h or 90s`);
   return seconds;
+}
+
+/** Up to a minute. */
+function parseMilliseconds(name: string, text: string | undefined, fallback: number): number {
+  if (!text) return fallback;
+  const ms = parseDurationMs(text);
+  if (ms === undefined || ms < 1 || ms > 60_000) throw new EnvironmentError(`${name}: "${text}" is no duration from 1ms to 1m`);
+  return ms;
 }
 
 function parsePort(name: string, text: string | undefined, fallback: number): number {

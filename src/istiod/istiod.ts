@@ -1,19 +1,23 @@
 /** The control plane put together: sources, discovery, ports. The only place that builds and connects its parts. */
 import { mkdir, readFile } from "node:fs/promises";
+import { hostname } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { ServerCredentials } from "@grpc/grpc-js";
 import { adsService } from "../ads/server.ts";
 import { ConfigError } from "../api/config-error.ts";
-import { decodeMeshConfig, defaultMesh, type EffectiveMeshConfig } from "../api/mesh/decode-mesh.ts";
+import type { ConfigObject } from "../api/kinds/object.ts";
+import { type DecodedMesh, decodeMeshConfig, decodeMeshNetworks, defaultMesh, type EffectiveMeshConfig } from "../api/mesh/decode-mesh.ts";
+import type { MeshNetworks } from "../api/mesh/mesh-networks.ts";
 import { AggregateStore } from "../config/aggregate.ts";
 import { FilesStore } from "../config/files.ts";
 import { MemoryStore } from "../config/memory.ts";
 import { SqliteStore } from "../config/sqlite.ts";
-import type { ConfigStore, WritableConfigStore } from "../config/store.ts";
+import type { ConfigStore } from "../config/store.ts";
 import type { HostPort } from "../lib/host-port.ts";
 import { log } from "../lib/log.ts";
 import { watchFile } from "../lib/watch-file.ts";
+import { AddressAllocator } from "./addresses/address-allocator.ts";
 import type { ForeignBundles } from "./ca/trust-bundle.ts";
 import { MonitoringServer } from "./debug/http-server.ts";
 import { DiscoveryServer } from "./discovery-server.ts";
@@ -22,7 +26,10 @@ import { JwksResolver } from "./jwks/jwks-resolver.ts";
 import type { JwksFetchMode } from "./jwks/jwks-source.ts";
 import { openClientAuthority, writeKubeconfig } from "./kubeapi/admin-access.ts";
 import { KubeApiServer } from "./kubeapi/server.ts";
+import { IstiodMetrics } from "./metrics.ts";
 import { SecurePort, type SecurePortOptions } from "./secure-port.ts";
+import { RegistrationMetrics } from "./workloads/registration-metrics.ts";
+import { WorkloadRegistration } from "./workloads/workload-registration.ts";
 
 const scope = log.scope("istiod");
 
@@ -31,6 +38,8 @@ export interface IstiodOptions {
   readonly configDir?: string | undefined;
   /** MeshConfig; may lie in the configuration directory, and may come to be later. */
   readonly meshConfig?: string | undefined;
+  /** MeshNetworks; may come to be later. */
+  readonly networksConfig?: string | undefined;
   /** Where the embedded store is; absent: nothing is kept. */
   readonly dataDir?: string | undefined;
   /** Plaintext xDS, without authentication. */
@@ -58,6 +67,10 @@ export interface IstiodOptions {
   readonly jwksFetchMode?: JwksFetchMode;
   /** How often they are fetched anew; default 20 minutes. */
   readonly jwksRefreshMs?: number;
+  /** Addresses for ServiceEntries without, kept in their status; false: hashed, for proxies with DNS_AUTO_ALLOCATE. Default true. */
+  readonly allocatesAddresses?: boolean;
+  /** How long WorkloadEntries outlive their agents' connections. */
+  readonly registration?: { readonly graceMs?: number; readonly restartGraceMs?: number };
 }
 
 export class Istiod implements AsyncDisposable {
@@ -89,8 +102,14 @@ export class Istiod implements AsyncDisposable {
     const store = parts.use(await openStore(options));
     const meshFile = options.meshConfig ? resolve(options.meshConfig) : undefined;
     const mesh = meshFile ? await loadMesh(meshFile) : defaultMesh();
+    const networksFile = options.networksConfig ? resolve(options.networksConfig) : undefined;
+    const networks = networksFile ? await loadNetworks(networksFile) : undefined;
     reportProblems(store);
     parts.use(store.watch(() => reportProblems(store)));
+
+    const { allocatesAddresses = true, domain } = options;
+    const isWritable = (object: ConfigObject) => store.isWritable(object);
+    if (allocatesAddresses) parts.use(await AddressAllocator.start({ store, domain, isWritable }));
 
     const jwks = parts.use(
       await JwksResolver.start({
@@ -98,11 +117,21 @@ export class Istiod implements AsyncDisposable {
         ...(options.jwksRefreshMs === undefined ? {} : { refreshMs: options.jwksRefreshMs }),
       }),
     );
+    const metrics = new IstiodMetrics();
+    const instanceId = hostname();
+    const registration = parts.use(
+      new WorkloadRegistration({ store, instanceId, metrics: new RegistrationMetrics(metrics.registry), ...options.registration }),
+    );
     const discovery = parts.use(
       new DiscoveryServer({
         store,
+        metrics,
+        instanceId,
+        registration,
         mesh,
-        domain: options.domain,
+        networks,
+        domain,
+        allocation: { isWritten: allocatesAddresses ? isWritable : () => false, isOnDemand: !allocatesAddresses },
         jwks,
         ...(options.jwksFetchMode === undefined ? {} : { jwksFetchMode: options.jwksFetchMode }),
         ...(options.debounceQuietMs === undefined ? {} : { debounceQuietMs: options.debounceQuietMs }),
@@ -110,7 +139,9 @@ export class Istiod implements AsyncDisposable {
     );
     await discovery.fetchKeys();
     discovery.markReady();
-    if (meshFile) parts.use(watchFile(meshFile, () => void reloadMesh(meshFile, discovery)));
+    if (meshFile) parts.use(watchFile(meshFile, () => void reload(meshFile, loadMesh, (loaded) => discovery.setMesh(loaded))));
+    if (networksFile)
+      parts.use(watchFile(networksFile, () => void reload(networksFile, loadNetworks, (loaded) => discovery.setNetworks(loaded))));
     const monitoring = parts.use(await MonitoringServer.start(discovery, options.monitoring.host || "0.0.0.0", options.monitoring.port));
     const grpc = parts.use(
       await GrpcServer.start({
@@ -126,10 +157,10 @@ export class Istiod implements AsyncDisposable {
             discovery,
             dataDir: options.dataDir,
             authorityDir: options.authorityDir,
-            shared: store.isShared ? store : undefined,
             serverNames: options.serverNames ?? [],
             foreignBundles: options.foreignBundles,
             bundles: options.bundles,
+            store,
           }),
         )
       : undefined;
@@ -161,14 +192,14 @@ function anywhere({ host, port }: HostPort): HostPort {
   return { host: host || "0.0.0.0", port };
 }
 
-async function openStore(options: IstiodOptions): Promise<WritableConfigStore> {
+async function openStore(options: IstiodOptions): Promise<AggregateStore> {
   await using opened = new AsyncDisposableStack();
   const sources: ConfigStore[] = [];
   if (options.dataDir) await mkdir(options.dataDir, { recursive: true, mode: 0o700 });
   if (options.configDir) {
     const files = await FilesStore.start({
       directory: options.configDir,
-      ...(options.meshConfig ? { exclude: [options.meshConfig] } : {}),
+      exclude: [options.meshConfig, options.networksConfig].filter((file) => file !== undefined),
       dataDir: options.dataDir,
       log: log.scope("files"),
     });
@@ -180,8 +211,16 @@ async function openStore(options: IstiodOptions): Promise<WritableConfigStore> {
   return new AggregateStore(sources, writable);
 }
 
-/** A mesh file that is wrong at the start is an error; one that isn't there yet means the defaults. */
-async function loadMesh(file: string): Promise<EffectiveMeshConfig> {
+function loadMesh(file: string): Promise<EffectiveMeshConfig> {
+  return loadMeshFile(file, decodeMeshConfig, defaultMesh);
+}
+
+function loadNetworks(file: string): Promise<MeshNetworks | undefined> {
+  return loadMeshFile<MeshNetworks | undefined>(file, decodeMeshNetworks, () => undefined);
+}
+
+/** A file that is wrong at the start is an error; one that isn't there yet means the defaults. */
+async function loadMeshFile<T>(file: string, decode: (text: string, file: string) => DecodedMesh<T>, absent: () => T): Promise<T> {
   let text: string;
   try {
     text = await readFile(file, "utf8");
@@ -189,23 +228,24 @@ async function loadMesh(file: string): Promise<EffectiveMeshConfig> {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT")
       throw new ConfigError(`can't be read: ${(error as Error).message}`, { position: { file, line: 1 }, cause: error });
     scope.info("mesh configuration is not there, defaults hold", { file });
-    return defaultMesh();
+    return absent();
   }
-  const { value, errors, warnings } = decodeMeshConfig(text, file);
+  const { value, errors, warnings } = decode(text, file);
   for (const warning of warnings) scope.warn(warning.describe());
-  if (!value) throw errors[0];
+  if (value === undefined) throw errors[0];
   return value;
 }
 
-/** While running, a wrong mesh file leaves the last good one in force. */
-async function reloadMesh(file: string, discovery: DiscoveryServer): Promise<void> {
+/** While running, a wrong file leaves the last good one in force. */
+async function reload<T>(file: string, load: (file: string) => Promise<T>, apply: (loaded: T) => void): Promise<void> {
   // An editor that writes in place leaves the file empty for a moment.
   await delay(20);
   try {
-    discovery.setMesh(await loadMesh(file));
+    apply(await load(file));
     scope.info("mesh configuration read anew", { file });
   } catch (error) {
     scope.error("mesh configuration is refused, the last good one stays", {
+      file,
       reason: error instanceof ConfigError ? error.describe() : error,
     });
   }

@@ -17,6 +17,8 @@ import { sharedTokenKey } from "./ca/stored-root.ts";
 import { type ForeignBundles, TrustBundle } from "./ca/trust-bundle.ts";
 import type { DiscoveryServer } from "./discovery-server.ts";
 import { GrpcServer } from "./grpc-server.ts";
+import { Invitations } from "./onboarding/invitations.ts";
+import { onboardingService } from "./onboarding/onboarding-service.ts";
 
 const scope = log.scope("ca");
 
@@ -26,6 +28,8 @@ const usualNames = ["istiod", "istiod-remote", "istio-pilot"].flatMap((name) => 
   `${name}.istio-system.svc.cluster.local`,
 ]);
 const loopbackNames = ["localhost", "127.0.0.1"];
+/** A machine needs its first token only until it has a certificate. */
+const machineTokenSeconds = 3600;
 
 export interface SecurePortOptions {
   readonly host: string;
@@ -33,13 +37,13 @@ export interface SecurePortOptions {
   readonly discovery: DiscoveryServer;
   readonly dataDir: string | undefined;
   readonly authorityDir: string | undefined;
-  /** The store, where control planes share it. */
-  readonly shared?: WritableConfigStore | undefined;
   readonly serverNames: readonly string[];
   /** Of other trust domains, by which callers are judged as well. */
   readonly foreignBundles?: ForeignBundles | undefined;
   /** How bundles are fetched. */
   readonly bundles?: Omit<BundleEndpointsOptions, "cacheFile"> | undefined;
+  /** Where invitations of machines are kept. */
+  readonly store: WritableConfigStore;
 }
 
 export class SecurePort implements AsyncDisposable {
@@ -64,13 +68,12 @@ export class SecurePort implements AsyncDisposable {
   }
 
   static async start(options: SecurePortOptions): Promise<SecurePort> {
-    const { host, port, discovery, dataDir, authorityDir, serverNames } = options;
+    const { host, port, discovery, dataDir, authorityDir, serverNames, store } = options;
     await using parts = new AsyncDisposableStack();
-    const { store, metrics } = discovery;
+    const { metrics } = discovery;
     const { trustDomain } = discovery.mesh;
-    const { authority, origin } = parts.use(
-      await openAuthority({ directory: authorityDir, store, shared: options.shared, dataDir, trustDomain }),
-    );
+    const shared = store.isShared ? store : undefined;
+    const { authority, origin } = parts.use(await openAuthority({ directory: authorityDir, store, shared, dataDir, trustDomain }));
     const cacheFile = dataDir && join(dataDir, "trust-bundles.json");
     const endpoints = parts.use(await BundleEndpoints.start({ ...options.bundles, cacheFile }));
     const trust = parts.use(new TrustBundle({ authority, endpoints, foreign: options.foreignBundles ?? new Map() }, discovery.mesh));
@@ -78,6 +81,14 @@ export class SecurePort implements AsyncDisposable {
     const identity = parts.use(await ServerIdentity.start(authority, trust, [...usualNames, ...loopbackNames, ...serverNames]));
     const tokens = new ServiceAccountTokens(await tokenKey(options), (account) => uidOf(discovery, account));
     const authenticator = new Authenticator(tokens, parts.use(new Revocations(authority)), trust);
+    // By which a new machine knows this port.
+    const roots = () => authority.trustBundle;
+    const invitations = new Invitations({
+      store,
+      systemNamespace: discovery.mesh.rootNamespace,
+      roots,
+      issueToken: async (account) => (await tokens.issue(account, ["istio-ca"], machineTokenSeconds)).token,
+    });
     const grpc = parts.use(
       await GrpcServer.start({
         host,
@@ -92,6 +103,7 @@ export class SecurePort implements AsyncDisposable {
             roots: () => trust.roots,
             onOutcome: (outcome) => metrics.onCertificate(outcome),
           }),
+          onboardingService({ invitations, roots }),
         ],
       }),
     );
@@ -111,9 +123,9 @@ export class SecurePort implements AsyncDisposable {
 }
 
 /** Tokens of one control plane are good for all that have the same key. */
-async function tokenKey({ authorityDir, dataDir, discovery, shared }: SecurePortOptions): Promise<KeyObject> {
+async function tokenKey({ authorityDir, dataDir, store }: SecurePortOptions): Promise<KeyObject> {
   const brought = authorityDir && (await readTokenKey(authorityDir));
-  return brought || (await sharedTokenKey(discovery.store, shared)) || loadTokenKey(dataDir);
+  return brought || (await sharedTokenKey(store)) || loadTokenKey(dataDir);
 }
 
 function refuse(error: unknown): never {

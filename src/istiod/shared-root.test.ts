@@ -32,8 +32,9 @@ beforeEach(() => {
 afterEach(() => stack.disposeAsync());
 
 async function start(more: Partial<SecurePortOptions> = {}): Promise<SecurePort> {
-  const discovery = stack.use(new DiscoveryServer({ store, mesh: defaultMesh(), domain: "cluster.local" }));
-  const options = { host: "127.0.0.1", port: 0, discovery, dataDir: undefined, authorityDir: undefined, serverNames: [] };
+  const used = more.store ?? store;
+  const discovery = stack.use(new DiscoveryServer({ store: used, mesh: defaultMesh(), domain: "cluster.local" }));
+  const options = { host: "127.0.0.1", port: 0, discovery, store: used, dataDir: undefined, authorityDir: undefined, serverNames: [] };
   return stack.use(await SecurePort.start({ ...options, ...more }));
 }
 
@@ -50,21 +51,21 @@ async function expectOneMesh(first: SecurePort, second: SecurePort): Promise<voi
 
 describe("control planes that share a store", () => {
   it("have one root and one key for tokens, when they start at once and later", async () => {
-    const [first, second] = await Promise.all([start({ shared: store }), start({ shared: store })]);
+    const [first, second] = await Promise.all([start(), start()]);
     await expectOneMesh(first, second);
-    await expectOneMesh(second, await start({ shared: store }));
+    await expectOneMesh(second, await start());
   });
 
   it("make the root of the first one's directory the common one", async () => {
     const dataDir = join(directory, "data");
     const { certificate } = await loadSelfSigned(join(dataDir, "ca"), "before");
-    const first = await start({ shared: store, dataDir });
+    const first = await start({ dataDir });
     expect(first.authority.signingCertificate).toBe(certificate);
-    await expectOneMesh(first, await start({ shared: store, dataDir: join(directory, "other") }));
+    await expectOneMesh(first, await start({ dataDir: join(directory, "other") }));
   });
 
   it("follow a root that is prolonged once, whoever finds it due", async () => {
-    const [first, second] = await Promise.all([start({ shared: store }), start({ shared: store })]);
+    const [first, second] = await Promise.all([start(), start()]);
     const before = first.authority.signingCertificate;
     const due = Date.now() + tenYears * 0.9;
     expect(await renewSharedRoot(store, "cluster.local", Date.now())).toBe(false);
@@ -77,18 +78,22 @@ describe("control planes that share a store", () => {
   });
 
   it("keep the last good root when somebody damages the stored one", async () => {
-    const running = await start({ shared: store });
+    const running = await start();
     const before = running.authority.trustBundle;
     const stored = store.get(rootKey)!;
     const raw = { ...stored.raw, data: { ...(stored.raw.data as object), "ca-cert.pem": "AAAA" } };
     await store.put(decodeObject(raw).object!);
     expect(() => readStoredRoot(store)).toThrow("holds no certificate in PEM");
     expect(running.authority.trustBundle).toBe(before);
-    await expect(start({ shared: store })).rejects.toThrow("holds no certificate in PEM");
+    await expect(start()).rejects.toThrow("holds no certificate in PEM");
   });
 });
 
 describe("a control plane that shares nothing", () => {
+  beforeEach(() => {
+    store = stack.use(new MemoryStore());
+  });
+
   it("takes Istio's root where the store has one, and writes nothing", async () => {
     const { certificate, key } = await loadSelfSigned(undefined, "istio");
     const encode = (text: string) => Buffer.from(text).toString("base64");
@@ -117,10 +122,8 @@ describe("a control plane that shares nothing", () => {
   });
 
   it("says so when the store does not take the root", async () => {
-    const refusing = Object.assign(Object.create(store) as MemoryStore, {
-      put: () => Promise.reject(new StoreError("unavailable", "the store is away")),
-      get: store.get.bind(store),
-    });
-    await expect(start({ shared: refusing })).rejects.toThrow("the store is away");
+    const refusing = new MemoryStore({ isShared: true });
+    refusing.put = () => Promise.reject(new StoreError("unavailable", "the store is away"));
+    await expect(start({ store: refusing })).rejects.toThrow("the store is away");
   });
 });

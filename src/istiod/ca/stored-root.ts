@@ -58,10 +58,10 @@ export async function renewSharedRoot(store: WritableConfigStore, organization: 
 }
 
 /** The key that signs tokens, where the store has one or is shared. */
-export async function sharedTokenKey(store: ConfigStore, shared: WritableConfigStore | undefined): Promise<KeyObject | undefined> {
-  if (shared && !store.get(tokenKeyKey)) {
+export async function sharedTokenKey(store: WritableConfigStore): Promise<KeyObject | undefined> {
+  if (store.isShared && !store.get(tokenKeyKey)) {
     const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
-    await putIfUnchanged(shared, secret(tokenKeyKey, "Opaque", { "token-key.pem": pemOf(privateKey) }), { absent: true });
+    await putIfUnchanged(store, secret(tokenKeyKey, "Opaque", { "token-key.pem": pemOf(privateKey) }), { absent: true });
   }
   const found = store.get(tokenKeyKey);
   return found && parsePrivateKey(textOf(found, "token-key.pem"));
