@@ -1,26 +1,22 @@
 /** The control plane put together: sources, discovery, ports. The only place that builds and connects its parts. */
-import { mkdir, readFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { ServerCredentials } from "@grpc/grpc-js";
 import { adsService } from "../ads/server.ts";
-import { ConfigError } from "../api/config-error.ts";
-import { decodeMeshConfig, defaultMesh, type EffectiveMeshConfig } from "../api/mesh/decode-mesh.ts";
 import { AggregateStore } from "../config/aggregate.ts";
 import { FilesStore } from "../config/files.ts";
 import { MemoryStore } from "../config/memory.ts";
 import { SqliteStore } from "../config/sqlite.ts";
-import type { ConfigStore } from "../config/store.ts";
+import type { ConfigStore, WritableConfigStore } from "../config/store.ts";
 import type { HostPort } from "../lib/host-port.ts";
 import { log } from "../lib/log.ts";
-import { watchFile } from "../lib/watch-file.ts";
 import { MonitoringServer } from "./debug/http-server.ts";
 import { DiscoveryServer } from "./discovery-server.ts";
 import { GrpcServer } from "./grpc-server.ts";
 import { JwksResolver } from "./jwks/jwks-resolver.ts";
 import type { JwksFetchMode } from "./jwks/jwks-source.ts";
-import { openClientAuthority, writeKubeconfig } from "./kubeapi/admin-access.ts";
-import { KubeApiServer } from "./kubeapi/server.ts";
+import { startKubeApi } from "./kubeapi/start.ts";
+import { MeshSource } from "./mesh-source.ts";
 import { SecurePort } from "./secure-port.ts";
 
 const scope = log.scope("istiod");
@@ -68,7 +64,7 @@ export class Istiod implements AsyncDisposable {
     grpc: GrpcServer,
     monitoring: MonitoringServer,
     secure: SecurePort | undefined,
-    kubeApi: KubeApiServer | undefined,
+    kubeApi: { readonly port: number } | undefined,
     parts: AsyncDisposableStack,
   ) {
     this.discovery = discovery;
@@ -83,7 +79,7 @@ export class Istiod implements AsyncDisposable {
     await using parts = new AsyncDisposableStack();
     const store = parts.use(await openStore(options));
     const meshFile = options.meshConfig ? resolve(options.meshConfig) : undefined;
-    const mesh = meshFile ? await loadMesh(meshFile) : defaultMesh();
+    const mesh = parts.use(await MeshSource.start(meshFile, store));
     reportProblems(store);
     parts.use(store.watch(() => reportProblems(store)));
 
@@ -96,7 +92,7 @@ export class Istiod implements AsyncDisposable {
     const discovery = parts.use(
       new DiscoveryServer({
         store,
-        mesh,
+        mesh: mesh.mesh,
         domain: options.domain,
         jwks,
         ...(options.jwksFetchMode === undefined ? {} : { jwksFetchMode: options.jwksFetchMode }),
@@ -105,7 +101,7 @@ export class Istiod implements AsyncDisposable {
     );
     await discovery.fetchKeys();
     discovery.markReady();
-    if (meshFile) parts.use(watchFile(meshFile, () => void reloadMesh(meshFile, discovery)));
+    parts.use(mesh.onChange(() => discovery.setMesh(mesh.mesh)));
     const monitoring = parts.use(await MonitoringServer.start(discovery, options.monitoring.host || "0.0.0.0", options.monitoring.port));
     const grpc = parts.use(
       await GrpcServer.start({
@@ -125,7 +121,8 @@ export class Istiod implements AsyncDisposable {
           }),
         )
       : undefined;
-    const kubeApi = secure && options.kubeApi ? parts.use(await startKubeApi(secure, options.kubeApi, options)) : undefined;
+    const { kubeApi: address, dataDir, kubeconfigOut } = options;
+    const kubeApi = secure && address ? parts.use(await startKubeApi({ address, store, secure, mesh, dataDir, kubeconfigOut })) : undefined;
     return new Istiod(discovery, grpc, monitoring, secure, kubeApi, parts.move());
   }
 
@@ -134,26 +131,12 @@ export class Istiod implements AsyncDisposable {
   }
 }
 
-async function startKubeApi(
-  { identity, authority, tokens }: SecurePort,
-  address: HostPort,
-  options: IstiodOptions,
-): Promise<KubeApiServer> {
-  const clientAuthority = await openClientAuthority(options.dataDir);
-  const server = await KubeApiServer.start({ ...anywhere(address), identity, clientRoots: clientAuthority.trustBundle, tokens });
-  if (options.kubeconfigOut) {
-    const { host } = address;
-    await writeKubeconfig({ path: options.kubeconfigOut, host, port: server.port, clientAuthority, serverRoots: authority.trustBundle });
-  }
-  return server;
-}
-
 /** No host in an address means every one. */
 function anywhere({ host, port }: HostPort): HostPort {
   return { host: host || "0.0.0.0", port };
 }
 
-async function openStore(options: IstiodOptions): Promise<ConfigStore> {
+async function openStore(options: IstiodOptions): Promise<WritableConfigStore> {
   await using opened = new AsyncDisposableStack();
   const sources: ConfigStore[] = [];
   if (options.dataDir) await mkdir(options.dataDir, { recursive: true, mode: 0o700 });
@@ -170,37 +153,6 @@ async function openStore(options: IstiodOptions): Promise<ConfigStore> {
   sources.push(writable);
   opened.move();
   return new AggregateStore(sources, writable);
-}
-
-/** A mesh file that is wrong at the start is an error; one that isn't there yet means the defaults. */
-async function loadMesh(file: string): Promise<EffectiveMeshConfig> {
-  let text: string;
-  try {
-    text = await readFile(file, "utf8");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT")
-      throw new ConfigError(`can't be read: ${(error as Error).message}`, { position: { file, line: 1 }, cause: error });
-    scope.info("mesh configuration is not there, defaults hold", { file });
-    return defaultMesh();
-  }
-  const { value, errors, warnings } = decodeMeshConfig(text, file);
-  for (const warning of warnings) scope.warn(warning.describe());
-  if (!value) throw errors[0];
-  return value;
-}
-
-/** While running, a wrong mesh file leaves the last good one in force. */
-async function reloadMesh(file: string, discovery: DiscoveryServer): Promise<void> {
-  // An editor that writes in place leaves the file empty for a moment.
-  await delay(20);
-  try {
-    discovery.setMesh(await loadMesh(file));
-    scope.info("mesh configuration read anew", { file });
-  } catch (error) {
-    scope.error("mesh configuration is refused, the last good one stays", {
-      reason: error instanceof ConfigError ? error.describe() : error,
-    });
-  }
 }
 
 /** Each problem once, when it appears. */

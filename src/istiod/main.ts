@@ -54,7 +54,7 @@ export async function main(args: string[]): Promise<number> {
     .option("--caDir <dir>", "CA of your own: ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem", "./etc/cacerts")
     .option("--serverName <name...>", "more DNS names and addresses by which agents call --secureGRPCAddr")
     .addOption(new Option("--httpsAddr <host:port>", 'webhooks; only "" in this version').default(""))
-    .option("--kubeAPIAddr <host:port>", "Kubernetes-compatible API, so far for service account tokens", "")
+    .option("--kubeAPIAddr <host:port>", "Kubernetes-compatible API, for kubectl", "")
     .option("--kubeconfig-out <file>", "write a kubeconfig of an administrator of --kubeAPIAddr there, for its owner's eyes alone")
     .option("--domain <domain>", "DNS domain of services", "cluster.local")
     .addOption(
