@@ -4,6 +4,7 @@
  */
 import { readFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
 import { ConfigError } from "../api/config-error.ts";
 import { decodeMeshConfig, defaultMesh, type EffectiveMeshConfig } from "../api/mesh/decode-mesh.ts";
 import type { ConfigStore } from "../config/store.ts";
@@ -63,8 +64,10 @@ export class MeshSource implements Disposable {
   async #reload(source: string, read: () => Promise<ReadMesh>): Promise<void> {
     try {
       const next = await read();
-      if (next.text === this.#current.text) return;
+      const isSame = isDeepStrictEqual(next.mesh, this.#current.mesh);
+      const isSameText = next.text === this.#current.text;
       this.#current = next;
+      if (isSame && isSameText) return;
       for (const listener of this.#listeners) listener();
       scope.info("mesh configuration read anew", { source });
     } catch (error) {

@@ -1,11 +1,12 @@
 /** OpenAPI's form of a type. Objects are components of the document, referred to by name. */
-import type { JsonType } from "../types/json-type.ts";
+import type { JsonType, ObjectType } from "../types/json-type.ts";
 
 export type JsonSchema = Readonly<Record<string, unknown>>;
 
 export class Components {
   readonly schemas: Record<string, JsonSchema> = {};
   readonly #prefix: string;
+  readonly #names = new Map<ObjectType, string>();
 
   /** `prefix`: of the components' names, `io.istio.networking.v1`. */
   constructor(prefix: string) {
@@ -31,8 +32,10 @@ export class Components {
       case "map":
         return { type: "object", additionalProperties: this.schemaOf(type.value) };
       case "object": {
-        const name = `${this.#prefix}.${type.name}`;
-        if (!(name in this.schemas)) {
+        const known = this.#names.get(type);
+        const name = known ?? this.#nameFor(type);
+        if (known === undefined) {
+          this.#names.set(type, name);
           this.schemas[name] = {}; // stands while its fields are gone through, should they come back to it
           this.schemas[name] = {
             type: "object",
@@ -44,6 +47,12 @@ export class Components {
       default:
         return type satisfies never;
     }
+  }
+
+  /** A kind of Istio's and the message of its spec have one name. */
+  #nameFor({ name }: ObjectType): string {
+    const wanted = `${this.#prefix}.${name}`;
+    return wanted in this.schemas ? `${wanted}Spec` : wanted;
   }
 }
 

@@ -58,7 +58,7 @@ export function listObjects({ store, pages }: ApiContext, path: ObjectPath, requ
 /** 0 when it isn't there. Throws ApiError for what is no such number. */
 export function numberOf(query: URLSearchParams, name: string): number {
   const text = query.get(name) || "0";
-  if (!/^\d{1,15}$/.test(text)) throw new ApiError(400, `${name}: ${JSON.stringify(text)} is not a number`);
+  if (!/^\d{1,16}$/.test(text)) throw new ApiError(400, `${name}: ${JSON.stringify(text)} is not a number`);
   return Number(text);
 }
 
