@@ -10,7 +10,8 @@ import { reviewGroups } from "./reviews.ts";
 
 export interface Document {
   readonly contentType: string;
-  readonly text: string;
+  readonly content: Uint8Array;
+  /** "" for what may change. */
   readonly etag: string;
 }
 
@@ -48,8 +49,11 @@ export function discoveryDocument(path: string, accept: string | undefined): Doc
 const documents = new Map<string, Document>();
 
 export function documentOf(body: unknown, contentType = "application/json"): Document {
-  const text = `${JSON.stringify(body)}\n`;
-  return { contentType, text, etag: `"${createHash("sha512").update(text).digest("hex").toUpperCase()}"` };
+  return documentOfBytes(Buffer.from(`${JSON.stringify(body)}\n`), contentType);
+}
+
+export function documentOfBytes(content: Uint8Array, contentType: string): Document {
+  return { contentType, content, etag: `"${createHash("sha512").update(content).digest("hex").toUpperCase()}"` };
 }
 
 function acceptsAggregated(accept: string | undefined): boolean {

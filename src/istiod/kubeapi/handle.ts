@@ -40,7 +40,7 @@ export function staticAnswer(method: string, path: string, accept: string | unde
   // Load balancers and version probes have no name.
   if (path === "/version" || path === "/version/") return { code: 200, body: versionInfo };
   if (path === "/healthz" || path === "/livez" || path === "/readyz")
-    return { contentType: "text/plain; charset=utf-8", text: "ok", etag: "" };
+    return { contentType: "text/plain; charset=utf-8", content: Buffer.from("ok"), etag: "" };
   const document = openPaths.test(path) ? (discoveryDocument(path, accept) ?? openApiDocument(path)) : undefined;
   if (document) requireMayPath(user, path, "get");
   return document;

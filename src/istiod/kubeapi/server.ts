@@ -71,7 +71,7 @@ export class KubeApiServer implements AsyncDisposable {
       const user = await authenticate(message, this.#context.tokens);
       const { method = "GET", headers } = message;
       const known = staticAnswer(method, path, headers.accept, user);
-      if (known && "text" in known) return sendDocument(message, response, known);
+      if (known && "content" in known) return sendDocument(message, response, known);
       const request: ApiRequest = {
         method,
         query: new URLSearchParams(queryText),
@@ -127,7 +127,7 @@ function warningHeader(text: string): string {
   return `299 - "${printable.replaceAll(/["\\]/g, "\\$&")}"`;
 }
 
-function sendDocument(message: IncomingMessage, response: ServerResponse, { contentType, text, etag }: Document): void {
+function sendDocument(message: IncomingMessage, response: ServerResponse, { contentType, content, etag }: Document): void {
   const isPinned = message.url?.includes("?hash=") ?? false;
   const cacheControl = isPinned ? "public, immutable" : etag ? "public" : "no-cache, private";
   const headers = {
@@ -138,5 +138,5 @@ function sendDocument(message: IncomingMessage, response: ServerResponse, { cont
     ...(isPinned ? { expires: new Date(Date.now() + 365 * 24 * 3_600_000).toUTCString() } : {}),
   };
   if (etag && message.headers["if-none-match"]?.includes(etag)) response.writeHead(304, headers).end();
-  else response.writeHead(200, { ...headers, "content-length": Buffer.byteLength(text) }).end(text);
+  else response.writeHead(200, { ...headers, "content-length": content.length }).end(content);
 }

@@ -2,7 +2,7 @@
  * OpenAPI v3 of each group version: what clients look up before they apply (which kinds there are, that the server checks fields itself),
  * and what `kubectl explain` shows. Made when it is asked for the first time.
  */
-import { type Document, documentOf } from "../discovery.ts";
+import { type Document, documentOf, documentOfBytes } from "../discovery.ts";
 import { apiVersionOf, groups, type Resource, resourcesOf } from "../resources.ts";
 import { typeOfKind } from "../types/object-types.ts";
 import { Components } from "./json-schema.ts";
@@ -13,6 +13,15 @@ const apiVersions = groups.flatMap(({ name, versions }) => versions.map((version
 function pathOf(apiVersion: string): string {
   return apiVersion.includes("/") ? `apis/${apiVersion}` : `api/${apiVersion}`;
 }
+
+/**
+ * OpenAPI v2, for clients before 1.27, which take it as protobuf alone: a document without definitions (swagger, info, paths), whereupon
+ * they leave it to the server to check what they send.
+ */
+const openApiV2 = documentOfBytes(
+  Buffer.from("\n\x032.0\x12\x10\n\nKubernetes\x12\x02v1B\0"),
+  "application/octet-stream", // what it is called in Accept headers, old clients do not take for a media type
+);
 
 const documents = new Map<string, Document>();
 let index: Document | undefined;
@@ -26,6 +35,7 @@ export function openApiDocument(path: string): Document | undefined {
     index ??= documentOf({ paths: Object.fromEntries(apiVersions.map((apiVersion) => [pathOf(apiVersion), entry(apiVersion)])) });
     return index;
   }
+  if (path === "/openapi/v2") return openApiV2;
   const apiVersion = apiVersions.find((one) => path === `/openapi/v3/${pathOf(one)}`);
   return apiVersion === undefined ? undefined : groupDocument(apiVersion);
 }

@@ -12,7 +12,7 @@ import { strategicMerge } from "../patch/strategic-merge.ts";
 import { presentObject, rawOf } from "../present.ts";
 import type { Body } from "../request-body.ts";
 import type { ObjectPath } from "../request-path.ts";
-import { invalid, qualifiedName } from "../resources.ts";
+import { invalid } from "../resources.ts";
 import { ApiError } from "../status.ts";
 import { getObject } from "../store-access.ts";
 import { isBuiltIn, typeOfKind } from "../types/object-types.ts";
@@ -54,7 +54,7 @@ export async function patchObject(context: ApiContext, path: ObjectPath, request
 }
 
 /** Throws ApiError. */
-function patchedBy(before: unknown, { mediaType, value }: Body, { resource, name, subresource }: ObjectPath): unknown {
+function patchedBy(before: unknown, { mediaType, value }: Body, { resource, subresource }: ObjectPath): unknown {
   try {
     switch (mediaType) {
       case "application/json-patch+json":
@@ -75,13 +75,7 @@ function patchedBy(before: unknown, { mediaType, value }: Body, { resource, name
   } catch (error) {
     if (!(error instanceof PatchError)) throw error;
     if (error.code === 400) throw new ApiError(400, `error decoding patch: ${error.message}`);
-    throw new ApiError(
-      422,
-      `${qualifiedName(resource.kind)} ${JSON.stringify(name)}: the server rejected our request due to an error in our request: ${error.message}`,
-      {
-        details: { name, kind: resource.kind.plural },
-      },
-    );
+    throw new ApiError(422, `the server rejected our request due to an error in our request: ${error.message}`);
   }
 }
 
