@@ -31,6 +31,7 @@ type Raw = Record<string, unknown>;
 
 /** Writers by update that are told apart; the oldest beyond become one. Kubernetes' own number. */
 const maxUpdaters = 10;
+const ancientManager = "ancient-changes";
 
 const untrackedMetadata: ReadonlySet<string> = new Set([
   "name",
@@ -142,11 +143,15 @@ function encode(entries: readonly Entry[]): unknown[] {
 function withoutAncients(entries: readonly Entry[]): readonly Entry[] {
   const updaters = entries.filter(({ operation }) => operation === "Update");
   if (updaters.length <= maxUpdaters) return entries;
-  const ancient = new Set(
-    updaters.toSorted((a, b) => ((a.time ?? "") < (b.time ?? "") ? -1 : 1)).slice(0, updaters.length - maxUpdaters + 1),
-  );
-  const fields = [...ancient].reduce((all, entry) => all.union(entry.fields), new FieldSet());
-  return [...entries.filter((entry) => !ancient.has(entry)), { ...[...ancient][0]!, manager: "ancient-changes", subresource: "", fields }];
+  const byAge = updaters.toSorted((a, b) => (ageKey(a) < ageKey(b) ? -1 : 1));
+  const oldest = byAge.slice(0, updaters.length - maxUpdaters + 1);
+  const fields = oldest.reduce((all, entry) => all.union(entry.fields), new FieldSet());
+  const ancient: Entry = { ...oldest[0]!, manager: ancientManager, subresource: "", fields };
+  return [ancient, ...entries.filter((entry) => !oldest.includes(entry))];
+}
+
+function ageKey({ manager, time }: Entry): string {
+  return manager === ancientManager ? "" : (time ?? "0");
 }
 
 /** `"kubectl" with subresource "scale" using apps/v1 at 2026-01-01T00:00:00Z` */

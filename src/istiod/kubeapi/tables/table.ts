@@ -1,18 +1,22 @@
 /** Objects as rows of text, which is what `kubectl get` prints: it knows no kinds, the server does. */
 import type { Kind, PrinterColumn } from "../../../api/kinds/kind.ts";
-import { fieldAt, type RawObject, textAt } from "../../../api/kinds/raw-fields.ts";
+import { fieldAt, type RawObject } from "../../../api/kinds/raw-fields.ts";
 import { ageSince } from "./age.ts";
 
 /** What of each object stands beside its row; clients ask by `includeObject`. */
 export type RowObject = "None" | "Metadata" | "Object";
 
-const nameColumn = { name: "Name", type: "string", format: "name", description: "Name of the object", priority: 0 };
+const nameColumn: PrinterColumn = { name: "Name", type: "string", jsonPath: ".metadata.name", description: "Name of the object" };
+
+/** The name comes first, unless the kind has it elsewhere. */
+function columnsOf({ columns }: Kind): readonly PrinterColumn[] {
+  return columns.some(({ name }) => name === nameColumn.name) ? columns : [nameColumn, ...columns];
+}
 
 export function columnDefinitions(kind: Kind): unknown[] {
-  return [
-    nameColumn,
-    ...kind.columns.map(({ name, type, description, priority = 0 }) => ({ name, type, format: "", description, priority })),
-  ];
+  return columnsOf(kind).map(({ name, type, description, priority = 0 }) => {
+    return { name, type, format: name === nameColumn.name ? "name" : "", description, priority };
+  });
 }
 
 export function tableOf(
@@ -25,7 +29,7 @@ export function tableOf(
 }
 
 export function rowOf(raw: RawObject, kind: Kind, include: RowObject, nowMs: number): Record<string, unknown> {
-  const cells = [textAt(raw, "metadata", "name"), ...kind.columns.map((column) => cellOf(column, raw, nowMs))];
+  const cells = columnsOf(kind).map((column) => cellOf(column, raw, nowMs));
   if (include === "None") return { cells };
   return { cells, object: include === "Object" ? raw : partialMetadata(raw) };
 }
