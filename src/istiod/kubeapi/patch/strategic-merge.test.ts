@@ -22,7 +22,7 @@ const containers = [
   { name: "proxy", image: "proxy:1" },
 ];
 
-/** Cases and results as k8s.io/apimachinery's strategicpatch gives them. */
+/** As k8s.io/apimachinery's strategicpatch has it, but that it leaves nulls and directives in what a patch adds. */
 describe("strategicMerge", () => {
   it.each<[string, unknown, unknown, unknown]>([
     [
@@ -32,10 +32,10 @@ describe("strategicMerge", () => {
       { containers: [containers[0], { name: "proxy", image: "proxy:2" }] },
     ],
     [
-      "adds a container that is not there at the end",
+      "adds a container that is not there, before all that the patch says nothing of",
       { containers },
       { containers: [{ name: "new", image: "n" }] },
-      { containers: [...containers, { name: "new", image: "n" }] },
+      { containers: [{ name: "new", image: "n" }, ...containers] },
     ],
     ["deletes a container", { containers }, { containers: [{ name: "app", $patch: "delete" }] }, { containers: [containers[1]] }],
     ["replaces the list", { containers }, { containers: [{ name: "x" }, { $patch: "replace" }] }, { containers: [{ name: "x" }] }],

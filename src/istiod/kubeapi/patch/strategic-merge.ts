@@ -7,7 +7,7 @@
  *   $deleteFromPrimitiveList/FIELD: [..] values that a list loses
  */
 import { isPlainObject } from "../../../api/schema/decode.ts";
-import { anyType, type JsonType, type ListType } from "../types/json-type.ts";
+import { anyType, type JsonType } from "../types/json-type.ts";
 import { PatchError } from "./patch-error.ts";
 
 const orderPrefix = "$setElementOrder/";
@@ -36,31 +36,28 @@ function mergeObject(target: Record<string, unknown>, patch: Record<string, unkn
       throw new PatchError(400, `unknown directive $patch: ${JSON.stringify(patch.$patch)}`);
   }
   const merged = retained(target, patch);
-  for (const [field, value] of Object.entries(patch)) {
-    if (field.startsWith("$")) continue;
-    const fieldType = typeOfField(type, field);
+  for (const field of namedFields(patch)) {
+    const value = Object.hasOwn(patch, field) ? patch[field] : undefined;
     const current = Object.hasOwn(merged, field) ? merged[field] : undefined;
-    if (value === null) delete merged[field];
-    else if (Array.isArray(value) && fieldType.kind === "list" && fieldType.patch) {
-      merged[field] = mergeList(Array.isArray(current) ? current : [], value, fieldType);
-    } else if (isPlainObject(value) && fieldType.kind !== "any") {
-      if (value.$patch === "delete") delete merged[field];
-      else merged[field] = mergeObject(isPlainObject(current) ? current : {}, value, fieldType);
-    } else merged[field] = isPlainObject(value) ? mergeObject(isPlainObject(current) ? current : {}, value, anyType) : value;
-  }
-  for (const [directive, value] of Object.entries(patch)) {
-    const field = /^\$(?:setElementOrder|deleteFromPrimitiveList)\/(?<field>.+)$/.exec(directive)?.groups?.field;
-    if (field === undefined) continue;
-    if (!Array.isArray(value)) throw new PatchError(400, `${directive} is not a list`);
-    const list = Object.hasOwn(merged, field) ? merged[field] : undefined;
-    if (!Array.isArray(list)) continue;
     const fieldType = typeOfField(type, field);
-    const key = fieldType.kind === "list" ? fieldType.patch?.key : undefined;
-    if (directive.startsWith(deletePrefix)) merged[field] = list.filter((item) => !value.includes(item));
-    else if (directive.startsWith(orderPrefix))
-      merged[field] = inOrder(list, value, Array.isArray(target[field]) ? target[field] : [], key);
+    if (value === null) delete merged[field];
+    else if (value === undefined || (Array.isArray(value) && fieldType.kind === "list" && fieldType.patch)) {
+      const key = fieldType.kind === "list" ? fieldType.patch?.key : undefined;
+      const element = fieldType.kind === "list" ? fieldType.element : anyType;
+      if (value !== undefined || Array.isArray(current))
+        merged[field] = mergeList(Array.isArray(current) ? current : [], field, patch, key, element);
+    } else if (!isPlainObject(value)) merged[field] = value;
+    else if (value.$patch === "delete") delete merged[field];
+    else merged[field] = mergeObject(isPlainObject(current) ? current : {}, value, fieldType);
   }
   return merged;
+}
+
+const listDirective = /^\$(?:setElementOrder|deleteFromPrimitiveList)\/(?<field>.+)$/;
+
+/** Fields that the patch has something for, be it only an order. */
+function namedFields(patch: Record<string, unknown>): Set<string> {
+  return new Set(Object.keys(patch).flatMap((name) => (name.startsWith("$") ? (listDirective.exec(name)?.groups?.field ?? []) : name)));
 }
 
 function typeOfField(type: JsonType, field: string): JsonType {
@@ -74,15 +71,37 @@ function retained(target: Record<string, unknown>, { $retainKeys }: Record<strin
   return Object.fromEntries(Object.entries(target).filter(([field]) => $retainKeys.includes(field)));
 }
 
-function mergeList(current: readonly Item[], patch: readonly Item[], type: ListType): Item[] {
-  const isReplaced = patch.some((item) => isPlainObject(item) && item.$patch === "replace" && Object.keys(item).length === 1);
-  const additions = patch.filter((item) => !(isPlainObject(item) && item.$patch === "replace" && Object.keys(item).length === 1));
-  const key = type.patch?.key;
-  if (key === undefined) return [...new Set([...(isReplaced ? [] : current), ...additions])];
+function mergeList(
+  current: readonly Item[],
+  field: string,
+  patch: Record<string, unknown>,
+  key: string | undefined,
+  element: JsonType,
+): Item[] {
+  const given = listIn(patch, field) ?? [];
+  const items = given.filter((item) => !isReplacement(item));
+  if (items.length < given.length) return mergedItems([], items, key, element);
+  const gone = listIn(patch, `${deletePrefix}${field}`) ?? [];
+  const merged = mergedItems(gone.length > 0 ? current.filter((item) => !gone.includes(item)) : current, items, key, element);
+  return inOrder(merged, listIn(patch, `${orderPrefix}${field}`) ?? items, current, key);
+}
 
+function listIn(patch: Record<string, unknown>, name: string): Item[] | undefined {
+  const list = Object.hasOwn(patch, name) ? patch[name] : undefined;
+  if (list !== undefined && !Array.isArray(list)) throw new PatchError(400, `${name} is not a list`);
+  return list;
+}
+
+/** `{ $patch: replace }` as an item: the list's other items are all that is to be in it. */
+function isReplacement(item: Item): boolean {
+  return isPlainObject(item) && item.$patch === "replace" && Object.keys(item).length === 1;
+}
+
+function mergedItems(current: readonly Item[], additions: readonly Item[], key: string | undefined, element: JsonType): Item[] {
+  if (key === undefined) return [...new Set([...current, ...additions])];
   // A map keeps the order in which its keys came.
   const items = new Map<unknown, Item>();
-  for (const [index, item] of (isReplaced ? [] : current).entries()) items.set(keyOf(item, key) ?? `#${index}`, item);
+  for (const [index, item] of current.entries()) items.set(keyOf(item, key) ?? `#${index}`, item);
   for (const item of additions) {
     const name = keyOf(item, key);
     if (!isPlainObject(item) || name === undefined) throw new PatchError(400, `an item of the list has no merge key "${key}"`);
@@ -90,7 +109,7 @@ function mergeList(current: readonly Item[], patch: readonly Item[], type: ListT
       items.delete(name);
     } else {
       const existing = items.get(name);
-      items.set(name, mergeObject(isPlainObject(existing) ? existing : {}, item, type.element));
+      items.set(name, mergeObject(isPlainObject(existing) ? existing : {}, item, element));
     }
   }
   return [...items.values()];
@@ -100,7 +119,10 @@ function keyOf(item: Item, key: string): unknown {
   return isPlainObject(item) && Object.hasOwn(item, key) ? item[key] : undefined;
 }
 
-/** Items that the order names stand in it; the others, which only the server has, keep their place among those that were there before. */
+/**
+ * Items that the order names stand in it; the others, which only the server has, keep their place before those that they were before.
+ * A patch that says nothing of an order has the order of its items.
+ */
 function inOrder(list: readonly Item[], order: readonly unknown[], before: readonly Item[], key: string | undefined): Item[] {
   const nameOf = (item: Item) => (key === undefined ? item : (keyOf(item, key) ?? item));
   const places = new Map(order.map((item, index) => [nameOf(item), index]));
