@@ -1,12 +1,11 @@
 import { generateKeyPairSync } from "node:crypto";
-import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { statSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { callApi, createToken, type Kubeconfig, readKubeconfig, watchApi } from "../../../test/support/kube-api.ts";
-import { Istiod } from "../istiod.ts";
+import { type ApiControlPlane, startApiControlPlane } from "../../../test/support/api-control-plane.ts";
+import { callApi, createToken, type Kubeconfig, watchApi } from "../../../test/support/kube-api.ts";
+import type { Istiod } from "../istiod.ts";
 
-const loopback = { host: "127.0.0.1", port: 0 };
 const tokens = (namespace: string, name: string) => `/api/v1/namespaces/${namespace}/serviceaccounts/${name}/token`;
 const configMaps = "/api/v1/namespaces/default/configmaps";
 const virtualServices = "/apis/networking.istio.io/v1/namespaces/default/virtualservices";
@@ -20,30 +19,15 @@ spec: { hosts: [a.example.com], http: [{ route: [{ destination: { host: a.exampl
 `;
 
 describe("the Kubernetes-compatible API", () => {
-  let directory: string;
+  let plane: ApiControlPlane;
   let istiod: Istiod;
   let config: Kubeconfig;
 
   beforeAll(async () => {
-    directory = mkdtempSync(join(tmpdir(), "topsail-api-"));
-    mkdirSync(join(directory, "config"));
-    writeFileSync(join(directory, "config", "vs.yaml"), fromFile);
-    istiod = await Istiod.start({
-      configDir: join(directory, "config"),
-      dataDir: join(directory, "data"),
-      grpc: loopback,
-      secureGrpc: loopback,
-      kubeApi: loopback,
-      kubeconfigOut: join(directory, "kubeconfig"),
-      monitoring: loopback,
-      domain: "cluster.local",
-    });
-    config = readKubeconfig(join(directory, "kubeconfig"));
+    plane = await startApiControlPlane({ "vs.yaml": fromFile });
+    ({ istiod, config } = plane);
   });
-  afterAll(async () => {
-    await istiod[Symbol.asyncDispose]();
-    rmSync(directory, { recursive: true });
-  });
+  afterAll(() => plane[Symbol.asyncDispose]());
 
   const call = (method: string, path: string, body?: unknown, headers: Record<string, string> = {}) =>
     callApi(config, method, path, body, undefined, headers);
@@ -51,7 +35,7 @@ describe("the Kubernetes-compatible API", () => {
 
   describe("who calls", () => {
     it("gives a token for an audience, and the kubeconfig is its owner's alone", async () => {
-      expect(statSync(join(directory, "kubeconfig")).mode & 0o777).toBe(0o600);
+      expect(statSync(plane.kubeconfig).mode & 0o777).toBe(0o600);
       const token = await createToken(config, "vm", "default");
       expect(await istiod.secure!.tokens.verify(token, "istio-ca")).toEqual({ namespace: "vm", serviceAccount: "default" });
       await expect(istiod.secure!.tokens.verify(token, "other")).rejects.toThrow("aud");
@@ -183,7 +167,7 @@ describe("the Kubernetes-compatible API", () => {
     const path = "/apis/networking.istio.io/v1/namespaces/files/virtualservices/from-file";
     const { code, body } = await call("GET", path);
     expect([code, body.kind]).toEqual([200, "VirtualService"]);
-    const place = `it is written in ${join(directory, "config", "vs.yaml")}:2 and is to be edited there`;
+    const place = `it is written in ${join(plane.configDir, "vs.yaml")}:2 and is to be edited there`;
     for (const answer of [
       await call("DELETE", path),
       await call("DELETE", `${path}?dryRun=All`),
