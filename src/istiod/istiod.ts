@@ -15,6 +15,7 @@ import { DiscoveryServer } from "./discovery-server.ts";
 import { GrpcServer } from "./grpc-server.ts";
 import { JwksResolver } from "./jwks/jwks-resolver.ts";
 import type { JwksFetchMode } from "./jwks/jwks-source.ts";
+import { defaultServiceRange } from "./kubeapi/admission/cluster-addresses.ts";
 import { startKubeApi } from "./kubeapi/start.ts";
 import { MeshSource } from "./mesh-source.ts";
 import { SecurePort } from "./secure-port.ts";
@@ -40,6 +41,8 @@ export interface IstiodOptions {
   readonly kubeApi?: HostPort | undefined;
   /** Where the kubeconfig of the API's first user is written. */
   readonly kubeconfigOut?: string | undefined;
+  /** From which Services made through the API get their addresses; default 10.96.0.0/16. */
+  readonly serviceRange?: string;
   /** Metrics, version, readiness and debug pages. */
   readonly monitoring: HostPort;
   /** `cluster.local` */
@@ -121,8 +124,9 @@ export class Istiod implements AsyncDisposable {
           }),
         )
       : undefined;
-    const { kubeApi: address, dataDir, kubeconfigOut } = options;
-    const kubeApi = secure && address ? parts.use(await startKubeApi({ address, store, secure, mesh, dataDir, kubeconfigOut })) : undefined;
+    const { kubeApi: address, dataDir, kubeconfigOut, serviceRange = defaultServiceRange } = options;
+    const kubeApi =
+      secure && address ? parts.use(await startKubeApi({ address, store, secure, mesh, dataDir, kubeconfigOut, serviceRange })) : undefined;
     return new Istiod(discovery, grpc, monitoring, secure, kubeApi, parts.move());
   }
 

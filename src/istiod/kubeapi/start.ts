@@ -22,6 +22,8 @@ export interface KubeApiStartOptions {
   readonly dataDir: string | undefined;
   /** Where the kubeconfig of an administrator is written. */
   readonly kubeconfigOut: string | undefined;
+  /** Of the addresses of Services; see `isServiceRange`. */
+  readonly serviceRange: string;
 }
 
 /** Resolves with the port and what ends it. */
@@ -45,7 +47,7 @@ export async function startKubeApi(options: KubeApiStartOptions): Promise<AsyncD
         events,
         pages: new ListPages(),
         tokens: secure.tokens,
-        addresses: new ClusterAddresses(store),
+        addresses: new ClusterAddresses(store, options.serviceRange),
         namespacesSettled: () => namespaces.settled(),
       },
     }),

@@ -11,6 +11,12 @@ import { ApiError } from "../status.ts";
 /** Kubernetes' usual range. */
 export const defaultServiceRange = "10.96.0.0/16";
 
+/** IPv4 in CIDR notation, from /8 to /28. */
+export function isServiceRange(text: string): boolean {
+  const [address = "", bits = "", more] = text.split("/");
+  return isIPv4(address) && /^\d+$/.test(bits) && Number(bits) >= 8 && Number(bits) <= 28 && more === undefined;
+}
+
 export class ClusterAddresses {
   readonly #store: ConfigStore;
   readonly #base: number;
@@ -18,15 +24,12 @@ export class ClusterAddresses {
   /** Promised to Services that are being written. */
   readonly #promised = new Map<string, string>();
 
-  /** `range`: IPv4 in CIDR notation, from /8 to /28. Throws RangeError. */
-  constructor(store: ConfigStore, range: string = defaultServiceRange) {
+  /** `range`: one that `isServiceRange`. */
+  constructor(store: ConfigStore, range: string) {
     const [address = "", bits = ""] = range.split("/");
-    const size = 2 ** (32 - Number(bits));
-    if (!isIPv4(address) || !/^\d+$/.test(bits) || Number(bits) < 8 || Number(bits) > 28)
-      throw new RangeError(`"${range}" is no range such as ${defaultServiceRange}, from /8 to /28`);
     this.#store = store;
-    this.#size = size;
-    this.#base = Math.floor(toNumber(address) / size) * size;
+    this.#size = 2 ** (32 - Number(bits));
+    this.#base = Math.floor(toNumber(address) / this.#size) * this.#size;
   }
 
   /**
