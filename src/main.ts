@@ -15,6 +15,7 @@ const programs: Record<string, Program> = {
   istiod: { summary: "the control plane: configuration in, xDS out", load: () => import("./istiod/main.ts") },
   "pilot-agent": { summary: "the agent: bootstraps and runs a gateway or sidecar proxy", load: () => import("./agent/main.ts") },
   envoy: { summary: "the proxy, with Envoy's command line and bootstrap", load: () => import("./proxy/main.ts") },
+  join: { summary: "makes this machine a workload of a mesh, by an address and a one-time code", load: () => import("./join/main.ts") },
   istioctl: { summary: "the operator's command line", load: () => import("./istioctl/main.ts") },
   quickstart: { summary: "control plane, ingress gateway and a sample mesh on loopback", load: () => import("./quickstart/main.ts") },
   sample: {

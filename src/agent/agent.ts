@@ -1,8 +1,9 @@
 /**
- * pilot-agent put together: certificates, xDS and SDS sockets, bootstrap, proxy, status port. DNS and traffic capture are not here yet.
+ * pilot-agent put together: certificates, xDS and SDS sockets, bootstrap, proxy, status port, DNS proxy. Traffic capture is not here yet.
  *
  *   proxy ──xDS──> configPath/XDS ──TLS──> control plane        proxy ──SDS──> workload-spiffe-uds/socket <── certificates <── CA
  *   15021 readiness (a listener of the proxy) ──> 15020 status port of the agent ──> 15000 admin of the proxy
+ *   15053 DNS <── names of the mesh, by the proxy's xDS stream
  *   15020 /stats/prometheus = agent's metrics + 15090 (a listener of the proxy) ──> 15000
  */
 import { access as mayUse, mkdir } from "node:fs/promises";
@@ -17,11 +18,18 @@ import { bootstrap } from "./bootstrap.ts";
 import { controlPlaneAccess } from "./certificates/control-plane-access.ts";
 import { SdsServer } from "./certificates/sds-server.ts";
 import { WorkloadCertificates, type WorkloadSecrets } from "./certificates/workload-certificates.ts";
+import { DnsProxy } from "./dns/dns-proxy.ts";
+import { answersDns, dnsProxyOptions } from "./dns/dns-settings.ts";
 import { EmbeddedProxy } from "./embedded-proxy.ts";
 import type { AgentEnvironment } from "./environment.ts";
 import { EnvoyProcess } from "./envoy-process.ts";
+import { HealthChecker } from "./health/health-checker.ts";
+import { probeOf, targetsOf } from "./health/probe.ts";
+import { ControlPlaneChoice } from "./last-good/control-plane-choice.ts";
+import { LastGoodConfig } from "./last-good/last-good-config.ts";
+import { OfflineControlPlane } from "./last-good/offline-control-plane.ts";
 import { nodeIdentity } from "./node.ts";
-import { agentPaths } from "./paths.ts";
+import { type AgentPaths, agentPaths } from "./paths.ts";
 import { ProxyAdmin } from "./proxy-admin.ts";
 import type { EffectiveProxyConfig } from "./proxy-config.ts";
 import type { RunningProxy } from "./running-proxy.ts";
@@ -75,6 +83,12 @@ export class Agent implements AsyncDisposable {
     });
     const admin = new ProxyAdmin(config.proxyAdminPort);
     const quit = Promise.withResolvers<number>();
+    const paths = agentPaths(options.root ?? ".");
+    const dns = answersDns(node, options.type) ? parts.use(await DnsProxy.start(dnsProxyOptions(node, environment, paths))) : undefined;
+    await mkdir(config.configPath, { recursive: true, mode: 0o700 });
+    const lastGood = parts.use(await LastGoodConfig.load(join(config.configPath, "last-good"), node.id));
+    const sockets = await startSockets(options, paths, dns, lastGood, parts);
+    const { xds, choice, ...socketPaths } = sockets;
     if (config.statusPort !== 0) {
       parts.use(
         await StatusServer.start({
@@ -84,13 +98,13 @@ export class Agent implements AsyncDisposable {
           proxyMetricsUrl: `http://${environment.bindAddress ?? "127.0.0.1"}:${environment.prometheusPort}/stats/prometheus`,
           onQuit: () => quit.resolve(0),
           onDrain: () => admin.drainWithoutExit(),
+          dns,
+          configSource: () => choice.source,
         }),
       );
     }
-    await mkdir(config.configPath, { recursive: true, mode: 0o700 });
-    const sockets = await startSockets(options, parts);
     const start = {
-      bootstrap: bootstrap({ node, environment, proxyConfig: config, ...sockets }),
+      bootstrap: bootstrap({ node, environment, proxyConfig: config, ...socketPaths }),
       directory: config.configPath,
       concurrency: options.concurrency || (config.concurrency ?? 0),
       logLevel: options.logLevel,
@@ -103,6 +117,8 @@ export class Agent implements AsyncDisposable {
     });
     if (options.usesBinary) await mayUse(config.binaryPath);
     const running = parts.use(options.usesBinary ? await EnvoyProcess.start(config.binaryPath, start) : await EmbeddedProxy.start(start));
+    const health = startHealthChecks(config, environment, node.addresses, admin, xds);
+    if (health) parts.use(health);
     const proxy: RunningProxy = {
       exited: Promise.race([running.exited, quit.promise]),
       [Symbol.asyncDispose]: () => running[Symbol.asyncDispose](),
@@ -131,11 +147,46 @@ export class Agent implements AsyncDisposable {
   }
 }
 
+interface Sockets {
+  readonly xdsSocket: string;
+  readonly sdsSocket: string;
+  readonly xds: XdsProxy;
+  readonly choice: ControlPlaneChoice;
+}
+
+/** Of the application, told to the control plane; undefined when its WorkloadGroup has no probe. */
+function startHealthChecks(
+  { readinessProbe: settings }: ProxyConfig,
+  environment: AgentEnvironment,
+  addresses: readonly string[],
+  admin: ProxyAdmin,
+  xds: XdsProxy,
+): HealthChecker | undefined {
+  if (!settings) return undefined;
+  const targets = environment.probesLocalhost ? targetsOf(addresses, "localhost") : targetsOf(addresses);
+  const probe = probeOf(settings, targets);
+  if (!probe) {
+    scope.warn("application is not checked: its readiness probe has no method");
+    return undefined;
+  }
+  return HealthChecker.start({
+    settings,
+    probe,
+    isProxyReady: () => admin.isReady(),
+    onVerdict: (verdict) => xds.reportHealth(verdict),
+  });
+}
+
 /** What the proxy calls: the control plane and the certificates, both by way of this agent. */
-async function startSockets(options: AgentOptions, parts: AsyncDisposableStack): Promise<{ xdsSocket: string; sdsSocket: string }> {
+async function startSockets(
+  options: AgentOptions,
+  paths: AgentPaths,
+  dns: DnsProxy | undefined,
+  lastGood: LastGoodConfig,
+  parts: AsyncDisposableStack,
+): Promise<Sockets> {
   const { environment } = options;
   const { config } = options.proxyConfig;
-  const paths = agentPaths(options.root ?? ".");
   const plaintext = config.controlPlaneAuthPolicy === "NONE";
   const access = (address: string, rootFile: string | undefined, present: () => WorkloadSecrets | undefined) =>
     controlPlaneAccess({ address, environment, paths, plaintext, rootFile, present });
@@ -160,14 +211,22 @@ async function startSockets(options: AgentOptions, parts: AsyncDisposableStack):
   if (await isServed(paths.sds)) scope.info("certificates come from another's socket", { path: paths.sds });
   else parts.use(await SdsServer.start({ path: paths.sds, certificates, crlPath: paths.crl }));
   const xdsSocket = join(config.configPath, "XDS");
-  parts.use(
+  const { access: lastGoodAccess } = parts.use(await OfflineControlPlane.start(join(config.configPath, "LAST-GOOD"), lastGood));
+  const choice = new ControlPlaneChoice({
+    access: () => access(config.discoveryAddress, environment.xdsRoot, () => certificates?.current),
+    lastGood,
+    lastGoodAccess,
+  });
+  const xds = parts.use(
     await XdsProxy.start({
       path: xdsSocket,
-      access: () => access(config.discoveryAddress, environment.xdsRoot, () => certificates?.current),
+      upstream: choice,
+      lastGood,
       onTrustBundle: (roots) => certificates?.trust(roots),
+      onNameTable: dns && ((table) => dns.update(table)),
     }),
   );
-  return { xdsSocket, sdsSocket: paths.sds };
+  return { xdsSocket, sdsSocket: paths.sds, xds, choice };
 }
 
 /** Whether somebody else (SPIRE's agent) answers on the socket; a file left behind does not. */

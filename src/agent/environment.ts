@@ -2,6 +2,7 @@
  * The environment variables that pilot-agent reads, all of them, each with its default and meaning; nothing else reads the
  * environment. Names are Istio's. Node metadata comes from the open-ended ISTIO_META_* and ISTIO_METAJSON_* families.
  */
+import { parseDurationMs } from "../api/schema/duration.ts";
 import type { KeyKind } from "./certificates/certificate-request.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -40,7 +41,20 @@ export interface AgentEnvironment {
   readonly secretGraceRatio: number;
   readonly secretGraceJitter: number;
   readonly keyKind: KeyKind;
-  /** Node metadata by key, from ISTIO_META_KEY=text. */
+  /** Where the DNS proxy listens, UDP and TCP. DNS_PROXY_ADDR; default `localhost:15053`, to which capture redirects queries. */
+  readonly dnsProxyAddress: string | undefined;
+  /** Whether it asks all nameservers at once. DNS_FORWARD_PARALLEL, false. */
+  readonly dnsForwardParallel: boolean;
+  /** How long a nameserver may take. DNS_FORWARD_TIMEOUT, 5 s. */
+  readonly dnsForwardTimeoutMs: number;
+  /** File of the nameservers. TOPSAIL_RESOLV_CONF, ours; default `/etc/resolv.conf`. */
+  readonly resolvConf: string | undefined;
+  /** Whether probes call localhost instead of this machine's address. REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION. */
+  readonly probesLocalhost: boolean;
+  /**
+   * Node metadata by key, from ISTIO_META_KEY=text. DNS_CAPTURE (false) and ENABLE_DNS_SERVER (false) start the DNS proxy too: the one for
+   * a sidecar, the other for any proxy.
+   */
   readonly metadata: Readonly<Record<string, string>>;
   /** JSON objects whose keys become node metadata, from ISTIO_METAJSON_NAME. */
   readonly metadataJson: Readonly<Record<string, Record<string, unknown>>>;
@@ -58,6 +72,7 @@ export function readEnvironment(env: Environment): AgentEnvironment {
     if (name.startsWith("ISTIO_METAJSON_")) metadataJson[name.slice("ISTIO_METAJSON_".length)] = parseObject(name, value);
     else if (name.startsWith("ISTIO_META_")) metadata[name.slice("ISTIO_META_".length)] = value;
   }
+  for (const flag of ["ISTIO_META_DNS_CAPTURE", "ISTIO_META_ENABLE_DNS_SERVER"]) parseBoolean(flag, env[flag], false);
   return {
     instanceIp: env.INSTANCE_IP || undefined,
     podName: env.POD_NAME || undefined,
@@ -78,6 +93,11 @@ export function readEnvironment(env: Environment): AgentEnvironment {
     secretGraceRatio: parseRatio("SECRET_GRACE_PERIOD_RATIO", env.SECRET_GRACE_PERIOD_RATIO, 0.5),
     secretGraceJitter: parseRatio("SECRET_GRACE_PERIOD_RATIO_JITTER", env.SECRET_GRACE_PERIOD_RATIO_JITTER, 0.01),
     keyKind: parseKeyKind(env),
+    dnsProxyAddress: env.DNS_PROXY_ADDR || undefined,
+    dnsForwardParallel: parseBoolean("DNS_FORWARD_PARALLEL", env.DNS_FORWARD_PARALLEL, false),
+    dnsForwardTimeoutMs: parseMilliseconds("DNS_FORWARD_TIMEOUT", env.DNS_FORWARD_TIMEOUT, 5_000),
+    resolvConf: env.TOPSAIL_RESOLV_CONF || undefined,
+    probesLocalhost: parseBoolean("REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION", env.REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION, false),
     metadata,
     metadataJson,
   };
@@ -112,6 +132,14 @@ function parseDuration(name: string, text: string | undefined, fallbackSeconds: 
   if (parts.map(([part]) => part).join("") !== text || seconds < 1)
     throw new EnvironmentError(`${name}: "${text}" is no duration like 24h or 90s`);
   return seconds;
+}
+
+/** Up to a minute. */
+function parseMilliseconds(name: string, text: string | undefined, fallback: number): number {
+  if (!text) return fallback;
+  const ms = parseDurationMs(text);
+  if (ms === undefined || ms < 1 || ms > 60_000) throw new EnvironmentError(`${name}: "${text}" is no duration from 1ms to 1m`);
+  return ms;
 }
 
 function parsePort(name: string, text: string | undefined, fallback: number): number {

@@ -6,6 +6,8 @@ import { version } from "../lib/version.ts";
 import type { AgentEnvironment } from "./environment.ts";
 
 export interface NodeIdentity {
+  /** Of this machine; the first one is its address in the mesh. */
+  readonly addresses: readonly string[];
   readonly id: string;
   readonly cluster: string;
   readonly locality: Locality;
@@ -51,11 +53,13 @@ export function nodeIdentity(options: NodeOptions): NodeIdentity {
     ENVOY_STATUS_PORT: environment.statusListenerPort,
     ENVOY_PROMETHEUS_PORT: environment.prometheusPort,
     PROXY_CONFIG: options.proxyConfigJson,
+    ...(environment.dnsProxyAddress ? { DNS_PROXY_ADDR: environment.dnsProxyAddress } : {}),
     ...(environment.bindAddress ? { TOPSAIL_BIND_ADDRESS: environment.bindAddress } : {}),
   };
   const localityLabel = labels["topology.istio.io/locality"] ?? labels["istio-locality"] ?? "";
   const configured = proxyConfig.serviceCluster;
   return {
+    addresses,
     id: `${type}~${addresses[0]}~${name}.${namespace}~${options.domain || `${namespace}.svc.cluster.local`}`,
     cluster: configured && configured !== "istio-proxy" ? configured : `${labels.app ?? "istio-proxy"}.${namespace}`,
     locality: parseLocality(localityLabel.includes("/") ? localityLabel : localityLabel.replaceAll(".", "/")),

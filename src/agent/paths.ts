@@ -11,6 +11,8 @@ export interface AgentPaths {
   readonly root: string;
   /** Certificates that are no longer good; need not exist. */
   readonly crl: string;
+  /** Nameservers, where /etc/resolv.conf names the agent itself; need not exist. */
+  readonly resolvConf: string;
 }
 
 export function agentPaths(root: string): AgentPaths {
@@ -21,5 +23,6 @@ export function agentPaths(root: string): AgentPaths {
     provisionedRoot: join(root, "etc/certs/root-cert.pem"),
     root: join(run, "istio/root-cert.pem"),
     crl: join(run, "istio/crl/ca-crl.pem"),
+    resolvConf: join(root, "var/lib/istio/resolv.conf"),
   };
 }

@@ -59,6 +59,12 @@ export class AggregateStore implements WritableConfigStore {
     return this.#table.watch(onEvents, options);
   }
 
+  /** Whether a `put` of the object would be taken. */
+  isWritable(object: ConfigObject): boolean {
+    const owner = this.#owned.get(formatKey(keyOf(object)));
+    return this.#writable !== undefined && (owner === undefined || owner.source === this.#writable);
+  }
+
   async put(object: ConfigObject, precondition?: Precondition): Promise<ConfigObject> {
     const key = keyOf(object);
     const source = this.#writableFor(key, "change");

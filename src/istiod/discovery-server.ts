@@ -13,12 +13,14 @@ import { type AdsConnection, type AdsHandler, type AdsSession, type Peer, Stream
 import type { Watch } from "../ads/subscription.ts";
 import type { Node } from "../api/gen/envoy/config/core/v3/base_pb.js";
 import type { MeshConfig } from "../api/mesh/mesh-config.ts";
+import type { MeshNetworks } from "../api/mesh/mesh-networks.ts";
 import { NodeError, type ProxyNode, parseNode } from "../api/node.ts";
 import { formatSpiffeId, type SpiffeId } from "../api/spiffe.ts";
 import { typeUrls } from "../api/type-urls.ts";
 import type { ConfigStore } from "../config/store.ts";
 import { log } from "../lib/log.ts";
 import { isLoopback } from "../lib/loopback.ts";
+import type { AddressAllocation } from "../registry/allocated-addresses.ts";
 import type { JwksResolver } from "./jwks/jwks-resolver.ts";
 import { type JwksFetchMode, jwksSourcesOf } from "./jwks/jwks-source.ts";
 import { IstiodMetrics, shortType } from "./metrics.ts";
@@ -29,6 +31,7 @@ import { PushContext } from "./push/push-context.ts";
 import { type ChangedKind, planPush, scopeFor } from "./push/push-request.ts";
 import { untranslated } from "./push/untranslated.ts";
 import { objectsOf } from "./store-objects.ts";
+import type { Registration, WorkloadRegistration } from "./workloads/workload-registration.ts";
 import { generatorFor } from "./xds/generators.ts";
 import { policyProblems } from "./xds/policy-problems.ts";
 
@@ -40,7 +43,11 @@ const keysPatienceMs = 2000;
 export interface DiscoveryServerOptions {
   readonly store: ConfigStore;
   readonly mesh: MeshConfig;
+  /** Networks as the operator lists them. */
+  readonly networks?: MeshNetworks | undefined;
   readonly domain: string;
+  /** How services without address get one; default hashed. */
+  readonly allocation?: AddressAllocation;
   /** Name of this control plane in proxy-status. */
   readonly instanceId?: string;
   /** A push waits until events have paused for this long; default 100. Istio PILOT_DEBOUNCE_AFTER. */
@@ -51,6 +58,10 @@ export interface DiscoveryServerOptions {
   readonly jwks?: JwksResolver;
   /** Default `istiod`. */
   readonly jwksFetchMode?: JwksFetchMode;
+  /** Makes WorkloadEntries of agents that register themselves; absent: none do. */
+  readonly registration?: WorkloadRegistration;
+  /** Default: metrics of its own. */
+  readonly metrics?: IstiodMetrics;
   /** Connected proxies at most; the next is refused. Default 20,000. */
   readonly maxConnections?: number;
 }
@@ -62,10 +73,12 @@ export interface Connected {
   readonly connection: AdsConnection;
   readonly peer: Peer;
   readonly connectedAt: Date;
+  /** Of a workload whose WorkloadEntry follows its agent. */
+  readonly registration: Registration | undefined;
 }
 
 export class DiscoveryServer implements AdsHandler, Disposable {
-  readonly metrics = new IstiodMetrics();
+  readonly metrics: IstiodMetrics;
   readonly instanceId: string;
   readonly store: ConfigStore;
   readonly #options: DiscoveryServerOptions;
@@ -73,6 +86,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
   readonly #debouncer: Debouncer<ChangedKind>;
   readonly #watch: Disposable;
   #mesh: MeshConfig;
+  #networks: MeshNetworks | undefined;
   #trustedRoots: readonly string[] = [];
   #context: PushContext;
   #pushCounter = 0;
@@ -84,9 +98,11 @@ export class DiscoveryServer implements AdsHandler, Disposable {
 
   constructor(options: DiscoveryServerOptions) {
     this.#options = options;
+    this.metrics = options.metrics ?? new IstiodMetrics();
     this.store = options.store;
     this.instanceId = options.instanceId ?? hostname();
     this.#mesh = options.mesh;
+    this.#networks = options.networks;
     this.#context = this.#newContext();
     this.#debouncer = new Debouncer({
       quietMs: options.debounceQuietMs ?? 100,
@@ -147,6 +163,11 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     this.#onChange(["MeshConfig"]);
   }
 
+  setNetworks(networks: MeshNetworks | undefined): void {
+    this.#networks = networks;
+    this.#onChange(["MeshConfig"]);
+  }
+
   /** PEM of the roots that agents are to trust, each by itself. */
   setTrustedRoots(roots: readonly string[]): void {
     this.#trustedRoots = roots;
@@ -184,7 +205,10 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       throw new StreamRefused(status.PERMISSION_DENIED, `no identity of the caller matches the node ${proxy.nodeId}`);
     }
     const id = `${proxy.id}-${++this.#connectionCounter}`;
-    const entry: Connected = { id, proxy, connection, peer, connectedAt: new Date() };
+    const connectedAt = new Date();
+    const close = (reason: StreamRefused) => connection.close(reason);
+    const registration = this.#options.registration?.connect({ proxy, identities: peer.identities, connectedAt, close });
+    const entry: Connected = { id, proxy, connection, peer, connectedAt, registration };
     this.#connected.set(id, entry);
     this.metrics.connected.inc({ version: proxy.istioVersion || "unknown" });
     scope.info("proxy connected", { proxy: id, type: proxy.type, peer: peer.address, protocol: connection.kind });
@@ -198,7 +222,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       connection.close(new StreamRefused(status.UNAVAILABLE, "server is shutting down"));
   }
 
-  #session({ id, proxy, peer }: Connected): AdsSession {
+  #session({ id, proxy, peer, registration }: Connected): AdsSession {
     const { metrics } = this;
     // Over plaintext nobody has proved anything; what listens on loopback is this machine's own.
     const mayReadSecrets = peer.identities !== undefined || isLoopback(addressOf(peer));
@@ -216,6 +240,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
         scope.warn("proxy refused configuration", { proxy: id, type: shortType(typeUrl), reason: message });
       },
       onAck: (typeUrl) => metrics.onAccept(typeUrl, proxy.id),
+      onHealth: (problem) => registration?.report(problem),
       onStale: (typeUrl) => metrics.expiredNonce.inc({ type: shortType(typeUrl) }),
       onSent: (typeUrl, resources, bytes) => {
         metrics.pushes.inc({ type: shortType(typeUrl) });
@@ -224,6 +249,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       },
       onClosed: () => {
         this.#connected.delete(id);
+        registration?.disconnect();
         metrics.connected.dec({ version: proxy.istioVersion || "unknown" });
         scope.info("proxy disconnected", { proxy: id });
       },
@@ -313,9 +339,12 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       objects: objectsOf(this.store),
       domain: this.#options.domain,
       trustedRoots: this.#trustedRoots,
+      ...(this.#networks ? { networks: this.#networks } : {}),
+      ...(this.#options.allocation ? { allocation: this.#options.allocation } : {}),
       ...(this.#options.jwks ? { jwks: this.#options.jwks.snapshot() } : {}),
       ...(this.#options.jwksFetchMode ? { jwksFetchMode: this.#options.jwksFetchMode } : {}),
     });
+    for (const problem of context.networks.problems) scope.warn("network gateway can't be used", { problem });
     this.metrics.contextTime.observe((performance.now() - started) / 1000);
     this.metrics.services.set(context.registry.services.length);
     this.metrics.virtualServices.set(context.virtualServices.all.length);

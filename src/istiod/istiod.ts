@@ -1,15 +1,18 @@
 /** The control plane put together: sources, discovery, ports. The only place that builds and connects its parts. */
 import { mkdir } from "node:fs/promises";
+import { hostname } from "node:os";
 import { join, resolve } from "node:path";
 import { ServerCredentials } from "@grpc/grpc-js";
 import { adsService } from "../ads/server.ts";
+import type { ConfigObject } from "../api/kinds/object.ts";
 import { AggregateStore } from "../config/aggregate.ts";
 import { FilesStore } from "../config/files.ts";
 import { MemoryStore } from "../config/memory.ts";
 import { SqliteStore } from "../config/sqlite.ts";
-import type { ConfigStore, WritableConfigStore } from "../config/store.ts";
+import type { ConfigStore } from "../config/store.ts";
 import type { HostPort } from "../lib/host-port.ts";
 import { log } from "../lib/log.ts";
+import { AddressAllocator } from "./addresses/address-allocator.ts";
 import { MonitoringServer } from "./debug/http-server.ts";
 import { DiscoveryServer } from "./discovery-server.ts";
 import { GrpcServer } from "./grpc-server.ts";
@@ -17,8 +20,11 @@ import { JwksResolver } from "./jwks/jwks-resolver.ts";
 import type { JwksFetchMode } from "./jwks/jwks-source.ts";
 import { defaultServiceRange } from "./kubeapi/admission/cluster-addresses.ts";
 import { startKubeApi } from "./kubeapi/start.ts";
-import { MeshSource } from "./mesh-source.ts";
+import { startMeshConfig, startMeshNetworks } from "./mesh-source.ts";
+import { IstiodMetrics } from "./metrics.ts";
 import { SecurePort } from "./secure-port.ts";
+import { RegistrationMetrics } from "./workloads/registration-metrics.ts";
+import { WorkloadRegistration } from "./workloads/workload-registration.ts";
 
 const scope = log.scope("istiod");
 
@@ -27,6 +33,8 @@ export interface IstiodOptions {
   readonly configDir?: string | undefined;
   /** MeshConfig; may lie in the configuration directory, and may come to be later. */
   readonly meshConfig?: string | undefined;
+  /** MeshNetworks; may come to be later. */
+  readonly networksConfig?: string | undefined;
   /** Where the embedded store is; absent: nothing is kept. */
   readonly dataDir?: string | undefined;
   /** Plaintext xDS, without authentication. */
@@ -41,7 +49,7 @@ export interface IstiodOptions {
   readonly kubeApi?: HostPort | undefined;
   /** Where the kubeconfig of the API's first user is written. */
   readonly kubeconfigOut?: string | undefined;
-  /** From which Services made through the API get their addresses; default 10.96.0.0/16. */
+  /** From which Services made through the API get their addresses; default 240.241.0.0/16. */
   readonly serviceRange?: string;
   /** Metrics, version, readiness and debug pages. */
   readonly monitoring: HostPort;
@@ -52,6 +60,10 @@ export interface IstiodOptions {
   readonly jwksFetchMode?: JwksFetchMode;
   /** How often they are fetched anew; default 20 minutes. */
   readonly jwksRefreshMs?: number;
+  /** Addresses for ServiceEntries without, kept in their status; false: hashed, for proxies with DNS_AUTO_ALLOCATE. Default true. */
+  readonly allocatesAddresses?: boolean;
+  /** How long WorkloadEntries outlive their agents' connections. */
+  readonly registration?: { readonly graceMs?: number; readonly restartGraceMs?: number };
 }
 
 export class Istiod implements AsyncDisposable {
@@ -82,9 +94,15 @@ export class Istiod implements AsyncDisposable {
     await using parts = new AsyncDisposableStack();
     const store = parts.use(await openStore(options));
     const meshFile = options.meshConfig ? resolve(options.meshConfig) : undefined;
-    const mesh = parts.use(await MeshSource.start(meshFile, store));
+    const mesh = parts.use(await startMeshConfig(meshFile, store));
+    const networksFile = options.networksConfig ? resolve(options.networksConfig) : undefined;
+    const networks = parts.use(await startMeshNetworks(networksFile, store));
     reportProblems(store);
     parts.use(store.watch(() => reportProblems(store)));
+
+    const { allocatesAddresses = true, domain } = options;
+    const isWritable = (object: ConfigObject) => store.isWritable(object);
+    if (allocatesAddresses) parts.use(await AddressAllocator.start({ store, domain, isWritable }));
 
     const jwks = parts.use(
       await JwksResolver.start({
@@ -92,11 +110,21 @@ export class Istiod implements AsyncDisposable {
         ...(options.jwksRefreshMs === undefined ? {} : { refreshMs: options.jwksRefreshMs }),
       }),
     );
+    const metrics = new IstiodMetrics();
+    const instanceId = hostname();
+    const registration = parts.use(
+      new WorkloadRegistration({ store, instanceId, metrics: new RegistrationMetrics(metrics.registry), ...options.registration }),
+    );
     const discovery = parts.use(
       new DiscoveryServer({
         store,
-        mesh: mesh.mesh,
-        domain: options.domain,
+        metrics,
+        instanceId,
+        registration,
+        mesh: mesh.value,
+        networks: networks.value,
+        domain,
+        allocation: { isWritten: allocatesAddresses ? isWritable : () => false, isOnDemand: !allocatesAddresses },
         jwks,
         ...(options.jwksFetchMode === undefined ? {} : { jwksFetchMode: options.jwksFetchMode }),
         ...(options.debounceQuietMs === undefined ? {} : { debounceQuietMs: options.debounceQuietMs }),
@@ -104,7 +132,8 @@ export class Istiod implements AsyncDisposable {
     );
     await discovery.fetchKeys();
     discovery.markReady();
-    parts.use(mesh.onChange(() => discovery.setMesh(mesh.mesh)));
+    parts.use(mesh.onChange(() => discovery.setMesh(mesh.value)));
+    parts.use(networks.onChange(() => discovery.setNetworks(networks.value)));
     const monitoring = parts.use(await MonitoringServer.start(discovery, options.monitoring.host || "0.0.0.0", options.monitoring.port));
     const grpc = parts.use(
       await GrpcServer.start({
@@ -121,12 +150,15 @@ export class Istiod implements AsyncDisposable {
             dataDir: options.dataDir,
             authorityDir: options.authorityDir,
             serverNames: options.serverNames ?? [],
+            store,
           }),
         )
       : undefined;
     const { kubeApi: address, dataDir, kubeconfigOut, serviceRange = defaultServiceRange } = options;
     const kubeApi =
-      secure && address ? parts.use(await startKubeApi({ address, store, secure, mesh, dataDir, kubeconfigOut, serviceRange })) : undefined;
+      secure && address
+        ? parts.use(await startKubeApi({ address, store, secure, mesh, networks, dataDir, kubeconfigOut, serviceRange }))
+        : undefined;
     return new Istiod(discovery, grpc, monitoring, secure, kubeApi, parts.move());
   }
 
@@ -140,14 +172,14 @@ function anywhere({ host, port }: HostPort): HostPort {
   return { host: host || "0.0.0.0", port };
 }
 
-async function openStore(options: IstiodOptions): Promise<WritableConfigStore> {
+async function openStore(options: IstiodOptions): Promise<AggregateStore> {
   await using opened = new AsyncDisposableStack();
   const sources: ConfigStore[] = [];
   if (options.dataDir) await mkdir(options.dataDir, { recursive: true, mode: 0o700 });
   if (options.configDir) {
     const files = await FilesStore.start({
       directory: options.configDir,
-      ...(options.meshConfig ? { exclude: [options.meshConfig] } : {}),
+      exclude: [options.meshConfig, options.networksConfig].filter((file) => file !== undefined),
       dataDir: options.dataDir,
       log: log.scope("files"),
     });

@@ -13,6 +13,7 @@ import { defaultServiceRange, isServiceRange } from "./kubeapi/admission/cluster
 interface Options {
   configDir?: string;
   meshConfig?: string;
+  networksConfig?: string;
   dataDir?: string;
   grpcAddr: string;
   secureGRPCAddr: string;
@@ -26,6 +27,8 @@ interface Options {
   domain: string;
   jwksFetchMode: string;
   jwksRefreshInterval: string;
+  ipAutoallocate: string;
+  workloadEntryGracePeriod: string;
   log_output_level: string;
 }
 
@@ -39,6 +42,7 @@ const fetchModes: Readonly<Record<string, JwksFetchMode>> = {
 };
 
 const maxRefreshMs = 24 * 3_600_000;
+const maxGraceMs = 24 * 3_600_000;
 
 /** Ports whose services are not part of this version. An address for one of them is refused, so that nobody waits for an answer there. */
 const missing = ["httpsAddr"] as const;
@@ -49,6 +53,7 @@ export async function main(args: string[]): Promise<number> {
     .argument("[discovery]", "may be given, as on Istio's own command line")
     .option("--configDir <dir>", "directory of YAML and JSON files, watched")
     .option("--meshConfig <file>", "MeshConfig; changes take effect at once")
+    .option("--networksConfig <file>", "MeshNetworks: networks and their gateways; changes take effect at once")
     .option("--dataDir <dir>", "where the control plane keeps what it must not forget")
     .option("--grpcAddr <host:port>", "plaintext xDS without authentication, for loopback and tests", "127.0.0.1:15010")
     .option("--monitoringAddr <host:port>", "metrics, version, readiness; debug pages for loopback clients", "127.0.0.1:15014")
@@ -69,6 +74,17 @@ export async function main(args: string[]): Promise<number> {
       new Option("--jwksRefreshInterval <duration>", "how often istiod fetches them anew")
         .default("20m")
         .env("PILOT_JWT_PUB_KEY_REFRESH_INTERVAL"),
+    )
+    .addOption(
+      new Option("--ipAutoallocate <bool>", "keep addresses of ServiceEntries that have none in their status; false: hash their names")
+        .default("true")
+        .choices(["true", "false"])
+        .env("PILOT_ENABLE_IP_AUTOALLOCATE"),
+    )
+    .addOption(
+      new Option("--workloadEntryGracePeriod <duration>", "how long the entry of a registered machine outlives its connection")
+        .default("10s")
+        .env("PILOT_WORKLOAD_ENTRY_GRACE_PERIOD"),
     )
     .option("--log_output_level <level>", "debug, info, warn, error or none", "info")
     .exitOverride();
@@ -99,6 +115,9 @@ export async function main(args: string[]): Promise<number> {
   const jwksRefreshMs = parseDurationMs(options.jwksRefreshInterval);
   if (!jwksRefreshMs || jwksRefreshMs < 1000 || jwksRefreshMs > maxRefreshMs)
     return fail(`--jwksRefreshInterval: "${options.jwksRefreshInterval}" is no duration from 1s to 24h`, "for example 20m");
+  const graceMs = parseDurationMs(options.workloadEntryGracePeriod);
+  if (graceMs === undefined || graceMs > maxGraceMs)
+    return fail(`--workloadEntryGracePeriod: "${options.workloadEntryGracePeriod}" is no duration up to 24h`, "for example 10s");
 
   try {
     const grpc = parseHostPort(options.grpcAddr, "--grpcAddr", "listen");
@@ -109,6 +128,7 @@ export async function main(args: string[]): Promise<number> {
     await using istiod = await Istiod.start({
       configDir: options.configDir,
       meshConfig: options.meshConfig,
+      networksConfig: options.networksConfig,
       dataDir: options.dataDir,
       grpc,
       secureGrpc,
@@ -121,6 +141,8 @@ export async function main(args: string[]): Promise<number> {
       domain: options.domain,
       jwksFetchMode,
       jwksRefreshMs,
+      allocatesAddresses: options.ipAutoallocate === "true",
+      registration: { graceMs },
     });
     log.scope("istiod").info("serving", {
       xds: formatHostPort({ host: grpc.host, port: istiod.grpcPort }),

@@ -1,6 +1,7 @@
 /** The port that agents use: xDS and the certificate authority over TLS, every caller authenticated. Istio's 15012. */
 import { experimental, status } from "@grpc/grpc-js";
 import { adsService, StreamRefused } from "../ads/server.ts";
+import type { WritableConfigStore } from "../config/store.ts";
 import { log } from "../lib/log.ts";
 import { Authenticator, Unauthenticated } from "./ca/authenticator.ts";
 import type { CertificateAuthority } from "./ca/certificate-authority.ts";
@@ -11,6 +12,8 @@ import { ServerIdentity } from "./ca/server-identity.ts";
 import { type Account, loadTokenKey, ServiceAccountTokens } from "./ca/service-account-tokens.ts";
 import type { DiscoveryServer } from "./discovery-server.ts";
 import { GrpcServer } from "./grpc-server.ts";
+import { Invitations } from "./onboarding/invitations.ts";
+import { onboardingService } from "./onboarding/onboarding-service.ts";
 
 const scope = log.scope("ca");
 
@@ -20,6 +23,8 @@ const usualNames = ["istiod", "istiod-remote", "istio-pilot"].flatMap((name) => 
   `${name}.istio-system.svc.cluster.local`,
 ]);
 const loopbackNames = ["localhost", "127.0.0.1"];
+/** A machine needs its first token only until it has a certificate. */
+const machineTokenSeconds = 3600;
 
 export interface SecurePortOptions {
   readonly host: string;
@@ -28,6 +33,8 @@ export interface SecurePortOptions {
   readonly dataDir: string | undefined;
   readonly authorityDir: string | undefined;
   readonly serverNames: readonly string[];
+  /** Where invitations of machines are kept. */
+  readonly store: WritableConfigStore;
 }
 
 export class SecurePort implements AsyncDisposable {
@@ -51,9 +58,9 @@ export class SecurePort implements AsyncDisposable {
     this.#parts = parts;
   }
 
-  static async start({ host, port, discovery, dataDir, authorityDir, serverNames }: SecurePortOptions): Promise<SecurePort> {
+  static async start({ host, port, discovery, dataDir, authorityDir, serverNames, store }: SecurePortOptions): Promise<SecurePort> {
     await using parts = new AsyncDisposableStack();
-    const { store, metrics } = discovery;
+    const { metrics } = discovery;
     const { trustDomain } = discovery.mesh;
     const { authority, origin } = parts.use(await openAuthority({ directory: authorityDir, store, dataDir, trustDomain }));
     const identity = parts.use(await ServerIdentity.start(authority, [...usualNames, ...loopbackNames, ...serverNames]));
@@ -62,6 +69,13 @@ export class SecurePort implements AsyncDisposable {
       discovery.mesh.trustDomain,
       ...discovery.mesh.trustDomainAliases,
     ]);
+    const roots = () => authority.trustBundle;
+    const invitations = new Invitations({
+      store,
+      systemNamespace: discovery.mesh.rootNamespace,
+      roots,
+      issueToken: async (account) => (await tokens.issue(account, ["istio-ca"], machineTokenSeconds)).token,
+    });
     const grpc = parts.use(
       await GrpcServer.start({
         host,
@@ -71,6 +85,7 @@ export class SecurePort implements AsyncDisposable {
         services: [
           adsService(discovery, (call) => authenticator.authenticate(call).catch(refuse)),
           certificateService({ authority, authenticator, onOutcome: (outcome) => metrics.onCertificate(outcome) }),
+          onboardingService({ invitations, roots }),
         ],
       }),
     );

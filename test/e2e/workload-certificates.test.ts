@@ -114,15 +114,22 @@ describe("an agent's certificate", () => {
     parts.use(
       await XdsProxy.start({
         path: socket,
-        access: () =>
-          controlPlaneAccess({
-            address: `127.0.0.1:${istiod.secure!.port}`,
-            environment,
-            paths: paths(),
-            plaintext: false,
-            rootFile: undefined,
-            present: () => certificates.current,
+        upstream: {
+          choose: async () => ({
+            isLastGood: false,
+            access: await controlPlaneAccess({
+              address: `127.0.0.1:${istiod.secure!.port}`,
+              environment,
+              paths: paths(),
+              plaintext: false,
+              rootFile: undefined,
+              present: () => certificates.current,
+            }),
           }),
+          onAccepted: () => undefined,
+          onStreamEnded: () => undefined,
+          whenBack: () => Promise.resolve(),
+        },
         onTrustBundle: (roots) => certificates.trust(roots),
       }),
     );

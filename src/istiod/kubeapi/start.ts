@@ -18,7 +18,8 @@ export interface KubeApiStartOptions {
   readonly address: HostPort;
   readonly store: WritableConfigStore;
   readonly secure: SecurePort;
-  readonly mesh: MeshSource;
+  readonly mesh: MeshSource<unknown>;
+  readonly networks: MeshSource<unknown>;
   readonly dataDir: string | undefined;
   /** Where the kubeconfig of an administrator is written. */
   readonly kubeconfigOut: string | undefined;
@@ -28,11 +29,11 @@ export interface KubeApiStartOptions {
 
 /** Resolves with the port and what ends it. */
 export async function startKubeApi(options: KubeApiStartOptions): Promise<AsyncDisposable & { readonly port: number }> {
-  const { address, store, secure, mesh, dataDir, kubeconfigOut } = options;
+  const { address, store, secure, mesh, networks, dataDir, kubeconfigOut } = options;
   await using parts = new AsyncDisposableStack();
   const events = parts.use(new ObjectEvents(store));
   const namespaces = parts.use(await NamespaceController.start(store, secure.authority));
-  parts.use(await MeshConfigMaps.start(store, mesh));
+  parts.use(await MeshConfigMaps.start(store, mesh, networks));
   parts.use(new DeploymentStatus(store));
   parts.use(new GarbageCollector(store));
   const clientAuthority = await openClientAuthority(dataDir);

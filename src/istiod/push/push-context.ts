@@ -16,7 +16,10 @@ import type { Secret } from "../../api/kinds/secret.ts";
 import type { Sidecar } from "../../api/kinds/sidecar.ts";
 import type { VirtualService } from "../../api/kinds/virtual-service.ts";
 import type { MeshConfig } from "../../api/mesh/mesh-config.ts";
+import type { MeshNetworks } from "../../api/mesh/mesh-networks.ts";
 import type { ProxyNode } from "../../api/node.ts";
+import type { AddressAllocation } from "../../registry/allocated-addresses.ts";
+import { Networks } from "../../registry/networks.ts";
 import { type ObjectsOf, Registry } from "../../registry/registry.ts";
 import { isVisible, type Service, selectorMatches, serviceKey } from "../../registry/service.ts";
 import { type JwksFetchMode, type JwksSnapshot, noJwks } from "../jwks/jwks-source.ts";
@@ -36,12 +39,16 @@ export interface PushContextInput {
   readonly objects: ObjectsOf;
   /** `cluster.local` */
   readonly domain: string;
+  /** How services without address get one; default hashed. */
+  readonly allocation?: AddressAllocation;
   /** PEM of the roots that workloads are to trust, each by itself. */
   readonly trustedRoots?: readonly string[];
   /** Keys of token issuers. */
   readonly jwks?: JwksSnapshot;
   /** Default `istiod`. */
   readonly jwksFetchMode?: JwksFetchMode;
+  /** Networks as the operator lists them. */
+  readonly networks?: MeshNetworks;
 }
 
 /** What is the same for all proxies that see and are the same, see audience.ts. */
@@ -56,6 +63,7 @@ export class PushContext {
   readonly mesh: MeshConfig;
   readonly domain: string;
   readonly registry: Registry;
+  readonly networks: Networks;
   readonly virtualServices: VirtualServiceIndex;
   readonly destinationRules: DestinationRuleIndex;
   readonly peerAuthentications: PeerAuthenticationIndex;
@@ -88,7 +96,12 @@ export class PushContext {
       input.objects("RequestAuthentication") as ConfigObject<RequestAuthentication>[],
       input.mesh.rootNamespace,
     );
-    this.registry = new Registry(input.objects, { domain: input.domain, defaultServiceExportTo: input.mesh.defaultServiceExportTo });
+    this.networks = new Networks(input.objects, input.networks, input.mesh.rootNamespace);
+    this.registry = new Registry(input.objects, {
+      domain: input.domain,
+      defaultServiceExportTo: input.mesh.defaultServiceExportTo,
+      ...(input.allocation ? { allocation: input.allocation } : {}),
+    });
     this.virtualServices = new VirtualServiceIndex(
       input.objects("VirtualService") as ConfigObject<VirtualService>[],
       input.domain,
@@ -169,7 +182,7 @@ export class PushContext {
     if (known) return known;
     const sidecar = proxy.type === "sidecar" ? this.#sidecars.select(proxy) : undefined;
     const scopeKey = `${proxy.namespace}|${sidecar ? `${sidecar.metadata.namespace}/${sidecar.metadata.name}` : ""}`;
-    const key = this.#audienceKeys.keyOf(proxy, scopeKey);
+    const key = this.#audienceKeys.keyOf(proxy, scopeKey, this.registry.usesAllocated(proxy));
     const audience = this.#audiences.get(key) ?? {
       scope: this.#scope(scopeKey, sidecar, proxy.namespace),
       resources: new Map(),

@@ -8,8 +8,8 @@ import { type RawObject, textAt } from "../../../api/kinds/raw-fields.ts";
 import type { ConfigStore } from "../../../config/store.ts";
 import { ApiError } from "../status.ts";
 
-/** Kubernetes' usual range. */
-export const defaultServiceRange = "10.96.0.0/16";
+/** Reserved, so that nobody is reached there; beside the range that ServiceEntries have. */
+export const defaultServiceRange = "240.241.0.0/16";
 
 /** IPv4 in CIDR notation, from /8 to /28. */
 export function isServiceRange(text: string): boolean {

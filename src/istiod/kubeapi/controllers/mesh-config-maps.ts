@@ -1,7 +1,7 @@
 /**
  * The ConfigMaps from which `istioctl` and provisioning read the mesh: `istio` with its configuration and `istio-sidecar-injector` with
- * the cluster's name. Where a file has the configuration, the ConfigMap is its image, and what others write into it is undone; where none
- * has, the ConfigMap is made once and then its users' own.
+ * the cluster's name. A key of which a file has the content is that file's image, and what others write into it is undone; others are made
+ * once and then their users' own.
  */
 import type { WritableConfigStore } from "../../../config/store.ts";
 import type { MeshSource } from "../../mesh-source.ts";
@@ -16,6 +16,7 @@ enablePrometheusMerge: true
 rootNamespace: istio-system
 trustDomain: cluster.local
 `;
+const noNetworks = "networks: {}\n";
 
 /** The name that proxies have as their cluster when nothing else is said. */
 const clusterName = "Kubernetes";
@@ -24,23 +25,30 @@ export class MeshConfigMaps implements AsyncDisposable {
   readonly #queue: WorkQueue<"istio">;
   readonly #watches: Disposable[];
 
-  private constructor(store: WritableConfigStore, source: MeshSource) {
+  private constructor(store: WritableConfigStore, mesh: MeshSource<unknown>, networks: MeshSource<unknown>) {
+    const sources = [mesh, networks];
     this.#queue = new WorkQueue<"istio">("mesh configuration", async () => {
-      const configMap = meshConfigMap(source.isFile ? source.text : initialMesh);
-      if (source.isFile) await keepObject(store, configMap);
-      else await ensureObject(store, configMap);
+      const written = store.get(meshConfigMapKey)?.spec.data ?? {};
+      const contentOf = (key: string, source: MeshSource<unknown>, initial: string) =>
+        source.isFile ? source.text : (written[key] ?? initial);
+      const data = {
+        ...written,
+        [meshKey]: contentOf(meshKey, mesh, initialMesh),
+        [networksKey]: contentOf(networksKey, networks, noNetworks),
+      };
+      await keepObject(store, meshConfigMap(data));
     });
     this.#watches = [
-      source.onChange(() => this.#queue.add("istio")),
+      ...sources.map((source) => source.onChange(() => this.#queue.add("istio"))),
       store.watch((events) => {
-        if (source.isFile && events.some(({ object }) => isMeshConfigMap(object))) this.#queue.add("istio");
+        if (events.some(({ object }) => isMeshConfigMap(object))) this.#queue.add("istio");
       }),
     ];
     this.#queue.add("istio");
   }
 
-  static async start(store: WritableConfigStore, source: MeshSource): Promise<MeshConfigMaps> {
-    const made = new MeshConfigMaps(store, source);
+  static async start(store: WritableConfigStore, mesh: MeshSource<unknown>, networks: MeshSource<unknown>): Promise<MeshConfigMaps> {
+    const made = new MeshConfigMaps(store, mesh, networks);
     await made.#queue.idle();
     await ensureObject(store, {
       apiVersion: "v1",
@@ -59,12 +67,12 @@ export class MeshConfigMaps implements AsyncDisposable {
   }
 }
 
-function meshConfigMap(mesh: string): Record<string, unknown> {
+function meshConfigMap(data: Readonly<Record<string, string>>): Record<string, unknown> {
   const { namespace, name } = meshConfigMapKey;
   return {
     apiVersion: "v1",
     kind: "ConfigMap",
     metadata: { name, namespace, labels: { "istio.io/rev": "default" } },
-    data: { [meshKey]: mesh, [networksKey]: "networks: {}\n" },
+    data,
   };
 }
