@@ -26,6 +26,7 @@ import type { JwksResolver } from "./jwks/jwks-resolver.ts";
 import { type JwksFetchMode, jwksSourcesOf } from "./jwks/jwks-source.ts";
 import { IstiodMetrics, shortType } from "./metrics.ts";
 import { ObjectRemarks } from "./object-remarks.ts";
+import { concernsProxies } from "./push/concerns-proxies.ts";
 import { Debouncer } from "./push/debounce.ts";
 import { PushContext } from "./push/push-context.ts";
 import { type ChangedKind, planPush, scopeFor } from "./push/push-request.ts";
@@ -115,9 +116,9 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       onFetched: (isSuccess) => this.metrics.onKeysFetched(isSuccess),
     });
     this.#watch = options.store.watch((events) => {
-      // A status that was written changes endpoints only through the kinds that have them.
-      this.#onChange(events.map((event) => event.object.kind));
       this.metrics.inboundUpdates.inc({ type: "config" }, events.length);
+      const relevant = events.filter(concernsProxies);
+      if (relevant.length > 0) this.#onChange(relevant.map((event) => event.object.kind));
     });
   }
 

@@ -1,14 +1,10 @@
 /** The control plane put together: sources, discovery, ports. The only place that builds and connects its parts. */
-import { mkdir, readFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join, resolve } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { ServerCredentials } from "@grpc/grpc-js";
 import { adsService } from "../ads/server.ts";
-import { ConfigError } from "../api/config-error.ts";
 import type { ConfigObject } from "../api/kinds/object.ts";
-import { type DecodedMesh, decodeMeshConfig, decodeMeshNetworks, defaultMesh, type EffectiveMeshConfig } from "../api/mesh/decode-mesh.ts";
-import type { MeshNetworks } from "../api/mesh/mesh-networks.ts";
 import { AggregateStore } from "../config/aggregate.ts";
 import { FilesStore } from "../config/files.ts";
 import { MemoryStore } from "../config/memory.ts";
@@ -16,7 +12,6 @@ import { SqliteStore } from "../config/sqlite.ts";
 import type { ConfigStore } from "../config/store.ts";
 import type { HostPort } from "../lib/host-port.ts";
 import { log } from "../lib/log.ts";
-import { watchFile } from "../lib/watch-file.ts";
 import { AddressAllocator } from "./addresses/address-allocator.ts";
 import type { ForeignBundles } from "./ca/trust-bundle.ts";
 import { MonitoringServer } from "./debug/http-server.ts";
@@ -25,8 +20,9 @@ import type { ProxyEnvironment } from "./fetch/proxy-environment.ts";
 import { GrpcServer } from "./grpc-server.ts";
 import { JwksResolver } from "./jwks/jwks-resolver.ts";
 import type { JwksFetchMode } from "./jwks/jwks-source.ts";
-import { openClientAuthority, writeKubeconfig } from "./kubeapi/admin-access.ts";
-import { KubeApiServer } from "./kubeapi/server.ts";
+import { defaultServiceRange } from "./kubeapi/admission/cluster-addresses.ts";
+import { startKubeApi } from "./kubeapi/start.ts";
+import { startMeshConfig, startMeshNetworks } from "./mesh-source.ts";
 import { IstiodMetrics } from "./metrics.ts";
 import { SecurePort, type SecurePortOptions } from "./secure-port.ts";
 import { RegistrationMetrics } from "./workloads/registration-metrics.ts";
@@ -61,6 +57,8 @@ export interface IstiodOptions {
   readonly kubeApi?: HostPort | undefined;
   /** Where the kubeconfig of the API's first user is written. */
   readonly kubeconfigOut?: string | undefined;
+  /** From which Services made through the API get their addresses; default 240.241.0.0/16. */
+  readonly serviceRange?: string;
   /** Metrics, version, readiness and debug pages. */
   readonly monitoring: HostPort;
   /** `cluster.local` */
@@ -89,7 +87,7 @@ export class Istiod implements AsyncDisposable {
     grpc: GrpcServer,
     monitoring: MonitoringServer,
     secure: SecurePort | undefined,
-    kubeApi: KubeApiServer | undefined,
+    kubeApi: { readonly port: number } | undefined,
     parts: AsyncDisposableStack,
   ) {
     this.discovery = discovery;
@@ -104,9 +102,9 @@ export class Istiod implements AsyncDisposable {
     await using parts = new AsyncDisposableStack();
     const store = parts.use(await openStore(options));
     const meshFile = options.meshConfig ? resolve(options.meshConfig) : undefined;
-    const mesh = meshFile ? await loadMesh(meshFile) : defaultMesh();
+    const mesh = parts.use(await startMeshConfig(meshFile, store));
     const networksFile = options.networksConfig ? resolve(options.networksConfig) : undefined;
-    const networks = networksFile ? await loadNetworks(networksFile) : undefined;
+    const networks = parts.use(await startMeshNetworks(networksFile, store));
     reportProblems(store);
     parts.use(store.watch(() => reportProblems(store)));
 
@@ -132,8 +130,8 @@ export class Istiod implements AsyncDisposable {
         metrics,
         instanceId,
         registration,
-        mesh,
-        networks,
+        mesh: mesh.value,
+        networks: networks.value,
         domain,
         allocation: { isWritten: allocatesAddresses ? isWritable : () => false, isOnDemand: !allocatesAddresses },
         jwks,
@@ -143,9 +141,8 @@ export class Istiod implements AsyncDisposable {
     );
     await discovery.fetchKeys();
     discovery.markReady();
-    if (meshFile) parts.use(watchFile(meshFile, () => void reload(meshFile, loadMesh, (loaded) => discovery.setMesh(loaded))));
-    if (networksFile)
-      parts.use(watchFile(networksFile, () => void reload(networksFile, loadNetworks, (loaded) => discovery.setNetworks(loaded))));
+    parts.use(mesh.onChange(() => discovery.setMesh(mesh.value)));
+    parts.use(networks.onChange(() => discovery.setNetworks(networks.value)));
     const monitoring = parts.use(await MonitoringServer.start(discovery, options.monitoring.host || "0.0.0.0", options.monitoring.port));
     const grpc = parts.use(
       await GrpcServer.start({
@@ -168,27 +165,17 @@ export class Istiod implements AsyncDisposable {
           }),
         )
       : undefined;
-    const kubeApi = secure && options.kubeApi ? parts.use(await startKubeApi(secure, options.kubeApi, options)) : undefined;
+    const { kubeApi: address, dataDir, kubeconfigOut, serviceRange = defaultServiceRange } = options;
+    const kubeApi =
+      secure && address
+        ? parts.use(await startKubeApi({ address, store, secure, mesh, networks, dataDir, kubeconfigOut, serviceRange }))
+        : undefined;
     return new Istiod(discovery, grpc, monitoring, secure, kubeApi, parts.move());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#parts.disposeAsync();
   }
-}
-
-async function startKubeApi(
-  { identity, authority, tokens }: SecurePort,
-  address: HostPort,
-  options: IstiodOptions,
-): Promise<KubeApiServer> {
-  const clientAuthority = await openClientAuthority(options.dataDir);
-  const server = await KubeApiServer.start({ ...anywhere(address), identity, clientRoots: clientAuthority.trustBundle, tokens });
-  if (options.kubeconfigOut) {
-    const { host } = address;
-    await writeKubeconfig({ path: options.kubeconfigOut, host, port: server.port, clientAuthority, serverRoots: authority.trustBundle });
-  }
-  return server;
 }
 
 /** No host in an address means every one. */
@@ -213,46 +200,6 @@ async function openStore(options: IstiodOptions): Promise<AggregateStore> {
   sources.push(writable);
   opened.move();
   return new AggregateStore(sources, writable);
-}
-
-function loadMesh(file: string): Promise<EffectiveMeshConfig> {
-  return loadMeshFile(file, decodeMeshConfig, defaultMesh);
-}
-
-function loadNetworks(file: string): Promise<MeshNetworks | undefined> {
-  return loadMeshFile<MeshNetworks | undefined>(file, decodeMeshNetworks, () => undefined);
-}
-
-/** A file that is wrong at the start is an error; one that isn't there yet means the defaults. */
-async function loadMeshFile<T>(file: string, decode: (text: string, file: string) => DecodedMesh<T>, absent: () => T): Promise<T> {
-  let text: string;
-  try {
-    text = await readFile(file, "utf8");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT")
-      throw new ConfigError(`can't be read: ${(error as Error).message}`, { position: { file, line: 1 }, cause: error });
-    scope.info("mesh configuration is not there, defaults hold", { file });
-    return absent();
-  }
-  const { value, errors, warnings } = decode(text, file);
-  for (const warning of warnings) scope.warn(warning.describe());
-  if (value === undefined) throw errors[0];
-  return value;
-}
-
-/** While running, a wrong file leaves the last good one in force. */
-async function reload<T>(file: string, load: (file: string) => Promise<T>, apply: (loaded: T) => void): Promise<void> {
-  // An editor that writes in place leaves the file empty for a moment.
-  await delay(20);
-  try {
-    apply(await load(file));
-    scope.info("mesh configuration read anew", { file });
-  } catch (error) {
-    scope.error("mesh configuration is refused, the last good one stays", {
-      file,
-      reason: error instanceof ConfigError ? error.describe() : error,
-    });
-  }
 }
 
 /** Each problem once, when it appears. */

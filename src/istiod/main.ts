@@ -10,6 +10,7 @@ import { type ForeignBundles, parseForeignBundles } from "./ca/trust-bundle.ts";
 import { readProxyEnvironment } from "./fetch/proxy-environment.ts";
 import { Istiod } from "./istiod.ts";
 import type { JwksFetchMode } from "./jwks/jwks-source.ts";
+import { defaultServiceRange, isServiceRange } from "./kubeapi/admission/cluster-addresses.ts";
 
 interface Options {
   configDir?: string;
@@ -24,6 +25,7 @@ interface Options {
   httpsAddr: string;
   kubeAPIAddr: string;
   kubeconfigOut?: string;
+  serviceClusterIpRange: string;
   monitoringAddr: string;
   domain: string;
   jwksFetchMode: string;
@@ -67,8 +69,9 @@ export async function main(args: string[]): Promise<number> {
         .env("SPIFFE_BUNDLE_ENDPOINTS"),
     )
     .addOption(new Option("--httpsAddr <host:port>", 'webhooks; only "" in this version').default(""))
-    .option("--kubeAPIAddr <host:port>", "Kubernetes-compatible API, so far for service account tokens", "")
+    .option("--kubeAPIAddr <host:port>", "Kubernetes-compatible API, for kubectl", "")
     .option("--kubeconfig-out <file>", "write a kubeconfig of an administrator of --kubeAPIAddr there, for its owner's eyes alone")
+    .option("--service-cluster-ip-range <cidr>", "where Services made through that API get their addresses", defaultServiceRange)
     .option("--domain <domain>", "DNS domain of services", "cluster.local")
     .addOption(
       new Option("--jwksFetchMode <who>", "who fetches the keys of token issuers: istiod, envoy, or hybrid, by proxies where they can")
@@ -107,6 +110,11 @@ export async function main(args: string[]): Promise<number> {
   }
   if (options.kubeAPIAddr !== "" && options.secureGRPCAddr === "")
     return fail("--kubeAPIAddr: needs the certificate authority of --secureGRPCAddr, which is turned off");
+  if (!isServiceRange(options.serviceClusterIpRange))
+    return fail(
+      `--service-cluster-ip-range: "${options.serviceClusterIpRange}" is no IPv4 range from /8 to /28`,
+      `for example ${defaultServiceRange}`,
+    );
   if (!isLogLevel(options.log_output_level))
     return fail(`--log_output_level: unknown level "${options.log_output_level}"`, "debug, info, warn, error or none");
   log.setLevel(options.log_output_level);
@@ -142,6 +150,7 @@ export async function main(args: string[]): Promise<number> {
       authorityDir: options.caDir,
       kubeApi,
       kubeconfigOut: options.kubeconfigOut,
+      serviceRange: options.serviceClusterIpRange,
       serverNames: options.serverName ?? [],
       foreignBundles,
       proxies: readProxyEnvironment(process.env),

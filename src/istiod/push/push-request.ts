@@ -40,8 +40,8 @@ const affectedTypes: Partial<Record<ChangedKind, readonly TypeUrl[]>> = {
   ServiceAccount: [sds],
 };
 
-/** Kinds that only say where endpoints are. */
-const endpointKinds: ReadonlySet<string> = new Set<KindName>(["WorkloadEntry", "Endpoints", "EndpointSlice", "Pod"]);
+/** Kinds that only say where endpoints are, or whether they are switched on. */
+const endpointKinds: ReadonlySet<string> = new Set<KindName>(["WorkloadEntry", "Endpoints", "EndpointSlice", "Pod", "Deployment"]);
 
 /** What concerns a proxy only where its own policies differ. */
 const policyKinds: ReadonlySet<string> = new Set<ChangedKind>(["AuthorizationPolicy", "RequestAuthentication", "Jwks"]);
