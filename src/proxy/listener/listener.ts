@@ -140,7 +140,7 @@ export class Listener {
       this.#servers.push({ address, server });
       if (this.config.isTransparent && address.port >= 0 && !makeTransparent(descriptorOf(server), address.host.includes(":") ? 6 : 4)) {
         this.stopListening();
-        throw new Error(`${this.config.name}: Setting socket options failed: a transparent listener needs CAP_NET_ADMIN`);
+        throw new Error("Setting socket options failed: a transparent listener needs CAP_NET_ADMIN");
       }
     }
   }
