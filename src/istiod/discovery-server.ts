@@ -12,6 +12,7 @@ import { status } from "@grpc/grpc-js";
 import { type AdsConnection, type AdsHandler, type AdsSession, type Peer, StreamRefused } from "../ads/server.ts";
 import type { Watch } from "../ads/subscription.ts";
 import type { Node } from "../api/gen/envoy/config/core/v3/base_pb.js";
+import { formatKey, keyOf } from "../api/kinds/object.ts";
 import type { MeshConfig } from "../api/mesh/mesh-config.ts";
 import { NodeError, type ProxyNode, parseNode } from "../api/node.ts";
 import { formatSpiffeId, type SpiffeId } from "../api/spiffe.ts";
@@ -24,6 +25,7 @@ import { type JwksFetchMode, jwksSourcesOf } from "./jwks/jwks-source.ts";
 import { IstiodMetrics, shortType } from "./metrics.ts";
 import { ObjectRemarks } from "./object-remarks.ts";
 import { Debouncer } from "./push/debounce.ts";
+import { PatchStatus } from "./push/patch-status.ts";
 import { PushContext } from "./push/push-context.ts";
 import { type ChangedKind, planPush, scopeFor } from "./push/push-request.ts";
 import { untranslated } from "./push/untranslated.ts";
@@ -80,6 +82,10 @@ export class DiscoveryServer implements AdsHandler, Disposable {
   #isReady = false;
   readonly #untranslated = new ObjectRemarks("configuration has no effect");
   readonly #policyProblems = new ObjectRemarks("policy is in force in part");
+  /** What became of the patches of EnvoyFilters. */
+  readonly patchStatus = new PatchStatus(({ object, index }, reason) =>
+    scope.warn("patch is not applied", { object: formatKey(keyOf(object)), patch: `configPatches[${index}]`, reason }),
+  );
 
   constructor(options: DiscoveryServerOptions) {
     this.#options = options;
@@ -158,6 +164,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     const { rejectedConfigs } = this.metrics;
     rejectedConfigs.reset();
     for (const { gateway } of this.gatewayConflicts()) rejectedConfigs.inc({ type: "gateway", name: gateway });
+    this.metrics.showPatches(this.#context.envoyFilters.objects, this.patchStatus);
   }
 
   /** Servers of Gateways that a connected gateway could not be given. */
@@ -312,6 +319,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       objects: objectsOf(this.store),
       domain: this.#options.domain,
       trustedRoots: this.#trustedRoots,
+      patchOutcomes: this.patchStatus,
       ...(this.#options.jwks ? { jwks: this.#options.jwks.snapshot() } : {}),
       ...(this.#options.jwksFetchMode ? { jwksFetchMode: this.#options.jwksFetchMode } : {}),
     });

@@ -81,7 +81,8 @@ function nameOf({ metadata }: { metadata: JsonObject }): string {
 function run({ given }: CaseFile, one: Case): JsonObject {
   const side = sideOf(one);
   const ports = new Map(Object.entries(one.server_ports ?? {}).map(([port, servers]) => [Number(port), new Set(servers)]));
-  const clusters = () => read<Cluster>(ClusterSchema, given.clusters).flatMap((cluster) => patchCluster(cluster, side, one.inbound_hosts) ?? []);
+  const clusters = () =>
+    read<Cluster>(ClusterSchema, given.clusters).flatMap((cluster) => patchCluster(cluster, side, one.inbound_hosts) ?? []);
   return {
     ...(given.listeners && {
       listeners: write(ListenerSchema, [...patchListeners(read<Listener>(ListenerSchema, given.listeners), side), ...addedListeners(side)]),
