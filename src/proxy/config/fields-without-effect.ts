@@ -45,7 +45,6 @@ const fieldsWithoutEffect: Readonly<Record<string, string>> = {
   "extensions.filters.http.ext_authz.ExtAuthz":
     "validate_mutations typed_metadata_context_namespaces route_typed_metadata_context_namespaces decoder_header_mutation_rules " +
     "enable_dynamic_metadata_ingestion bootstrap_metadata_labels_key",
-  "extensions.filters.http.ratelimit.RateLimitPerRoute": "rate_limits",
   "extensions.filters.network.http_connection_manager.HttpConnectionManager":
     "tracing access_log_flush_interval flush_access_log_on_new_request access_log_options early_header_mutation_extensions " +
     "represent_ipv4_remote_address_as_ipv4_mapped_ipv6 path_normalization_options proxy_status_config " +

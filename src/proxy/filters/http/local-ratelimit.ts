@@ -11,13 +11,13 @@ import {
 } from "../../../api/gen/envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit_pb.js";
 import { grpcStatusNumber } from "../../../api/grpc-status.ts";
 import type { CompileContext } from "../../compile-context.ts";
-import { runtimeFraction } from "../../fraction.ts";
+import { drawn, runtimeFraction } from "../../fraction.ts";
 import { defineHttpFilter, type FilterStatus, type HttpFilter } from "../../http/http-filter.ts";
 import type { HttpStream } from "../../http/http-stream.ts";
 import type { DownstreamConnection } from "../../listener/downstream-connection.ts";
 import { applyHeaderEdits, compileHeaderEdits, type HeaderEdit } from "../../router/header-mutation.ts";
 import {
-  compileRateLimits,
+  compileFilterRateLimits,
   type Descriptor,
   descriptorsOf,
   type RateLimitPolicy,
@@ -85,7 +85,7 @@ function compilePolicy(config: LocalRateLimit, context: CompileContext): Policy 
     enforcedChance: runtimeFraction(config.filterEnforced, 0),
     limiter: isPerConnection ? null : new LocalLimiter(limiterOptions, () => context.cells.cell(identity)),
     limiterOptions,
-    rateLimits: compileRateLimits(config.rateLimits, context.nodeCluster),
+    rateLimits: compileFilterRateLimits(config.rateLimits, context.nodeCluster),
     stage: config.stage,
     virtualHostRateLimits: virtualHostOptions[config.vhRateLimits] ?? "override",
     // Only errors: whoever was limited must not take it for success.
@@ -189,10 +189,6 @@ class LocalRateLimitFilter implements HttpFilter {
     }
     return "continue";
   }
-}
-
-function drawn(chance: number): boolean {
-  return chance >= 1 || (chance > 0 && Math.random() < chance);
 }
 
 export const localRateLimit = defineHttpFilter({

@@ -55,6 +55,7 @@ describe("LocalLimiter", () => {
   const request = (entries: Record<string, string>) => ({
     entries: Object.entries(entries).map(([key, value]) => ({ key, value })),
     limit: null,
+    hits: null,
   });
 
   it("lets a limiter without buckets pass everything", () => {

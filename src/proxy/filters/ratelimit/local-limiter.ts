@@ -73,14 +73,14 @@ export class LocalLimiter {
   }
 
   ask(descriptors: readonly Descriptor[]): LimiterVerdict {
-    const matched: TokenBucket[] = [];
-    for (const { entries } of descriptors) {
+    const matched: { readonly bucket: TokenBucket; readonly hits: number }[] = [];
+    for (const { entries, hits } of descriptors) {
       const bucket = this.#bucketOf(entries);
-      if (bucket !== null) matched.push(bucket);
+      if (bucket !== null) matched.push({ bucket, hits: hits ?? 1 });
     }
-    if (matched.length > 1) matched.sort((a, b) => a.tokensPerSecond - b.tokensPerSecond);
-    for (const bucket of matched) if (!bucket.consume()) return { isAllowed: false, bucket };
-    const first = matched[0] ?? null;
+    if (matched.length > 1) matched.sort((a, b) => a.bucket.tokensPerSecond - b.bucket.tokensPerSecond);
+    for (const { bucket, hits } of matched) if (!bucket.consume(hits)) return { isAllowed: false, bucket };
+    const first = matched[0]?.bucket ?? null;
     if (this.#default === null || (first !== null && !this.#alwaysConsumesDefault)) return { isAllowed: true, bucket: first };
     if (!this.#default.consume()) return { isAllowed: false, bucket: this.#default };
     return { isAllowed: true, bucket: first ?? this.#default };
