@@ -86,6 +86,7 @@ const fullNames: Record<string, string> = {
   HttpSetFilterState: "envoy.extensions.filters.http.set_filter_state.v3.Config",
   NetworkSetFilterState: "envoy.extensions.filters.network.set_filter_state.v3.Config",
   NetworkExtAuthz: "envoy.extensions.filters.network.ext_authz.v3.ExtAuthz",
+  NetworkRateLimit: "envoy.extensions.filters.network.ratelimit.v3.RateLimit",
   NetworkLocalRateLimit: "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit",
   NetworkRBAC: "envoy.extensions.filters.network.rbac.v3.RBAC",
 };

@@ -8,6 +8,7 @@ import {
   RateLimit_Action_MetaData_Source,
   type RateLimit_Action as RateLimitAction,
   type RateLimit as RateLimitMessage,
+  RateLimit_XRateLimitOption as XRateLimitOption,
 } from "../../api/gen/envoy/config/route/v3/route_components_pb.js";
 import type { MetadataKey } from "../../api/gen/envoy/type/metadata/v3/metadata_pb.js";
 import { RateLimitUnit } from "../../api/gen/envoy/type/v3/ratelimit_unit_pb.js";
@@ -31,6 +32,8 @@ export interface Descriptor {
   readonly limit: { readonly requestsPerUnit: number; readonly unit: RateLimitUnit } | null;
   /** How much the request counts; null: once, if the service doesn't say otherwise. */
   readonly hits: number | null;
+  /** Whether responses are told of the limit; null: as the filter says. */
+  readonly tellsLimits: boolean | null;
 }
 
 /** A request with its route; every HttpStream is one. */
@@ -144,11 +147,16 @@ export function descriptorsOf(
 /** What an action says: an entry, nothing (`skip`), or that there is to be no descriptor (null). */
 type Action = (request: RoutedRequest) => DescriptorEntry | "skip" | null;
 
-function compileEntry({ actions: messages, limit }: RateLimitMessage, nodeCluster: string, hitsOf: HitsAddend | null): PolicyEntry["make"] {
+function compileEntry(
+  { actions: messages, limit, xRatelimitOption }: RateLimitMessage,
+  nodeCluster: string,
+  hitsOf: HitsAddend | null,
+): PolicyEntry["make"] {
   if (messages.length === 0) throw new ConfigError("RateLimit: actions: value must contain at least 1 item(s)");
   const actions = messages.map((message) => compileAction(message, nodeCluster));
   const override = limit?.overrideSpecifier;
   const limitKey = override?.case === "dynamicMetadata" ? compileMetadataKey(override.value.metadataKey) : null;
+  const tellsLimits = xRatelimitOption === XRateLimitOption.UNSPECIFIED ? null : xRatelimitOption === XRateLimitOption.DRAFT_VERSION_03;
   return (request) => {
     const entries: DescriptorEntry[] = [];
     for (const action of actions) {
@@ -158,7 +166,8 @@ function compileEntry({ actions: messages, limit }: RateLimitMessage, nodeCluste
     }
     const hits = hitsOf === null ? null : hitsOf(request.info);
     if (hits === undefined) return null;
-    return { entries, limit: limitKey === null ? null : limitOf(limitKey(request.info.dynamicMetadata)), hits };
+    const ownLimit = limitKey === null ? null : limitOf(limitKey(request.info.dynamicMetadata));
+    return { entries, limit: ownLimit, hits, tellsLimits };
   };
 }
 

@@ -29,7 +29,6 @@ import { checkDefaultBucket, compileLocalDescriptors, LocalLimiter, type LocalLi
 import { type TokenBucket, tokenBucketOptions } from "../ratelimit/token-bucket.ts";
 import { disabledFilter } from "./disabled-filter.ts";
 
-/** shadow_mode stays 0: no descriptor that we know can be only tried. */
 const statNames = ["enabled", "enforced", "rate_limited", "ok", "shadow_mode"] as const;
 
 interface Policy {
@@ -150,13 +149,18 @@ class LocalRateLimitFilter implements HttpFilter {
     const policy = (override as Policy | undefined) ?? this.#standard;
     if (!drawn(policy.enabledChance)) return "continue";
     this.#stats.add(policy.at.enabled, 1);
-    const { isAllowed, bucket } = limiterOf(policy, stream.connection).ask(describe(policy, stream));
-    if (policy.tellsLimits && bucket !== null) this.#remember(stream, { bucket, isLimited: false });
-    if (isAllowed) {
+    const verdict = limiterOf(policy, stream.connection).ask(describe(policy, stream));
+    const told = (verdict.tellsLimits ?? policy.tellsLimits) ? verdict.bucket : null;
+    if (told !== null) this.#remember(stream, { bucket: told, isLimited: false });
+    if (verdict.isAllowed && !verdict.isShadowed) {
       this.#stats.add(policy.at.ok, 1);
       return "continue";
     }
     this.#stats.add(policy.at.rate_limited, 1);
+    if (verdict.isAllowed) {
+      this.#stats.add(policy.at.shadow_mode, 1);
+      return "continue";
+    }
     if (!drawn(policy.enforcedChance)) {
       applyHeaderEdits(policy.requestEdits, stream.info.requestHeaders, stream.info);
       return "continue";
@@ -164,7 +168,7 @@ class LocalRateLimitFilter implements HttpFilter {
     this.#stats.add(policy.at.enforced, 1);
     const extra: HeaderList = [];
     applyHeaderEdits(policy.responseEdits, extra, stream.info);
-    this.#remember(stream, { bucket: policy.tellsLimits ? bucket : null, isLimited: true });
+    this.#remember(stream, { bucket: told, isLimited: true });
     if (policy.isResourceExhausted) stream.localReplyGrpcStatus = resourceExhausted;
     stream.sendLocalReply(policy.status, "local_rate_limited", "local_rate_limited", extra);
     return "stop";

@@ -14,6 +14,7 @@ import { NetworkFilterChain } from "../../listener/network-filter-chain.ts";
 import { extAuthz } from "./ext-authz.ts";
 import { httpConnectionManager } from "./http-connection-manager.ts";
 import { localRateLimit } from "./local-ratelimit.ts";
+import { rateLimit } from "./ratelimit.ts";
 import { rbac } from "./rbac.ts";
 import { setFilterState } from "./set-filter-state.ts";
 import { tcpProxy } from "./tcp-proxy.ts";
@@ -23,6 +24,7 @@ export const networkFilters: readonly NetworkFilterDefinition[] = [
   extAuthz,
   httpConnectionManager,
   localRateLimit,
+  rateLimit,
   rbac,
   setFilterState,
   tcpProxy,

@@ -43,8 +43,9 @@ export class TokenBucket {
     this.#now = now;
   }
 
-  /** False: there are not so many whole tokens, and none was taken. */
+  /** False: there are not so many whole tokens, or none was asked for, which Envoy refuses as well. Then nothing was taken. */
   consume(count = 1): boolean {
+    if (count === 0) return false;
     const now = this.#now();
     let emptyAt = Atomics.load(this.#values, this.#at);
     for (;;) {
