@@ -1,5 +1,4 @@
 /** How bytes and connections pass; with real connections and filters: test/conformance/bootstrap/rbac-network.yaml. */
-import { once } from "node:events";
 import { Socket } from "node:net";
 import { describe, expect, it } from "vitest";
 import type { Transport, TransportHandler } from "../transport.ts";
@@ -147,8 +146,9 @@ describe("NetworkFilterChain", () => {
 
     it("tells it of a client that is gone, and nobody else", async () => {
       const { seen, connection, socket } = waiting();
+      const closed = new Promise((resolve) => socket.once("close", resolve));
       socket.destroy(new Error("reset"));
-      await once(socket, "close");
+      await closed;
       expect(seen).toEqual(["a", "a: gone", "closed"]);
       connection.proceed();
       expect(seen).toHaveLength(3);
