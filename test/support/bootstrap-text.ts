@@ -82,6 +82,8 @@ const packages: Record<string, string> = {
 
 /** Where short names would be the same. */
 const fullNames: Record<string, string> = {
+  HttpHeaderMutation: "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+  HeaderMutationPerRoute: "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",
   HttpSetMetadata: "envoy.extensions.filters.http.set_metadata.v3.Config",
   HttpSetFilterState: "envoy.extensions.filters.http.set_filter_state.v3.Config",
   NetworkSetFilterState: "envoy.extensions.filters.network.set_filter_state.v3.Config",

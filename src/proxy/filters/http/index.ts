@@ -11,6 +11,7 @@ import { cors } from "./cors.ts";
 import { disabledFilter } from "./disabled-filter.ts";
 import { extAuthz } from "./ext-authz/ext-authz.ts";
 import { fault } from "./fault.ts";
+import { headerMutation } from "./header-mutation.ts";
 import { jwtAuthn } from "./jwt-authn/jwt-authn.ts";
 import { localRateLimit } from "./local-ratelimit.ts";
 import { rateLimit } from "./ratelimit/ratelimit.ts";
@@ -24,6 +25,7 @@ export const httpFilters: readonly HttpFilterDefinition[] = [
   cors,
   extAuthz,
   fault,
+  headerMutation,
   jwtAuthn,
   localRateLimit,
   rateLimit,
