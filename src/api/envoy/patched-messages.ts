@@ -10,8 +10,8 @@ import { RouteSchema, VirtualHostSchema } from "../gen/envoy/config/route/v3/rou
 import { RouteConfigurationSchema } from "../gen/envoy/config/route/v3/route_pb.js";
 import { HttpFilterSchema } from "../gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import type { EnvoyFilterApplyTo } from "../kinds/envoy-filter.ts";
+import { patchTypes } from "./patch-types.ts";
 import { type ReadJsonOptions, readJson } from "./read-json.ts";
-import { envoyTypes } from "./type-registry.ts";
 
 export const patchedMessages = {
   BOOTSTRAP: BootstrapSchema,
@@ -36,5 +36,5 @@ export function readPatchValue(
   options: Pick<ReadJsonOptions, "onUnknownField" | "onNewerField"> = {},
 ): Message {
   const schema = patchedMessages[applyTo] as GenMessage<Message>;
-  return readJson(schema, value as JsonValue, { registry: envoyTypes, onUnknownField: () => {}, ...options });
+  return readJson(schema, value as JsonValue, { registry: patchTypes, onUnknownField: () => {}, ...options });
 }

@@ -7,7 +7,7 @@
 import { type DescMessage, type Message, mergeFromBinary, toBinary } from "@bufbuild/protobuf";
 import { type ReflectMessage, reflect } from "@bufbuild/protobuf/reflect";
 import { type Any, anyPack, anyUnpack } from "@bufbuild/protobuf/wkt";
-import { envoyTypes } from "../../../api/envoy/type-registry.ts";
+import { patchTypes } from "../../../api/envoy/patch-types.ts";
 
 export interface MergeOptions {
   /** Lists of the patch replace those that they meet, instead of being appended. */
@@ -35,9 +35,9 @@ function clearReplaced(target: ReflectMessage, patch: ReflectMessage, replacesLi
 
 /** Undefined where the two are of different types, or of one that we don't know: there is nothing to merge. */
 export function mergeAny(target: Any, patch: Any): Any | undefined {
-  const [into, from] = [anyUnpack(target, envoyTypes), anyUnpack(patch, envoyTypes)];
+  const [into, from] = [anyUnpack(target, patchTypes), anyUnpack(patch, patchTypes)];
   if (!into || !from || into.$typeName !== from.$typeName) return undefined;
-  const schema = envoyTypes.getMessage(into.$typeName)!;
+  const schema = patchTypes.getMessage(into.$typeName)!;
   mergeMessage(schema, into, from);
   return anyPack(schema, into);
 }
