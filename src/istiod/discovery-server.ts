@@ -326,6 +326,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     this.metrics.contextTime.observe((performance.now() - started) / 1000);
     this.metrics.services.set(context.registry.services.length);
     this.metrics.virtualServices.set(context.virtualServices.all.length);
+    this.patchStatus.keep(context.envoyFilters.objects);
     const objects = this.store.list();
     this.#untranslated.replace(objects, untranslated);
     this.#policyProblems.replace(objects, (object) => policyProblems(object, context));
