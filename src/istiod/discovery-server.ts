@@ -14,22 +14,27 @@ import type { Watch } from "../ads/subscription.ts";
 import type { Node } from "../api/gen/envoy/config/core/v3/base_pb.js";
 import { formatKey, keyOf } from "../api/kinds/object.ts";
 import type { MeshConfig } from "../api/mesh/mesh-config.ts";
+import type { MeshNetworks } from "../api/mesh/mesh-networks.ts";
 import { NodeError, type ProxyNode, parseNode } from "../api/node.ts";
-import { formatSpiffeId, type SpiffeId } from "../api/spiffe.ts";
+import { formatSpiffeId } from "../api/spiffe.ts";
+import type { TrustUpdate } from "../api/trust-update.ts";
 import { typeUrls } from "../api/type-urls.ts";
 import type { ConfigStore } from "../config/store.ts";
 import { log } from "../lib/log.ts";
 import { isLoopback } from "../lib/loopback.ts";
+import type { AddressAllocation } from "../registry/allocated-addresses.ts";
 import type { JwksResolver } from "./jwks/jwks-resolver.ts";
 import { type JwksFetchMode, jwksSourcesOf } from "./jwks/jwks-source.ts";
 import { IstiodMetrics, shortType } from "./metrics.ts";
 import { ObjectRemarks } from "./object-remarks.ts";
+import { concernsProxies } from "./push/concerns-proxies.ts";
 import { Debouncer } from "./push/debounce.ts";
 import { PatchStatus } from "./push/patch-status.ts";
 import { PushContext } from "./push/push-context.ts";
 import { type ChangedKind, planPush, scopeFor } from "./push/push-request.ts";
 import { untranslated } from "./push/untranslated.ts";
 import { objectsOf } from "./store-objects.ts";
+import type { Registration, WorkloadRegistration } from "./workloads/workload-registration.ts";
 import { generatorFor } from "./xds/generators.ts";
 import { policyProblems } from "./xds/policy-problems.ts";
 
@@ -41,7 +46,11 @@ const keysPatienceMs = 2000;
 export interface DiscoveryServerOptions {
   readonly store: ConfigStore;
   readonly mesh: MeshConfig;
+  /** Networks as the operator lists them. */
+  readonly networks?: MeshNetworks | undefined;
   readonly domain: string;
+  /** How services without address get one; default hashed. */
+  readonly allocation?: AddressAllocation;
   /** Name of this control plane in proxy-status. */
   readonly instanceId?: string;
   /** A push waits until events have paused for this long; default 100. Istio PILOT_DEBOUNCE_AFTER. */
@@ -52,6 +61,10 @@ export interface DiscoveryServerOptions {
   readonly jwks?: JwksResolver;
   /** Default `istiod`. */
   readonly jwksFetchMode?: JwksFetchMode;
+  /** Makes WorkloadEntries of agents that register themselves; absent: none do. */
+  readonly registration?: WorkloadRegistration;
+  /** Default: metrics of its own. */
+  readonly metrics?: IstiodMetrics;
   /** Connected proxies at most; the next is refused. Default 20,000. */
   readonly maxConnections?: number;
 }
@@ -63,18 +76,22 @@ export interface Connected {
   readonly connection: AdsConnection;
   readonly peer: Peer;
   readonly connectedAt: Date;
+  /** Of a workload whose WorkloadEntry follows its agent. */
+  readonly registration: Registration | undefined;
 }
 
 export class DiscoveryServer implements AdsHandler, Disposable {
-  readonly metrics = new IstiodMetrics();
+  readonly metrics: IstiodMetrics;
   readonly instanceId: string;
   readonly store: ConfigStore;
   readonly #options: DiscoveryServerOptions;
   readonly #connected = new Map<string, Connected>();
   readonly #debouncer: Debouncer<ChangedKind>;
   readonly #watch: Disposable;
+  readonly #meshListeners = new Set<(mesh: MeshConfig) => void>();
   #mesh: MeshConfig;
-  #trustedRoots: readonly string[] = [];
+  #networks: MeshNetworks | undefined;
+  #trust: TrustUpdate = { roots: [], revocations: undefined };
   #context: PushContext;
   #pushCounter = 0;
   #connectionCounter = 0;
@@ -89,9 +106,11 @@ export class DiscoveryServer implements AdsHandler, Disposable {
 
   constructor(options: DiscoveryServerOptions) {
     this.#options = options;
+    this.metrics = options.metrics ?? new IstiodMetrics();
     this.store = options.store;
     this.instanceId = options.instanceId ?? hostname();
     this.#mesh = options.mesh;
+    this.#networks = options.networks;
     this.#context = this.#newContext();
     this.#debouncer = new Debouncer({
       quietMs: options.debounceQuietMs ?? 100,
@@ -103,9 +122,9 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       onFetched: (isSuccess) => this.metrics.onKeysFetched(isSuccess),
     });
     this.#watch = options.store.watch((events) => {
-      // A status that was written changes endpoints only through the kinds that have them.
-      this.#onChange(events.map((event) => event.object.kind));
       this.metrics.inboundUpdates.inc({ type: "config" }, events.length);
+      const relevant = events.filter(concernsProxies);
+      if (relevant.length > 0) this.#onChange(relevant.map((event) => event.object.kind));
     });
   }
 
@@ -149,12 +168,22 @@ export class DiscoveryServer implements AdsHandler, Disposable {
 
   setMesh(mesh: MeshConfig): void {
     this.#mesh = mesh;
+    for (const listener of this.#meshListeners) listener(mesh);
     this.#onChange(["MeshConfig"]);
   }
 
-  /** PEM of the roots that agents are to trust, each by itself. */
-  setTrustedRoots(roots: readonly string[]): void {
-    this.#trustedRoots = roots;
+  onMesh(listener: (mesh: MeshConfig) => void): Disposable {
+    this.#meshListeners.add(listener);
+    return { [Symbol.dispose]: () => this.#meshListeners.delete(listener) };
+  }
+
+  setNetworks(networks: MeshNetworks | undefined): void {
+    this.#networks = networks;
+    this.#onChange(["MeshConfig"]);
+  }
+
+  setTrust(trust: TrustUpdate): void {
+    this.#trust = trust;
     this.#onChange(["TrustBundle"]);
   }
 
@@ -184,13 +213,12 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     if (this.#connected.size >= (this.#options.maxConnections ?? 20_000)) {
       throw new StreamRefused(status.RESOURCE_EXHAUSTED, "too many connected proxies");
     }
-    const proxy = parsedOrRefused(node);
-    if (peer.identities && !hasIdentityOf(proxy, peer.identities)) {
-      scope.warn("proxy refused", { proxy: proxy.id, peer: peer.address, identities: peer.identities.map(formatSpiffeId).join(",") });
-      throw new StreamRefused(status.PERMISSION_DENIED, `no identity of the caller matches the node ${proxy.nodeId}`);
-    }
+    const proxy = withIdentity(parsedOrRefused(node), peer);
     const id = `${proxy.id}-${++this.#connectionCounter}`;
-    const entry: Connected = { id, proxy, connection, peer, connectedAt: new Date() };
+    const connectedAt = new Date();
+    const close = (reason: StreamRefused) => connection.close(reason);
+    const registration = this.#options.registration?.connect({ proxy, identities: peer.identities, connectedAt, close });
+    const entry: Connected = { id, proxy, connection, peer, connectedAt, registration };
     this.#connected.set(id, entry);
     this.metrics.connected.inc({ version: proxy.istioVersion || "unknown" });
     scope.info("proxy connected", { proxy: id, type: proxy.type, peer: peer.address, protocol: connection.kind });
@@ -204,7 +232,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       connection.close(new StreamRefused(status.UNAVAILABLE, "server is shutting down"));
   }
 
-  #session({ id, proxy, peer }: Connected): AdsSession {
+  #session({ id, proxy, peer, registration }: Connected): AdsSession {
     const { metrics } = this;
     // Over plaintext nobody has proved anything; what listens on loopback is this machine's own.
     const mayReadSecrets = peer.identities !== undefined || isLoopback(addressOf(peer));
@@ -222,6 +250,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
         scope.warn("proxy refused configuration", { proxy: id, type: shortType(typeUrl), reason: message });
       },
       onAck: (typeUrl) => metrics.onAccept(typeUrl, proxy.id),
+      onHealth: (problem) => registration?.report(problem),
       onStale: (typeUrl) => metrics.expiredNonce.inc({ type: shortType(typeUrl) }),
       onSent: (typeUrl, resources, bytes) => {
         metrics.pushes.inc({ type: shortType(typeUrl) });
@@ -230,6 +259,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       },
       onClosed: () => {
         this.#connected.delete(id);
+        registration?.disconnect();
         metrics.connected.dec({ version: proxy.istioVersion || "unknown" });
         scope.info("proxy disconnected", { proxy: id });
       },
@@ -318,11 +348,14 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       mesh: this.#mesh,
       objects: objectsOf(this.store),
       domain: this.#options.domain,
-      trustedRoots: this.#trustedRoots,
+      trust: this.#trust,
       patchOutcomes: this.patchStatus,
+      ...(this.#networks ? { networks: this.#networks } : {}),
+      ...(this.#options.allocation ? { allocation: this.#options.allocation } : {}),
       ...(this.#options.jwks ? { jwks: this.#options.jwks.snapshot() } : {}),
       ...(this.#options.jwksFetchMode ? { jwksFetchMode: this.#options.jwksFetchMode } : {}),
     });
+    for (const problem of context.networks.problems) scope.warn("network gateway can't be used", { problem });
     this.metrics.contextTime.observe((performance.now() - started) / 1000);
     this.metrics.services.set(context.registry.services.length);
     this.metrics.virtualServices.set(context.virtualServices.all.length);
@@ -340,14 +373,18 @@ function addressOf({ address }: Peer): string {
 }
 
 /**
- * A proxy is given what its namespace and service account may see, so it must be who it says.
- * Source: Istio pilot/pkg/xds/auth.go (checkConnectionIdentity).
+ * A proxy is given what its namespace and service account may see, so it must be who it says; whoever does not say gets the account that it
+ * proved. Source: Istio pilot/pkg/xds/auth.go (checkConnectionIdentity).
  */
-function hasIdentityOf(proxy: ProxyNode, identities: readonly SpiffeId[]): boolean {
-  return identities.some(
+function withIdentity(proxy: ProxyNode, { identities, address }: Peer): ProxyNode {
+  if (!identities) return proxy;
+  const proved = identities.find(
     ({ namespace, serviceAccount }) =>
       namespace === proxy.namespace && (proxy.serviceAccount === "" || serviceAccount === proxy.serviceAccount),
   );
+  if (proved) return { ...proxy, serviceAccount: proved.serviceAccount };
+  scope.warn("proxy refused", { proxy: proxy.id, peer: address, identities: identities.map(formatSpiffeId).join(",") });
+  throw new StreamRefused(status.PERMISSION_DENIED, `no identity of the caller matches the node ${proxy.nodeId}`);
 }
 
 function parsedOrRefused(node: Node | undefined): ProxyNode {

@@ -23,11 +23,12 @@ import { usesAutoMutualTls } from "../push/service-mutual-tls.ts";
 import { inlineLoadAssignment } from "./endpoints.ts";
 import { addedClusters, patchCluster } from "./envoy-filter/patch-clusters.ts";
 import { inboundSide, outboundSide } from "./envoy-filter/patched-side.ts";
+import { externalSdsCluster } from "./external-sds.ts";
 import { firstOfEachName } from "./first-of-each-name.ts";
 import { inboundClusters, inboundSource } from "./inbound-clusters.ts";
 import { localitySettings, needsLocalityWeights } from "./locality.ts";
 import { configPath, duration, istioMetadata, statName } from "./messages.ts";
-import { servesFiles } from "./sds-secrets.ts";
+import { hasExternalSecrets, servesFiles } from "./sds-secrets.ts";
 import { applyTrafficPolicy, enableLocalityWeights, speaksHttp2, type TrafficPolicyContext } from "./traffic-policy.ts";
 import { applyUpstreamTls, namesByRequest } from "./upstream-tls.ts";
 
@@ -41,6 +42,7 @@ export function clusters(proxy: ProxyNode, push: PushContext): EncodedResource[]
       })
       .map(encode),
     ...addedClusters(outboundSide(proxy, push)).map(encode),
+    ...(hasExternalSecrets(proxy) ? [encode(externalSdsCluster(push.mesh))] : []),
   ]);
   if (proxy.type === "sidecar") return firstOfEachName([...shared, ...patchedInboundClusters(proxy, push).map(encode)]);
   return firstOfEachName(passesByServerName(push.mergedGateway(proxy)) ? [...shared, ...serverNameClusters(proxy, push)] : shared);
@@ -68,7 +70,7 @@ function serverNameClusters(proxy: ProxyNode, push: PushContext): readonly Encod
 /** Clusters of one service; the same bytes for all proxies of a type that see the same DestinationRule. */
 function outboundClusters(service: Service, kind: ClusterKind, proxy: ProxyNode, push: PushContext): EncodedResource[] {
   const nameOf = kind === "outbound" ? outboundCluster : sniCluster;
-  const secrets = `${proxy.hasIdentity ? "" : "none"}${servesFiles(proxy) ? "files" : ""}${proxy.metadata.credential === "true" ? "external" : ""}`;
+  const secrets = `${proxy.hasIdentity ? "" : "none"}${servesFiles(proxy) ? "files" : ""}${hasExternalSecrets(proxy) ? "external" : ""}`;
   const rule = push.destinationRules.forService(proxy, service);
   const side = outboundSide(proxy, push);
   return service.ports

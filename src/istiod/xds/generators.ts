@@ -5,6 +5,7 @@ import type { Watch } from "../../ads/subscription.ts";
 import { TypedExtensionConfigSchema } from "../../api/gen/envoy/config/core/v3/extension_pb.js";
 import { RouteConfigurationSchema } from "../../api/gen/envoy/config/route/v3/route_pb.js";
 import { SecretSchema } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
+import { NameTableSchema } from "../../api/gen/istio/networking/nds/v1/nds_pb.js";
 import type { ProxyNode } from "../../api/node.ts";
 import { type TypeUrl, typeUrls } from "../../api/type-urls.ts";
 import type { PushContext } from "../push/push-context.ts";
@@ -16,6 +17,7 @@ import { patchRoutes } from "./envoy-filter/patch-routes.ts";
 import { outboundSide } from "./envoy-filter/patched-side.ts";
 import { gatewayRoutes } from "./gateway-routes.ts";
 import { listeners } from "./listeners.ts";
+import { nameTable } from "./name-table.ts";
 import { proxylessGenerators } from "./proxyless-grpc.ts";
 import { controlPlaneSecret } from "./secrets.ts";
 import { sidecarRoutes } from "./sidecar-routes.ts";
@@ -29,7 +31,7 @@ export interface GenerateContext {
 }
 
 /** Of the watch's resources, `names` alone where given. */
-export type Generator = (context: GenerateContext, watch: Watch, names: ReadonlySet<string> | undefined) => EncodedResource[];
+export type Generator = (context: GenerateContext, watch: Watch, names: ReadonlySet<string> | undefined) => readonly EncodedResource[];
 
 const envoyGenerators: Partial<Record<string, Generator>> = {
   [typeUrls.cds]: ({ proxy, push }, watch) => wanted(clusters(proxy, push), watch),
@@ -50,7 +52,9 @@ const envoyGenerators: Partial<Record<string, Generator>> = {
       onProblem(typeUrls.sds, name, result?.problem ?? "there is no such secret");
       return [];
     }),
-  [typeUrls.pcds]: ({ push }) => trustBundle(push.trustedRoots),
+  [typeUrls.nds]: ({ proxy, push }) =>
+    push.shared(`nds|${proxy.network}`, proxy, () => [encodeResource("names", NameTableSchema, nameTable(proxy, push))]),
+  [typeUrls.pcds]: ({ push }) => trustBundle(push.trust),
 };
 
 function routes(name: string, proxy: ProxyNode, push: PushContext): EncodedResource[] {
