@@ -12,6 +12,7 @@ import { status } from "@grpc/grpc-js";
 import { type AdsConnection, type AdsHandler, type AdsSession, type Peer, StreamRefused } from "../ads/server.ts";
 import type { Watch } from "../ads/subscription.ts";
 import type { Node } from "../api/gen/envoy/config/core/v3/base_pb.js";
+import { formatKey, keyOf } from "../api/kinds/object.ts";
 import type { MeshConfig } from "../api/mesh/mesh-config.ts";
 import type { MeshNetworks } from "../api/mesh/mesh-networks.ts";
 import { NodeError, type ProxyNode, parseNode } from "../api/node.ts";
@@ -28,6 +29,7 @@ import { IstiodMetrics, shortType } from "./metrics.ts";
 import { ObjectRemarks } from "./object-remarks.ts";
 import { concernsProxies } from "./push/concerns-proxies.ts";
 import { Debouncer } from "./push/debounce.ts";
+import { PatchStatus } from "./push/patch-status.ts";
 import { PushContext } from "./push/push-context.ts";
 import { type ChangedKind, planPush, scopeFor } from "./push/push-request.ts";
 import { untranslated } from "./push/untranslated.ts";
@@ -97,6 +99,10 @@ export class DiscoveryServer implements AdsHandler, Disposable {
   #isReady = false;
   readonly #untranslated = new ObjectRemarks("configuration has no effect");
   readonly #policyProblems = new ObjectRemarks("policy is in force in part");
+  /** What became of the patches of EnvoyFilters. */
+  readonly patchStatus = new PatchStatus(({ object, index }, reason) =>
+    scope.warn("patch is not applied", { object: formatKey(keyOf(object)), patch: `configPatches[${index}]`, reason }),
+  );
 
   constructor(options: DiscoveryServerOptions) {
     this.#options = options;
@@ -187,6 +193,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     const { rejectedConfigs } = this.metrics;
     rejectedConfigs.reset();
     for (const { gateway } of this.gatewayConflicts()) rejectedConfigs.inc({ type: "gateway", name: gateway });
+    this.metrics.showPatches(this.#context.envoyFilters.objects, this.patchStatus);
   }
 
   /** Servers of Gateways that a connected gateway could not be given. */
@@ -342,6 +349,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       objects: objectsOf(this.store),
       domain: this.#options.domain,
       trust: this.#trust,
+      patchOutcomes: this.patchStatus,
       ...(this.#networks ? { networks: this.#networks } : {}),
       ...(this.#options.allocation ? { allocation: this.#options.allocation } : {}),
       ...(this.#options.jwks ? { jwks: this.#options.jwks.snapshot() } : {}),
@@ -351,6 +359,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     this.metrics.contextTime.observe((performance.now() - started) / 1000);
     this.metrics.services.set(context.registry.services.length);
     this.metrics.virtualServices.set(context.virtualServices.all.length);
+    this.patchStatus.keep(context.envoyFilters.objects);
     const objects = this.store.list();
     this.#untranslated.replace(objects, untranslated);
     this.#policyProblems.replace(objects, (object) => policyProblems(object, context));
