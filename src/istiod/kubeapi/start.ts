@@ -6,6 +6,7 @@ import type { SecurePort } from "../secure-port.ts";
 import { openClientAuthority, writeKubeconfig } from "./admin-access.ts";
 import { ClusterAddresses } from "./admission/cluster-addresses.ts";
 import { DeploymentStatus } from "./controllers/deployment-status.ts";
+import { expireEvents } from "./controllers/event-expiry.ts";
 import { GarbageCollector } from "./controllers/garbage-collector.ts";
 import { MeshConfigMaps } from "./controllers/mesh-config-maps.ts";
 import { NamespaceController } from "./controllers/namespace-controller.ts";
@@ -36,6 +37,7 @@ export async function startKubeApi(options: KubeApiStartOptions): Promise<AsyncD
   parts.use(await MeshConfigMaps.start(store, mesh, networks));
   parts.use(new DeploymentStatus(store));
   parts.use(new GarbageCollector(store));
+  parts.use(expireEvents(store));
   const clientAuthority = await openClientAuthority(dataDir);
   const server = parts.use(
     await KubeApiServer.start({
