@@ -57,14 +57,15 @@ class Session {
     this.#shell = spawn("bash", ["--norc", "--noprofile"], {
       cwd: directory,
       detached: true,
-      stdio: ["pipe", "pipe", "pipe"],
+      stdio: ["pipe", "pipe", "inherit"],
       env: { ...process.env, PATH: `${path}:${process.env.PATH}`, NO_COLOR: "1" },
     });
     const collect = (chunk: Buffer) => {
       this.#output += chunk;
     };
     this.#shell.stdout.on("data", collect);
-    this.#shell.stderr.on("data", collect);
+    // Through one pipe, so that what a command says on stderr comes before the marker behind it.
+    this.#shell.stdin.write("exec 2>&1\n");
   }
 
   async run(commands: string, timeoutMs: number): Promise<string> {

@@ -7,6 +7,7 @@ import { openClientAuthority, writeKubeconfig } from "./admin-access.ts";
 import { ClusterAddresses } from "./admission/cluster-addresses.ts";
 import { keepControlPlaneService } from "./controllers/control-plane-service.ts";
 import { DeploymentStatus } from "./controllers/deployment-status.ts";
+import { expireEvents } from "./controllers/event-expiry.ts";
 import { GarbageCollector } from "./controllers/garbage-collector.ts";
 import { MeshConfigMaps } from "./controllers/mesh-config-maps.ts";
 import { NamespaceController } from "./controllers/namespace-controller.ts";
@@ -41,6 +42,7 @@ export async function startKubeApi(options: KubeApiStartOptions): Promise<AsyncD
   parts.use(new GarbageCollector(store));
   const addresses = new ClusterAddresses(store, options.serviceRange);
   await keepControlPlaneService(store, addresses, { host: options.secureHost, port: secure.port });
+  parts.use(expireEvents(store));
   const clientAuthority = await openClientAuthority(dataDir);
   const server = parts.use(
     await KubeApiServer.start({
