@@ -28,7 +28,7 @@ export class UdpListener implements AsyncDisposable {
 
   /** Rejects with the system's error. */
   static async start(host: string, port: number, answerer: Answerer): Promise<UdpListener> {
-    const socket = createSocket({ type: isIPv6(host) ? "udp6" : "udp4", lookup: noLookup as never, recvBufferSize: receiveBufferBytes });
+    const socket = createSocket({ type: isIPv6(host) ? "udp6" : "udp4", lookup: noLookup, recvBufferSize: receiveBufferBytes });
     await new Promise<void>((resolve, reject) => {
       socket.once("error", reject);
       socket.bind({ address: host, port, exclusive: true }, () => {

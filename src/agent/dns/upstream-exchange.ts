@@ -31,7 +31,7 @@ export interface Question {
 
 export function exchangeUdp(server: HostPort, question: Question, events: ExchangeEvents): Exchange {
   const query = withFreshId(question.packet);
-  const socket = createSocket({ type: isIPv6(server.host) ? "udp6" : "udp4", lookup: noLookup as never });
+  const socket = createSocket({ type: isIPv6(server.host) ? "udp6" : "udp4", lookup: noLookup });
   let isOpen = false;
   let isOver = false;
   const end = (response: Buffer | undefined) => {
