@@ -9,6 +9,7 @@ import { closeHttp, listenHttp } from "../lib/http-listen.ts";
 import { log } from "../lib/log.ts";
 import { isLoopback } from "../lib/loopback.ts";
 import { version } from "../lib/version.ts";
+import type { ConfigSource } from "./last-good/control-plane-choice.ts";
 
 const scope = log.scope("status");
 
@@ -23,6 +24,8 @@ export interface StatusServerOptions {
   readonly onQuit: () => void;
   /** POST /drain. */
   readonly onDrain: () => Promise<void>;
+  /** Where what the proxy runs on came from. */
+  readonly configSource?: () => ConfigSource;
   /** Absent: the agent answers no DNS queries. */
   readonly dns?: DnsStatus | undefined;
 }
@@ -60,6 +63,18 @@ export class StatusServer implements AsyncDisposable {
       { tag: version },
       1,
     );
+    const { configSource } = options;
+    if (configSource) {
+      new Gauge({
+        name: "istio_agent_config_source",
+        help: "Where the proxy's configuration came from: the control plane, or the last good one kept on disk. 1 for the one that holds.",
+        labelNames: ["source"],
+        registers: [this.#registry],
+        collect() {
+          for (const source of ["control plane", "last good"]) this.set({ source }, configSource() === source ? 1 : 0);
+        },
+      });
+    }
     this.#http = createServer(
       { maxHeaderSize: 16 * 1024, requestTimeout: 30_000 },
       (request, response) => void this.#handle(request, response),

@@ -47,7 +47,8 @@ export interface Service {
   readonly selector: Readonly<Record<string, string>>;
 }
 
-export type HealthStatus = "healthy" | "unhealthy" | "draining";
+/** `withheld`: an endpoint that nobody is told of, since its agent has not said that it is well. */
+export type HealthStatus = "healthy" | "unhealthy" | "draining" | "withheld";
 
 export interface Endpoint {
   /** IP, absolute `unix://` path, or in DNS services a host name. */
