@@ -17,6 +17,8 @@ export class UdpListener implements AsyncDisposable {
   private constructor(socket: Socket, answerer: Answerer) {
     this.#socket = socket;
     socket.on("message", (packet, { address, port }) => {
+      // From nowhere: Node throws when it is to send there.
+      if (port === 0) return;
       const answer = answerer.answer(packet, "udp", address, port);
       if (answer === "ignore") return;
       if (answer === "forward") answerer.forward(packet, "udp", (response) => this.#send(response, port, address));
