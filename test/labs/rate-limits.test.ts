@@ -424,7 +424,7 @@ spec:
     const problems = async () => (await fetch(`http://127.0.0.1:${ports.monitoring}/debug/problems`)).text();
     await expect.poll(problems, { timeout: 15_000 }).toContain("wrong.yaml:8: EnvoyFilter istio-system/wrong");
     const metrics = await (await fetch(`http://127.0.0.1:${ports.monitoring}/metrics`)).text();
-    expect(metrics).toContain('pilot_envoy_filter_status{name="istio-system/checkout",patch="http_filter",result="applied"} 1');
+    expect(metrics).toContain('pilot_envoy_filter_status{name="istio-system/checkout",patch="httpfilter",result="applied"} 1');
     expect(await statuses("blue", "/anything/checkout", 1), "the first limit is still there").toEqual([429]);
     remove("wrong");
     remove("checkout");
