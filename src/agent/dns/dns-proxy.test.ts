@@ -501,7 +501,7 @@ describe("DnsProxy", () => {
   it("names its variable when it can't listen", async () => {
     const proxy = await start([]);
     await expect(start([], { address: `127.0.0.1:${proxy.port}` })).rejects.toThrow(
-      /DNS proxy can't listen on 127\.0\.0\.1:\d+: .*EADDRINUSE/,
+      /DNS_PROXY_ADDR: .* can't listen on 127\.0\.0\.1:\d+: .*EADDRINUSE/,
     );
     await expect(start([], { address: "nonsense" })).rejects.toThrow(/DNS_PROXY_ADDR/);
   });
