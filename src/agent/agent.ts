@@ -54,12 +54,20 @@ export class Agent implements AsyncDisposable {
   readonly proxy: RunningProxy;
   readonly admin: ProxyAdmin;
   readonly #config: ProxyConfig;
+  readonly #hasCertificate: () => boolean;
   readonly #parts: AsyncDisposableStack;
 
-  private constructor(proxy: RunningProxy, admin: ProxyAdmin, config: ProxyConfig, parts: AsyncDisposableStack) {
+  private constructor(
+    proxy: RunningProxy,
+    admin: ProxyAdmin,
+    config: ProxyConfig,
+    hasCertificate: () => boolean,
+    parts: AsyncDisposableStack,
+  ) {
     this.proxy = proxy;
     this.admin = admin;
     this.#config = config;
+    this.#hasCertificate = hasCertificate;
     this.#parts = parts;
   }
 
@@ -91,7 +99,7 @@ export class Agent implements AsyncDisposable {
     }
     await mkdir(config.configPath, { recursive: true, mode: 0o700 });
     const sockets = await startSockets(options, parts);
-    const { xds, ...socketPaths } = sockets;
+    const { xds, hasCertificate, ...socketPaths } = sockets;
     const start = {
       bootstrap: bootstrap({ node, environment, proxyConfig: config, ...socketPaths }),
       directory: config.configPath,
@@ -110,14 +118,26 @@ export class Agent implements AsyncDisposable {
     if (health) parts.use(health);
     const proxy: RunningProxy = {
       exited: Promise.race([running.exited, quit.promise]),
+      checkAlive: () => running.checkAlive(),
       [Symbol.asyncDispose]: () => running[Symbol.asyncDispose](),
     };
-    return new Agent(proxy, admin, config, parts.move());
+    return new Agent(proxy, admin, config, hasCertificate, parts.move());
   }
 
   /** Resolves when the proxy serves what the control plane gave it, or rejects with the signal's reason. */
   async ready(signal: AbortSignal): Promise<void> {
-    while (!(await this.admin.isReady())) await delay(50, undefined, { signal });
+    // Most are within two seconds; without a control plane it may take days.
+    for (let asked = 1; !(await this.isReady()); asked++) await delay(asked < 40 ? 50 : 1_000, undefined, { signal });
+  }
+
+  /** The proxy serves with configuration from the control plane, and where it needs a certificate there is one. */
+  async isReady(): Promise<boolean> {
+    return this.#hasCertificate() && (await this.admin.isReady());
+  }
+
+  /** Resolves when the proxy's threads have answered. */
+  async checkAlive(): Promise<void> {
+    await Promise.all([this.admin.checkAlive(), this.proxy.checkAlive()]);
   }
 
   /** Before an orderly end: clients are told to go, and get terminationDrainDuration for it. */
@@ -140,6 +160,8 @@ interface Sockets {
   readonly xdsSocket: string;
   readonly sdsSocket: string;
   readonly xds: XdsProxy;
+  /** Whether there is one, or none is needed. */
+  readonly hasCertificate: () => boolean;
 }
 
 /** Of the application, told to the control plane; undefined when its WorkloadGroup has no probe. */
@@ -191,7 +213,8 @@ async function startSockets(options: AgentOptions, parts: AsyncDisposableStack):
       }),
     );
   }
-  if (await isServed(paths.sds)) scope.info("certificates come from another's socket", { path: paths.sds });
+  const hasOtherSource = await isServed(paths.sds);
+  if (hasOtherSource) scope.info("certificates come from another's socket", { path: paths.sds });
   else parts.use(await SdsServer.start({ path: paths.sds, certificates, crlPath: paths.crl }));
   const xdsSocket = join(config.configPath, "XDS");
   const xds = parts.use(
@@ -201,7 +224,8 @@ async function startSockets(options: AgentOptions, parts: AsyncDisposableStack):
       onTrustBundle: (roots) => certificates?.trust(roots),
     }),
   );
-  return { xdsSocket, sdsSocket: paths.sds, xds };
+  const needsCertificate = certificates !== undefined && !hasOtherSource;
+  return { xdsSocket, sdsSocket: paths.sds, xds, hasCertificate: () => !needsCertificate || certificates?.current !== undefined };
 }
 
 /** Whether somebody else (SPIRE's agent) answers on the socket; a file left behind does not. */
