@@ -120,7 +120,7 @@ function configOf(image: Image, layers: readonly Layer[], version: string) {
 function baseLayer(): string {
   const file = at("build", "packages", `image-base-${ownArchitecture}.tar`);
   once("image-base", [suite, user], file, () => {
-    const include = "--include=ca-certificates,libstdc++6";
+    const include = "--include=ca-certificates,libstdc++6,passwd";
     const quiet = [
       "--dpkgopt=path-exclude=/usr/share/doc/*",
       "--dpkgopt=path-include=/usr/share/doc/*/copyright",

@@ -142,6 +142,8 @@ export class Agent implements AsyncDisposable {
 
   /** Before an orderly end: clients are told to go, and get terminationDrainDuration for it. */
   async drain(): Promise<void> {
+    // Nobody has been served yet, so nobody needs to be told.
+    if (!(await this.isReady())) return;
     try {
       await this.admin.drain();
     } catch (error) {

@@ -228,6 +228,8 @@ export class Machine implements AsyncDisposable {
     const assignments = Object.entries(variables).map(([name, value]) => `${name}=${value}`);
     return new Promise((resolve, reject) => {
       const child = spawn("nsenter", [...inside, "--", "/usr/bin/env", "-i", ...assignments, ...command], {
+        // In a process group of its own: a script's `kill -9 0` would be the end of the test as well.
+        detached: true,
         stdio: ["pipe", "pipe", "pipe"],
       });
       const patience = setTimeout(() => child.kill("SIGKILL"), timeoutMs);
