@@ -5,6 +5,7 @@ import type { MeshSource } from "../mesh-source.ts";
 import type { SecurePort } from "../secure-port.ts";
 import { openClientAuthority, writeKubeconfig } from "./admin-access.ts";
 import { ClusterAddresses } from "./admission/cluster-addresses.ts";
+import { keepControlPlaneService } from "./controllers/control-plane-service.ts";
 import { DeploymentStatus } from "./controllers/deployment-status.ts";
 import { expireEvents } from "./controllers/event-expiry.ts";
 import { GarbageCollector } from "./controllers/garbage-collector.ts";
@@ -19,6 +20,8 @@ export interface KubeApiStartOptions {
   readonly address: HostPort;
   readonly store: WritableConfigStore;
   readonly secure: SecurePort;
+  /** Where the secure port listens; "" for all addresses. */
+  readonly secureHost: string;
   readonly mesh: MeshSource<unknown>;
   readonly networks: MeshSource<unknown>;
   readonly dataDir: string | undefined;
@@ -38,6 +41,8 @@ export async function startKubeApi(options: KubeApiStartOptions): Promise<AsyncD
   parts.use(new DeploymentStatus(store));
   parts.use(new GarbageCollector(store));
   parts.use(expireEvents(store));
+  const addresses = new ClusterAddresses(store, options.serviceRange);
+  await keepControlPlaneService(store, addresses, { host: options.secureHost, port: secure.port });
   const clientAuthority = await openClientAuthority(dataDir);
   const server = parts.use(
     await KubeApiServer.start({
@@ -50,7 +55,7 @@ export async function startKubeApi(options: KubeApiStartOptions): Promise<AsyncD
         events,
         pages: new ListPages(),
         tokens: secure.tokens,
-        addresses: new ClusterAddresses(store, options.serviceRange),
+        addresses,
         namespacesSettled: () => namespaces.settled(),
       },
     }),
