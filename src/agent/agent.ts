@@ -15,7 +15,7 @@ import type { ProxyType } from "../api/node.ts";
 import { formatSpiffeId } from "../api/spiffe.ts";
 import { log } from "../lib/log.ts";
 import { bootstrap } from "./bootstrap.ts";
-import { controlPlaneAccess } from "./certificates/control-plane-access.ts";
+import { type Access, controlPlaneAccess } from "./certificates/control-plane-access.ts";
 import { SdsServer } from "./certificates/sds-server.ts";
 import { WorkloadCertificates, type WorkloadSecrets } from "./certificates/workload-certificates.ts";
 import { DnsProxy } from "./dns/dns-proxy.ts";
@@ -32,6 +32,8 @@ import { nodeIdentity } from "./node.ts";
 import { type AgentPaths, agentPaths } from "./paths.ts";
 import { ProxyAdmin } from "./proxy-admin.ts";
 import type { EffectiveProxyConfig } from "./proxy-config.ts";
+import { ControlPlaneRelay } from "./relay/control-plane-relay.ts";
+import { ownPorts } from "./relay/own-ports.ts";
 import type { RunningProxy } from "./running-proxy.ts";
 import { StatusServer } from "./status-server.ts";
 import { XdsProxy } from "./xds-proxy.ts";
@@ -88,7 +90,9 @@ export class Agent implements AsyncDisposable {
     await mkdir(config.configPath, { recursive: true, mode: 0o700 });
     const lastGood = parts.use(await LastGoodConfig.load(join(config.configPath, "last-good"), node.id));
     const sockets = await startSockets(options, paths, dns, lastGood, parts);
-    const { xds, choice, ...socketPaths } = sockets;
+    const { xds, choice, access, ...socketPaths } = sockets;
+    if (config.controlPlaneAuthPolicy !== "NONE")
+      parts.use(ControlPlaneRelay.start({ access, node, ports: ownPorts({ environment, config, statusHost: options.statusHost }) }));
     if (config.statusPort !== 0) {
       parts.use(
         await StatusServer.start({
@@ -152,6 +156,8 @@ interface Sockets {
   readonly sdsSocket: string;
   readonly xds: XdsProxy;
   readonly choice: ControlPlaneChoice;
+  /** How the control plane is called. */
+  readonly access: () => Promise<Access>;
 }
 
 /** Of the application, told to the control plane; undefined when its WorkloadGroup has no probe. */
@@ -212,11 +218,8 @@ async function startSockets(
   else parts.use(await SdsServer.start({ path: paths.sds, certificates, crlPath: paths.crl }));
   const xdsSocket = join(config.configPath, "XDS");
   const { access: lastGoodAccess } = parts.use(await OfflineControlPlane.start(join(config.configPath, "LAST-GOOD"), lastGood));
-  const choice = new ControlPlaneChoice({
-    access: () => access(config.discoveryAddress, environment.xdsRoot, () => certificates?.current),
-    lastGood,
-    lastGoodAccess,
-  });
+  const discovery = () => access(config.discoveryAddress, environment.xdsRoot, () => certificates?.current);
+  const choice = new ControlPlaneChoice({ access: discovery, lastGood, lastGoodAccess });
   const xds = parts.use(
     await XdsProxy.start({
       path: xdsSocket,
@@ -226,7 +229,7 @@ async function startSockets(
       onNameTable: dns && ((table) => dns.update(table)),
     }),
   );
-  return { xdsSocket, sdsSocket: paths.sds, xds, choice };
+  return { xdsSocket, sdsSocket: paths.sds, xds, choice, access: discovery };
 }
 
 /** Whether somebody else (SPIRE's agent) answers on the socket; a file left behind does not. */

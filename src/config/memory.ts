@@ -7,12 +7,13 @@ import type { ConfigEvent, Precondition, WatchOptions, WritableConfigStore } fro
 
 /** A store that lives as long as its process; for tests and for what needn't outlive a restart. */
 export class MemoryStore implements WritableConfigStore {
-  readonly name = "memory";
+  readonly name: string;
   readonly problems: readonly ConfigError[] = [];
   readonly #table = new ObjectTable(freshRevision());
   readonly #now: () => number;
 
-  constructor(options: { readonly now?: () => number } = {}) {
+  constructor(options: { readonly now?: () => number; readonly name?: string } = {}) {
+    this.name = options.name ?? "memory";
     this.#now = options.now ?? Date.now;
   }
 

@@ -157,7 +157,7 @@ export class Istiod implements AsyncDisposable {
     const { kubeApi: address, dataDir, kubeconfigOut, serviceRange = defaultServiceRange } = options;
     const kubeApi =
       secure && address
-        ? parts.use(await startKubeApi({ address, store, secure, mesh, networks, dataDir, kubeconfigOut, serviceRange }))
+        ? parts.use(await startKubeApi({ address, store, discovery, secure, mesh, networks, dataDir, kubeconfigOut, serviceRange }))
         : undefined;
     return new Istiod(discovery, grpc, monitoring, secure, kubeApi, parts.move());
   }

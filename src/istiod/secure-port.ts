@@ -3,6 +3,8 @@ import { experimental, status } from "@grpc/grpc-js";
 import { adsService, StreamRefused } from "../ads/server.ts";
 import type { WritableConfigStore } from "../config/store.ts";
 import { log } from "../lib/log.ts";
+import { agentRelayService } from "./agents/agent-relay-service.ts";
+import { AgentRelays } from "./agents/agent-relays.ts";
 import { Authenticator, Unauthenticated } from "./ca/authenticator.ts";
 import type { CertificateAuthority } from "./ca/certificate-authority.ts";
 import { certificateService } from "./ca/certificate-service.ts";
@@ -42,6 +44,8 @@ export class SecurePort implements AsyncDisposable {
   readonly authority: CertificateAuthority;
   readonly tokens: ServiceAccountTokens;
   readonly identity: ServerIdentity;
+  /** By which connected agents' proxies can be asked. */
+  readonly relays: AgentRelays;
   readonly #parts: AsyncDisposableStack;
 
   private constructor(
@@ -49,12 +53,14 @@ export class SecurePort implements AsyncDisposable {
     authority: CertificateAuthority,
     tokens: ServiceAccountTokens,
     identity: ServerIdentity,
+    relays: AgentRelays,
     parts: AsyncDisposableStack,
   ) {
     this.port = port;
     this.authority = authority;
     this.tokens = tokens;
     this.identity = identity;
+    this.relays = relays;
     this.#parts = parts;
   }
 
@@ -76,6 +82,7 @@ export class SecurePort implements AsyncDisposable {
       roots,
       issueToken: async (account) => (await tokens.issue(account, ["istio-ca"], machineTokenSeconds)).token,
     });
+    const relays = new AgentRelays();
     const grpc = parts.use(
       await GrpcServer.start({
         host,
@@ -86,6 +93,7 @@ export class SecurePort implements AsyncDisposable {
           adsService(discovery, (call) => authenticator.authenticate(call).catch(refuse)),
           certificateService({ authority, authenticator, onOutcome: (outcome) => metrics.onCertificate(outcome) }),
           onboardingService({ invitations, roots }),
+          agentRelayService(relays, (call) => authenticator.authenticate(call).catch(refuse)),
         ],
       }),
     );
@@ -96,7 +104,7 @@ export class SecurePort implements AsyncDisposable {
     tellRoots();
     parts.use(authority.onChange(tellRoots));
     scope.info("certificate authority", { origin });
-    return new SecurePort(grpc.port, authority, tokens, identity, parts.move());
+    return new SecurePort(grpc.port, authority, tokens, identity, relays, parts.move());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
