@@ -85,7 +85,7 @@ function proxyOf(index: number): ProxyNode {
 
 function watchOf(typeUrl: string, names: readonly string[]): Watch {
   const [nonceSent, nonceAcked, versionSent] = ["", "", ""];
-  const state = { nonceSent, nonceAcked, versionSent, sentAt: 0, lastError: undefined, alwaysRespond: false };
+  const state = { nonceSent, nonceAcked, versionSent, lastError: undefined, alwaysRespond: false };
   return { typeUrl, isWildcard: names.length === 0, names: new Set(names), sent: new Map(), ...state };
 }
 

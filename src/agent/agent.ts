@@ -2,22 +2,19 @@
  * pilot-agent put together: certificates, xDS and SDS sockets, bootstrap, proxy, status port, DNS proxy. Traffic capture is not here yet.
  *
  *   proxy ──xDS──> configPath/XDS ──TLS──> control plane        proxy ──SDS──> workload-spiffe-uds/socket <── certificates <── CA
+ *                                                               proxy ──SDS──> the same, or credential-uds/files-socket: files
  *   15021 readiness (a listener of the proxy) ──> 15020 status port of the agent ──> 15000 admin of the proxy
  *   15053 DNS <── names of the mesh, by the proxy's xDS stream
  *   15020 /stats/prometheus = agent's metrics + 15090 (a listener of the proxy) ──> 15000
  */
-import { access as mayUse, mkdir } from "node:fs/promises";
-import { connect } from "node:net";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
 import type { ProxyType } from "../api/node.ts";
-import { formatSpiffeId } from "../api/spiffe.ts";
 import { log } from "../lib/log.ts";
 import { bootstrap } from "./bootstrap.ts";
-import { type Access, controlPlaneAccess } from "./certificates/control-plane-access.ts";
-import { SdsServer } from "./certificates/sds-server.ts";
-import { WorkloadCertificates, type WorkloadSecrets } from "./certificates/workload-certificates.ts";
+import { isServed } from "./certificates/workload-identity.ts";
 import { DnsProxy } from "./dns/dns-proxy.ts";
 import { answersDns, dnsProxyOptions } from "./dns/dns-settings.ts";
 import { EmbeddedProxy } from "./embedded-proxy.ts";
@@ -25,18 +22,17 @@ import type { AgentEnvironment } from "./environment.ts";
 import { EnvoyProcess } from "./envoy-process.ts";
 import { HealthChecker } from "./health/health-checker.ts";
 import { probeOf, targetsOf } from "./health/probe.ts";
-import { ControlPlaneChoice } from "./last-good/control-plane-choice.ts";
 import { LastGoodConfig } from "./last-good/last-good-config.ts";
-import { OfflineControlPlane } from "./last-good/offline-control-plane.ts";
 import { nodeIdentity } from "./node.ts";
-import { type AgentPaths, agentPaths } from "./paths.ts";
+import { agentPaths } from "./paths.ts";
 import { ProxyAdmin } from "./proxy-admin.ts";
 import type { EffectiveProxyConfig } from "./proxy-config.ts";
 import { ControlPlaneRelay } from "./relay/control-plane-relay.ts";
 import { ownPorts } from "./relay/own-ports.ts";
 import type { RunningProxy } from "./running-proxy.ts";
+import { startSockets } from "./sockets.ts";
 import { StatusServer } from "./status-server.ts";
-import { XdsProxy } from "./xds-proxy.ts";
+import type { XdsProxy } from "./xds-proxy.ts";
 
 const scope = log.scope("agent");
 
@@ -75,24 +71,28 @@ export class Agent implements AsyncDisposable {
     const { environment } = options;
     const { config, json } = options.proxyConfig;
     await using parts = new AsyncDisposableStack();
+    const paths = agentPaths(options.root ?? ".");
+    const hasCredentialSocket = await isServed(paths.credentialSds);
+    if (hasCredentialSocket) scope.info("secrets of sds:// names come from another's socket", { path: paths.credentialSds });
     const node = nodeIdentity({
       type: options.type,
       domain: options.domain,
       environment,
       proxyConfig: config,
       proxyConfigJson: json,
+      hasCredentialSocket,
       ...(options.addresses ? { addresses: options.addresses } : {}),
     });
     const admin = new ProxyAdmin(config.proxyAdminPort);
     const quit = Promise.withResolvers<number>();
-    const paths = agentPaths(options.root ?? ".");
     const dns = answersDns(node, options.type) ? parts.use(await DnsProxy.start(dnsProxyOptions(node, environment, paths))) : undefined;
     await mkdir(config.configPath, { recursive: true, mode: 0o700 });
     const lastGood = parts.use(await LastGoodConfig.load(join(config.configPath, "last-good"), node.id));
-    const sockets = await startSockets(options, paths, dns, lastGood, parts);
-    const { xds, choice, access, ...socketPaths } = sockets;
+    const sockets = await startSockets({ config, environment, paths, nodeId: node.id, dns, lastGood }, parts);
+    const { xdsProxy, choice, access, ...ownSockets } = sockets;
     if (config.controlPlaneAuthPolicy !== "NONE")
       parts.use(ControlPlaneRelay.start({ access, node, ports: ownPorts({ environment, config, statusHost: options.statusHost }) }));
+    const credentialSocket = hasCredentialSocket ? paths.credentialSds : undefined;
     if (config.statusPort !== 0) {
       parts.use(
         await StatusServer.start({
@@ -108,7 +108,7 @@ export class Agent implements AsyncDisposable {
       );
     }
     const start = {
-      bootstrap: bootstrap({ node, environment, proxyConfig: config, ...socketPaths }),
+      bootstrap: bootstrap({ node, environment, proxyConfig: config, sockets: { ...ownSockets, credentials: credentialSocket } }),
       directory: config.configPath,
       concurrency: options.concurrency || (config.concurrency ?? 0),
       logLevel: options.logLevel,
@@ -119,9 +119,8 @@ export class Agent implements AsyncDisposable {
       discovery: config.discoveryAddress,
       proxy: options.usesBinary ? config.binaryPath : "built in",
     });
-    if (options.usesBinary) await mayUse(config.binaryPath);
     const running = parts.use(options.usesBinary ? await EnvoyProcess.start(config.binaryPath, start) : await EmbeddedProxy.start(start));
-    const health = startHealthChecks(config, environment, node.addresses, admin, xds);
+    const health = startHealthChecks(config, environment, node.addresses, admin, xdsProxy);
     if (health) parts.use(health);
     const proxy: RunningProxy = {
       exited: Promise.race([running.exited, quit.promise]),
@@ -151,15 +150,6 @@ export class Agent implements AsyncDisposable {
   }
 }
 
-interface Sockets {
-  readonly xdsSocket: string;
-  readonly sdsSocket: string;
-  readonly xds: XdsProxy;
-  readonly choice: ControlPlaneChoice;
-  /** How the control plane is called. */
-  readonly access: () => Promise<Access>;
-}
-
 /** Of the application, told to the control plane; undefined when its WorkloadGroup has no probe. */
 function startHealthChecks(
   { readinessProbe: settings }: ProxyConfig,
@@ -180,65 +170,5 @@ function startHealthChecks(
     probe,
     isProxyReady: () => admin.isReady(),
     onVerdict: (verdict) => xds.reportHealth(verdict),
-  });
-}
-
-/** What the proxy calls: the control plane and the certificates, both by way of this agent. */
-async function startSockets(
-  options: AgentOptions,
-  paths: AgentPaths,
-  dns: DnsProxy | undefined,
-  lastGood: LastGoodConfig,
-  parts: AsyncDisposableStack,
-): Promise<Sockets> {
-  const { environment } = options;
-  const { config } = options.proxyConfig;
-  const plaintext = config.controlPlaneAuthPolicy === "NONE";
-  const access = (address: string, rootFile: string | undefined, present: () => WorkloadSecrets | undefined) =>
-    controlPlaneAccess({ address, environment, paths, plaintext, rootFile, present });
-  let certificates: WorkloadCertificates | undefined;
-  if (!plaintext) {
-    certificates = parts.use(
-      WorkloadCertificates.start({
-        identity: formatSpiffeId({
-          trustDomain: environment.trustDomain,
-          namespace: environment.podNamespace,
-          serviceAccount: environment.serviceAccount,
-        }),
-        keyKind: environment.keyKind,
-        ttlSeconds: environment.secretTtlSeconds,
-        graceRatio: environment.secretGraceRatio,
-        graceJitter: environment.secretGraceJitter,
-        outputDir: environment.outputCerts,
-        access: (present) => access(environment.caAddress ?? config.discoveryAddress, environment.caRoot, present),
-      }),
-    );
-  }
-  if (await isServed(paths.sds)) scope.info("certificates come from another's socket", { path: paths.sds });
-  else parts.use(await SdsServer.start({ path: paths.sds, certificates, crlPath: paths.crl }));
-  const xdsSocket = join(config.configPath, "XDS");
-  const { access: lastGoodAccess } = parts.use(await OfflineControlPlane.start(join(config.configPath, "LAST-GOOD"), lastGood));
-  const discovery = () => access(config.discoveryAddress, environment.xdsRoot, () => certificates?.current);
-  const choice = new ControlPlaneChoice({ access: discovery, lastGood, lastGoodAccess });
-  const xds = parts.use(
-    await XdsProxy.start({
-      path: xdsSocket,
-      upstream: choice,
-      lastGood,
-      onTrustBundle: (roots) => certificates?.trust(roots),
-      onNameTable: dns && ((table) => dns.update(table)),
-    }),
-  );
-  return { xdsSocket, sdsSocket: paths.sds, xds, choice, access: discovery };
-}
-
-/** Whether somebody else (SPIRE's agent) answers on the socket; a file left behind does not. */
-function isServed(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path, () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.on("error", () => resolve(false));
   });
 }

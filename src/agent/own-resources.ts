@@ -10,15 +10,15 @@ import {
   DiscoveryRequestSchema,
   DiscoveryResponseSchema,
 } from "../api/gen/envoy/service/discovery/v3/discovery_pb.js";
-import { ProxyConfigSchema } from "../api/gen/istio/mesh/v1alpha1/proxy_config_pb.js";
 import { type NameTable, NameTableSchema } from "../api/gen/istio/networking/nds/v1/nds_pb.js";
+import { decodeTrustUpdate, type TrustUpdate } from "../api/trust-update.ts";
 import { healthReportTypeUrl, typeUrls } from "../api/type-urls.ts";
 
 export interface OwnResourcesOptions {
   readonly isDelta: boolean;
   readonly send: (request: Buffer) => void;
-  /** PEM of all roots that the control plane wants trusted. */
-  readonly onTrustBundle: (roots: readonly string[]) => void;
+  /** Throws for what can't be used. */
+  readonly onTrust: (update: TrustUpdate) => void;
   /** Absent: there is no DNS proxy, and names are not asked for. */
   readonly onNameTable?: ((table: NameTable) => void) | undefined;
 }
@@ -38,10 +38,10 @@ export class OwnResources {
 
   constructor(options: OwnResourcesOptions) {
     this.#options = options;
-    const { onTrustBundle, onNameTable } = options;
+    const { onTrust, onNameTable } = options;
     const takers = new Map<string, (resource: Uint8Array) => void>();
     if (onNameTable) takers.set(typeUrls.nds, (resource) => onNameTable(fromBinary(NameTableSchema, resource)));
-    takers.set(typeUrls.pcds, (resource) => onTrustBundle(fromBinary(ProxyConfigSchema, resource).caCertificatesPem));
+    takers.set(typeUrls.pcds, (resource) => onTrust(decodeTrustUpdate(resource)));
     this.#takers = takers;
   }
 

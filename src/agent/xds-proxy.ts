@@ -15,6 +15,7 @@ import {
   status,
 } from "@grpc/grpc-js";
 import type { NameTable } from "../api/gen/istio/networking/nds/v1/nds_pb.js";
+import type { TrustUpdate } from "../api/trust-update.ts";
 import { log } from "../lib/log.ts";
 import { AcceptedConfig } from "./last-good/accepted-config.ts";
 import type { ControlPlaneChoice } from "./last-good/control-plane-choice.ts";
@@ -32,8 +33,8 @@ export interface XdsProxyOptions {
   readonly upstream: UpstreamChoice;
   /** Keeps what the proxy accepts from the control plane. */
   readonly lastGood?: Pick<LastGoodConfig, "accept">;
-  /** PEM of the roots that the control plane wants trusted. Throws for what can't be used. */
-  readonly onTrustBundle: (roots: readonly string[]) => void;
+  /** The control plane says whom to trust. Throws for what can't be used. */
+  readonly onTrust: (update: TrustUpdate) => void;
   /** Absent: the agent answers no DNS queries. */
   readonly onNameTable?: ((table: NameTable) => void) | undefined;
 }
@@ -145,7 +146,7 @@ export class XdsProxy implements AsyncDisposable {
         accepted.onRequest(request);
         upstream.write(request);
       },
-      onTrustBundle: this.#options.onTrustBundle,
+      onTrust: this.#options.onTrust,
       onNameTable: this.#options.onNameTable,
     });
     let isFirst = true;

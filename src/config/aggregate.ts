@@ -39,6 +39,10 @@ export class AggregateStore implements WritableConfigStore {
     this.#watches = sources.map((source) => source.watch((events) => this.#follow(events)));
   }
 
+  get isShared(): boolean {
+    return this.#writable?.isShared ?? false;
+  }
+
   get revision(): number {
     return this.#table.revision;
   }

@@ -12,9 +12,11 @@ import { status } from "@grpc/grpc-js";
 import { type AdsConnection, type AdsHandler, type AdsSession, type Peer, StreamRefused } from "../ads/server.ts";
 import type { Watch } from "../ads/subscription.ts";
 import type { Node } from "../api/gen/envoy/config/core/v3/base_pb.js";
+import { formatKey, keyOf } from "../api/kinds/object.ts";
 import type { MeshConfig } from "../api/mesh/mesh-config.ts";
 import type { MeshNetworks } from "../api/mesh/mesh-networks.ts";
 import type { ProxyNode } from "../api/node.ts";
+import type { TrustUpdate } from "../api/trust-update.ts";
 import { typeUrls } from "../api/type-urls.ts";
 import type { ConfigStore } from "../config/store.ts";
 import { log } from "../lib/log.ts";
@@ -27,6 +29,7 @@ import { IstiodMetrics, shortType } from "./metrics.ts";
 import { ObjectRemarks } from "./object-remarks.ts";
 import { concernsProxies } from "./push/concerns-proxies.ts";
 import { Debouncer } from "./push/debounce.ts";
+import { PatchStatus } from "./push/patch-status.ts";
 import { PushContext } from "./push/push-context.ts";
 import { type ChangedKind, planPush, scopeFor } from "./push/push-request.ts";
 import { untranslated } from "./push/untranslated.ts";
@@ -92,9 +95,10 @@ export class DiscoveryServer implements AdsHandler, Disposable {
   readonly #observers = new Set<ConnectionObserver>();
   readonly #debouncer: Debouncer<ChangedKind>;
   readonly #watch: Disposable;
+  readonly #meshListeners = new Set<(mesh: MeshConfig) => void>();
   #mesh: MeshConfig;
   #networks: MeshNetworks | undefined;
-  #trustedRoots: readonly string[] = [];
+  #trust: TrustUpdate = { roots: [], revocations: undefined };
   #context: PushContext;
   #pushCounter = 0;
   #connectionCounter = 0;
@@ -102,6 +106,10 @@ export class DiscoveryServer implements AdsHandler, Disposable {
   #isReady = false;
   readonly #untranslated = new ObjectRemarks("configuration has no effect");
   readonly #policyProblems = new ObjectRemarks("policy is in force in part");
+  /** What became of the patches of EnvoyFilters. */
+  readonly patchStatus = new PatchStatus(({ object, index }, reason) =>
+    scope.warn("patch is not applied", { object: formatKey(keyOf(object)), patch: `configPatches[${index}]`, reason }),
+  );
 
   constructor(options: DiscoveryServerOptions) {
     this.#options = options;
@@ -173,7 +181,13 @@ export class DiscoveryServer implements AdsHandler, Disposable {
 
   setMesh(mesh: MeshConfig): void {
     this.#mesh = mesh;
+    for (const listener of this.#meshListeners) listener(mesh);
     this.#onChange(["MeshConfig"]);
+  }
+
+  onMesh(listener: (mesh: MeshConfig) => void): Disposable {
+    this.#meshListeners.add(listener);
+    return { [Symbol.dispose]: () => this.#meshListeners.delete(listener) };
   }
 
   setNetworks(networks: MeshNetworks | undefined): void {
@@ -181,9 +195,8 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     this.#onChange(["MeshConfig"]);
   }
 
-  /** PEM of the roots that agents are to trust, each by itself. */
-  setTrustedRoots(roots: readonly string[]): void {
-    this.#trustedRoots = roots;
+  setTrust(trust: TrustUpdate): void {
+    this.#trust = trust;
     this.#onChange(["TrustBundle"]);
   }
 
@@ -193,6 +206,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     const { rejectedConfigs } = this.metrics;
     rejectedConfigs.reset();
     for (const { gateway } of this.gatewayConflicts()) rejectedConfigs.inc({ type: "gateway", name: gateway });
+    this.metrics.showPatches(this.#context.envoyFilters.objects, this.patchStatus);
   }
 
   /** Servers of Gateways that a connected gateway could not be given. */
@@ -365,7 +379,8 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       mesh: this.#mesh,
       objects: objectsOf(this.store),
       domain: this.#options.domain,
-      trustedRoots: this.#trustedRoots,
+      trust: this.#trust,
+      patchOutcomes: this.patchStatus,
       ...(this.#networks ? { networks: this.#networks } : {}),
       ...(this.#options.allocation ? { allocation: this.#options.allocation } : {}),
       ...(this.#options.jwks ? { jwks: this.#options.jwks.snapshot() } : {}),
@@ -375,6 +390,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     this.metrics.contextTime.observe((performance.now() - started) / 1000);
     this.metrics.services.set(context.registry.services.length);
     this.metrics.virtualServices.set(context.virtualServices.all.length);
+    this.patchStatus.keep(context.envoyFilters.objects);
     const objects = this.store.list();
     this.#untranslated.replace(objects, untranslated);
     this.#policyProblems.replace(objects, (object) => policyProblems(object, context));

@@ -13,6 +13,7 @@ import type { ConfigStore } from "../config/store.ts";
 import type { HostPort } from "../lib/host-port.ts";
 import { log } from "../lib/log.ts";
 import { AddressAllocator } from "./addresses/address-allocator.ts";
+import type { ForeignBundles } from "./ca/trust-bundle.ts";
 import { MonitoringServer } from "./debug/http-server.ts";
 import { DiscoveryServer } from "./discovery-server.ts";
 import { GrpcServer } from "./grpc-server.ts";
@@ -22,7 +23,7 @@ import { defaultServiceRange } from "./kubeapi/admission/cluster-addresses.ts";
 import { startKubeApi } from "./kubeapi/start.ts";
 import { startMeshConfig, startMeshNetworks } from "./mesh-source.ts";
 import { IstiodMetrics } from "./metrics.ts";
-import { SecurePort } from "./secure-port.ts";
+import { SecurePort, type SecurePortOptions } from "./secure-port.ts";
 import { RegistrationMetrics } from "./workloads/registration-metrics.ts";
 import { WorkloadRegistration } from "./workloads/workload-registration.ts";
 
@@ -45,6 +46,10 @@ export interface IstiodOptions {
   readonly authorityDir?: string | undefined;
   /** DNS names and addresses, beside Istio's usual ones, by which agents call the secure port. */
   readonly serverNames?: readonly string[];
+  /** Where the roots of other trust domains are published, whose workloads may call the secure port. */
+  readonly foreignBundles?: ForeignBundles;
+  /** How published roots are fetched. */
+  readonly bundles?: SecurePortOptions["bundles"];
   /** Kubernetes-compatible API; needs the secure port. */
   readonly kubeApi?: HostPort | undefined;
   /** Where the kubeconfig of the API's first user is written. */
@@ -150,6 +155,8 @@ export class Istiod implements AsyncDisposable {
             dataDir: options.dataDir,
             authorityDir: options.authorityDir,
             serverNames: options.serverNames ?? [],
+            foreignBundles: options.foreignBundles,
+            bundles: options.bundles,
             store,
           }),
         )

@@ -6,6 +6,7 @@ import { StoreError } from "../config/store.ts";
 import { fail } from "../lib/fail.ts";
 import { formatHostPort, HostPortError, parseHostPort } from "../lib/host-port.ts";
 import { isLogLevel, log } from "../lib/log.ts";
+import { type ForeignBundles, parseForeignBundles } from "./ca/trust-bundle.ts";
 import { Istiod } from "./istiod.ts";
 import type { JwksFetchMode } from "./jwks/jwks-source.ts";
 import { defaultServiceRange, isServiceRange } from "./kubeapi/admission/cluster-addresses.ts";
@@ -19,6 +20,7 @@ interface Options {
   secureGRPCAddr: string;
   caDir: string;
   serverName?: string[];
+  spiffeBundleEndpoints: string;
   httpsAddr: string;
   kubeAPIAddr: string;
   kubeconfigOut?: string;
@@ -60,6 +62,11 @@ export async function main(args: string[]): Promise<number> {
     .option("--secureGRPCAddr <host:port>", 'xDS and CA over TLS, every caller authenticated; "" turns it off', ":15012")
     .option("--caDir <dir>", "CA of your own: ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem", "./etc/cacerts")
     .option("--serverName <name...>", "more DNS names and addresses by which agents call --secureGRPCAddr")
+    .addOption(
+      new Option("--spiffeBundleEndpoints <list>", "roots of other trust domains whose workloads may call: DOMAIN|URL, more behind ||")
+        .default("")
+        .env("SPIFFE_BUNDLE_ENDPOINTS"),
+    )
     .addOption(new Option("--httpsAddr <host:port>", 'webhooks; only "" in this version').default(""))
     .option("--kubeAPIAddr <host:port>", "Kubernetes-compatible API, for kubectl", "")
     .option("--kubeconfig-out <file>", "write a kubeconfig of an administrator of --kubeAPIAddr there, for its owner's eyes alone")
@@ -119,6 +126,13 @@ export async function main(args: string[]): Promise<number> {
   if (graceMs === undefined || graceMs > maxGraceMs)
     return fail(`--workloadEntryGracePeriod: "${options.workloadEntryGracePeriod}" is no duration up to 24h`, "for example 10s");
 
+  let foreignBundles: ForeignBundles;
+  try {
+    foreignBundles = parseForeignBundles(options.spiffeBundleEndpoints);
+  } catch (error) {
+    return fail(`--spiffeBundleEndpoints: ${(error as Error).message}`);
+  }
+
   try {
     const grpc = parseHostPort(options.grpcAddr, "--grpcAddr", "listen");
     const monitoring = parseHostPort(options.monitoringAddr, "--monitoringAddr", "listen");
@@ -137,6 +151,7 @@ export async function main(args: string[]): Promise<number> {
       kubeconfigOut: options.kubeconfigOut,
       serviceRange: options.serviceClusterIpRange,
       serverNames: options.serverName ?? [],
+      foreignBundles,
       monitoring,
       domain: options.domain,
       jwksFetchMode,

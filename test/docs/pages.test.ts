@@ -2,11 +2,12 @@
  * Every command of README and docs/ runs as it stands there. A page is one shell session in an empty directory, with the built executable on
  * the path; a ```text block behind a ```sh block is what the commands print (`...` stands for anything).
  */
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { kubectls } from "../support/kubectl.ts";
 import { binary } from "../support/topsail.ts";
 
 const root = join(import.meta.dirname, "..", "..");
@@ -19,7 +20,7 @@ const elsewhere: Readonly<Record<string, string>> = {
   "npm run bench": "bench/, too long for a test",
 };
 
-const hasKubectl = spawnSync("kubectl", ["version", "--client"]).status === 0;
+const hasKubectl = kubectls.length > 0;
 
 interface Step {
   readonly line: number;
@@ -51,6 +52,7 @@ class Session {
     const path = join(directory, ".bin");
     mkdirSync(path);
     symlinkSync(binary, join(path, "topsail"));
+    if (kubectls[0]?.startsWith("/")) symlinkSync(kubectls[0], join(path, "kubectl"));
     // A process group of its own, so that whatever a page leaves running ends with it.
     this.#shell = spawn("bash", ["--norc", "--noprofile"], {
       cwd: directory,

@@ -1,5 +1,5 @@
 /** pilot-agent in gateway mode as a process: with the built-in proxy, and with a real Envoy by binaryPath. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, get, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -116,6 +116,11 @@ describe.each(variants)("pilot-agent with $name", ({ binaryPath }) => {
         }),
       },
     });
+  const readiness = () =>
+    answerOf(ports.ready, "/healthz/ready").then(
+      ({ status }) => status,
+      () => 0,
+    );
   const write = (body: string) =>
     writeFileSync(join(directory, "mesh", "mesh.yaml"), meshOf(ports.http, (upstream.address() as AddressInfo).port, body));
 
@@ -143,11 +148,6 @@ describe.each(variants)("pilot-agent with $name", ({ binaryPath }) => {
   });
 
   it("becomes ready", async () => {
-    const readiness = () =>
-      answerOf(ports.ready, "/healthz/ready").then(
-        ({ status }) => status,
-        () => 0,
-      );
     await expect.poll(readiness, { timeout: 20_000 }).toBe(200);
   });
 
@@ -186,6 +186,17 @@ describe.each(variants)("pilot-agent with $name", ({ binaryPath }) => {
     expect(await slow).toMatchObject({ status: 200, body: "upstream saw /slow" });
     expect(await agent.exited).toBe(0);
     await expect(answerOf(ports.http, "/x")).rejects.toThrow("ECONNREFUSED");
+  });
+
+  it("is gone as a whole when it is killed", async () => {
+    agent = startAgent();
+    await expect.poll(readiness, { timeout: 20_000 }).toBe(200);
+    const children = readFileSync(`/proc/${agent.pid}/task/${agent.pid}/children`, "utf8").trim();
+    expect(/^\d+$/.test(children)).toBe(binaryPath !== undefined);
+    agent.child.kill("SIGKILL");
+    await agent.exited;
+    await expect(answerOf(ports.http, "/x")).rejects.toThrow("ECONNREFUSED");
+    if (binaryPath) await expect.poll(() => existsSync(`/proc/${children}`), { timeout: 5000 }).toBe(false);
   });
 
   it("starts from what it had last when no control plane answers, says so, and follows the next one", async () => {

@@ -60,6 +60,8 @@ const begin = (env: Record<string, string> = {}, port = () => istiod.secure!.por
       graceRatio: environment.secretGraceRatio,
       graceJitter: environment.secretGraceJitter,
       outputDir: environment.outputCerts,
+      authority: "controlPlane",
+      certSigner: "",
       access: (present) =>
         controlPlaneAccess({ address: `127.0.0.1:${port()}`, environment, paths: paths(), plaintext: false, rootFile: undefined, present }),
     }),
@@ -130,7 +132,7 @@ describe("an agent's certificate", () => {
           onStreamEnded: () => undefined,
           whenBack: () => Promise.resolve(),
         },
-        onTrustBundle: (roots) => certificates.trust(roots),
+        onTrust: ({ roots }) => certificates.trust(roots),
       }),
     );
     const proxy = parts.use(

@@ -75,7 +75,6 @@ function generate(typeUrl: string, proxy: ProxyNode, push: PushContext, names: r
     nonceSent: "",
     nonceAcked: "",
     versionSent: "",
-    sentAt: 0,
     lastError: undefined,
     alwaysRespond: false,
   };

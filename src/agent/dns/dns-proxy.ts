@@ -12,9 +12,10 @@ import { isIP } from "node:net";
 import { networkInterfaces } from "node:os";
 import type { Registry } from "prom-client";
 import type { NameTable } from "../../api/gen/istio/networking/nds/v1/nds_pb.js";
-import { formatHostPort, type HostPort, parseHostPort } from "../../lib/host-port.ts";
+import { formatHostPort, type HostPort, HostPortError, parseHostPort } from "../../lib/host-port.ts";
 import { maskedIp, parseIp } from "../../lib/ip-range.ts";
 import { log } from "../../lib/log.ts";
+import { EnvironmentError } from "../environment.ts";
 import { Answerer } from "./answerer.ts";
 import { DnsMetrics } from "./dns-metrics.ts";
 import { Forwarder } from "./forwarder.ts";
@@ -67,14 +68,17 @@ export class DnsProxy implements AsyncDisposable {
     this.#answerer = new Answerer({ forwarder: this.#forwarder, metrics, forwardsBeforeTable });
   }
 
-  /** Rejects when the address can't be listened on. */
+  /** Rejects with EnvironmentError or HostPortError when the address can't be listened on. */
   static async start(options: DnsProxyOptions): Promise<DnsProxy> {
     const made = new DnsProxy(options);
     try {
       await made.#listen();
     } catch (error) {
       await made[Symbol.asyncDispose]();
-      throw new Error(`DNS proxy can't listen on ${options.address}: ${(error as Error).message}`, { cause: error });
+      if (error instanceof HostPortError) throw error;
+      throw new EnvironmentError(`DNS_PROXY_ADDR: the DNS proxy can't listen on ${options.address}: ${(error as Error).message}`, {
+        cause: error,
+      });
     }
     made.#onResolvConf();
     scope.info("serving", {

@@ -2,7 +2,7 @@
  * The machine's nameservers and search domains, from resolv.conf: read at the start and again whenever it changes, as DHCP clients and
  * systemd-resolved do. A file that is gone or names nobody leaves the last good state in force. Istio reads it once.
  */
-import { readFileSync, type StatsListener, unwatchFile, watchFile } from "node:fs";
+import { type BigIntStats, readFileSync, stat, statSync } from "node:fs";
 import { isIP } from "node:net";
 import { formatHostPort, type HostPort } from "../../lib/host-port.ts";
 import { log } from "../../lib/log.ts";
@@ -54,7 +54,7 @@ function ofThisMachine(host: string): string {
   return host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;
 }
 
-/** It is looked at by its time, not by inotify: it is often a link into a directory that is made anew. */
+/** It is looked at every so often, and not watched by inotify: it is often a link into a directory that is made anew. */
 const checkIntervalMs = 2000;
 
 export interface ResolvConfOptions {
@@ -65,21 +65,15 @@ export interface ResolvConfOptions {
 
 export class ResolvConf implements Disposable {
   readonly #options: ResolvConfOptions;
-  readonly #listener: StatsListener;
+  readonly #timer: NodeJS.Timeout;
   #config: ResolverConfig = { nameservers: [], search: [], rotates: false };
+  /** Of the file that was read last; "" for none. */
+  #identity = "";
 
   constructor(options: ResolvConfOptions) {
     this.#options = options;
     this.#load();
-    this.#listener = () => {
-      const before = JSON.stringify(this.#config);
-      this.#load();
-      if (JSON.stringify(this.#config) === before) return;
-      const { nameservers, search } = this.#config;
-      scope.info("nameservers changed", { nameservers: nameservers.map(formatHostPort).join(","), search: search.join(",") });
-      options.onChange();
-    };
-    watchFile(options.path, { interval: options.intervalMs ?? checkIntervalMs, persistent: false }, this.#listener);
+    this.#timer = setInterval(() => this.#check(), options.intervalMs ?? checkIntervalMs).unref();
   }
 
   get config(): ResolverConfig {
@@ -87,12 +81,26 @@ export class ResolvConf implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    unwatchFile(this.#options.path, this.#listener);
+    clearInterval(this.#timer);
+  }
+
+  #check(): void {
+    stat(this.#options.path, { bigint: true }, (_, found) => {
+      if (identityOf(found) === this.#identity) return;
+      const before = JSON.stringify(this.#config);
+      this.#load();
+      if (JSON.stringify(this.#config) === before) return;
+      const { nameservers, search } = this.#config;
+      scope.info("nameservers changed", { nameservers: nameservers.map(formatHostPort).join(","), search: search.join(",") });
+      this.#options.onChange();
+    });
   }
 
   #load(): void {
     const { path } = this.#options;
+    // Before it is read: what is written meanwhile is another file to the next look.
     try {
+      this.#identity = identityOf(statSync(path, { bigint: true, throwIfNoEntry: false }));
       const read = parseResolvConf(readFileSync(path, "utf8"));
       if (read.nameservers.length > 0) this.#config = read;
       else scope.warn("no nameserver is named", { path });
@@ -100,4 +108,8 @@ export class ResolvConf implements Disposable {
       scope.warn("nameservers can't be read", { path, error });
     }
   }
+}
+
+function identityOf(found: BigIntStats | undefined): string {
+  return found ? `${found.dev}/${found.ino}/${found.mtimeNs}/${found.size}` : "";
 }

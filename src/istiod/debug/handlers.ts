@@ -48,7 +48,7 @@ export const debugPages: Readonly<Record<string, DebugPage>> = {
   },
   problems: { help: "Configuration that could not be taken, with file and line", handle: problems },
   push_status: {
-    help: "Last push: counts, conflicts, what stands in the way of policies, and configuration that is not translated",
+    help: "Last push: counts, conflicts, what stands in the way of policies, what became of patches, and configuration that is not translated",
     handle: pushStatus,
   },
   registryz: { help: "Services of the registry", handle: registryz },
@@ -83,7 +83,7 @@ function syncz(server: DiscoveryServer, query: URLSearchParams) {
         {
           sent: watch.nonceSent || undefined,
           acked: watch.nonceAcked || undefined,
-          sentTime: watch.sentAt === 0 ? undefined : new Date(watch.sentAt).toISOString(),
+          sentTime: watch.sentAt === undefined ? undefined : new Date(watch.sentAt).toISOString(),
           lastError: watch.lastError,
         },
       ]),
@@ -148,6 +148,10 @@ function pushStatus(server: DiscoveryServer) {
     virtualServices: context.virtualServices.all.length,
     untranslated: server.untranslated,
     policyProblems: server.policyProblems,
+    envoyFilters: context.envoyFilters.objects.map((object) => ({
+      name: `${object.metadata.namespace}/${object.metadata.name}`,
+      patches: server.patchStatus.describe(object),
+    })),
     gatewayConflicts: server.gatewayConflicts(),
     providerConflicts: providerConflicts(
       server.connected.map(({ proxy }) => proxy),
@@ -163,7 +167,7 @@ function problems(server: DiscoveryServer) {
 function configDump(server: DiscoveryServer, query: URLSearchParams) {
   const entry = proxyOf(server, query);
   return {
-    configs: (["cds", "lds", "rds", "eds"] as const).map((short) => ({
+    configs: (["cds", "lds", "rds", "eds", "ecds"] as const).map((short) => ({
       type: typeUrls[short],
       resources: resourcesOf(server, entry, typeUrls[short]),
     })),

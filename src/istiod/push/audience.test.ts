@@ -20,7 +20,7 @@ const mesh = entry("a", "resolution: DNS");
 
 /** The table of port 80 as it is handed to the proxy. */
 function table(push: PushContext, node: ReturnType<typeof sidecarNode>) {
-  const state = { nonceSent: "", nonceAcked: "", versionSent: "", sentAt: 0, lastError: undefined, alwaysRespond: false };
+  const state = { nonceSent: "", nonceAcked: "", versionSent: "", lastError: undefined, alwaysRespond: false };
   const watch = { typeUrl: typeUrls.rds, isWildcard: false, names: new Set(["80"]), sent: new Map(), ...state };
   return generatorFor(node, typeUrls.rds)!({ proxy: node, push, onProblem: () => {} }, watch, undefined)[0];
 }

@@ -16,6 +16,8 @@ import { listenerAccessLogs } from "./access-log.ts";
 import { type AuthFilters, authFilters } from "./auth-filters.ts";
 import { wildcardAddress } from "./bind-address.ts";
 import { downstreamTls } from "./downstream-tls.ts";
+import { patchRoutes } from "./envoy-filter/patch-routes.ts";
+import { inboundSide } from "./envoy-filter/patched-side.ts";
 import { httpConnectionManager } from "./http-connection-manager.ts";
 import { type Carried, type InboundPort, inboundFilterChains, inboundShapes, terminating } from "./inbound-filter-chains.ts";
 import { type InboundTarget, inboundTargets, isIntercepted } from "./inbound-targets.ts";
@@ -87,6 +89,7 @@ function passthroughChains(
   proxy: ProxyNode,
   push: PushContext,
 ): FilterChain[] {
+  const side = inboundSide(proxy, push);
   const declared = new Set(targets.map(({ port }) => port));
   const named = [...mutualTls.portModes.keys()].filter((port) => !declared.has(port)).sort((a, b) => a - b);
   return [undefined, ...named].flatMap((port) => {
@@ -95,7 +98,8 @@ function passthroughChains(
       name: (carries) => (carries === "http" ? "virtualInbound-catchall-http" : "virtualInbound"),
       filters: (carries) => {
         const cluster = inboundPassthroughCluster;
-        return inboundFilters(carries, { cluster, statPrefix: cluster, routes: inboundRoutes(cluster, 0, "") }, auth, push);
+        const routes = patchRoutes(inboundRoutes(cluster, 0, ""), side);
+        return inboundFilters(carries, { cluster, statPrefix: cluster, routes }, auth, push);
       },
       transportSocket: (carries) => mutualTlsServer(carries, proxy, push.mesh),
     };
@@ -116,7 +120,8 @@ function targetChains(target: InboundTarget, mutualTls: WorkloadMutualTls, proxy
       port,
       name: () => name,
       filters: (carries) => {
-        const routes = inboundRoutes(cluster, target.servicePort, `${target.host}:${target.servicePort}/*`);
+        const own = inboundRoutes(cluster, target.servicePort, `${target.host}:${target.servicePort}/*`);
+        const routes = patchRoutes(own, inboundSide(proxy, push));
         return inboundFilters(carries, { cluster, statPrefix: `inbound_${name}`, routes }, auth, push);
       },
       transportSocket: (carries) =>

@@ -46,10 +46,13 @@ export class DownstreamConnection {
   decideClose: (stream: HttpStream) => void = () => {};
   /** Closes when idle or after the present request: a drain that has run out of patience closes at once. */
   shutdown: (isForced: boolean) => void = () => this.destroy();
+  /** Set by a filter that lets the connection wait: it is closed before it could proceed. */
+  onGoneWaiting: (() => void) | null = null;
   readonly #acceptedAtEpochMs: number;
   readonly #onClosed: (connection: DownstreamConnection) => void;
   #streamInfo: RequestInfo | null = null;
   #gate: ReaderGate | null = null;
+  #proceed: (() => void) | null = null;
   #isClosed = false;
 
   constructor(parts: DownstreamConnectionParts) {
@@ -92,6 +95,30 @@ export class DownstreamConnection {
     return this.#streamInfo;
   }
 
+  /** No filter has the transport yet; what the socket has to say meanwhile is that it is gone. */
+  wait(proceed: () => void): void {
+    this.#proceed = proceed;
+    this.socket.on("error", ignore);
+    this.socket.once("close", this.#gone);
+  }
+
+  /** Where a filter has let the connection wait, it goes to those behind. */
+  proceed(): void {
+    const proceed = this.#proceed;
+    if (proceed === null || this.#isClosed) return;
+    this.#stopWaiting();
+    proceed();
+  }
+
+  #gone = (): void => this.closed();
+
+  #stopWaiting(): void {
+    this.#proceed = null;
+    this.onGoneWaiting = null;
+    this.socket.removeListener("error", ignore);
+    this.socket.removeListener("close", this.#gone);
+  }
+
   /** Opened once, by the terminal filter; `handler` gets what the readers let through. */
   openTransport(handler: TransportHandler): Transport {
     const gate = this.readers === null ? null : new ReaderGate(this.readers, handler);
@@ -111,6 +138,10 @@ export class DownstreamConnection {
   closed(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    if (this.#proceed !== null) {
+      this.#proceed = null;
+      this.onGoneWaiting?.();
+    }
     this.#onClosed(this);
   }
 
@@ -120,3 +151,6 @@ export class DownstreamConnection {
     this.closed();
   }
 }
+
+/** Of a socket that waits: its close says the same. */
+function ignore(): void {}

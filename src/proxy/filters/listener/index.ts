@@ -3,6 +3,7 @@
 import type { DescMessage } from "@bufbuild/protobuf";
 import { fromBinary } from "@bufbuild/protobuf";
 import { ConfigError } from "../../../api/config-error.ts";
+import { resolveTypedStruct } from "../../../api/envoy/typed-struct.ts";
 import type {
   ListenerFilter,
   ListenerFilterChainMatchPredicate,
@@ -38,7 +39,7 @@ export function filterApplies(filters: ListenerFilters, kind: ListenerFilterKind
 export function compileListenerFilters(messages: readonly ListenerFilter[]): ListenerFilters {
   const kinds = new Map<ListenerFilterKind, (port: number) => boolean>();
   for (const message of messages) {
-    const any = message.configType.case === "typedConfig" ? message.configType.value : undefined;
+    const any = message.configType.case === "typedConfig" ? resolveTypedStruct(message.configType.value) : undefined;
     const typeName = any === undefined ? "" : any.typeUrl.slice(any.typeUrl.lastIndexOf("/") + 1);
     const definition = listenerFilters.find((filter) =>
       any === undefined ? filter.name === message.name : filter.schema.typeName === typeName,
