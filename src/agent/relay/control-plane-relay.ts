@@ -37,6 +37,8 @@ export interface ControlPlaneRelayOptions {
   readonly access: () => Promise<Access>;
   readonly node: Pick<NodeIdentity, "id" | "metadata">;
   readonly ports: ReadonlyMap<number, OwnPort>;
+  /** Between two streams. */
+  readonly pause?: typeof pause;
 }
 
 type Stream = ClientDuplexStream<FromAgent, AdminRequest>;
@@ -64,13 +66,14 @@ export class ControlPlaneRelay implements AsyncDisposable {
 
   async #run(): Promise<void> {
     const { signal } = this.#stop;
+    const { pause: wait = pause } = this.#options;
     let delayMs = firstRetryMs;
     while (!signal.aborted) {
       const { code, wasServed } = await this.#serve();
       if (signal.aborted) return;
       if (wasServed) delayMs = firstRetryMs;
       // Agents of a whole mesh do not all come back at once.
-      await pause((code === status.UNIMPLEMENTED ? unimplementedRetryMs : delayMs) * (0.5 + Math.random()), signal);
+      await wait((code === status.UNIMPLEMENTED ? unimplementedRetryMs : delayMs) * (0.5 + Math.random()), signal);
       delayMs = Math.min(delayMs * 2, maxRetryMs);
     }
   }

@@ -15,7 +15,7 @@ const scope = log.scope("relay");
 
 type Stream = ServerDuplexStream<FromAgent, AdminRequest>;
 
-const definition: ServiceDefinition = {
+export const agentRelayDefinition: ServiceDefinition = {
   Serve: {
     path: "/topsail.agent.v1.AgentRelay/Serve",
     requestStream: true,
@@ -29,7 +29,7 @@ const definition: ServiceDefinition = {
 
 export function agentRelayService(relays: AgentRelays, authenticate: AuthenticateStream): GrpcService {
   return {
-    definition,
+    definition: agentRelayDefinition,
     implementation: {
       Serve: (stream: Stream) => {
         stream.on("error", () => {});
@@ -63,7 +63,7 @@ function serve(stream: Stream, identities: readonly SpiffeId[], relays: AgentRel
         scope.debug("agent can be asked", { proxy: proxy.id });
       } else throw new StreamRefused(status.INVALID_ARGUMENT, "a stream begins with one hello");
     } catch (error) {
-      end();
+      // Which also ends it, and takes the pod away.
       refuse(stream, error);
     }
   });
