@@ -7,6 +7,7 @@ import { fail } from "../lib/fail.ts";
 import { formatHostPort, HostPortError, parseHostPort } from "../lib/host-port.ts";
 import { isLogLevel, log } from "../lib/log.ts";
 import { type ForeignBundles, parseForeignBundles } from "./ca/trust-bundle.ts";
+import { readProxyEnvironment } from "./fetch/proxy-environment.ts";
 import { Istiod } from "./istiod.ts";
 import type { JwksFetchMode } from "./jwks/jwks-source.ts";
 import { defaultServiceRange, isServiceRange } from "./kubeapi/admission/cluster-addresses.ts";
@@ -152,6 +153,7 @@ export async function main(args: string[]): Promise<number> {
       serviceRange: options.serviceClusterIpRange,
       serverNames: options.serverName ?? [],
       foreignBundles,
+      proxies: readProxyEnvironment(process.env),
       monitoring,
       domain: options.domain,
       jwksFetchMode,

@@ -9,7 +9,9 @@ import type { MeshSource } from "../mesh-source.ts";
 import type { SecurePort } from "../secure-port.ts";
 import { openClientAuthority, writeKubeconfig } from "./admin-access.ts";
 import { ClusterAddresses } from "./admission/cluster-addresses.ts";
+import { keepControlPlaneService } from "./controllers/control-plane-service.ts";
 import { DeploymentStatus } from "./controllers/deployment-status.ts";
+import { expireEvents } from "./controllers/event-expiry.ts";
 import { GarbageCollector } from "./controllers/garbage-collector.ts";
 import { MeshConfigMaps } from "./controllers/mesh-config-maps.ts";
 import { NamespaceController } from "./controllers/namespace-controller.ts";
@@ -23,6 +25,8 @@ export interface KubeApiStartOptions {
   readonly store: WritableConfigStore;
   readonly discovery: DiscoveryServer;
   readonly secure: SecurePort;
+  /** Where the secure port listens; "" for all addresses. */
+  readonly secureHost: string;
   readonly mesh: MeshSource<unknown>;
   readonly networks: MeshSource<unknown>;
   readonly dataDir: string | undefined;
@@ -43,6 +47,9 @@ export async function startKubeApi(options: KubeApiStartOptions): Promise<AsyncD
   parts.use(await MeshConfigMaps.start(store, mesh, networks));
   parts.use(new DeploymentStatus(shown));
   parts.use(new GarbageCollector(store));
+  const addresses = new ClusterAddresses(store, options.serviceRange);
+  await keepControlPlaneService(store, addresses, { host: options.secureHost, port: secure.port });
+  parts.use(expireEvents(store));
   const clientAuthority = await openClientAuthority(dataDir);
   const server = parts.use(
     await KubeApiServer.start({
@@ -55,7 +62,7 @@ export async function startKubeApi(options: KubeApiStartOptions): Promise<AsyncD
         events,
         pages: new ListPages(),
         tokens: secure.tokens,
-        addresses: new ClusterAddresses(store, options.serviceRange),
+        addresses,
         targets: {
           relays: secure.relays,
           controlPlanePod: pods.controlPlane,
