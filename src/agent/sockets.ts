@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
 import type { ProxySockets } from "./bootstrap.ts";
-import { controlPlaneAccess } from "./certificates/control-plane-access.ts";
+import { type Access, controlPlaneAccess } from "./certificates/control-plane-access.ts";
 import { Revocations } from "./certificates/revocations.ts";
 import { SdsServer } from "./certificates/sds-server.ts";
 import { openWorkloadIdentity } from "./certificates/workload-identity.ts";
@@ -29,6 +29,8 @@ export interface Sockets extends Omit<ProxySockets, "credentials"> {
   readonly choice: ControlPlaneChoice;
   /** Whether there is a certificate of the workload's, or none is needed. */
   readonly hasCertificate: () => boolean;
+  /** How the control plane is called. */
+  readonly access: () => Promise<Access>;
 }
 
 export async function startSockets(
@@ -52,11 +54,8 @@ export async function startSockets(
   const { access: lastGoodAccess } = parts.use(await OfflineControlPlane.start(join(config.configPath, "LAST-GOOD"), lastGood));
   const controlPlane = { address: config.discoveryAddress, rootFile: xdsRoot, serverName: istiodName, headers: xdsHeaders };
   const present = (): WorkloadSecrets | undefined => secrets?.current;
-  const choice = new ControlPlaneChoice({
-    access: () => controlPlaneAccess({ ...common, ...controlPlane, present }),
-    lastGood,
-    lastGoodAccess,
-  });
+  const access = () => controlPlaneAccess({ ...common, ...controlPlane, present });
+  const choice = new ControlPlaneChoice({ access, lastGood, lastGoodAccess });
   const xds = join(config.configPath, "XDS");
   const xdsProxy = parts.use(
     await XdsProxy.start({
@@ -71,5 +70,5 @@ export async function startSockets(
     }),
   );
   const hasCertificate = () => secrets === undefined || secrets.current !== undefined;
-  return { xds, workload: socket, files, xdsProxy, choice, hasCertificate };
+  return { xds, workload: socket, files, xdsProxy, choice, access, hasCertificate };
 }
