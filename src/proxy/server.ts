@@ -36,6 +36,7 @@ import { ServerStats } from "./server-stats.ts";
 import { StatsReader } from "./stats/stats-reader.ts";
 import { StatsStore } from "./stats/store.ts";
 import { TagExtractor } from "./stats/tags.ts";
+import { makeSharedSessions } from "./tls/tls-sessions.ts";
 import { WorkerGroup } from "./worker-group.ts";
 
 export type ServerState = "PRE_INITIALIZING" | "INITIALIZING" | "LIVE" | "DRAINING";
@@ -104,6 +105,7 @@ export class ProxyServer implements AsyncDisposable {
           fileFlushIntervalMs: options.fileFlushIntervalMs,
           drainTimeMs: options.drainTimeMs,
           drainStrategy: options.drainStrategy,
+          tlsSessions: makeSharedSessions(),
         },
         stats: this.stats,
         log,

@@ -13,6 +13,8 @@
  * finds it. Nothing here waits for requests: a stream that began under the old snapshot ends under it.
  */
 
+import type { SharedSessions } from "./tls/tls-sessions.ts";
+
 /** A resource by name, as protobuf bytes of the message that the field's comment names. */
 export interface NamedBytes {
   readonly name: string;
@@ -113,4 +115,6 @@ export interface WorkerData {
   readonly fileFlushIntervalMs: number;
   readonly drainTimeMs: number;
   readonly drainStrategy: "immediate" | "gradual";
+  /** With which clients take up TLS sessions again, at whatever worker they come to. */
+  readonly tlsSessions: SharedSessions;
 }

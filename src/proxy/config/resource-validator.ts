@@ -15,6 +15,7 @@ import { compileRouteConfiguration } from "../router/route-table.ts";
 import { SharedCells } from "../shared-cells.ts";
 import { StatsStore } from "../stats/store.ts";
 import { compileSecret, SecretStore } from "../tls/secret.ts";
+import { makeSharedSessions, TlsSessions } from "../tls/tls-sessions.ts";
 import { compileCluster } from "../upstream/cluster-config.ts";
 import { warningsOf } from "./fields-without-effect.ts";
 import { checkRouteClusters } from "./route-clusters.ts";
@@ -34,6 +35,8 @@ const maxRemembered = 10_000;
 export class ResourceValidator {
   #sinks = new AccessLogSinks({ flushIntervalMs: 1000, validateOnly: true });
   readonly #options: ResourceValidatorOptions;
+  /** Nobody connects here. */
+  #tlsSessions = new TlsSessions(makeSharedSessions());
   #warned = new Set<string>();
 
   constructor(options: ResourceValidatorOptions = {}) {
@@ -88,6 +91,7 @@ export class ResourceValidator {
       clusters: new Map(),
       routes: new Map(),
       secrets: new SecretStore(),
+      tlsSessions: this.#tlsSessions,
       nodeId: "",
       nodeCluster: "",
       cells: new SharedCells(null),

@@ -1,5 +1,5 @@
 /** An accepted connection, from the end of its handshake to its close: what filters need to know of it. */
-import type * as net from "node:net";
+import type { AcceptedSocket } from "../accepted-socket.ts";
 import type { HttpStream } from "../http/http-stream.ts";
 import { RequestInfo } from "../http/request-info.ts";
 import type { ConnectionInfo, TlsInfo } from "../stream-info.ts";
@@ -12,7 +12,7 @@ export interface DownstreamConnectionParts {
   readonly id: number;
   /** Wall clock. */
   readonly acceptedAtEpochMs: number;
-  readonly socket: net.Socket;
+  readonly socket: AcceptedSocket;
   readonly remoteIp: string;
   readonly remotePort: number;
   readonly localIp: string;
@@ -30,7 +30,7 @@ export interface DownstreamConnectionParts {
 
 export class DownstreamConnection {
   readonly info: ConnectionInfo;
-  readonly socket: net.Socket;
+  readonly socket: AcceptedSocket;
   readonly remoteIp: string;
   readonly remoteIsLoopback: boolean;
   readonly localIp: string;
@@ -95,7 +95,7 @@ export class DownstreamConnection {
   /** Opened once, by the terminal filter; `handler` gets what the readers let through. */
   openTransport(handler: TransportHandler): Transport {
     const gate = this.readers === null ? null : new ReaderGate(this.readers, handler);
-    const transport = new Transport(this.socket, gate ?? handler, this.isTls);
+    const transport = new Transport(this.socket, gate ?? handler);
     if (gate !== null) gate.transport = transport;
     this.#gate = gate;
     this.transport = transport;

@@ -154,7 +154,12 @@ function compileTransport(chain: FilterChainMessage, context: CompileContext): S
   if (typeName === "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer") return null;
   if (any === undefined && socket.name === "envoy.transport_sockets.raw_buffer") return null;
   if (any !== undefined && typeName === DownstreamTlsContextSchema.typeName) {
-    return new ServerTls(anyUnpack(any, DownstreamTlsContextSchema)!, context.secrets, carriesHttp(chain) ? withoutCodec : none);
+    return new ServerTls(anyUnpack(any, DownstreamTlsContextSchema)!, {
+      secrets: context.secrets,
+      sessions: context.tlsSessions,
+      unspoken: carriesHttp(chain) ? withoutCodec : none,
+      serverNames: chain.filterChainMatch?.serverNames ?? [],
+    });
   }
   throw new ConfigError(`Didn't find a registered implementation for '${socket.name}' with type URL: '${typeName}'`);
 }

@@ -11,9 +11,10 @@ import { restoreUpgrade } from "../http/request-preparation.ts";
 import { LazyTimer } from "../lazy-timer.ts";
 import { connectFailure } from "../node-error.ts";
 import type { TlsInfo } from "../stream-info.ts";
-import { tlsInfo } from "../tls/server-context.ts";
+import { clientTlsInfo } from "../tls/tls-info.ts";
 import { Transport, type TransportHandler } from "../transport.ts";
 import type { Priority } from "./circuit-breakers.ts";
+import { ConnectedSocket } from "./connected-socket.ts";
 import type { ConnectionPool } from "./connection-pool.ts";
 
 /** Why a request lost its connection, or never got one; Envoy's words for it are in http/local-reply.ts. */
@@ -127,7 +128,7 @@ export class Http1Client implements TransportHandler, Http1ParserSink {
       return;
     }
     const serverName = config.autoSni && this.#sniHost !== "" ? this.#sniHost : tls.sni;
-    const secured = tls.connect(socket, serverName, []);
+    const secured = tls.connect(socket, { peer: host.key, serverName });
     if (secured === null) {
       process.nextTick(() => this.#connectFailed("connectionFailure", "TLS_error:_Secret_is_not_supplied_by_SDS"));
       return;
@@ -153,8 +154,8 @@ export class Http1Client implements TransportHandler, Http1ParserSink {
     this.localAddress = socket.localAddress === undefined ? "" : `${socket.localAddress}:${socket.localPort}`;
     socket.removeAllListeners("error");
     socket.removeAllListeners("close");
-    if (isTls) this.tlsInfo = tlsInfo(socket as tls.TLSSocket);
-    this.transport = new Transport(socket, this, isTls);
+    if (isTls) this.tlsInfo = clientTlsInfo(socket as tls.TLSSocket);
+    this.transport = new Transport(new ConnectedSocket(socket, isTls), this);
     if (config.maxConnectionDurationMs > 0) {
       this.#durationTimer = setTimeout(() => {
         stats.store.add(stats.at.upstream_cx_max_duration_reached, 1);

@@ -46,7 +46,7 @@ export class Http2Connection {
       socket.once("connect", () => this.#connected(socket));
       return;
     }
-    const secured = tls.connect(socket, tls.sni, ["h2"], "http2");
+    const secured = tls.connect(socket, { peer: host.key, serverName: tls.sni, alpn: ["h2"], speaks: "http2" });
     if (secured === null) {
       process.nextTick(() => this.#connectFailed());
       return;

@@ -19,6 +19,7 @@ import type { StatIndex, StatsStore } from "../../stats/store.ts";
 import { responseFlags } from "../../stream-info.ts";
 import { keepChunk, Transport, type TransportHandler } from "../../transport.ts";
 import type { Cluster } from "../../upstream/cluster.ts";
+import { ConnectedSocket } from "../../upstream/connected-socket.ts";
 import type { Host } from "../../upstream/host.ts";
 
 const counters = [
@@ -249,7 +250,7 @@ class TcpSession implements TransportHandler {
       raw.once("connect", () => this.#connected(raw, false));
       return;
     }
-    const secured = tls.connect(raw, tls.sni, []);
+    const secured = tls.connect(raw, { peer: host.key, serverName: tls.sni });
     if (secured === null) {
       process.nextTick(() => fail("TLS_error:_Secret_is_not_supplied_by_SDS"));
       return;
@@ -306,7 +307,7 @@ class TcpSession implements TransportHandler {
     this.#info.upstreamLocalAddress = socket.localAddress === undefined ? "" : `${socket.localAddress}:${socket.localPort}`;
     socket.removeAllListeners("error");
     socket.removeAllListeners("close");
-    const upstream = new Transport(socket, new UpstreamSide(this), isTls);
+    const upstream = new Transport(new ConnectedSocket(socket, isTls), new UpstreamSide(this));
     this.#upstream = upstream;
     this.#touch();
     upstream.start();

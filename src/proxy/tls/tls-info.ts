@@ -1,0 +1,56 @@
+/** What logs and filters are told of TLS on a connection. Read while it lives; afterwards there is nobody to ask. */
+import type * as tls from "node:tls";
+import type { TlsHandle } from "../native-stream.ts";
+import type { TlsInfo } from "../stream-info.ts";
+import { derTag, readDer, readDerList } from "./der.ts";
+import { sameCertificate } from "./peer-check.ts";
+
+/** Of a connection that was accepted; `peerCertificate` as the handshake found it. */
+export class ServerTlsInfo implements TlsInfo {
+  readonly version: string;
+  readonly cipher: string;
+  readonly peerCertificate: Buffer | null;
+  readonly #handle: TlsHandle;
+  #local: Buffer | null | undefined;
+  #sessionId: string | undefined;
+
+  constructor(handle: TlsHandle, peerCertificate: Buffer | null) {
+    this.#handle = handle;
+    this.version = handle.getProtocol();
+    const cipher = handle.getCipher();
+    this.cipher = cipher.standardName ?? cipher.name;
+    this.peerCertificate = peerCertificate;
+  }
+
+  get sessionId(): string {
+    this.#sessionId ??= sessionIdOf(this.#handle.getSession());
+    return this.#sessionId;
+  }
+
+  get localCertificate(): Buffer | null {
+    if (this.#local === undefined) this.#local = this.#handle.getX509Certificate()?.raw() ?? null;
+    return this.#local;
+  }
+}
+
+/** Of a connection that node:tls made. */
+export function clientTlsInfo(socket: tls.TLSSocket): TlsInfo {
+  const cipher = socket.getCipher();
+  const peer = socket.getPeerX509Certificate()?.raw;
+  return {
+    version: socket.getProtocol() ?? "",
+    cipher: cipher.standardName ?? cipher.name,
+    sessionId: "",
+    peerCertificate: peer === undefined ? null : sameCertificate(peer),
+    get localCertificate() {
+      return socket.getX509Certificate?.()?.raw ?? null;
+    },
+  };
+}
+
+/** OpenSSL's SSL_SESSION: version, TLS version, cipher, session id, ... */
+function sessionIdOf(session: Buffer | undefined): string {
+  const outer = session === undefined ? null : readDer(session, 0);
+  const id = outer === null ? undefined : readDerList(outer.content)?.[3];
+  return id?.tag === derTag.octetString ? id.content.toString("hex") : "";
+}
