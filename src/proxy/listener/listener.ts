@@ -16,6 +16,7 @@ import type { StatIndex, StatsStore } from "../stats/store.ts";
 import { responseFlags, type TlsInfo } from "../stream-info.ts";
 import { type ClientHello, inspectClientHello } from "../tls/client-hello.ts";
 import type { HandshakeSink, ServerTls } from "../tls/server-context.ts";
+import { SslStats } from "../tls/ssl-stats.ts";
 import { ServerTlsInfo } from "../tls/tls-info.ts";
 import { DownstreamConnection } from "./downstream-connection.ts";
 import type { ConnectionTraits } from "./filter-chain-match.ts";
@@ -38,29 +39,10 @@ const counters = [
 ] as const;
 const gauges = ["downstream_cx_active", "downstream_pre_cx_active"] as const;
 const histograms = ["downstream_cx_length_ms"] as const;
-const sslCounters = [
-  "ssl.connection_error",
-  "ssl.handshake",
-  "ssl.no_certificate",
-  "ssl.session_reused",
-  "ssl.fail_verify_cert_hash",
-  "ssl.fail_verify_error",
-  "ssl.fail_verify_no_cert",
-  "ssl.fail_verify_san",
-  "ssl.ocsp_staple_failed",
-  "ssl.ocsp_staple_omitted",
-  "ssl.ocsp_staple_requests",
-  "ssl.ocsp_staple_responses",
-] as const;
-const stapleCounters = {
-  staple: "ssl.ocsp_staple_responses",
-  omit: "ssl.ocsp_staple_omitted",
-  fail: "ssl.ocsp_staple_failed",
-} as const;
 /** As OpenSSL's own would be told. */
 const goneInHandshake = "TLS_error:|ECONNRESET:socket_hang_up:TLS_error_end";
 
-type Name = (typeof counters)[number] | (typeof gauges)[number] | (typeof histograms)[number] | (typeof sslCounters)[number];
+type Name = (typeof counters)[number] | (typeof gauges)[number] | (typeof histograms)[number];
 
 export interface ListenerHost {
   readonly stats: StatsStore;
@@ -89,6 +71,8 @@ export class Listener {
   config: ListenerConfig;
   readonly #host: ListenerHost;
   readonly #at: Readonly<Record<Name, StatIndex>>;
+  /** null where no chain speaks TLS. */
+  readonly #ssl: SslStats | null;
   readonly #workerAt: { readonly total: StatIndex; readonly active: StatIndex };
   #servers: { readonly address: BindAddress; readonly server: net.Server }[] = [];
   /** Sockets that have no filter chain yet. */
@@ -102,11 +86,8 @@ export class Listener {
     for (const name of counters) at[name] = stats.counter(config.statPrefix + name);
     for (const name of gauges) at[name] = stats.gauge(config.statPrefix + name);
     for (const name of histograms) at[name] = stats.histogram(config.statPrefix + name);
-    for (const name of sslCounters) {
-      if (config.chains.some((chain) => chain.tls !== null)) at[name] = stats.counter(config.statPrefix + name);
-      else at[name] = at.downstream_cx_overflow!;
-    }
     this.#at = at as Record<Name, StatIndex>;
+    this.#ssl = config.chains.some((chain) => chain.tls !== null) ? new SslStats(stats, config.statPrefix) : null;
     this.#workerAt = {
       total: stats.counter(`${config.statPrefix}worker_${host.workerIndex}.downstream_cx_total`),
       active: stats.gauge(`${config.statPrefix}worker_${host.workerIndex}.downstream_cx_active`),
@@ -352,17 +333,12 @@ export class Listener {
       secured: (handle, peer) => {
         clearTimeout(timer);
         this.#early.delete(socket);
-        stats.add(at["ssl.handshake"], 1);
-        if (handle.isSessionReused()) stats.add(at["ssl.session_reused"], 1);
-        if (peer === null) stats.add(at["ssl.no_certificate"], 1);
-        this.#serve(accepted, chain, new ServerTlsInfo(handle, peer));
+        const info = new ServerTlsInfo(handle, peer);
+        this.#ssl?.secured(info, handle.isSessionReused());
+        this.#serve(accepted, chain, info);
       },
       failed,
-      stapled: (action) => {
-        if (action === "notAsked") return;
-        stats.add(at["ssl.ocsp_staple_requests"], 1);
-        stats.add(at[stapleCounters[action]], 1);
-      },
+      stapled: (action) => this.#ssl?.stapled(action),
     };
     const start = () => {
       this.#early.add(socket);
@@ -387,12 +363,7 @@ export class Listener {
   }
 
   #handshakeFailed(accepted: Accepted, chain: FilterChain, reason: string): void {
-    const { stats } = this.#host;
-    const at = this.#at;
-    if (reason.includes("CERTIFICATE_VERIFY_FAILED")) stats.add(at["ssl.fail_verify_error"], 1);
-    else if (reason.includes("DID_NOT_RETURN")) stats.add(at["ssl.fail_verify_no_cert"], 1);
-    else if (reason.includes("SAN matcher")) stats.add(at["ssl.fail_verify_san"], 1);
-    stats.add(at["ssl.connection_error"], 1);
+    this.#ssl?.failed(reason);
     const connection = this.#describe(accepted, chain, null);
     connection.info.transportFailureReason = reason;
     this.#log(connection, 0, "");

@@ -1,11 +1,14 @@
 /** TLS towards endpoints (UpstreamTlsContext). */
+import { X509Certificate } from "node:crypto";
 import type { Socket } from "node:net";
 import * as tls from "node:tls";
 import type { UpstreamTlsContext } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
+import type { TlsInfo } from "../stream-info.ts";
 import { ClientSessions } from "./client-sessions.ts";
 import { type CommonTls, compileCommonTls, currentCertificates, currentValidation, secureOptions } from "./common-context.ts";
 import { checkPeer, isExpired, sameCertificate } from "./peer-check.ts";
 import { digestOf, type SecretStore, type ValidationSecret } from "./secret.ts";
+import { clientTlsInfo } from "./tls-info.ts";
 
 export interface ClientHandshakeOptions {
   /** `ip:port`, of whom the sessions are. */
@@ -16,13 +19,18 @@ export interface ClientHandshakeOptions {
   readonly speaks?: "http1" | "http2";
 }
 
+interface Handshake {
+  readonly foundGood: (peerCertificate: Buffer | null) => void;
+  /** Of the session that the client came with. */
+  readonly rememberedPeer: Buffer | null;
+}
+
 export class ClientTls {
   readonly sni: string;
   readonly #common: CommonTls;
   readonly #secrets: SecretStore;
   readonly #sessions: ClientSessions;
-  /** What to call when the peer has been found good. */
-  readonly #unverified = new WeakMap<tls.TLSSocket, () => void>();
+  readonly #handshakes = new WeakMap<tls.TLSSocket, Handshake>();
   #context: tls.SecureContext | null = null;
   #validation: ValidationSecret | null = null;
   #madeOf = "";
@@ -47,7 +55,7 @@ export class ClientTls {
     const offered = this.#common.alpnProtocols.length > 0 ? this.#common.alpnProtocols : alpn;
     const protocols = speaks === "http2" ? offered : offered.filter((protocol) => protocol !== "h2");
     const of = `${peer} ${serverName}`;
-    const session = this.#sessions.take(of);
+    const kept = this.#sessions.take(of);
     const secured = tls.connect({
       socket,
       secureContext: context,
@@ -56,33 +64,45 @@ export class ClientTls {
       checkServerIdentity: () => undefined,
       ...(serverName === "" ? {} : { servername: serverName }),
       ...(protocols.length > 0 ? { ALPNProtocols: [...protocols] } : {}),
-      ...(session && { session }),
+      ...(kept && { session: kept.session }),
     });
-    if (this.#sessions.isKept) this.#unverified.set(secured, this.#sessions.collect(secured, of));
+    const foundGood = this.#sessions.isKept ? this.#sessions.collect(secured, of) : ignore;
+    this.#handshakes.set(secured, { foundGood, rememberedPeer: kept?.peerCertificate ?? null });
     return secured;
   }
 
   /** After the handshake: null when the peer is who it should be, else why not, as the access log shows it. */
   verify(socket: tls.TLSSocket, autoSan: string): string | null {
-    const problem = this.#problem(socket, autoSan);
+    const peer = this.#peerOf(socket);
+    const problem = this.#problem(socket, peer, autoSan);
     // Only the session of a peer that was found good may stand for it later.
-    if (problem === null) this.#unverified.get(socket)?.();
+    if (problem === null) this.#handshakes.get(socket)?.foundGood(peer);
     return problem;
   }
 
-  #problem(socket: tls.TLSSocket, autoSan: string): string | null {
+  /** Of a connection whose handshake is done. */
+  info(socket: tls.TLSSocket): TlsInfo {
+    return clientTlsInfo(socket, this.#peerOf(socket));
+  }
+
+  /** DER. Node does not show the certificate that a session brings with it. */
+  #peerOf(socket: tls.TLSSocket): Buffer | null {
+    const shown = socket.getPeerX509Certificate();
+    if (shown !== undefined) return sameCertificate(shown.raw);
+    return socket.isSessionReused() ? (this.#handshakes.get(socket)?.rememberedPeer ?? null) : null;
+  }
+
+  #problem(socket: tls.TLSSocket, peer: Buffer | null, autoSan: string): string | null {
     const validation = this.#validation;
     if (validation === null || validation.trustedCa === null) return null;
     if (!socket.authorized && !validation.acceptsUntrusted) {
       const error = String(socket.authorizationError);
       if (!(validation.allowsExpired && error === "CERT_HAS_EXPIRED")) return verifyFailure(error);
     }
-    const certificate = socket.getPeerX509Certificate();
-    if (certificate === undefined) return verifyFailure("no certificate");
-    if (autoSan !== "" && !certificate.checkHost(autoSan, { subject: "never" })) return verifyFailure("SAN matcher");
-    const der = sameCertificate(certificate.raw);
-    if (socket.isSessionReused() && !validation.allowsExpired && isExpired(der, Date.now())) return verifyFailure("CERT_HAS_EXPIRED");
-    const problem = checkPeer(validation, der);
+    if (peer === null) return verifyFailure("no certificate");
+    if (autoSan !== "" && !new X509Certificate(peer).checkHost(autoSan, { subject: "never" })) return verifyFailure("SAN matcher");
+    if (socket.isSessionReused() && !validation.allowsExpired && isExpired(peer, Date.now())) return verifyFailure("CERT_HAS_EXPIRED");
+    const problem = checkPeer(validation, peer);
     return problem === null ? null : verifyFailure(problem.replace(/^verify cert failed: /, ""));
   }
 
@@ -103,6 +123,8 @@ export class ClientTls {
     return this.#context;
   }
 }
+
+function ignore(): void {}
 
 function verifyFailure(reason: string): string {
   return `TLS_error:|268435581:SSL_routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED:verify_cert_failed:_${reason.replaceAll(" ", "_")}:TLS_error_end`;

@@ -7,8 +7,10 @@ import type * as tls from "node:tls";
 /** Endpoints whose sessions are remembered. */
 const maxPeers = 1000;
 
-interface Kept {
+export interface Kept {
   readonly session: Buffer;
+  /** DER: a connection that takes the session up again is not shown the certificate anew. */
+  readonly peerCertificate: Buffer | null;
   /** TLS 1.3: a session that is used twice tells an onlooker that both are the same client. */
   readonly isSingleUse: boolean;
 }
@@ -26,24 +28,25 @@ export class ClientSessions {
     return this.#maxEach > 0;
   }
 
-  take(peer: string): Buffer | undefined {
+  take(peer: string): Kept | undefined {
     const kept = this.#peers.get(peer);
     const [newest] = kept ?? [];
     if (newest?.isSingleUse) kept!.shift();
-    return newest?.session;
+    return newest;
   }
 
   /** Keeps what the socket is given as soon as the returned function is called, which says that the peer is good. */
-  collect(socket: tls.TLSSocket, peer: string): () => void {
-    let isGood = false;
+  collect(socket: tls.TLSSocket, peer: string): (peerCertificate: Buffer | null) => void {
+    let good: { readonly peerCertificate: Buffer | null } | null = null;
     const early: Buffer[] = [];
+    const keep = (session: Buffer) => this.#put(peer, { session, isSingleUse: socket.getProtocol() === "TLSv1.3", ...good! });
     socket.on("session", (session) => {
-      if (isGood) this.#put(peer, session, socket.getProtocol() === "TLSv1.3");
+      if (good !== null) keep(session);
       else early.push(session);
     });
-    return () => {
-      isGood = true;
-      for (const session of early) this.#put(peer, session, socket.getProtocol() === "TLSv1.3");
+    return (peerCertificate) => {
+      good = { peerCertificate };
+      for (const session of early) keep(session);
     };
   }
 
@@ -51,10 +54,10 @@ export class ClientSessions {
     this.#peers.clear();
   }
 
-  #put(peer: string, session: Buffer, isSingleUse: boolean): void {
+  #put(peer: string, made: Kept): void {
     const kept = this.#peers.get(peer) ?? [];
     this.#peers.delete(peer);
     if (this.#peers.size >= maxPeers) this.#peers.delete(this.#peers.keys().next().value!);
-    this.#peers.set(peer, [{ session, isSingleUse }, ...kept].slice(0, this.#maxEach));
+    this.#peers.set(peer, [made, ...kept].slice(0, this.#maxEach));
   }
 }

@@ -23,10 +23,9 @@ import { checkPeer, isExpired, sameCertificate } from "./peer-check.ts";
 import { digestOf, type SecretStore, type ValidationSecret } from "./secret.ts";
 import type { ContextOwner } from "./secure-contexts.ts";
 import { type HandshakeTerms, startServerHandshake } from "./server-handshake.ts";
-import { compileTicketKeysSource, currentTicketKeys, openOlderTickets, type TicketKeysSource, ticketKeysOf } from "./session-tickets.ts";
+import { compileTicketKeysSource, currentTicketKeys, type TicketKeysSource, ticketKeysOf, useTicketKeys } from "./session-tickets.ts";
+import type { StapleAction } from "./ssl-stats.ts";
 import type { TlsSessions } from "./tls-sessions.ts";
-
-export type StapleAction = "staple" | "omit" | "notAsked" | "fail";
 
 export interface HandshakeSink {
   /** `peerCertificate` as DER, null when the client sent none. */
@@ -225,9 +224,8 @@ export class ServerTls {
       secureOptions: constants.SSL_OP_NO_RENEGOTIATION | (this.#ticketKeys.kind === "none" ? constants.SSL_OP_NO_TICKET : 0),
       sessionTimeout: Math.floor(this.#sessionMs / 1000),
       sessionIdContext: served.sessionContext.slice(0, maxSessionContext),
-      ticketKeys: keys[0]!,
     });
-    if (keys.length > 1) openOlderTickets(context, keys);
+    useTicketKeys(context, keys);
     return context;
   }
 

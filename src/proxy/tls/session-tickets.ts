@@ -1,4 +1,5 @@
 /** `session_ticket_keys` of a DownstreamTlsContext: keys of our own, the configuration's, or no tickets at all. */
+import { randomFillSync } from "node:crypto";
 import type * as tls from "node:tls";
 import { ConfigError } from "../../api/config-error.ts";
 import type { DownstreamTlsContext } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
@@ -38,6 +39,23 @@ export function ticketKeysOf(own: SessionKeys, configured: readonly Buffer[] | n
   return configured === null ? [own.ticketKeys(sessionContext)] : configured.map((key) => deriveTicketKeys(key, sessionContext));
 }
 
+/** SSL_CTX_set_tlsext_ticket_key_cb(3). */
+const ticketIs = { unknown: 0, made: 1, opened: 2 } as const;
+
+const ivBytes = 16;
+const ivs = Buffer.allocUnsafeSlow(256 * ivBytes);
+let ivAt = ivs.length;
+
+/** Random bytes, drawn many at once: a draw costs more than the bytes. */
+function nextIv(): Buffer {
+  if (ivAt === ivs.length) {
+    randomFillSync(ivs);
+    ivAt = 0;
+  }
+  ivAt += ivBytes;
+  return ivs.subarray(ivAt - ivBytes, ivAt);
+}
+
 type TicketAnswer = readonly [status: 0 | 1 | 2, hmacKey: Buffer, aesKey: Buffer, name?: Buffer, iv?: Buffer];
 
 interface NativeContext {
@@ -45,15 +63,18 @@ interface NativeContext {
   enableTicketKeyCallback(): void;
 }
 
-/** Tickets are made with the first key. Others open theirs as well, and the client then gets a new one. */
-export function openOlderTickets(context: tls.SecureContext, keys: readonly Buffer[]): void {
+/**
+ * Tickets are made with the first key; the others open theirs as well. Whoever comes with a ticket gets a new one: in TLS 1.3 a client uses
+ * each but once, and OpenSSL, left alone with its keys, would give none.
+ */
+export function useTicketKeys(context: tls.SecureContext, keys: readonly Buffer[]): void {
   const parts = keys.map((key) => ({ name: key.subarray(0, 16), hmac: key.subarray(16, 32), aes: key.subarray(32, 48) }));
+  const [newest] = parts as [(typeof parts)[number], ...typeof parts];
   const native = (context as { readonly context: unknown }).context as NativeContext;
-  native.onticketkeycallback = (name, iv, makes) => {
-    const newest = parts[0]!;
-    if (makes) return [1, newest.hmac, newest.aes, newest.name, iv];
+  native.onticketkeycallback = (name, _iv, makes) => {
+    if (makes) return [ticketIs.made, newest.hmac, newest.aes, newest.name, nextIv()];
     const known = parts.find((part) => part.name.equals(name));
-    return known === undefined ? [0, newest.hmac, newest.aes] : [known === newest ? 1 : 2, known.hmac, known.aes];
+    return known === undefined ? [ticketIs.unknown, newest.hmac, newest.aes] : [ticketIs.opened, known.hmac, known.aes];
   };
   native.enableTicketKeyCallback();
 }

@@ -3,12 +3,12 @@ import type * as tls from "node:tls";
 import type { TlsHandle } from "../native-stream.ts";
 import type { TlsInfo } from "../stream-info.ts";
 import { derTag, readDer, readDerList } from "./der.ts";
-import { sameCertificate } from "./peer-check.ts";
 
 /** Of a connection that was accepted; `peerCertificate` as the handshake found it. */
 export class ServerTlsInfo implements TlsInfo {
   readonly version: string;
   readonly cipher: string;
+  readonly opensslCipher: string;
   readonly peerCertificate: Buffer | null;
   readonly #handle: TlsHandle;
   #local: Buffer | null | undefined;
@@ -19,11 +19,12 @@ export class ServerTlsInfo implements TlsInfo {
     this.version = handle.getProtocol();
     const cipher = handle.getCipher();
     this.cipher = cipher.standardName ?? cipher.name;
+    this.opensslCipher = cipher.name;
     this.peerCertificate = peerCertificate;
   }
 
   get sessionId(): string {
-    this.#sessionId ??= sessionIdOf(this.#handle.getSession());
+    this.#sessionId ??= this.version === "TLSv1.3" ? "" : sessionIdOf(this.#handle.getSession());
     return this.#sessionId;
   }
 
@@ -34,14 +35,16 @@ export class ServerTlsInfo implements TlsInfo {
 }
 
 /** Of a connection that node:tls made. */
-export function clientTlsInfo(socket: tls.TLSSocket): TlsInfo {
+export function clientTlsInfo(socket: tls.TLSSocket, peerCertificate: Buffer | null): TlsInfo {
   const cipher = socket.getCipher();
-  const peer = socket.getPeerX509Certificate()?.raw;
   return {
     version: socket.getProtocol() ?? "",
     cipher: cipher.standardName ?? cipher.name,
-    sessionId: "",
-    peerCertificate: peer === undefined ? null : sameCertificate(peer),
+    opensslCipher: cipher.name,
+    get sessionId() {
+      return socket.getProtocol() === "TLSv1.3" ? "" : sessionIdOf(socket.getSession());
+    },
+    peerCertificate,
     get localCertificate() {
       return socket.getX509Certificate?.()?.raw ?? null;
     },

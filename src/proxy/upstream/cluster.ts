@@ -10,7 +10,7 @@ import { ClusterStats } from "./cluster-stats.ts";
 import { ConnectionPool } from "./connection-pool.ts";
 import { Host, type HostDescription, type HostHealth, hostKey } from "./host.ts";
 import { PrioritySet } from "./priority-set.ts";
-import { chooseTransportSocket } from "./transport-socket.ts";
+import { chooseTransportSocket, speaksTls } from "./transport-socket.ts";
 
 const hostHealths: Record<HealthStatus, HostHealth> = {
   [HealthStatus.UNKNOWN]: "healthy",
@@ -37,7 +37,7 @@ export class Cluster {
     this.config = config;
     this.#store = store;
     this.#countsMembership = countsMembership;
-    this.stats = new ClusterStats(store, config.statName);
+    this.stats = new ClusterStats(store, config.statName, speaksTls(config.transportSockets));
     this.resources = {
       default: new Resources(config.thresholds.default, this.stats, "default"),
       high: new Resources(config.thresholds.high, this.stats, "high"),

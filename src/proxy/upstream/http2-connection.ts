@@ -54,8 +54,12 @@ export class Http2Connection {
     secured.on("error", () => this.#connectFailed());
     secured.once("close", () => this.#connectFailed());
     secured.once("secureConnect", () => {
-      if (tls.verify(secured, "") === null) this.#connected(secured);
-      else this.#connectFailed();
+      if (tls.verify(secured, "") !== null) {
+        this.#connectFailed();
+        return;
+      }
+      stats.ssl?.secured(tls.info(secured), secured.isSessionReused());
+      this.#connected(secured);
     });
   }
 
