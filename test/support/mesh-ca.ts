@@ -1,5 +1,6 @@
 /** A mesh's certificate authority for tests: openssl, P-256. */
 import { execFileSync } from "node:child_process";
+import { X509Certificate } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,12 +10,20 @@ export interface Identity {
   readonly key: string;
 }
 
+export interface IssueOptions {
+  readonly algorithm?: "ec" | "rsa";
+  /** The certificate says of itself that it is nothing without an OCSP response. */
+  readonly mustStaple?: boolean;
+}
+
 export interface MeshCa {
   readonly root: string;
   /** A workload's certificate for the identity, which any text may be. */
   issue(uri: string): Identity;
   /** A certificate for other names, as openssl writes them: `DNS:a.test`. */
-  issueFor(names: string, options?: { readonly algorithm?: "ec" | "rsa" }): Identity;
+  issueFor(names: string, options?: IssueOptions): Identity;
+  /** An OCSP response, as DER, which says that the certificates are good for five days. */
+  ocspResponse(...identities: readonly Identity[]): Buffer;
   /** A revocation list with the certificate in it. */
   revoke(identity: Identity): string;
 }
@@ -23,11 +32,18 @@ const algorithms = { ec: ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"
 
 export function makeMeshCa(name = "mesh"): MeshCa {
   const ca = request(["-subj", `/O=${name}`, "-addext", "basicConstraints=critical,CA:TRUE"], "ec");
-  const issueFor: MeshCa["issueFor"] = (names, { algorithm = "ec" } = {}) => {
+  const issueFor: MeshCa["issueFor"] = (names, { algorithm = "ec", mustStaple } = {}) => {
     const extensions = ["basicConstraints=critical,CA:FALSE", "extendedKeyUsage=serverAuth,clientAuth", `subjectAltName=critical,${names}`];
+    if (mustStaple) extensions.push("tlsfeature=status_request");
     return request(["-subj", "/", ...extensions.flatMap((extension) => ["-addext", extension])], algorithm, ca);
   };
-  return { root: ca.certificate, issue: (uri) => issueFor(`URI:${uri}`), issueFor, revoke: (identity) => revocationList(ca, identity) };
+  return {
+    root: ca.certificate,
+    issue: (uri) => issueFor(`URI:${uri}`),
+    issueFor,
+    ocspResponse: (...identities) => ocspResponse(ca, identities),
+    revoke: (identity) => revocationList(ca, identity),
+  };
 }
 
 function request(args: readonly string[], algorithm: keyof typeof algorithms, issuer?: Identity): Identity {
@@ -53,6 +69,23 @@ function revocationList(ca: Identity, { certificate }: Identity): string {
     openssl([...signed, "-revoke", path("cert")]);
     openssl([...signed, "-gencrl", "-out", path("crl")]);
     return readFileSync(path("crl"), "utf8");
+  });
+}
+
+function ocspResponse(ca: Identity, identities: readonly Identity[]): Buffer {
+  return inDirectory((path) => {
+    for (const [name, text] of Object.entries({ ca: ca.certificate, key: ca.key })) writeFileSync(path(name), text);
+    const asked = identities.flatMap(({ certificate }, index) => {
+      writeFileSync(path(`cert-${index}`), certificate);
+      return ["-cert", path(`cert-${index}`)];
+    });
+    const index = identities.map(
+      ({ certificate }, number) => `V\t991231235959Z\t\t${new X509Certificate(certificate).serialNumber}\tunknown\t/CN=${number}`,
+    );
+    writeFileSync(path("index"), `${index.join("\n")}\n`);
+    const signer = ["-CA", path("ca"), "-rsigner", path("ca"), "-rkey", path("key"), "-index", path("index")];
+    openssl(["ocsp", "-issuer", path("ca"), ...asked, ...signer, "-ndays", "5", "-noverify", "-respout", path("response")]);
+    return readFileSync(path("response"));
   });
 }
 

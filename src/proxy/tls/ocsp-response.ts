@@ -18,8 +18,9 @@ const explicit = (number: number) => 0xa0 | number;
 
 /** Throws ConfigError in Envoy's words. */
 export function parseOcspResponse(der: Buffer): OcspResponse {
-  const outer = element(readDer(der, 0), derTag.sequence, "OCSP Response is not a well-formed ASN.1 SEQUENCE");
-  if (outer.end !== der.length) throw new ConfigError("Data contained more than a single OCSP response");
+  const outer = readDer(der, 0);
+  // Envoy says so of anything that is not one response from end to end.
+  if (outer?.tag !== derTag.sequence || outer.end !== der.length) throw new ConfigError("Data contained more than a single OCSP response");
   const [status, bytes] = list(outer.content, "OCSP Response is not a well-formed ASN.1 SEQUENCE");
   element(status, derTag.enumerated, "OCSP ResponseStatus is not a well-formed ASN.1 ENUMERATED");
   if (status!.content[0] !== 0) throw new ConfigError("OCSP response was unsuccessful");

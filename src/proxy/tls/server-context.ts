@@ -25,6 +25,7 @@ import type { ContextOwner } from "./secure-contexts.ts";
 import { type HandshakeTerms, startServerHandshake } from "./server-handshake.ts";
 import { compileTicketKeysSource, currentTicketKeys, type TicketKeysSource, ticketKeysOf, useTicketKeys } from "./session-tickets.ts";
 import type { StapleAction } from "./ssl-stats.ts";
+import { tlsFailure, tlsFailureOf } from "./tls-failure.ts";
 import type { TlsSessions } from "./tls-sessions.ts";
 
 export interface HandshakeSink {
@@ -128,7 +129,7 @@ export class ServerTls {
     const action = this.#stapleAction(certificate, wantsStaple, now);
     sink.stapled(action);
     if (action === "fail") {
-      sink.failed("TLS_error:|268435709:SSL_routines:OPENSSL_internal:NO_USABLE_OCSP_RESPONSE:TLS_error_end");
+      sink.failed(tlsFailure("CONNECTION_REJECTED"));
       return true;
     }
     const { validation } = served;
@@ -146,7 +147,7 @@ export class ServerTls {
         if (problem === null) sink.secured(handle, peer);
         else sink.failed(problem);
       },
-      failed: (error) => sink.failed(tlsFailure(error)),
+      failed: (error) => sink.failed(tlsFailureOf(error)),
     });
     return true;
   }
@@ -282,10 +283,4 @@ function peerOf(handle: TlsHandle): Buffer | null {
 
 function wireFormat(protocols: readonly string[]): Buffer {
   return Buffer.concat(protocols.map((protocol) => Buffer.from(`${String.fromCharCode(protocol.length)}${protocol}`, "latin1")));
-}
-
-/** Envoy's shape of a TLS failure, with OpenSSL's reason in it. */
-export function tlsFailure(error: Error): string {
-  const { code, reason } = error as { code?: string; reason?: string };
-  return `TLS_error:|${code ?? "ERR"}:${(reason ?? error.message).replaceAll(" ", "_")}:TLS_error_end`;
 }
