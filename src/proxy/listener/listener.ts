@@ -340,23 +340,23 @@ export class Listener {
       failed,
       stapled: (action) => this.#ssl?.stapled(action),
     };
-    const start = () => {
+    const start = (hello: ClientHello | null) => {
       this.#early.add(socket);
-      server.accept(socket, sink, accepted.hello);
+      server.accept(socket, sink, hello);
     };
     if (accepted.hello !== null) {
-      start();
+      start(accepted.hello);
       return;
     }
+    // What no tls_inspector has seen is known to the handshake alone, as with Envoy.
     const stop = this.#readFirst(
       socket,
       (bytes) => {
         const found = inspectClientHello(bytes);
         if (found.kind === "more") return;
-        // What is no hello goes to OpenSSL all the same: it says to the client what is wrong.
-        if (found.kind === "tls") accepted.hello = found.hello;
         stop();
-        start();
+        // What is no hello goes to OpenSSL all the same: it says to the client what is wrong.
+        start(found.kind === "tls" ? found.hello : null);
       },
       () => failed(goneInHandshake),
     );
