@@ -88,6 +88,11 @@ export class AcceptedSocket implements TransportSocket {
     reader.onBytes(this.#early);
   }
 
+  /** null when there is none, or none any more: OpenSSL must not be asked about what is gone. */
+  get tls(): TlsHandle | null {
+    return this.#tls;
+  }
+
   /** The socket's own handle, for TLS to be wrapped around it. */
   get plainHandle(): SocketHandle {
     return this.#socket;
@@ -131,7 +136,12 @@ export class AcceptedSocket implements TransportSocket {
     if (how === "reset" && socket.reset !== undefined) socket.reset();
     else socket.close();
     socket.topsailSocket = undefined;
-    if (tls !== null) destroyLater(tls);
+    if (tls !== null) destroyLater(this);
+  }
+
+  destroyTls(): void {
+    this.#tls?.destroySSL();
+    this.#tls = null;
   }
 }
 
@@ -142,17 +152,17 @@ function onFirstRead(this: SocketHandle): undefined {
 }
 
 /** OpenSSL may be on the stack when a connection is closed: its objects go when nothing is. */
-let doomed: TlsHandle[] = [];
+let doomed: AcceptedSocket[] = [];
 
-function destroyLater(tls: TlsHandle): void {
-  doomed.push(tls);
+function destroyLater(socket: AcceptedSocket): void {
+  doomed.push(socket);
   if (doomed.length === 1) setImmediate(destroyDoomed);
 }
 
 function destroyDoomed(): void {
   const all = doomed;
   doomed = [];
-  for (const tls of all) tls.destroySSL();
+  for (const socket of all) socket.destroyTls();
 }
 
 /** Dual-stack sockets show IPv4 peers as ::ffff:1.2.3.4. */

@@ -87,6 +87,8 @@ export interface TlsInfo {
   readonly opensslCipher: string;
   /** Hexadecimal; "" where the connection has none, as with TLS 1.3. */
   readonly sessionId: string;
+  /** SNI as the client sent it, "" for none. */
+  readonly serverName: string;
   /** The peer's certificate as DER, null when it sent none. */
   readonly peerCertificate: Buffer | null;
   readonly localCertificate: Buffer | null;

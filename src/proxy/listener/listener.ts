@@ -333,7 +333,7 @@ export class Listener {
       secured: (handle, peer) => {
         clearTimeout(timer);
         this.#early.delete(socket);
-        const info = new ServerTlsInfo(handle, peer);
+        const info = new ServerTlsInfo(socket, handle, peer);
         this.#ssl?.secured(info, handle.isSessionReused());
         this.#serve(accepted, chain, info);
       },

@@ -1,5 +1,6 @@
 /** What logs and filters are told of TLS on a connection. Read while it lives; afterwards there is nobody to ask. */
 import type * as tls from "node:tls";
+import type { AcceptedSocket } from "../accepted-socket.ts";
 import type { TlsHandle } from "../native-stream.ts";
 import type { TlsInfo } from "../stream-info.ts";
 import { derTag, readDer, readDerList } from "./der.ts";
@@ -10,12 +11,12 @@ export class ServerTlsInfo implements TlsInfo {
   readonly cipher: string;
   readonly opensslCipher: string;
   readonly peerCertificate: Buffer | null;
-  readonly #handle: TlsHandle;
+  readonly #socket: AcceptedSocket;
   #local: Buffer | null | undefined;
   #sessionId: string | undefined;
 
-  constructor(handle: TlsHandle, peerCertificate: Buffer | null) {
-    this.#handle = handle;
+  constructor(socket: AcceptedSocket, handle: TlsHandle, peerCertificate: Buffer | null) {
+    this.#socket = socket;
     this.version = handle.getProtocol();
     const cipher = handle.getCipher();
     this.cipher = cipher.standardName ?? cipher.name;
@@ -24,12 +25,16 @@ export class ServerTlsInfo implements TlsInfo {
   }
 
   get sessionId(): string {
-    this.#sessionId ??= this.version === "TLSv1.3" ? "" : sessionIdOf(this.#handle.getSession());
+    this.#sessionId ??= this.version === "TLSv1.3" ? "" : sessionIdOf(this.#socket.tls?.getSession());
     return this.#sessionId;
   }
 
+  get serverName(): string {
+    return this.#socket.tls?.getServername() || "";
+  }
+
   get localCertificate(): Buffer | null {
-    if (this.#local === undefined) this.#local = this.#handle.getX509Certificate()?.raw() ?? null;
+    if (this.#local === undefined) this.#local = this.#socket.tls?.getX509Certificate()?.raw() ?? null;
     return this.#local;
   }
 }
@@ -44,6 +49,7 @@ export function clientTlsInfo(socket: tls.TLSSocket, peerCertificate: Buffer | n
     get sessionId() {
       return socket.getProtocol() === "TLSv1.3" ? "" : sessionIdOf(socket.getSession());
     },
+    serverName: "",
     peerCertificate,
     get localCertificate() {
       return socket.getX509Certificate?.()?.raw ?? null;
