@@ -141,6 +141,9 @@ export class ProxyServer implements AsyncDisposable {
       sources: this.#sources,
       validate: (message) => this.validator.secret(message),
       onChange: async ({ name, bytes }) => this.#applyOrThrow("secret", name, { secrets: [{ name, bytes }] }),
+      // A proxy that is stopping has no workers to tell.
+      onForgotten: (name) => void this.#updates.apply({ removedSecrets: [name] }).catch(() => {}),
+      sharesBytes: true,
       onEvent: (name, event) => this.#serverStats.countSecret(name, event),
     });
     const references = {

@@ -27,6 +27,7 @@ export interface WorkerUpdate {
   readonly sequence: number;
   /** envoy.extensions.transport_sockets.tls.v3.Secret; replacing one changes the certificate of new connections at once. */
   readonly secrets?: readonly NamedBytes[];
+  readonly removedSecrets?: readonly string[];
   /** envoy.config.cluster.v3.Cluster, only warm ones. Replacing a cluster drains the pools of the old one. */
   readonly clusters?: readonly NamedBytes[];
   readonly removedClusters?: readonly string[];

@@ -30,6 +30,7 @@ type Failure = WorkerApplied["errors"][number];
 
 export class WorkerState implements AsyncDisposable {
   readonly stats = new StatsStore();
+  readonly tlsSessions: TlsSessions;
   readonly #data: WorkerData;
   readonly #post: (message: FromWorker) => void;
   #context: CompileContext;
@@ -50,6 +51,7 @@ export class WorkerState implements AsyncDisposable {
   constructor(data: WorkerData, post: (message: FromWorker) => void) {
     this.#data = data;
     this.#post = post;
+    this.tlsSessions = new TlsSessions(data.tlsSessions);
     const bootstrap: Bootstrap = fromBinary(BootstrapSchema, data.bootstrap);
     this.#sinks = new AccessLogSinks({
       flushIntervalMs: data.fileFlushIntervalMs,
@@ -61,7 +63,7 @@ export class WorkerState implements AsyncDisposable {
       clusters: this.#clusters,
       routes: this.#routes,
       secrets: this.#secrets,
-      tlsSessions: new TlsSessions(data.tlsSessions),
+      tlsSessions: this.tlsSessions,
       nodeId: bootstrap.node?.id ?? "",
       nodeCluster: bootstrap.node?.cluster ?? "",
       cells: new SharedCells(null),
@@ -120,6 +122,7 @@ export class WorkerState implements AsyncDisposable {
     const cells = new SharedCells(update.cells ?? null, this.#namedCells);
     this.#context = { ...this.#context, cells };
     for (const { name, bytes } of update.secrets ?? []) this.#secrets.set(name, bytes);
+    for (const name of update.removedSecrets ?? []) this.#secrets.delete(name);
     this.#each(update.clusters, "cluster", failures, (resource) => this.#setCluster(resource));
     for (const name of update.removedClusters ?? []) {
       this.#clusters.get(name)?.drain();

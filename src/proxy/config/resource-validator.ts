@@ -29,6 +29,8 @@ export interface ResourceValidatorOptions {
   readonly hasCluster?: (name: string) => boolean;
 }
 
+/** Most resources count little or nothing. */
+const fewSlots = 128;
 /** So many different warnings are remembered; a control plane that invents names must not fill the memory. */
 const maxRemembered = 10_000;
 
@@ -86,7 +88,7 @@ export class ResourceValidator {
   /** A new one each time: the names that a compilation registers are forgotten with it. */
   #context(): CompileContext {
     const context: CompileContext = {
-      stats: new StatsStore(),
+      stats: new StatsStore(fewSlots),
       accessLog: { sinks: this.#sinks },
       clusters: new Map(),
       routes: new Map(),
