@@ -14,6 +14,10 @@ export interface IssueOptions {
   readonly algorithm?: "ec" | "rsa";
   /** The certificate says of itself that it is nothing without an OCSP response. */
   readonly mustStaple?: boolean;
+  /** Default 30. */
+  readonly days?: number;
+  /** Where its revocation list would be. */
+  readonly revocationUrl?: string;
 }
 
 export interface MeshCa {
@@ -31,11 +35,12 @@ export interface MeshCa {
 const algorithms = { ec: ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"], rsa: ["-newkey", "rsa:2048"] };
 
 export function makeMeshCa(name = "mesh"): MeshCa {
-  const ca = request(["-subj", `/O=${name}`, "-addext", "basicConstraints=critical,CA:TRUE"], "ec");
-  const issueFor: MeshCa["issueFor"] = (names, { algorithm = "ec", mustStaple } = {}) => {
+  const ca = request(["-days", "365", "-subj", `/O=${name}`, "-addext", "basicConstraints=critical,CA:TRUE"], "ec");
+  const issueFor: MeshCa["issueFor"] = (names, { algorithm = "ec", mustStaple, days = 30, revocationUrl } = {}) => {
     const extensions = ["basicConstraints=critical,CA:FALSE", "extendedKeyUsage=serverAuth,clientAuth", `subjectAltName=critical,${names}`];
     if (mustStaple) extensions.push("tlsfeature=status_request");
-    return request(["-subj", "/", ...extensions.flatMap((extension) => ["-addext", extension])], algorithm, ca);
+    if (revocationUrl) extensions.push(`crlDistributionPoints=URI:${revocationUrl}`);
+    return request(["-days", String(days), "-subj", "/", ...extensions.flatMap((extension) => ["-addext", extension])], algorithm, ca);
   };
   return {
     root: ca.certificate,
@@ -54,7 +59,7 @@ function request(args: readonly string[], algorithm: keyof typeof algorithms, is
     }
     const signer = issuer ? ["-CA", path("ca.pem"), "-CAkey", path("ca-key.pem")] : [];
     const files = ["-keyout", path("key.pem"), "-out", path("cert.pem")];
-    openssl(["req", "-x509", "-nodes", "-days", "30", ...algorithms[algorithm], ...signer, ...args, ...files]);
+    openssl(["req", "-x509", "-nodes", ...algorithms[algorithm], ...signer, ...args, ...files]);
     return { certificate: readFileSync(path("cert.pem"), "utf8"), key: readFileSync(path("key.pem"), "utf8") };
   });
 }
