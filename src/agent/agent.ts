@@ -1,32 +1,38 @@
 /**
- * pilot-agent put together: certificates, xDS and SDS sockets, bootstrap, proxy, status port. DNS and traffic capture are not here yet.
+ * pilot-agent put together: certificates, xDS and SDS sockets, bootstrap, proxy, status port, DNS proxy. Traffic capture is not here yet.
  *
  *   proxy ──xDS──> configPath/XDS ──TLS──> control plane        proxy ──SDS──> workload-spiffe-uds/socket <── certificates <── CA
+ *                                                               proxy ──SDS──> the same, or credential-uds/files-socket: files
  *   15021 readiness (a listener of the proxy) ──> 15020 status port of the agent ──> 15000 admin of the proxy
+ *   15053 DNS <── names of the mesh, by the proxy's xDS stream
  *   15020 /stats/prometheus = agent's metrics + 15090 (a listener of the proxy) ──> 15000
  */
-import { access as mayUse, mkdir } from "node:fs/promises";
-import { connect } from "node:net";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
 import type { ProxyType } from "../api/node.ts";
-import { formatSpiffeId } from "../api/spiffe.ts";
 import { log } from "../lib/log.ts";
 import { bootstrap } from "./bootstrap.ts";
-import { controlPlaneAccess } from "./certificates/control-plane-access.ts";
-import { SdsServer } from "./certificates/sds-server.ts";
-import { WorkloadCertificates, type WorkloadSecrets } from "./certificates/workload-certificates.ts";
+import { isServed } from "./certificates/workload-identity.ts";
+import { DnsProxy } from "./dns/dns-proxy.ts";
+import { answersDns, dnsProxyOptions } from "./dns/dns-settings.ts";
 import { EmbeddedProxy } from "./embedded-proxy.ts";
 import type { AgentEnvironment } from "./environment.ts";
 import { EnvoyProcess } from "./envoy-process.ts";
+import { HealthChecker } from "./health/health-checker.ts";
+import { probeOf, targetsOf } from "./health/probe.ts";
+import { LastGoodConfig } from "./last-good/last-good-config.ts";
 import { nodeIdentity } from "./node.ts";
 import { agentPaths } from "./paths.ts";
 import { ProxyAdmin } from "./proxy-admin.ts";
 import type { EffectiveProxyConfig } from "./proxy-config.ts";
+import { ControlPlaneRelay } from "./relay/control-plane-relay.ts";
+import { ownPorts } from "./relay/own-ports.ts";
 import type { RunningProxy } from "./running-proxy.ts";
+import { startSockets } from "./sockets.ts";
 import { StatusServer } from "./status-server.ts";
-import { XdsProxy } from "./xds-proxy.ts";
+import type { XdsProxy } from "./xds-proxy.ts";
 
 const scope = log.scope("agent");
 
@@ -52,12 +58,20 @@ export class Agent implements AsyncDisposable {
   readonly proxy: RunningProxy;
   readonly admin: ProxyAdmin;
   readonly #config: ProxyConfig;
+  readonly #hasCertificate: () => boolean;
   readonly #parts: AsyncDisposableStack;
 
-  private constructor(proxy: RunningProxy, admin: ProxyAdmin, config: ProxyConfig, parts: AsyncDisposableStack) {
+  private constructor(
+    proxy: RunningProxy,
+    admin: ProxyAdmin,
+    config: ProxyConfig,
+    hasCertificate: () => boolean,
+    parts: AsyncDisposableStack,
+  ) {
     this.proxy = proxy;
     this.admin = admin;
     this.#config = config;
+    this.#hasCertificate = hasCertificate;
     this.#parts = parts;
   }
 
@@ -65,16 +79,28 @@ export class Agent implements AsyncDisposable {
     const { environment } = options;
     const { config, json } = options.proxyConfig;
     await using parts = new AsyncDisposableStack();
+    const paths = agentPaths(options.root ?? ".");
+    const hasCredentialSocket = await isServed(paths.credentialSds);
+    if (hasCredentialSocket) scope.info("secrets of sds:// names come from another's socket", { path: paths.credentialSds });
     const node = nodeIdentity({
       type: options.type,
       domain: options.domain,
       environment,
       proxyConfig: config,
       proxyConfigJson: json,
+      hasCredentialSocket,
       ...(options.addresses ? { addresses: options.addresses } : {}),
     });
     const admin = new ProxyAdmin(config.proxyAdminPort);
     const quit = Promise.withResolvers<number>();
+    const dns = answersDns(node, options.type) ? parts.use(await DnsProxy.start(dnsProxyOptions(node, environment, paths))) : undefined;
+    await mkdir(config.configPath, { recursive: true, mode: 0o700 });
+    const lastGood = parts.use(await LastGoodConfig.load(join(config.configPath, "last-good"), node.id));
+    const sockets = await startSockets({ config, environment, paths, nodeId: node.id, dns, lastGood }, parts);
+    const { xdsProxy, choice, access, hasCertificate, ...ownSockets } = sockets;
+    if (config.controlPlaneAuthPolicy !== "NONE")
+      parts.use(ControlPlaneRelay.start({ access, node, ports: ownPorts({ environment, config, statusHost: options.statusHost }) }));
+    const credentialSocket = hasCredentialSocket ? paths.credentialSds : undefined;
     if (config.statusPort !== 0) {
       parts.use(
         await StatusServer.start({
@@ -84,13 +110,13 @@ export class Agent implements AsyncDisposable {
           proxyMetricsUrl: `http://${environment.bindAddress ?? "127.0.0.1"}:${environment.prometheusPort}/stats/prometheus`,
           onQuit: () => quit.resolve(0),
           onDrain: () => admin.drainWithoutExit(),
+          dns,
+          configSource: () => choice.source,
         }),
       );
     }
-    await mkdir(config.configPath, { recursive: true, mode: 0o700 });
-    const sockets = await startSockets(options, parts);
     const start = {
-      bootstrap: bootstrap({ node, environment, proxyConfig: config, ...sockets }),
+      bootstrap: bootstrap({ node, environment, proxyConfig: config, sockets: { ...ownSockets, credentials: credentialSocket } }),
       directory: config.configPath,
       concurrency: options.concurrency || (config.concurrency ?? 0),
       logLevel: options.logLevel,
@@ -101,22 +127,37 @@ export class Agent implements AsyncDisposable {
       discovery: config.discoveryAddress,
       proxy: options.usesBinary ? config.binaryPath : "built in",
     });
-    if (options.usesBinary) await mayUse(config.binaryPath);
     const running = parts.use(options.usesBinary ? await EnvoyProcess.start(config.binaryPath, start) : await EmbeddedProxy.start(start));
+    const health = startHealthChecks(config, environment, node.addresses, admin, xdsProxy);
+    if (health) parts.use(health);
     const proxy: RunningProxy = {
       exited: Promise.race([running.exited, quit.promise]),
+      checkAlive: () => running.checkAlive(),
       [Symbol.asyncDispose]: () => running[Symbol.asyncDispose](),
     };
-    return new Agent(proxy, admin, config, parts.move());
+    return new Agent(proxy, admin, config, hasCertificate, parts.move());
   }
 
   /** Resolves when the proxy serves what the control plane gave it, or rejects with the signal's reason. */
   async ready(signal: AbortSignal): Promise<void> {
-    while (!(await this.admin.isReady())) await delay(50, undefined, { signal });
+    // Most are within two seconds; without a control plane it may take days.
+    for (let asked = 1; !(await this.isReady()); asked++) await delay(asked < 40 ? 50 : 1_000, undefined, { signal });
+  }
+
+  /** The proxy serves with configuration from the control plane, and where it needs a certificate there is one. */
+  async isReady(): Promise<boolean> {
+    return this.#hasCertificate() && (await this.admin.isReady());
+  }
+
+  /** Resolves when the proxy's threads have answered. */
+  async checkAlive(): Promise<void> {
+    await Promise.all([this.admin.checkAlive(), this.proxy.checkAlive()]);
   }
 
   /** Before an orderly end: clients are told to go, and get terminationDrainDuration for it. */
   async drain(): Promise<void> {
+    // Nobody has been served yet, so nobody needs to be told.
+    if (!(await this.isReady())) return;
     try {
       await this.admin.drain();
     } catch (error) {
@@ -131,52 +172,25 @@ export class Agent implements AsyncDisposable {
   }
 }
 
-/** What the proxy calls: the control plane and the certificates, both by way of this agent. */
-async function startSockets(options: AgentOptions, parts: AsyncDisposableStack): Promise<{ xdsSocket: string; sdsSocket: string }> {
-  const { environment } = options;
-  const { config } = options.proxyConfig;
-  const paths = agentPaths(options.root ?? ".");
-  const plaintext = config.controlPlaneAuthPolicy === "NONE";
-  const access = (address: string, rootFile: string | undefined, present: () => WorkloadSecrets | undefined) =>
-    controlPlaneAccess({ address, environment, paths, plaintext, rootFile, present });
-  let certificates: WorkloadCertificates | undefined;
-  if (!plaintext) {
-    certificates = parts.use(
-      WorkloadCertificates.start({
-        identity: formatSpiffeId({
-          trustDomain: environment.trustDomain,
-          namespace: environment.podNamespace,
-          serviceAccount: environment.serviceAccount,
-        }),
-        keyKind: environment.keyKind,
-        ttlSeconds: environment.secretTtlSeconds,
-        graceRatio: environment.secretGraceRatio,
-        graceJitter: environment.secretGraceJitter,
-        outputDir: environment.outputCerts,
-        access: (present) => access(environment.caAddress ?? config.discoveryAddress, environment.caRoot, present),
-      }),
-    );
+/** Of the application, told to the control plane; undefined when its WorkloadGroup has no probe. */
+function startHealthChecks(
+  { readinessProbe: settings }: ProxyConfig,
+  environment: AgentEnvironment,
+  addresses: readonly string[],
+  admin: ProxyAdmin,
+  xds: XdsProxy,
+): HealthChecker | undefined {
+  if (!settings) return undefined;
+  const targets = environment.probesLocalhost ? targetsOf(addresses, "localhost") : targetsOf(addresses);
+  const probe = probeOf(settings, targets);
+  if (!probe) {
+    scope.warn("application is not checked: its readiness probe has no method");
+    return undefined;
   }
-  if (await isServed(paths.sds)) scope.info("certificates come from another's socket", { path: paths.sds });
-  else parts.use(await SdsServer.start({ path: paths.sds, certificates, crlPath: paths.crl }));
-  const xdsSocket = join(config.configPath, "XDS");
-  parts.use(
-    await XdsProxy.start({
-      path: xdsSocket,
-      access: () => access(config.discoveryAddress, environment.xdsRoot, () => certificates?.current),
-      onTrustBundle: (roots) => certificates?.trust(roots),
-    }),
-  );
-  return { xdsSocket, sdsSocket: paths.sds };
-}
-
-/** Whether somebody else (SPIRE's agent) answers on the socket; a file left behind does not. */
-function isServed(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path, () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.on("error", () => resolve(false));
+  return HealthChecker.start({
+    settings,
+    probe,
+    isProxyReady: () => admin.isReady(),
+    onVerdict: (verdict) => xds.reportHealth(verdict),
   });
 }

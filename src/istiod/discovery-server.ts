@@ -12,22 +12,29 @@ import { status } from "@grpc/grpc-js";
 import { type AdsConnection, type AdsHandler, type AdsSession, type Peer, StreamRefused } from "../ads/server.ts";
 import type { Watch } from "../ads/subscription.ts";
 import type { Node } from "../api/gen/envoy/config/core/v3/base_pb.js";
+import { formatKey, keyOf } from "../api/kinds/object.ts";
 import type { MeshConfig } from "../api/mesh/mesh-config.ts";
-import { NodeError, type ProxyNode, parseNode } from "../api/node.ts";
-import { formatSpiffeId, type SpiffeId } from "../api/spiffe.ts";
+import type { MeshNetworks } from "../api/mesh/mesh-networks.ts";
+import type { ProxyNode } from "../api/node.ts";
+import type { TrustUpdate } from "../api/trust-update.ts";
 import { typeUrls } from "../api/type-urls.ts";
 import type { ConfigStore } from "../config/store.ts";
 import { log } from "../lib/log.ts";
 import { isLoopback } from "../lib/loopback.ts";
+import type { AddressAllocation } from "../registry/allocated-addresses.ts";
+import { admitNode } from "./admit-node.ts";
 import type { JwksResolver } from "./jwks/jwks-resolver.ts";
 import { type JwksFetchMode, jwksSourcesOf } from "./jwks/jwks-source.ts";
 import { IstiodMetrics, shortType } from "./metrics.ts";
 import { ObjectRemarks } from "./object-remarks.ts";
+import { concernsProxies } from "./push/concerns-proxies.ts";
 import { Debouncer } from "./push/debounce.ts";
+import { PatchStatus } from "./push/patch-status.ts";
 import { PushContext } from "./push/push-context.ts";
 import { type ChangedKind, planPush, scopeFor } from "./push/push-request.ts";
 import { untranslated } from "./push/untranslated.ts";
 import { objectsOf } from "./store-objects.ts";
+import type { Registration, WorkloadRegistration } from "./workloads/workload-registration.ts";
 import { generatorFor } from "./xds/generators.ts";
 import { policyProblems } from "./xds/policy-problems.ts";
 
@@ -39,7 +46,11 @@ const keysPatienceMs = 2000;
 export interface DiscoveryServerOptions {
   readonly store: ConfigStore;
   readonly mesh: MeshConfig;
+  /** Networks as the operator lists them. */
+  readonly networks?: MeshNetworks | undefined;
   readonly domain: string;
+  /** How services without address get one; default hashed. */
+  readonly allocation?: AddressAllocation;
   /** Name of this control plane in proxy-status. */
   readonly instanceId?: string;
   /** A push waits until events have paused for this long; default 100. Istio PILOT_DEBOUNCE_AFTER. */
@@ -50,6 +61,10 @@ export interface DiscoveryServerOptions {
   readonly jwks?: JwksResolver;
   /** Default `istiod`. */
   readonly jwksFetchMode?: JwksFetchMode;
+  /** Makes WorkloadEntries of agents that register themselves; absent: none do. */
+  readonly registration?: WorkloadRegistration;
+  /** Default: metrics of its own. */
+  readonly metrics?: IstiodMetrics;
   /** Connected proxies at most; the next is refused. Default 20,000. */
   readonly maxConnections?: number;
 }
@@ -61,18 +76,29 @@ export interface Connected {
   readonly connection: AdsConnection;
   readonly peer: Peer;
   readonly connectedAt: Date;
+  /** Of a workload whose WorkloadEntry follows its agent. */
+  readonly registration: Registration | undefined;
+  /** It has taken its listeners once: it serves. */
+  isReady: boolean;
+  /** What is wrong with its workload, as its agent reports. */
+  healthProblem: string | undefined;
 }
 
+export type ConnectionObserver = (entry: Connected, isConnected: boolean) => void;
+
 export class DiscoveryServer implements AdsHandler, Disposable {
-  readonly metrics = new IstiodMetrics();
+  readonly metrics: IstiodMetrics;
   readonly instanceId: string;
   readonly store: ConfigStore;
   readonly #options: DiscoveryServerOptions;
   readonly #connected = new Map<string, Connected>();
+  readonly #observers = new Set<ConnectionObserver>();
   readonly #debouncer: Debouncer<ChangedKind>;
   readonly #watch: Disposable;
+  readonly #meshListeners = new Set<(mesh: MeshConfig) => void>();
   #mesh: MeshConfig;
-  #trustedRoots: readonly string[] = [];
+  #networks: MeshNetworks | undefined;
+  #trust: TrustUpdate = { roots: [], revocations: undefined };
   #context: PushContext;
   #pushCounter = 0;
   #connectionCounter = 0;
@@ -80,12 +106,18 @@ export class DiscoveryServer implements AdsHandler, Disposable {
   #isReady = false;
   readonly #untranslated = new ObjectRemarks("configuration has no effect");
   readonly #policyProblems = new ObjectRemarks("policy is in force in part");
+  /** What became of the patches of EnvoyFilters. */
+  readonly patchStatus = new PatchStatus(({ object, index }, reason) =>
+    scope.warn("patch is not applied", { object: formatKey(keyOf(object)), patch: `configPatches[${index}]`, reason }),
+  );
 
   constructor(options: DiscoveryServerOptions) {
     this.#options = options;
+    this.metrics = options.metrics ?? new IstiodMetrics();
     this.store = options.store;
     this.instanceId = options.instanceId ?? hostname();
     this.#mesh = options.mesh;
+    this.#networks = options.networks;
     this.#context = this.#newContext();
     this.#debouncer = new Debouncer({
       quietMs: options.debounceQuietMs ?? 100,
@@ -97,9 +129,9 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       onFetched: (isSuccess) => this.metrics.onKeysFetched(isSuccess),
     });
     this.#watch = options.store.watch((events) => {
-      // A status that was written changes endpoints only through the kinds that have them.
-      this.#onChange(events.map((event) => event.object.kind));
       this.metrics.inboundUpdates.inc({ type: "config" }, events.length);
+      const relevant = events.filter(concernsProxies);
+      if (relevant.length > 0) this.#onChange(relevant.map((event) => event.object.kind));
     });
   }
 
@@ -113,6 +145,12 @@ export class DiscoveryServer implements AdsHandler, Disposable {
 
   get connected(): readonly Connected[] {
     return [...this.#connected.values()];
+  }
+
+  /** Calls back when proxies come, go, or change in how they do. */
+  observeConnected(onChange: ConnectionObserver): Disposable {
+    this.#observers.add(onChange);
+    return { [Symbol.dispose]: () => void this.#observers.delete(onChange) };
   }
 
   /** What the objects of the newest context ask for and does not happen: `Kind/namespace/name: sentence`. */
@@ -143,12 +181,22 @@ export class DiscoveryServer implements AdsHandler, Disposable {
 
   setMesh(mesh: MeshConfig): void {
     this.#mesh = mesh;
+    for (const listener of this.#meshListeners) listener(mesh);
     this.#onChange(["MeshConfig"]);
   }
 
-  /** PEM of the roots that agents are to trust, each by itself. */
-  setTrustedRoots(roots: readonly string[]): void {
-    this.#trustedRoots = roots;
+  onMesh(listener: (mesh: MeshConfig) => void): Disposable {
+    this.#meshListeners.add(listener);
+    return { [Symbol.dispose]: () => this.#meshListeners.delete(listener) };
+  }
+
+  setNetworks(networks: MeshNetworks | undefined): void {
+    this.#networks = networks;
+    this.#onChange(["MeshConfig"]);
+  }
+
+  setTrust(trust: TrustUpdate): void {
+    this.#trust = trust;
     this.#onChange(["TrustBundle"]);
   }
 
@@ -158,6 +206,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     const { rejectedConfigs } = this.metrics;
     rejectedConfigs.reset();
     for (const { gateway } of this.gatewayConflicts()) rejectedConfigs.inc({ type: "gateway", name: gateway });
+    this.metrics.showPatches(this.#context.envoyFilters.objects, this.patchStatus);
   }
 
   /** Servers of Gateways that a connected gateway could not be given. */
@@ -177,14 +226,14 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     if (this.#connected.size >= (this.#options.maxConnections ?? 20_000)) {
       throw new StreamRefused(status.RESOURCE_EXHAUSTED, "too many connected proxies");
     }
-    const proxy = parsedOrRefused(node);
-    if (peer.identities && !hasIdentityOf(proxy, peer.identities)) {
-      scope.warn("proxy refused", { proxy: proxy.id, peer: peer.address, identities: peer.identities.map(formatSpiffeId).join(",") });
-      throw new StreamRefused(status.PERMISSION_DENIED, `no identity of the caller matches the node ${proxy.nodeId}`);
-    }
+    const proxy = admitNode(node, peer);
     const id = `${proxy.id}-${++this.#connectionCounter}`;
-    const entry: Connected = { id, proxy, connection, peer, connectedAt: new Date() };
+    const connectedAt = new Date();
+    const close = (reason: StreamRefused) => connection.close(reason);
+    const registration = this.#options.registration?.connect({ proxy, identities: peer.identities, connectedAt, close });
+    const entry: Connected = { id, proxy, connection, peer, connectedAt, registration, isReady: false, healthProblem: undefined };
     this.#connected.set(id, entry);
+    this.#tellObservers(entry);
     this.metrics.connected.inc({ version: proxy.istioVersion || "unknown" });
     scope.info("proxy connected", { proxy: id, type: proxy.type, peer: peer.address, protocol: connection.kind });
     return this.#session(entry);
@@ -197,7 +246,13 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       connection.close(new StreamRefused(status.UNAVAILABLE, "server is shutting down"));
   }
 
-  #session({ id, proxy, peer }: Connected): AdsSession {
+  #tellObservers(entry: Connected): void {
+    const isConnected = this.#connected.has(entry.id);
+    for (const onChange of this.#observers) onChange(entry, isConnected);
+  }
+
+  #session(entry: Connected): AdsSession {
+    const { id, proxy, peer, registration } = entry;
     const { metrics } = this;
     // Over plaintext nobody has proved anything; what listens on loopback is this machine's own.
     const mayReadSecrets = peer.identities !== undefined || isLoopback(addressOf(peer));
@@ -214,7 +269,18 @@ export class DiscoveryServer implements AdsHandler, Disposable {
         metrics.onReject(typeUrl, proxy.id);
         scope.warn("proxy refused configuration", { proxy: id, type: shortType(typeUrl), reason: message });
       },
-      onAck: (typeUrl) => metrics.onAccept(typeUrl, proxy.id),
+      onAck: (typeUrl) => {
+        metrics.onAccept(typeUrl, proxy.id);
+        if (entry.isReady || typeUrl !== typeUrls.lds) return;
+        entry.isReady = true;
+        this.#tellObservers(entry);
+      },
+      onHealth: (problem) => {
+        registration?.report(problem);
+        if (entry.healthProblem === problem) return;
+        entry.healthProblem = problem;
+        this.#tellObservers(entry);
+      },
       onStale: (typeUrl) => metrics.expiredNonce.inc({ type: shortType(typeUrl) }),
       onSent: (typeUrl, resources, bytes) => {
         metrics.pushes.inc({ type: shortType(typeUrl) });
@@ -223,6 +289,8 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       },
       onClosed: () => {
         this.#connected.delete(id);
+        this.#tellObservers(entry);
+        registration?.disconnect();
         metrics.connected.dec({ version: proxy.istioVersion || "unknown" });
         scope.info("proxy disconnected", { proxy: id });
       },
@@ -311,13 +379,18 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       mesh: this.#mesh,
       objects: objectsOf(this.store),
       domain: this.#options.domain,
-      trustedRoots: this.#trustedRoots,
+      trust: this.#trust,
+      patchOutcomes: this.patchStatus,
+      ...(this.#networks ? { networks: this.#networks } : {}),
+      ...(this.#options.allocation ? { allocation: this.#options.allocation } : {}),
       ...(this.#options.jwks ? { jwks: this.#options.jwks.snapshot() } : {}),
       ...(this.#options.jwksFetchMode ? { jwksFetchMode: this.#options.jwksFetchMode } : {}),
     });
+    for (const problem of context.networks.problems) scope.warn("network gateway can't be used", { problem });
     this.metrics.contextTime.observe((performance.now() - started) / 1000);
     this.metrics.services.set(context.registry.services.length);
     this.metrics.virtualServices.set(context.virtualServices.all.length);
+    this.patchStatus.keep(context.envoyFilters.objects);
     const objects = this.store.list();
     this.#untranslated.replace(objects, untranslated);
     this.#policyProblems.replace(objects, (object) => policyProblems(object, context));
@@ -328,24 +401,4 @@ export class DiscoveryServer implements AdsHandler, Disposable {
 /** `ip:port` without the port. */
 function addressOf({ address }: Peer): string {
   return address.slice(0, address.lastIndexOf(":")).replace(/^\[|\]$/g, "");
-}
-
-/**
- * A proxy is given what its namespace and service account may see, so it must be who it says.
- * Source: Istio pilot/pkg/xds/auth.go (checkConnectionIdentity).
- */
-function hasIdentityOf(proxy: ProxyNode, identities: readonly SpiffeId[]): boolean {
-  return identities.some(
-    ({ namespace, serviceAccount }) =>
-      namespace === proxy.namespace && (proxy.serviceAccount === "" || serviceAccount === proxy.serviceAccount),
-  );
-}
-
-function parsedOrRefused(node: Node | undefined): ProxyNode {
-  try {
-    return parseNode(node);
-  } catch (error) {
-    if (error instanceof NodeError) throw new StreamRefused(status.INVALID_ARGUMENT, error.message);
-    throw error;
-  }
 }

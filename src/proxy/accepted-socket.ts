@@ -4,19 +4,32 @@
  *
  *      accepted -> [first bytes] -> [TLS handshake] -> handed to a transport -> closed
  */
-import { kReadBytesOrError, type SocketHandle, sayGoodbye, streamBaseState, type TlsHandle } from "./native-stream.ts";
+import {
+  endOfFile,
+  kReadBytesOrError,
+  type NativeHandle,
+  type SocketHandle,
+  sayGoodbye,
+  streamBaseState,
+  type TlsHandle,
+} from "./native-stream.ts";
 import { sharedReadBuffer, type TransportSocket } from "./transport.ts";
 
-interface OwnedHandle extends SocketHandle {
+interface OwnedHandle extends NativeHandle {
+  topsailSocket: AcceptedSocket | undefined;
+}
+
+interface OwnedSocketHandle extends SocketHandle, OwnedHandle {
   /** Keeps the TLS object alive for as long as its socket is. */
   topsailTls: TlsHandle | undefined;
-  topsailSocket: AcceptedSocket | undefined;
 }
 
 export interface FirstBytesReader {
   /** Everything that has come so far, kept. Until `stopReading` there may be more. */
   onBytes(bytes: Buffer): void;
-  /** The client is gone before anybody knew what it wanted. */
+  /** The client will say no more. */
+  onEnd(): void;
+  /** The connection is broken. */
   onGone(): void;
 }
 
@@ -28,14 +41,15 @@ export class AcceptedSocket implements TransportSocket {
   readonly localPort: number;
   readonly isIpv4: boolean;
   isDestroyed = false;
-  #socket: OwnedHandle;
+  #socket: OwnedSocketHandle;
   #tls: TlsHandle | null = null;
   #early: Buffer | null = null;
+  #hasEnded = false;
   #reader: FirstBytesReader | null = null;
   #lost: ((error: NodeJS.ErrnoException | null) => void) | null = null;
 
   constructor(handle: SocketHandle) {
-    this.#socket = handle as OwnedHandle;
+    this.#socket = handle as OwnedSocketHandle;
     handle.setNoDelay?.(true);
     const remote: { address?: string; port?: number } = {};
     const local: { address?: string; port?: number } = {};
@@ -63,29 +77,31 @@ export class AcceptedSocket implements TransportSocket {
   /** Reads until the reader has seen enough; what was read is kept for who comes next. */
   readFirst(reader: FirstBytesReader): void {
     this.#reader = reader;
-    const socket = this.#socket;
-    socket.topsailSocket = this;
-    socket.useUserBuffer(sharedReadBuffer);
-    socket.onread = onFirstRead;
-    socket.readStart();
+    const handle = (this.#tls ?? this.#socket) as OwnedHandle;
+    handle.topsailSocket = this;
+    handle.useUserBuffer(sharedReadBuffer);
+    handle.onread = onFirstRead;
+    handle.readStart();
   }
 
   stopReading(): void {
     this.#reader = null;
-    if (!this.isDestroyed) this.#socket.readStop();
+    this.handle?.readStop();
   }
 
   readFirstBytes(length: number): void {
     const reader = this.#reader;
-    if (reader === null) return;
     if (length < 0) {
+      if (length === endOfFile) this.#hasEnded = true;
       this.stopReading();
-      reader.onGone();
+      if (length === endOfFile) reader?.onEnd();
+      else reader?.onGone();
       return;
     }
+    // What TLS has decrypted comes even when nobody reads.
     const chunk = sharedReadBuffer.subarray(0, length);
     this.#early = this.#early === null ? Buffer.from(chunk) : Buffer.concat([this.#early, chunk]);
-    reader.onBytes(this.#early);
+    reader?.onBytes(this.#early);
   }
 
   /** null when there is none, or none any more: OpenSSL must not be asked about what is gone. */
@@ -118,7 +134,7 @@ export class AcceptedSocket implements TransportSocket {
   takeEarly(): { readonly bytes: Buffer | null; readonly hasEnded: boolean } {
     const bytes = this.#early;
     this.#early = null;
-    return { bytes, hasEnded: false };
+    return { bytes, hasEnded: this.#hasEnded };
   }
 
   watch(lost: (error: NodeJS.ErrnoException | null) => void): void {
@@ -145,7 +161,7 @@ export class AcceptedSocket implements TransportSocket {
   }
 }
 
-function onFirstRead(this: SocketHandle): undefined {
+function onFirstRead(this: NativeHandle): undefined {
   const length = streamBaseState[kReadBytesOrError]!;
   if (length !== 0) (this as OwnedHandle).topsailSocket?.readFirstBytes(length);
   return undefined;

@@ -1,19 +1,24 @@
 /**
- * Machines of their own for tests: network namespaces on a common bridge, in each of which what iptables redirects is what Istio's rules
- * would. Needs root and iptables; `namespacesProblem` says what is missing.
+ * Machines of their own for tests: network namespaces on a common bridge, whose traffic pilot-agent's own rules capture.
+ * Needs root and iptables; `namespacesProblem` says what is missing.
  *
  *     hub 10.77.0.1 ──bridge──┬── machine 10.77.0.11   outbound TCP -> 15001, inbound TCP -> 15006, except what the proxy's group sends
  *                             └── machine 10.77.0.12
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { join } from "node:path";
 
 /** Group of the proxies, whose traffic is not redirected. */
 const proxyGroup = 1337;
+const program = join(import.meta.dirname, "..", "..", "src", "main.ts");
 
 export interface NetworkNamespace extends AsyncDisposable {
   readonly address: string;
-  /** The command inside of it; `asProxy`: what it sends is not redirected. */
-  command(args: readonly string[], options?: { readonly asProxy?: boolean }): [command: string, args: string[]];
+  /** The command inside of it; `asProxy`: what it sends is not redirected; `ownFiles`: with what was mounted there. */
+  command(
+    args: readonly string[],
+    options?: { readonly asProxy?: boolean; readonly ownFiles?: boolean },
+  ): [command: string, args: string[]];
 }
 
 /** Why namespaces are not to be had here; undefined: they are. */
@@ -37,6 +42,7 @@ export function namespacesProblem(): string | undefined {
 export async function startNamespaces(
   addresses: readonly string[],
   proxyPorts: { outbound: number; inbound: number },
+  inboundMode: "REDIRECT" | "TPROXY" = "REDIRECT",
 ): Promise<NetworkNamespace[]> {
   const processes = await Promise.all(addresses.map(start));
   const [hub] = processes;
@@ -51,17 +57,24 @@ export async function startNamespaces(
     for (const link of ["lo", "eth0"]) run(child, ["ip", "link", "set", link, "up"]);
     // Addresses of services are nobody's; they need a way out to be redirected.
     run(child, ["ip", "route", "add", "default", "dev", "eth0"]);
-    const nat = (...rule: string[]) => run(child, ["iptables", "-w", "-t", "nat", "-A", ...rule]);
-    nat("OUTPUT", "-p", "tcp", "-m", "owner", "--gid-owner", String(proxyGroup), "-j", "RETURN");
-    nat("OUTPUT", "-p", "tcp", "-d", "127.0.0.0/8", "-j", "RETURN");
-    nat("OUTPUT", "-p", "tcp", "-j", "REDIRECT", "--to-ports", String(proxyPorts.outbound));
-    nat("PREROUTING", "-p", "tcp", "-j", "REDIRECT", "--to-ports", String(proxyPorts.inbound));
+    const ids = ["--proxy-uid", String(proxyGroup), "--proxy-gid", String(proxyGroup)];
+    const ports = ["--envoy-port", String(proxyPorts.outbound), "--inbound-capture-port", String(proxyPorts.inbound)];
+    const everything = ["--istio-inbound-ports", "*", "--istio-service-cidr", "*", "--istio-inbound-interception-mode", inboundMode];
+    run(child, [process.execPath, program, "pilot-agent", "istio-iptables", ...ids, ...ports, ...everything]);
   }
   return processes.map((child, index) => ({
     address: addresses[index]!,
-    command: (args, { asProxy = false } = {}) => [
+    command: (args, { asProxy = false, ownFiles = false } = {}) => [
       "nsenter",
-      ["--target", String(child.pid), "--net", ...(asProxy ? ["--setgid", String(proxyGroup)] : []), "--", ...args],
+      [
+        "--target",
+        String(child.pid),
+        "--net",
+        ...(ownFiles ? ["--mount"] : []),
+        ...(asProxy ? ["--setgid", String(proxyGroup)] : []),
+        "--",
+        ...args,
+      ],
     ],
     async [Symbol.asyncDispose]() {
       const exited = new Promise((resolve) => child.once("exit", resolve));
@@ -71,9 +84,11 @@ export async function startNamespaces(
   }));
 }
 
-/** A process that holds the namespace as long as its input is open. */
+/** A process that holds the namespace as long as its input is open; what is written to /run is the machine's own too. */
 async function start(): Promise<ChildProcess> {
-  const child = spawn("unshare", ["--net", "sh", "-c", "echo ready; cat"], { stdio: ["pipe", "pipe", "ignore"] });
+  const child = spawn("unshare", ["--net", "--mount", "sh", "-c", "mount -t tmpfs tmpfs /run && echo ready; cat"], {
+    stdio: ["pipe", "pipe", "ignore"],
+  });
   await new Promise<void>((resolve, reject) => {
     child.once("error", reject);
     child.once("exit", () => reject(new Error("unshare ended")));
@@ -83,5 +98,5 @@ async function start(): Promise<ChildProcess> {
 }
 
 function run({ pid }: ChildProcess, args: readonly string[]): void {
-  execFileSync("nsenter", ["--target", String(pid), "--net", "--", ...args], { stdio: ["ignore", "ignore", "pipe"] });
+  execFileSync("nsenter", ["--target", String(pid), "--net", "--mount", "--", ...args], { stdio: ["ignore", "ignore", "pipe"] });
 }

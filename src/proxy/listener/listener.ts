@@ -8,8 +8,9 @@
  */
 import * as net from "node:net";
 import { getSystemErrorName } from "node:util";
+import { makeTransparent } from "../../platform/transparent-socket.ts";
 import { AcceptedSocket } from "../accepted-socket.ts";
-import { filterApplies } from "../filters/listener/index.ts";
+import { filterApplies, originalSource } from "../filters/listener/index.ts";
 import { acceptHandles, type SocketHandle } from "../native-stream.ts";
 import { bindFailure } from "../node-error.ts";
 import type { StatIndex, StatsStore } from "../stats/store.ts";
@@ -133,6 +134,10 @@ export class Listener {
       server.on("error", (error) => this.#host.log("error", `listener ${this.config.name}: ${error.message}`));
       this.#acceptFrom(server);
       this.#servers.push({ address, server });
+      if (this.config.isTransparent && address.port >= 0 && !makeTransparent(descriptorOf(server), address.host.includes(":") ? 6 : 4)) {
+        this.stopListening();
+        throw new Error("Setting socket options failed: a transparent listener needs CAP_NET_ADMIN");
+      }
     }
   }
 
@@ -198,6 +203,9 @@ export class Listener {
       if (destination !== null && (destination.ip !== accepted.localIp || destination.port !== accepted.localPort)) {
         accepted.localIp = destination.ip;
         accepted.localPort = destination.port;
+        accepted.isRedirected = true;
+      } else if (this.config.isTransparent) {
+        // Packets were handed over as they are: the socket has the address that they were meant for.
         accepted.isRedirected = true;
       }
     }
@@ -269,13 +277,11 @@ export class Listener {
   /** Until the returned function is called. */
   #readFirst(socket: AcceptedSocket, onBytes: (bytes: Buffer) => void, onGone: () => void): () => void {
     this.#early.add(socket);
-    socket.readFirst({
-      onBytes,
-      onGone: () => {
-        this.#early.delete(socket);
-        onGone();
-      },
-    });
+    const gone = () => {
+      this.#early.delete(socket);
+      onGone();
+    };
+    socket.readFirst({ onBytes, onEnd: gone, onGone: gone });
     return () => {
       this.#early.delete(socket);
       socket.stopReading();
@@ -402,6 +408,8 @@ export class Listener {
       directRemoteAddress: remoteAddress,
       localAddress: addressText({ host: accepted.localIp, port: accepted.localPort }),
       directLocalAddress: addressText({ host: socket.localIp, port: socket.localPort }),
+      isRedirected: accepted.isRedirected,
+      originalSource: originalSource(this.config.listenerFilters, accepted.localPort, socket.remoteIp),
       requestedServerName: accepted.hello?.serverName ?? "",
       filterChainName: chain?.name ?? "",
       tls,
@@ -435,6 +443,10 @@ export class Listener {
 
 const noDrain = new ListenerDrain();
 const notTls = { kind: "none" } as const;
+
+function descriptorOf(server: net.Server): number {
+  return (server as unknown as { readonly _handle: { readonly fd: number } | null })._handle?.fd ?? -1;
+}
 
 const h2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 

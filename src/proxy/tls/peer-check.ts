@@ -1,6 +1,7 @@
 /** Whether a peer's certificate, whose chain was verified, is one that the configuration wants: its names, and pins. */
 import { createHash, X509Certificate } from "node:crypto";
 import { certificateFields } from "../accesslog/certificate-fields.ts";
+import { leafRevocationProblem } from "./leaf-revocations.ts";
 import type { SanMatcher, ValidationSecret } from "./secret.ts";
 
 /** Certificates of late, as DER. A client that comes again is the same buffer, so that what is known of it needn't be found out twice. */
@@ -22,6 +23,11 @@ const verdicts = new WeakMap<ValidationSecret, WeakMap<Buffer, string | null>>()
 
 /** null when the certificate is acceptable, else what is wrong with it in Envoy's words. `der` is one of `sameCertificate`'s. */
 export function checkPeer(secret: ValidationSecret, der: Buffer): string | null {
+  if (secret.leafRevocations !== null) {
+    // A list may run out between two connections of a peer.
+    const problem = leafRevocationProblem(secret.leafRevocations, der, Date.now());
+    if (problem !== null) return `verify cert failed: X509_verify_cert: certificate verification error at depth 0: ${problem}`;
+  }
   let known = verdicts.get(secret);
   if (known === undefined) {
     known = new WeakMap();
@@ -42,8 +48,12 @@ export function isExpired(der: Buffer, nowEpochMs: number): boolean {
 }
 
 function judge(secret: ValidationSecret, der: Buffer): string | null {
+  const names = namesOf(der);
+  if (secret.spiffePrefix !== null) {
+    const ids = names.filter(([type, name]) => type === "uri" && name.startsWith("spiffe://"));
+    if (ids.length !== 1 || !ids[0]![1].startsWith(secret.spiffePrefix)) return "verify cert failed: no trust bundle store";
+  }
   if (secret.sanMatchers.length > 0) {
-    const names = namesOf(der);
     const matches = secret.sanMatchers.some((matcher) =>
       names.some(([type, name]) => (matcher.type === "any" || matcher.type === type) && matcher.test(name)),
     );

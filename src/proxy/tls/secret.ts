@@ -6,6 +6,7 @@ import { createHash } from "node:crypto";
 import * as tls from "node:tls";
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { ConfigError } from "../../api/config-error.ts";
+import { spiffeTrustDomains } from "../../api/envoy/spiffe-validator.ts";
 import {
   type CertificateValidationContext,
   CertificateValidationContext_TrustChainVerification,
@@ -14,9 +15,12 @@ import {
   type TlsSessionTicketKeys,
 } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/common_pb.js";
 import { type Secret as SecretMessage, SecretSchema } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
+import type { SPIFFECertValidatorConfig_TrustDomain } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/tls_spiffe_validator_config_pb.js";
+import type { RevocationLists } from "../../lib/revocation-list.ts";
 import { readDataSource } from "../data-source.ts";
 import { compileStringMatcher, type StringPredicate } from "../router/string-matcher.ts";
 import { type CertificateSecret, compileCertificate, readCertificate } from "./certificate-secret.ts";
+import { compileLeafRevocations } from "./leaf-revocations.ts";
 
 export interface SanMatcher {
   readonly type: "dns" | "uri" | "email" | "ip" | "any";
@@ -26,7 +30,12 @@ export interface SanMatcher {
 export interface ValidationSecret {
   readonly kind: "validation";
   readonly trustedCa: Buffer | null;
+  /** What the peer's SPIFFE id must begin with, whatever else its names are to be; null: nothing. */
+  readonly spiffePrefix: string | null;
+  /** Of every authority in a chain. */
   readonly crl: Buffer | null;
+  /** Of those that issue peers' certificates, where no more is asked for. */
+  readonly leafRevocations: RevocationLists | null;
   readonly sanMatchers: readonly SanMatcher[];
   readonly spkiHashes: ReadonlySet<string>;
   /** sha256 of the certificate, hex in lower case without colons. */
@@ -125,12 +134,12 @@ export function compileSanMatchers(message: CertificateValidationContext): SanMa
 }
 
 export function compileValidation(message: CertificateValidationContext): ValidationSecret {
-  if (message.customValidatorConfig !== undefined) {
-    throw new ConfigError(`Didn't find a registered implementation for '${message.customValidatorConfig.name}' as certificate validator`);
-  }
+  const spiffe = compileSpiffe(message);
   const sanMatchers = compileSanMatchers(message);
   const trustedCa =
-    message.systemRootCerts !== undefined ? Buffer.from(tls.rootCertificates.join("\n")) : readDataSource(message.trustedCa);
+    message.systemRootCerts !== undefined
+      ? Buffer.from(tls.rootCertificates.join("\n"))
+      : readDataSource(spiffe?.trustBundle ?? message.trustedCa);
   if (trustedCa !== null) {
     try {
       tls.createSecureContext({ ca: trustedCa });
@@ -139,14 +148,16 @@ export function compileValidation(message: CertificateValidationContext): Valida
       throw new ConfigError("Failed to load trusted CA certificates from <inline>", { cause });
     }
   }
+  const crl = readDataSource(message.crl);
   if (trustedCa === null && sanMatchers.length > 0) {
     throw new ConfigError("SAN-based verification of peer certificates without trusted CA is insecure and not allowed");
   }
-  const crl = readDataSource(message.crl);
   return {
     kind: "validation",
     trustedCa,
-    crl,
+    spiffePrefix: spiffe === null ? null : `spiffe://${spiffe.name}/`,
+    crl: message.onlyVerifyLeafCertCrl ? null : crl,
+    leafRevocations: message.onlyVerifyLeafCertCrl && crl ? compileLeafRevocations(crl) : null,
     sanMatchers,
     spkiHashes: new Set(message.verifyCertificateSpki),
     certificateHashes: new Set(message.verifyCertificateHash.map((hash) => hash.replaceAll(":", "").toLowerCase())),
@@ -154,6 +165,18 @@ export function compileValidation(message: CertificateValidationContext): Valida
     allowsExpired: message.allowExpiredCertificate,
     digest: digestOf(toBinary(CertificateValidationContextSchema, message), trustedCa, crl),
   };
+}
+
+/** With one trust domain the validator comes to that domain's roots and a prefix; several would need the whole chain of a peer. */
+function compileSpiffe(message: CertificateValidationContext): SPIFFECertValidatorConfig_TrustDomain | null {
+  if (message.customValidatorConfig === undefined) return null;
+  const domains = spiffeTrustDomains(message);
+  if (domains === undefined)
+    throw new ConfigError(`Didn't find a registered implementation for '${message.customValidatorConfig.name}' as certificate validator`);
+  const [domain, ...others] = domains;
+  if (domain === undefined || others.length > 0)
+    throw new ConfigError("SPIFFECertValidatorConfig: trust_domains: this proxy takes one, not several");
+  return domain;
 }
 
 /** An exact DNS matcher honours wildcards in the certificate. */
