@@ -27,6 +27,8 @@ export interface SocketsOptions {
 export interface Sockets extends Omit<ProxySockets, "credentials"> {
   readonly xdsProxy: XdsProxy;
   readonly choice: ControlPlaneChoice;
+  /** Whether there is a certificate of the workload's, or none is needed. */
+  readonly hasCertificate: () => boolean;
   /** How the control plane is called. */
   readonly access: () => Promise<Access>;
 }
@@ -67,5 +69,6 @@ export async function startSockets(
       onNameTable: dns && ((table) => dns.update(table)),
     }),
   );
-  return { xds, workload: socket, files, xdsProxy, choice, access };
+  const hasCertificate = () => secrets === undefined || secrets.current !== undefined;
+  return { xds, workload: socket, files, xdsProxy, choice, access, hasCertificate };
 }

@@ -47,9 +47,9 @@ export async function startKubeApi(options: KubeApiStartOptions): Promise<AsyncD
   parts.use(await MeshConfigMaps.start(store, mesh, networks));
   parts.use(new DeploymentStatus(shown));
   parts.use(new GarbageCollector(store));
+  parts.use(expireEvents(store));
   const addresses = new ClusterAddresses(store, options.serviceRange);
   await keepControlPlaneService(store, addresses, { host: options.secureHost, port: secure.port });
-  parts.use(expireEvents(store));
   const clientAuthority = await openClientAuthority(dataDir);
   const server = parts.use(
     await KubeApiServer.start({
