@@ -2,7 +2,7 @@
  * Every command of README and docs/ runs as it stands there. A page is one shell session in an empty directory, with the built executable on
  * the path; a ```text block behind a ```sh block is what the commands print (`...` stands for anything).
  */
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -20,7 +20,8 @@ const elsewhere: Readonly<Record<string, string>> = {
   "npm run bench": "bench/, too long for a test",
 };
 
-const hasKubectl = kubectls.length > 0;
+/** What a page may need and a machine may lack. */
+const missingTools = [...(kubectls.length > 0 ? [] : ["kubectl"]), ...["dig"].filter((tool) => spawnSync("which", [tool]).status !== 0)];
 
 interface Step {
   readonly line: number;
@@ -118,10 +119,10 @@ describe.each(pages)("%s", (page) => {
         .every((command) => command.replace(/\s*#.*$/, "") in elsewhere),
   );
 
-  const isMissingKubectl = !hasKubectl && steps.some(({ commands }) => /^kubectl /m.test(commands));
-  if (isMissingKubectl) process.stderr.write(`${page}: skipped, there is no kubectl on this machine\n`);
+  const missing = missingTools.filter((tool) => steps.some(({ commands }) => new RegExp(`^${tool} `, "m").test(commands)));
+  if (missing.length > 0) process.stderr.write(`${page}: skipped, there is no ${missing.join(", ")} on this machine\n`);
 
-  it.runIf(steps.length > 0 && !isMissingKubectl)("does what it says", { timeout: 120_000 }, async () => {
+  it.runIf(steps.length > 0 && missing.length === 0)("does what it says", { timeout: 120_000 }, async () => {
     const directory = mkdtempSync(join(tmpdir(), "topsail-docs-"));
     const session = new Session(directory);
     try {

@@ -103,8 +103,8 @@ export class DnsProxy implements AsyncDisposable {
   }
 
   update(table: NameTable): void {
+    this.#answerer.table = this.#lookupTable(table);
     this.#table = table;
-    this.#rebuild();
   }
 
   /** The table with all names that it is asked by, as Istio's agent shows it; undefined before the first one. */
@@ -149,7 +149,7 @@ export class DnsProxy implements AsyncDisposable {
     if (this.#nameservers.length < nameservers.length)
       scope.info("a nameserver that is this proxy is left out", { path: this.#options.resolvConf });
     if (this.#nameservers.length === 0) scope.warn("there is no nameserver for names outside the mesh", { path: this.#options.resolvConf });
-    this.#rebuild();
+    if (this.#table) this.#answerer.table = this.#lookupTable(this.#table);
   }
 
   #isOurselves({ host, port }: HostPort): boolean {
@@ -158,11 +158,11 @@ export class DnsProxy implements AsyncDisposable {
     );
   }
 
-  #rebuild(): void {
-    if (!this.#table) return;
+  #lookupTable(table: NameTable): LookupTable {
     const [searchDomain] = this.#resolvConf.config.search;
-    this.#answerer.table = new LookupTable(this.#table, this.#options.domain, searchDomain);
-    scope.debug("name table", { names: this.#answerer.table.size });
+    const made = new LookupTable(table, this.#options.domain, searchDomain);
+    scope.debug("name table", { names: made.size });
+    return made;
   }
 }
 
