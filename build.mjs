@@ -121,7 +121,10 @@ function layOutProtos(into) {
 
 /** proto/additions.txt: blocks of a file, a line of it, and indented lines that belong behind that line. */
 function addToProtos(into) {
-  const blocks = fs.readFileSync(at("proto", "additions.txt"), "utf8").split(/^(?=\S+\.proto$)/m).slice(1);
+  const blocks = fs
+    .readFileSync(at("proto", "additions.txt"), "utf8")
+    .split(/^(?=\S+\.proto$)/m)
+    .slice(1);
   for (const block of blocks) {
     const [file, anchor, ...lines] = block.trimEnd().split("\n");
     const full = path.join(into, file);
