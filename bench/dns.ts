@@ -2,7 +2,7 @@
  * `npm run bench -- --dns`: queries per second of the agent's DNS proxy, asked by dnsperf. The agent's process runs on CPU 0, its idle
  * proxy included; dnsperf, and dnsmasq as the nameserver behind it, on CPU 1. Tools come from Debian's packages.
  *
- *     dnsperf -s 127.0.0.1 -p PORT -d names.txt -l 8 -c 20 -q 100         as fast as it goes
+ *     dnsperf -s 127.0.0.1 -p PORT -d names.txt -l SECONDS -c 20 -q 100         as fast as it goes
  *     dnsperf ... -Q 20000                                              CPU at the rate that is asked for
  *
  * The name table has 1000 services. Garbage comes last: packets that are no queries, and what memory they leave behind.
@@ -20,7 +20,6 @@ import { usageOf } from "./process-usage.ts";
 const proxyCpu = "0";
 const loadCpu = "1";
 const services = 1000;
-const seconds = 8;
 
 const cases = [
   { name: "short name", query: (index: number) => `svc-${index} A` },
@@ -67,7 +66,8 @@ endpoints: [{addresses: [${addresses}]}]
   return parts.join("---\n");
 }
 
-export async function measureDns(topsail: string, print: (line: string) => void): Promise<void> {
+/** Each case takes twice `seconds`. */
+export async function measureDns(topsail: string, print: (line: string) => void, seconds: number): Promise<void> {
   const missing = ["dnsperf", "dnsmasq", "taskset"].filter((tool) => spawnSync("which", [tool]).status !== 0);
   if (missing.length > 0) {
     print(`installing ${missing.join(", ")} from Debian's packages`);
