@@ -2,6 +2,8 @@
 export interface RunningProxy extends AsyncDisposable {
   /** Resolves with the exit code when the proxy ends by itself. */
   readonly exited: Promise<number>;
+  /** Resolves when all of the proxy's threads have answered; does not while one hangs. */
+  checkAlive(): Promise<void>;
 }
 
 export interface StartProxyOptions {

@@ -197,6 +197,11 @@ export class ProxyServer implements AsyncDisposable {
     return this.#isHealthFailed && this.#state === "LIVE" ? "DRAINING" : this.#state;
   }
 
+  /** Resolves when every worker has answered. */
+  checkAlive(): Promise<void> {
+    return this.#workers.checkAlive();
+  }
+
   /** Where the admin interface listens; undefined when the bootstrap has none. */
   get adminAddress(): { readonly address: string; readonly port: number } | undefined {
     return this.#admin?.address;

@@ -1,7 +1,7 @@
 /** A worker thread of the proxy: takes updates from the main thread (update.ts) and carries the traffic. Bundled by itself. */
 import { parentPort, workerData } from "node:worker_threads";
 import { shrinkHeap } from "../platform/release-memory.ts";
-import type { ToWorker, WorkerData } from "./update.ts";
+import type { FromWorker, ToWorker, WorkerData } from "./update.ts";
 import { WorkerState } from "./worker-state.ts";
 
 const port = parentPort;
@@ -23,6 +23,9 @@ port.on("message", (message: ToWorker) => {
       return;
     case "reopenLogs":
       state.reopenLogs();
+      return;
+    case "ping":
+      port.postMessage({ type: "alive", sequence: message.sequence } satisfies FromWorker);
       return;
     case "stop":
       void state[Symbol.asyncDispose]().finally(() => process.exit(0));

@@ -20,9 +20,9 @@ import { patchRoutes } from "./envoy-filter/patch-routes.ts";
 import { inboundSide } from "./envoy-filter/patched-side.ts";
 import { httpConnectionManager } from "./http-connection-manager.ts";
 import { type Carried, type InboundPort, inboundFilterChains, inboundShapes, terminating } from "./inbound-filter-chains.ts";
-import { type InboundTarget, inboundTargets, isIntercepted } from "./inbound-targets.ts";
+import { type InboundTarget, inboundTargets, isIntercepted, isTransparent } from "./inbound-targets.ts";
 import { inspectorsFor } from "./inspectors.ts";
-import { originalDst } from "./listener-filters.ts";
+import { originalDst, originalSrc } from "./listener-filters.ts";
 import { configMetadata, duration, socketAddress } from "./messages.ts";
 import { mutualTlsServer } from "./mutual-tls.ts";
 import { inboundRoutes } from "./sidecar-routes.ts";
@@ -41,7 +41,10 @@ export function inboundListeners(proxy: ProxyNode, push: PushContext): Listener[
   if (!isIntercepted(proxy)) return bound;
   const port = push.mesh.proxyInboundListenPort || 15006;
   const chains = [blackHole(port, push), ...passthroughChains(targets, mutualTls, authFilters(proxy, push), proxy, push), ...captured];
-  return [listener("virtualInbound", wildcardAddress(proxy), port, chains, "redirected", push), ...bound];
+  return [
+    listener("virtualInbound", wildcardAddress(proxy), port, chains, isTransparent(proxy) ? "handed over" : "redirected", push),
+    ...bound,
+  ];
 }
 
 /** Who has no certificate can't be called by mutual TLS where that is left to the client. What is required stays required. */
@@ -56,7 +59,7 @@ function listener(
   address: string,
   port: number,
   filterChains: FilterChain[],
-  traffic: "redirected" | "bound",
+  traffic: "redirected" | "handed over" | "bound",
   { mesh }: PushContext,
 ): Listener {
   return create(ListenerSchema, {
@@ -65,7 +68,12 @@ function listener(
     trafficDirection: TrafficDirection.INBOUND,
     accessLog: listenerAccessLogs(mesh),
     filterChains,
-    listenerFilters: [...(traffic === "redirected" ? [originalDst()] : []), ...inspectorsFor(filterChains)],
+    ...(traffic === "handed over" ? { transparent: true } : {}),
+    listenerFilters: [
+      ...(traffic === "bound" ? [] : [originalDst()]),
+      ...(traffic === "handed over" ? [originalSrc()] : []),
+      ...inspectorsFor(filterChains),
+    ],
     listenerFiltersTimeout: duration(mesh.protocolDetectionTimeout ?? 0),
     continueOnListenerFiltersTimeout: true,
     maxConnectionsToAcceptPerSocketEvent: 1,

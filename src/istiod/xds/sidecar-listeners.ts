@@ -12,7 +12,7 @@ import type { ProxyNode } from "../../api/node.ts";
 import type { PushContext } from "../push/push-context.ts";
 import { listenerAccessLogs } from "./access-log.ts";
 import { wildcardAddress } from "./bind-address.ts";
-import { isIntercepted } from "./inbound-targets.ts";
+import { isIntercepted, isTransparent } from "./inbound-targets.ts";
 import { socketAddress } from "./messages.ts";
 import { catchAllCluster } from "./sidecar-outbound.ts";
 import { tcpProxy } from "./tcp-proxy.ts";
@@ -26,6 +26,7 @@ export function virtualOutbound(proxy: ProxyNode, push: PushContext): Listener[]
     name: "virtualOutbound",
     address: socketAddress(wildcardAddress(proxy), port),
     useOriginalDst: true,
+    ...(isTransparent(proxy) ? { transparent: true } : {}),
     trafficDirection: TrafficDirection.OUTBOUND,
     accessLog: listenerAccessLogs(push.mesh),
     filterChains: [

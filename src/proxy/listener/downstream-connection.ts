@@ -4,6 +4,7 @@ import type { HttpStream } from "../http/http-stream.ts";
 import { RequestInfo } from "../http/request-info.ts";
 import type { ConnectionInfo, TlsInfo } from "../stream-info.ts";
 import { Transport, type TransportHandler } from "../transport.ts";
+import type { OriginalSource } from "../upstream/open-socket.ts";
 import type { ListenerDrain } from "./listener-drain.ts";
 import type { ConnectionReader } from "./network-filter.ts";
 import { ReaderGate } from "./network-filter-chain.ts";
@@ -21,6 +22,8 @@ export interface DownstreamConnectionParts {
   readonly directRemoteAddress: string;
   readonly localAddress: string;
   readonly directLocalAddress: string;
+  readonly isRedirected: boolean;
+  readonly originalSource: OriginalSource | null;
   readonly requestedServerName: string;
   readonly filterChainName: string;
   readonly tls: TlsInfo | null;
@@ -35,6 +38,10 @@ export class DownstreamConnection {
   readonly remoteIsLoopback: boolean;
   readonly localIp: string;
   readonly localPort: number;
+  /** The local address is where it was meant to go, and not the listener that was given it. */
+  readonly isRedirected: boolean;
+  /** What endpoints shall see as the client; null: the proxy. */
+  readonly originalSource: OriginalSource | null;
   readonly isTls: boolean;
   readonly drain: ListenerDrain;
   /** performance.now() of the event that is being handled; saves asking the clock for every header. */
@@ -61,6 +68,8 @@ export class DownstreamConnection {
     this.remoteIsLoopback = parts.remoteIp.startsWith("127.") || parts.remoteIp === "::1";
     this.localIp = parts.localIp;
     this.localPort = parts.localPort;
+    this.isRedirected = parts.isRedirected;
+    this.originalSource = parts.originalSource;
     this.isTls = parts.tls !== null;
     this.drain = parts.drain;
     this.#acceptedAtEpochMs = parts.acceptedAtEpochMs;
