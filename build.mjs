@@ -117,6 +117,22 @@ function layOutProtos(into) {
     fs.writeFileSync(validate, text.replace(/message StringRules \{/, "message StringRules {\n    optional bool ignore_empty = 26;"));
   }
   fs.cpSync(at("proto"), into, { recursive: true });
+  addToProtos(into);
+}
+
+/** proto/additions.txt: blocks of a file, a line of it, and indented lines that belong behind that line. */
+function addToProtos(into) {
+  const blocks = fs
+    .readFileSync(at("proto", "additions.txt"), "utf8")
+    .split(/^(?=\S+\.proto$)/m)
+    .slice(1);
+  for (const block of blocks) {
+    const [file, anchor, ...lines] = block.trimEnd().split("\n");
+    const full = path.join(into, file);
+    const parts = fs.readFileSync(full, "utf8").split(new RegExp(`^(\\s*${anchor.replace(/[{}]/g, "\\$&")})$`, "m"));
+    if (parts.length !== 3) throw new BuildError(`proto/additions.txt: "${anchor}" is not once in ${file}`);
+    fs.writeFileSync(full, `${parts[0]}${parts[1]}\n${lines.join("\n")}\n${parts[2]}`);
+  }
 }
 
 function generate() {

@@ -13,6 +13,8 @@ export interface QuickstartPorts {
   readonly samples: number;
   /** xDS and certificate authority over TLS. */
   readonly secureXds: number;
+  /** For kubectl. */
+  readonly kubeApi: number;
 }
 
 const istioPorts: QuickstartPorts = {
@@ -26,6 +28,7 @@ const istioPorts: QuickstartPorts = {
   stats: 15090,
   samples: 9080,
   secureXds: 15012,
+  kubeApi: 16443,
 };
 
 export function quickstartPorts(from: number | undefined): QuickstartPorts {

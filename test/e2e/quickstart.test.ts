@@ -5,6 +5,7 @@ import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { callApi, readKubeconfig } from "../support/kube-api.ts";
 import { freePortRow, isFree } from "../support/ports.ts";
 import { TopsailProcess } from "../support/topsail.ts";
 
@@ -14,7 +15,7 @@ let quickstart: TopsailProcess;
 
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), "quickstart-test-"));
-  first = await freePortRow(9);
+  first = await freePortRow(11);
   quickstart = new TopsailProcess(["quickstart", "--ports-from", String(first), "--dir", join(directory, "config")]);
   await quickstart.printed("Ctrl-C stops everything.");
 });
@@ -61,6 +62,12 @@ describe("quickstart", () => {
     expect(body).toContain("★★★★★");
     expect(body).toContain("reviews-v2");
     expect(body).toContain("color:#222");
+  });
+
+  it("serves kubectl the configuration of its files", async () => {
+    const config = readKubeconfig(join(directory, "config", "kubeconfig"));
+    const { code, body } = await callApi(config, "GET", "/apis/networking.istio.io/v1/namespaces/default/virtualservices/reviews");
+    expect([code, body.kind]).toEqual([200, "VirtualService"]);
   });
 
   it("answers httpbin by host, with what a gateway adds", async () => {
@@ -115,7 +122,7 @@ describe("quickstart", () => {
 
 describe("quickstart, when a port is taken", () => {
   it("says which in one line, with the way out", async () => {
-    const taken = await freePortRow(9);
+    const taken = await freePortRow(11);
     const other = new TopsailProcess(["quickstart", "--ports-from", String(taken), "--dir", join(directory, "one")]);
     await other.printed("Ctrl-C stops everything.");
     const second = new TopsailProcess(["quickstart", "--ports-from", String(taken), "--dir", join(directory, "two")]);

@@ -1,23 +1,22 @@
 /**
  * An application and its caller inside a network namespace, as a program of its own.
  *
- *     serve ADDRESS http:8080 echo:9000 greeting:9001    prints `ready`; runs until its input ends
+ *     serve ADDRESS http:8080 echo:9000 greeting:9001 peer:9004 dns:53    prints `ready`; runs until its input ends
  *     get URL                                            prints the status and the body
  *     send ADDRESS PORT TEXT                             prints what came back within the time, TEXT "" waits to be spoken to
  */
 import { createServer as createHttpServer, get } from "node:http";
 import { connect, createServer } from "node:net";
+import { DnsUpstream, reply } from "./dns-upstream.ts";
 
 const patienceMs = 4000;
 
 const servers: Record<string, (address: string, port: number) => Promise<unknown>> = {
   http: (address, port) =>
     new Promise<void>((resolve) => {
-      createHttpServer((request, response) => response.end(JSON.stringify({ path: request.url, headers: request.headers }))).listen(
-        port,
-        address,
-        resolve,
-      );
+      createHttpServer(({ url: path, headers, socket }, response) =>
+        response.end(JSON.stringify({ path, headers, peer: socket.remoteAddress })),
+      ).listen(port, address, resolve);
     }),
   echo: (address, port) =>
     new Promise<void>((resolve) => {
@@ -26,6 +25,20 @@ const servers: Record<string, (address: string, port: number) => Promise<unknown
         address,
         resolve,
       );
+    }),
+  /** Knows `outside.example` and no other name. */
+  dns: (address, port) =>
+    DnsUpstream.start(
+      (asked) => [
+        asked.name === "outside.example." ? reply(asked, asked.type === 1 ? { addresses: ["192.0.2.7"] } : {}) : reply(asked, { code: 3 }),
+      ],
+      address,
+      port,
+    ),
+  /** Says who it is that calls. */
+  peer: (address, port) =>
+    new Promise<void>((resolve) => {
+      createServer((socket) => socket.on("error", () => {}).write(`peer ${socket.remoteAddress}`)).listen(port, address, resolve);
     }),
   greeting: (address, port) =>
     new Promise<void>((resolve) => {

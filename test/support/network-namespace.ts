@@ -14,8 +14,11 @@ const program = join(import.meta.dirname, "..", "..", "src", "main.ts");
 
 export interface NetworkNamespace extends AsyncDisposable {
   readonly address: string;
-  /** The command inside of it; `asProxy`: what it sends is not redirected. */
-  command(args: readonly string[], options?: { readonly asProxy?: boolean }): [command: string, args: string[]];
+  /** The command inside of it; `asProxy`: what it sends is not redirected; `ownFiles`: with what was mounted there. */
+  command(
+    args: readonly string[],
+    options?: { readonly asProxy?: boolean; readonly ownFiles?: boolean },
+  ): [command: string, args: string[]];
 }
 
 /** Why namespaces are not to be had here; undefined: they are. */
@@ -39,6 +42,7 @@ export function namespacesProblem(): string | undefined {
 export async function startNamespaces(
   addresses: readonly string[],
   proxyPorts: { outbound: number; inbound: number },
+  inboundMode: "REDIRECT" | "TPROXY" = "REDIRECT",
 ): Promise<NetworkNamespace[]> {
   const processes = await Promise.all(addresses.map(start));
   const [hub] = processes;
@@ -55,14 +59,22 @@ export async function startNamespaces(
     run(child, ["ip", "route", "add", "default", "dev", "eth0"]);
     const ids = ["--proxy-uid", String(proxyGroup), "--proxy-gid", String(proxyGroup)];
     const ports = ["--envoy-port", String(proxyPorts.outbound), "--inbound-capture-port", String(proxyPorts.inbound)];
-    const everything = ["--istio-inbound-ports", "*", "--istio-service-cidr", "*"];
+    const everything = ["--istio-inbound-ports", "*", "--istio-service-cidr", "*", "--istio-inbound-interception-mode", inboundMode];
     run(child, [process.execPath, program, "pilot-agent", "istio-iptables", ...ids, ...ports, ...everything]);
   }
   return processes.map((child, index) => ({
     address: addresses[index]!,
-    command: (args, { asProxy = false } = {}) => [
+    command: (args, { asProxy = false, ownFiles = false } = {}) => [
       "nsenter",
-      ["--target", String(child.pid), "--net", ...(asProxy ? ["--setgid", String(proxyGroup)] : []), "--", ...args],
+      [
+        "--target",
+        String(child.pid),
+        "--net",
+        ...(ownFiles ? ["--mount"] : []),
+        ...(asProxy ? ["--setgid", String(proxyGroup)] : []),
+        "--",
+        ...args,
+      ],
     ],
     async [Symbol.asyncDispose]() {
       const exited = new Promise((resolve) => child.once("exit", resolve));

@@ -42,9 +42,13 @@ export const debugPages: Readonly<Record<string, DebugPage>> = {
   endpointz: { help: "Endpoints of every service", handle: endpointz },
   list: { help: "This list", handle: () => Object.entries(debugPages).map(([name, { help }]) => ({ name: `/debug/${name}`, help })) },
   mesh: { help: "Mesh configuration in force", handle: (server) => server.mesh },
+  ndsz: {
+    help: "DNS names as sent to a proxy's agent: ?proxyID=ID",
+    handle: (server, query) => resourcesOf(server, proxyOf(server, query), typeUrls.nds),
+  },
   problems: { help: "Configuration that could not be taken, with file and line", handle: problems },
   push_status: {
-    help: "Last push: counts, conflicts, what stands in the way of policies, and configuration that is not translated",
+    help: "Last push: counts, conflicts, what stands in the way of policies, what became of patches, and configuration that is not translated",
     handle: pushStatus,
   },
   registryz: { help: "Services of the registry", handle: registryz },
@@ -130,6 +134,10 @@ function pushStatus(server: DiscoveryServer) {
     virtualServices: context.virtualServices.all.length,
     untranslated: server.untranslated,
     policyProblems: server.policyProblems,
+    envoyFilters: context.envoyFilters.objects.map((object) => ({
+      name: `${object.metadata.namespace}/${object.metadata.name}`,
+      patches: server.patchStatus.describe(object),
+    })),
     gatewayConflicts: server.gatewayConflicts(),
     providerConflicts: providerConflicts(
       server.connected.map(({ proxy }) => proxy),
@@ -145,7 +153,7 @@ function problems(server: DiscoveryServer) {
 function configDump(server: DiscoveryServer, query: URLSearchParams) {
   const entry = proxyOf(server, query);
   return {
-    configs: (["cds", "lds", "rds", "eds"] as const).map((short) => ({
+    configs: (["cds", "lds", "rds", "eds", "ecds"] as const).map((short) => ({
       type: typeUrls[short],
       resources: resourcesOf(server, entry, typeUrls[short]),
     })),

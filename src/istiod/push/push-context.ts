@@ -8,22 +8,31 @@ import type { EncodedResource } from "../../ads/resource.ts";
 import type { AuthorizationPolicy } from "../../api/kinds/authorization-policy.ts";
 import type { ConfigMap } from "../../api/kinds/config-map.ts";
 import type { DestinationRule } from "../../api/kinds/destination-rule.ts";
+import type { EnvoyFilter } from "../../api/kinds/envoy-filter.ts";
 import type { Gateway } from "../../api/kinds/gateway.ts";
 import type { ConfigObject } from "../../api/kinds/object.ts";
 import type { PeerAuthentication } from "../../api/kinds/peer-authentication.ts";
 import type { RequestAuthentication } from "../../api/kinds/request-authentication.ts";
 import type { Secret } from "../../api/kinds/secret.ts";
+import type { ServiceAccount } from "../../api/kinds/service-account.ts";
 import type { Sidecar } from "../../api/kinds/sidecar.ts";
 import type { VirtualService } from "../../api/kinds/virtual-service.ts";
 import type { MeshConfig } from "../../api/mesh/mesh-config.ts";
+import type { MeshNetworks } from "../../api/mesh/mesh-networks.ts";
 import type { ProxyNode } from "../../api/node.ts";
+import type { TrustUpdate } from "../../api/trust-update.ts";
+import type { AddressAllocation } from "../../registry/allocated-addresses.ts";
+import { Networks } from "../../registry/networks.ts";
 import { type ObjectsOf, Registry } from "../../registry/registry.ts";
 import { isVisible, type Service, selectorMatches, serviceKey } from "../../registry/service.ts";
 import { type JwksFetchMode, type JwksSnapshot, noJwks } from "../jwks/jwks-source.ts";
 import { AudienceKeys } from "./audience.ts";
 import { DestinationRuleIndex } from "./destination-rules.ts";
+import { EnvoyFilterIndex } from "./envoy-filter-index.ts";
 import { type MergedGateway, mergeGateways } from "./merged-gateway.ts";
+import { nobodyHears, type PatchOutcomes } from "./patch-status.ts";
 import { PeerAuthenticationIndex } from "./peer-authentication.ts";
+import { SecretReaders } from "./secret-readers.ts";
 import { SecurityPolicies } from "./security-policies.ts";
 import { serviceIdentities } from "./service-identities.ts";
 import { buildSidecarScope, SidecarIndex, type SidecarScope } from "./sidecar-scope.ts";
@@ -36,12 +45,18 @@ export interface PushContextInput {
   readonly objects: ObjectsOf;
   /** `cluster.local` */
   readonly domain: string;
+  /** How services without address get one; default hashed. */
+  readonly allocation?: AddressAllocation;
   /** PEM of the roots that workloads are to trust, each by itself. */
-  readonly trustedRoots?: readonly string[];
+  readonly trust?: TrustUpdate;
   /** Keys of token issuers. */
   readonly jwks?: JwksSnapshot;
   /** Default `istiod`. */
   readonly jwksFetchMode?: JwksFetchMode;
+  /** Hears what becomes of the patches of EnvoyFilters; default nobody. */
+  readonly patchOutcomes?: PatchOutcomes;
+  /** Networks as the operator lists them. */
+  readonly networks?: MeshNetworks;
 }
 
 /** What is the same for all proxies that see and are the same, see audience.ts. */
@@ -56,14 +71,18 @@ export class PushContext {
   readonly mesh: MeshConfig;
   readonly domain: string;
   readonly registry: Registry;
+  readonly networks: Networks;
   readonly virtualServices: VirtualServiceIndex;
   readonly destinationRules: DestinationRuleIndex;
   readonly peerAuthentications: PeerAuthenticationIndex;
+  readonly envoyFilters: EnvoyFilterIndex;
+  readonly patchOutcomes: PatchOutcomes;
   readonly objects: ObjectsOf;
-  readonly trustedRoots: readonly string[];
+  readonly trust: TrustUpdate;
   readonly jwks: JwksSnapshot;
   readonly jwksFetchMode: JwksFetchMode;
   readonly securityPolicies: SecurityPolicies;
+  readonly secretReaders: SecretReaders;
   /** Encoded resources that several proxies share, by a key that names all they were made from. */
   readonly encoded = new Map<string, EncodedResource>();
   readonly #merged = new Map<ProxyNode, MergedGateway>();
@@ -80,7 +99,7 @@ export class PushContext {
     this.mesh = input.mesh;
     this.domain = input.domain;
     this.objects = input.objects;
-    this.trustedRoots = input.trustedRoots ?? [];
+    this.trust = input.trust ?? { roots: [], revocations: undefined };
     this.jwks = input.jwks ?? noJwks;
     this.jwksFetchMode = input.jwksFetchMode ?? "istiod";
     this.securityPolicies = new SecurityPolicies(
@@ -88,7 +107,13 @@ export class PushContext {
       input.objects("RequestAuthentication") as ConfigObject<RequestAuthentication>[],
       input.mesh.rootNamespace,
     );
-    this.registry = new Registry(input.objects, { domain: input.domain, defaultServiceExportTo: input.mesh.defaultServiceExportTo });
+    this.secretReaders = new SecretReaders(input.objects("ServiceAccount") as ConfigObject<ServiceAccount>[]);
+    this.networks = new Networks(input.objects, input.networks, input.mesh.rootNamespace);
+    this.registry = new Registry(input.objects, {
+      domain: input.domain,
+      defaultServiceExportTo: input.mesh.defaultServiceExportTo,
+      ...(input.allocation ? { allocation: input.allocation } : {}),
+    });
     this.virtualServices = new VirtualServiceIndex(
       input.objects("VirtualService") as ConfigObject<VirtualService>[],
       input.domain,
@@ -104,6 +129,8 @@ export class PushContext {
       input.objects("PeerAuthentication") as ConfigObject<PeerAuthentication>[],
       input.mesh.rootNamespace,
     );
+    this.envoyFilters = new EnvoyFilterIndex(input.objects("EnvoyFilter") as ConfigObject<EnvoyFilter>[], input.mesh.rootNamespace);
+    this.patchOutcomes = input.patchOutcomes ?? nobodyHears;
     this.#sidecars = new SidecarIndex(input.objects("Sidecar") as ConfigObject<Sidecar>[], input.mesh.rootNamespace);
     this.#audienceKeys = new AudienceKeys(
       input.objects("VirtualService") as ConfigObject<VirtualService>[],
@@ -169,7 +196,8 @@ export class PushContext {
     if (known) return known;
     const sidecar = proxy.type === "sidecar" ? this.#sidecars.select(proxy) : undefined;
     const scopeKey = `${proxy.namespace}|${sidecar ? `${sidecar.metadata.namespace}/${sidecar.metadata.name}` : ""}`;
-    const key = this.#audienceKeys.keyOf(proxy, scopeKey);
+    const patches = this.envoyFilters.forProxy(proxy).key;
+    const key = this.#audienceKeys.keyOf(proxy, scopeKey, patches, this.registry.usesAllocated(proxy));
     const audience = this.#audiences.get(key) ?? {
       scope: this.#scope(scopeKey, sidecar, proxy.namespace),
       resources: new Map(),

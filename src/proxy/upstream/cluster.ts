@@ -9,6 +9,7 @@ import type { ClusterConfig } from "./cluster-config.ts";
 import { ClusterStats } from "./cluster-stats.ts";
 import { ConnectionPool } from "./connection-pool.ts";
 import { Host, type HostDescription, type HostHealth, hostKey } from "./host.ts";
+import type { OriginalSource } from "./open-socket.ts";
 import { PrioritySet } from "./priority-set.ts";
 import { chooseTransportSocket } from "./transport-socket.ts";
 
@@ -81,7 +82,7 @@ export class Cluster {
     const host = this.#makeHost(key, description);
     // Destinations come from outside: those without connections make room again.
     if (this.#hosts.size >= 1024) {
-      for (const [other, { pool }] of this.#hosts) if (pool === null || pool.isUnused) this.#hosts.delete(other);
+      for (const [other, { isUnused }] of this.#hosts) if (isUnused) this.#hosts.delete(other);
     }
     this.#hosts.set(key, host);
     return host;
@@ -154,9 +155,24 @@ export class Cluster {
     }
   }
 
-  pool(host: Host): ConnectionPool {
+  /** Hot. */
+  pool(host: Host, source: OriginalSource | null = null): ConnectionPool {
+    if (source !== null) return this.#poolOf(host, source);
     if (host.pool === null) host.pool = new ConnectionPool(this, host);
     return host.pool;
+  }
+
+  #poolOf(host: Host, source: OriginalSource): ConnectionPool {
+    host.poolsBySource ??= new Map();
+    const known = host.poolsBySource.get(source.ip);
+    if (known !== undefined) return known;
+    // Clients come and go: those without connections make room again.
+    if (host.poolsBySource.size >= 1024) {
+      for (const [ip, { isUnused }] of host.poolsBySource) if (isUnused) host.poolsBySource.delete(ip);
+    }
+    const pool = new ConnectionPool(this, host, source);
+    host.poolsBySource.set(source.ip, pool);
+    return pool;
   }
 
   #makeHost(key: string, description: HostDescription): Host {

@@ -9,6 +9,7 @@ import type { Priority } from "./circuit-breakers.ts";
 import type { Cluster } from "./cluster.ts";
 import type { Host } from "./host.ts";
 import { Http1Client, type UpstreamReset } from "./http1-client.ts";
+import type { OriginalSource } from "./open-socket.ts";
 
 /** A request that wants a connection. */
 export interface PoolWaiter {
@@ -22,15 +23,18 @@ export interface PoolWaiter {
 export class ConnectionPool {
   readonly cluster: Cluster;
   readonly host: Host;
+  /** Whose connections these are, to the endpoint's eyes; null: the proxy's own. */
+  readonly source: OriginalSource | null;
   readonly #idle: Http1Client[] = [];
   readonly #waiting: PoolWaiter[] = [];
   readonly #connecting = new Set<Http1Client>();
   readonly #busy = new Set<Http1Client>();
   #isDraining = false;
 
-  constructor(cluster: Cluster, host: Host) {
+  constructor(cluster: Cluster, host: Host, source: OriginalSource | null = null) {
     this.cluster = cluster;
     this.host = host;
+    this.source = source;
   }
 
   get isUnused(): boolean {
@@ -80,7 +84,7 @@ export class ConnectionPool {
     this.#isDraining = true;
     for (const client of this.#idle.splice(0)) client.close("local");
     for (const client of this.#connecting) if (this.#waiting.length === 0) client.close("local");
-    if (this.host.pool === this) this.host.pool = null;
+    this.host.forgetPool(this);
   }
 
   // --- called by clients ---

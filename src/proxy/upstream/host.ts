@@ -33,6 +33,8 @@ export class Host {
   transportSocket: TransportSocketChoice;
   activeRequests = 0;
   pool: ConnectionPool | null = null;
+  /** Of clients whose own address the endpoint is shown: none has another's connection. By that address. */
+  poolsBySource: Map<string, ConnectionPool> | null = null;
   /** For the proxy's own gRPC calls. */
   http2: Http2Connection | null = null;
   readonly stats: StatsStore;
@@ -52,8 +54,20 @@ export class Host {
   /** Connections close when what is under way on them is done; later requests get new ones. */
   drain(): void {
     this.pool?.drain();
+    for (const pool of this.poolsBySource?.values() ?? []) pool.drain();
     this.http2?.drain();
     this.http2 = null;
+  }
+
+  /** No later request takes it. */
+  forgetPool(pool: ConnectionPool): void {
+    if (this.pool === pool) this.pool = null;
+    const { source } = pool;
+    if (source !== null && this.poolsBySource?.get(source.ip) === pool) this.poolsBySource.delete(source.ip);
+  }
+
+  get isUnused(): boolean {
+    return (this.pool?.isUnused ?? true) && (this.poolsBySource?.values().every(({ isUnused }) => isUnused) ?? true);
   }
 }
 

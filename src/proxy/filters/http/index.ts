@@ -2,6 +2,7 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import type { Any } from "@bufbuild/protobuf/wkt";
 import { ConfigError } from "../../../api/config-error.ts";
+import { resolveTypedStruct } from "../../../api/envoy/typed-struct.ts";
 import { FilterConfigSchema } from "../../../api/gen/envoy/config/route/v3/route_components_pb.js";
 import type { HttpFilter as HttpFilterMessage } from "../../../api/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import type { CompileContext } from "../../compile-context.ts";
@@ -10,6 +11,7 @@ import { cors } from "./cors.ts";
 import { disabledFilter } from "./disabled-filter.ts";
 import { extAuthz } from "./ext-authz/ext-authz.ts";
 import { fault } from "./fault.ts";
+import { headerMutation } from "./header-mutation.ts";
 import { jwtAuthn } from "./jwt-authn/jwt-authn.ts";
 import { localRateLimit } from "./local-ratelimit.ts";
 import { rateLimit } from "./ratelimit/ratelimit.ts";
@@ -23,6 +25,7 @@ export const httpFilters: readonly HttpFilterDefinition[] = [
   cors,
   extAuthz,
   fault,
+  headerMutation,
   jwtAuthn,
   localRateLimit,
   rateLimit,
@@ -71,7 +74,7 @@ function compileHttpFilter(message: HttpFilterMessage, context: FilterCompileCon
   if (message.configType.case === "configDiscovery") {
     throw new ConfigError(`config_discovery of filter '${message.name}' is not supported by this proxy yet`);
   }
-  const any = message.configType.value;
+  const any = typedConfigOf(message);
   const definition = definitionOf(message);
   if (any === undefined && definition !== undefined) {
     context.warn(`filter '${message.name}' has no typed_config; its defaults are used`);
@@ -87,9 +90,13 @@ function compileHttpFilter(message: HttpFilterMessage, context: FilterCompileCon
 }
 
 /** Envoy of old looked filters up by name; tutorials still show it. Today's Envoy refuses what has no type. */
-function definitionOf({ name, configType }: HttpFilterMessage): HttpFilterDefinition | undefined {
-  if (configType.case === "typedConfig") return byTypeName.get(typeNameOf(configType.value));
-  return byName.get(name);
+function definitionOf(message: HttpFilterMessage): HttpFilterDefinition | undefined {
+  const any = typedConfigOf(message);
+  return any === undefined ? byName.get(message.name) : byTypeName.get(typeNameOf(any));
+}
+
+function typedConfigOf({ configType }: HttpFilterMessage): Any | undefined {
+  return configType.case === "typedConfig" ? resolveTypedStruct(configType.value) : undefined;
 }
 
 /** `typed_per_filter_config`: what each filter makes of its own. A FilterConfig around it may disable the filter. */
@@ -108,6 +115,7 @@ export function compilePerFilterConfig(config: { readonly [name: string]: Any },
       inner = wrapper.config;
       if (inner === undefined) continue;
     }
+    inner = resolveTypedStruct(inner);
     const typeName = typeNameOf(inner);
     const definition = httpFilters.find((filter) => filter.perRoute?.schema.typeName === typeName);
     if (definition?.perRoute === undefined) {

@@ -288,7 +288,7 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
       this.#setHost(host.description.hostname, this.#action!.appendsForwardedHost, true);
     }
     this.#isWaiting = true;
-    cluster.pool(host).newStream(this);
+    cluster.pool(host, stream.connection.originalSource).newStream(this);
   }
 
   #chooseHost(cluster: Cluster): Host | null {
@@ -311,8 +311,8 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
       if (match !== null) return cluster.originalDestination(match[1]!, Number(match[2]));
       if (written !== undefined) cluster.stats.store.add(cluster.stats.at.original_dst_host_invalid, 1);
     }
-    // Only a redirected connection has a destination other than the listener that took it.
-    if (connection.info.localAddress === connection.info.directLocalAddress) return null;
+    // Another has no destination than the listener that took it.
+    if (!connection.isRedirected) return null;
     return cluster.originalDestination(connection.localIp, connection.localPort);
   }
 
@@ -741,7 +741,7 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
     if (client !== null) client.reset();
     else if (this.#isWaiting) {
       this.#isWaiting = false;
-      this.#cluster!.pool(this.#host!).cancel(this);
+      this.#cluster!.pool(this.#host!, this.#stream.connection.originalSource).cancel(this);
     }
   }
 

@@ -2,6 +2,7 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import type { Any } from "@bufbuild/protobuf/wkt";
 import { ConfigError } from "../../../api/config-error.ts";
+import { resolveTypedStruct } from "../../../api/envoy/typed-struct.ts";
 import type { Filter } from "../../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
 import type {
   NetworkFilterContext,
@@ -13,6 +14,7 @@ import { NetworkFilterChain } from "../../listener/network-filter-chain.ts";
 import { extAuthz } from "./ext-authz.ts";
 import { httpConnectionManager } from "./http-connection-manager.ts";
 import { localRateLimit } from "./local-ratelimit.ts";
+import { rateLimit } from "./ratelimit.ts";
 import { rbac } from "./rbac.ts";
 import { setFilterState } from "./set-filter-state.ts";
 import { tcpProxy } from "./tcp-proxy.ts";
@@ -22,6 +24,7 @@ export const networkFilters: readonly NetworkFilterDefinition[] = [
   extAuthz,
   httpConnectionManager,
   localRateLimit,
+  rateLimit,
   rbac,
   setFilterState,
   tcpProxy,
@@ -53,7 +56,7 @@ export function compileNetworkFilters(messages: readonly Filter[], context: Netw
 }
 
 function configOf({ name, configType }: Filter): Any {
-  if (configType.case === "typedConfig") return configType.value;
+  if (configType.case === "typedConfig") return resolveTypedStruct(configType.value);
   if (configType.case === undefined) throw unknownFilter(name, "");
   throw new ConfigError(`config_discovery of filter '${name}' is not supported by this proxy yet`);
 }
