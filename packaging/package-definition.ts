@@ -49,6 +49,7 @@ export function sidecarPackage(executable: Executable, layout: Layout): PackageD
       { path: `${home}/libatomic.so.1`, kind: "file", from: executable.libatomic, mode: 0o644 },
       { path: "/usr/local/bin/pilot-agent", kind: "link", to: relative("/usr/local/bin", `${home}/topsail`) },
       { path: "/usr/local/bin/envoy", kind: "link", to: relative("/usr/local/bin", `${home}/topsail`) },
+      { path: "/usr/local/bin/topsail", kind: "link", to: relative("/usr/local/bin", `${home}/topsail`) },
       ...["istio.service", "istio-capture.service", "istio-gateway@.service"].map((unit) => unitEntry(unit, layout)),
       { path: "/var/lib/istio/envoy/sidecar.env", kind: "file", from: at("packaging", "sidecar", "sidecar.env"), mode: 0o644 },
     ],

@@ -28,6 +28,8 @@ import { nodeIdentity } from "./node.ts";
 import { agentPaths } from "./paths.ts";
 import { ProxyAdmin } from "./proxy-admin.ts";
 import type { EffectiveProxyConfig } from "./proxy-config.ts";
+import { ControlPlaneRelay } from "./relay/control-plane-relay.ts";
+import { ownPorts } from "./relay/own-ports.ts";
 import type { RunningProxy } from "./running-proxy.ts";
 import { type Sockets, startSockets } from "./sockets.ts";
 import { StatusServer } from "./status-server.ts";
@@ -95,10 +97,10 @@ export class Agent implements AsyncDisposable {
     const dns = answersDns(node, options.type) ? parts.use(await DnsProxy.start(dnsProxyOptions(node, environment, paths))) : undefined;
     await mkdir(config.configPath, { recursive: true, mode: 0o700 });
     const lastGood = parts.use(await LastGoodConfig.load(join(config.configPath, "last-good"), node.id));
-    const { xdsProxy, choice, hasCertificate, ...ownSockets } = await startSockets(
-      { config, environment, paths, nodeId: node.id, dns, lastGood },
-      parts,
-    );
+    const sockets = await startSockets({ config, environment, paths, nodeId: node.id, dns, lastGood }, parts);
+    const { xdsProxy, choice, access, hasCertificate, ...ownSockets } = sockets;
+    if (config.controlPlaneAuthPolicy !== "NONE")
+      parts.use(ControlPlaneRelay.start({ access, node, ports: ownPorts({ environment, config, statusHost: options.statusHost }) }));
     const credentialSocket = hasCredentialSocket ? paths.credentialSds : undefined;
     if (config.statusPort !== 0) {
       parts.use(

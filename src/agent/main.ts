@@ -69,7 +69,7 @@ export async function main(args: string[]): Promise<number> {
 
 /** Their messages say all there is to say. */
 function isUsersMistake(error: unknown): error is Error {
-  return [EnvironmentError, HostPortError, CaptureError, CommandError, EnvironmentFileError, MachineError, RequestError].some(
+  return [EnvironmentError, HostPortError, CaptureError, CommandError, RequestError, EnvironmentFileError, MachineError].some(
     (kind) => error instanceof kind,
   );
 }

@@ -172,6 +172,7 @@ export class Istiod implements AsyncDisposable {
             await startKubeApi({
               address,
               store,
+              discovery,
               secure,
               secureHost: options.secureGrpc?.host ?? "",
               mesh,

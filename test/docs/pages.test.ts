@@ -21,10 +21,7 @@ const elsewhere: Readonly<Record<string, string>> = {
 };
 
 /** What a page may need and a machine may lack. */
-const missingTools = [
-  ...(kubectls.length > 0 ? [] : ["kubectl"]),
-  ...["dig"].filter((tool) => spawnSync("which", [tool]).status !== 0),
-];
+const missingTools = [...(kubectls.length > 0 ? [] : ["kubectl"]), ...["dig"].filter((tool) => spawnSync("which", [tool]).status !== 0)];
 
 interface Step {
   readonly line: number;

@@ -53,14 +53,17 @@ export const debugPages: Readonly<Record<string, DebugPage>> = {
   },
   registryz: { help: "Services of the registry", handle: registryz },
   resourcesz: { help: "Resource names that every proxy watches", handle: adsz },
-  syncz: { help: "What every proxy was sent and acknowledged", handle: syncz },
+  syncz: { help: "What every proxy was sent and acknowledged; ?namespace= of one namespace", handle: syncz },
 };
 
-function syncz(server: DiscoveryServer) {
-  return server.connected.map(({ proxy, connection }) => ({
+function syncz(server: DiscoveryServer, query: URLSearchParams) {
+  const namespace = query.get("namespace");
+  const shown = namespace ? server.connected.filter(({ proxy }) => proxy.namespace === namespace) : server.connected;
+  return shown.map(({ proxy, connection }) => ({
     cluster_id: proxy.clusterId,
     proxy: proxy.id,
     proxy_type: proxy.type,
+    proxy_namespace: proxy.namespace,
     istio_version: proxy.istioVersion,
     ...Object.fromEntries(
       (["cds", "eds", "lds", "rds", "sds", "ecds"] as const).flatMap((short) => {
@@ -73,6 +76,17 @@ function syncz(server: DiscoveryServer) {
           ...(watch.lastError === undefined ? [] : [[`${prefix}_error`, watch.lastError]]),
         ];
       }),
+    ),
+    resources: Object.fromEntries(
+      [...connection.subscriptions.watches.values()].map((watch) => [
+        watch.typeUrl,
+        {
+          sent: watch.nonceSent || undefined,
+          acked: watch.nonceAcked || undefined,
+          sentTime: watch.sentAt === undefined ? undefined : new Date(watch.sentAt).toISOString(),
+          lastError: watch.lastError,
+        },
+      ]),
     ),
   }));
 }

@@ -127,7 +127,14 @@ describe("NetworkFilterChain", () => {
       const socket = new Socket();
       const connection = new DownstreamConnection({
         ...{ id: 1, acceptedAtEpochMs: 0, socket, remoteIp: "10.0.0.1", remotePort: 1, localIp: "10.0.0.2", localPort: 2 },
-        ...{ remoteAddress: "", directRemoteAddress: "", localAddress: "", directLocalAddress: "" },
+        ...{
+          remoteAddress: "",
+          directRemoteAddress: "",
+          localAddress: "",
+          directLocalAddress: "",
+          isRedirected: false,
+          originalSource: null,
+        },
         ...{ requestedServerName: "", filterChainName: "", tls: null, drain: new ListenerDrain(), onClosed: () => seen.push("closed") },
       });
       new NetworkFilterChain([filter("a", "wait"), filter("b", "wait")], terminal).onConnection(connection);
