@@ -22,6 +22,7 @@ import type { AgentEnvironment } from "./environment.ts";
 import { EnvoyProcess } from "./envoy-process.ts";
 import { HealthChecker } from "./health/health-checker.ts";
 import { probeOf, targetsOf } from "./health/probe.ts";
+import type { ConfigSource } from "./last-good/control-plane-choice.ts";
 import { LastGoodConfig } from "./last-good/last-good-config.ts";
 import { nodeIdentity } from "./node.ts";
 import { agentPaths } from "./paths.ts";
@@ -30,7 +31,7 @@ import type { EffectiveProxyConfig } from "./proxy-config.ts";
 import { ControlPlaneRelay } from "./relay/control-plane-relay.ts";
 import { ownPorts } from "./relay/own-ports.ts";
 import type { RunningProxy } from "./running-proxy.ts";
-import { startSockets } from "./sockets.ts";
+import { type Sockets, startSockets } from "./sockets.ts";
 import { StatusServer } from "./status-server.ts";
 import type { XdsProxy } from "./xds-proxy.ts";
 
@@ -58,20 +59,20 @@ export class Agent implements AsyncDisposable {
   readonly proxy: RunningProxy;
   readonly admin: ProxyAdmin;
   readonly #config: ProxyConfig;
-  readonly #hasCertificate: () => boolean;
+  readonly #sockets: Pick<Sockets, "hasCertificate" | "choice">;
   readonly #parts: AsyncDisposableStack;
 
   private constructor(
     proxy: RunningProxy,
     admin: ProxyAdmin,
     config: ProxyConfig,
-    hasCertificate: () => boolean,
+    sockets: Pick<Sockets, "hasCertificate" | "choice">,
     parts: AsyncDisposableStack,
   ) {
     this.proxy = proxy;
     this.admin = admin;
     this.#config = config;
-    this.#hasCertificate = hasCertificate;
+    this.#sockets = sockets;
     this.#parts = parts;
   }
 
@@ -135,7 +136,7 @@ export class Agent implements AsyncDisposable {
       checkAlive: () => running.checkAlive(),
       [Symbol.asyncDispose]: () => running[Symbol.asyncDispose](),
     };
-    return new Agent(proxy, admin, config, hasCertificate, parts.move());
+    return new Agent(proxy, admin, config, { hasCertificate, choice }, parts.move());
   }
 
   /** Resolves when the proxy serves what the control plane gave it, or rejects with the signal's reason. */
@@ -146,7 +147,12 @@ export class Agent implements AsyncDisposable {
 
   /** The proxy serves with configuration from the control plane, and where it needs a certificate there is one. */
   async isReady(): Promise<boolean> {
-    return this.#hasCertificate() && (await this.admin.isReady());
+    return this.#sockets.hasCertificate() && (await this.admin.isReady());
+  }
+
+  /** Where the proxy's configuration came from, most lately. */
+  get configSource(): ConfigSource {
+    return this.#sockets.choice.source;
   }
 
   /** Resolves when the proxy's threads have answered. */

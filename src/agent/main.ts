@@ -12,6 +12,7 @@ import { CaptureError } from "./capture/capture-settings.ts";
 import { captureCommands } from "./capture/command.ts";
 import { CommandError } from "./capture/command-runner.ts";
 import { EnvironmentError, readEnvironment } from "./environment.ts";
+import type { ConfigSource } from "./last-good/control-plane-choice.ts";
 import { machineCommand } from "./machine/command.ts";
 import { EnvironmentFileError } from "./machine/environment-file.ts";
 import { MachineError } from "./machine/machine-environment.ts";
@@ -113,18 +114,28 @@ async function runProxy(type: string, options: ProxyOptions): Promise<number> {
   return 0;
 }
 
-/** Ready is who serves what the control plane gave; a control plane that is away may take its time, as long as this process lives. */
+/** Ready is who serves what the control plane gave; one that is away may take its time, as long as this process lives. */
 function tellManager(manager: ServiceManager, agent: Agent, controlPlane: string, signal: AbortSignal): void {
-  manager.status(`Waiting for configuration from ${controlPlane}`);
-  manager.watch(() => agent.checkAlive());
+  const say = () => manager.status(`${sayings[agent.configSource]} ${controlPlane}`);
+  say();
+  manager.watch(async () => {
+    await agent.checkAlive();
+    if (!signal.aborted) say();
+  });
   agent.ready(signal).then(
     () => {
-      manager.status(`Serving, configured by ${controlPlane}`);
+      say();
       manager.ready();
     },
     () => undefined, // stopped before
   );
 }
+
+const sayings: Readonly<Record<ConfigSource, string>> = {
+  none: "Waiting for configuration from",
+  "control plane": "Serving, configured by",
+  "last good": "Serving the last good configuration, waiting for",
+};
 
 /** A mesh configuration that isn't there means Istio's defaults. */
 async function readMesh(file: string): Promise<{ file: string; text: string } | undefined> {

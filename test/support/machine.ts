@@ -14,7 +14,8 @@ import { setTimeout as delay } from "node:timers/promises";
 /** What a small server of today has; nothing that a package under test should bring itself. */
 const packages = ["systemd", "systemd-sysv", "dbus", "iproute2", "iptables", "nftables", "procps", "curl", "ca-certificates"];
 const suite = "bookworm";
-const home = "/var/tmp/topsail-machines";
+/** Where their file systems are; of a file system that overlays can be made on. */
+export const machineHome = "/var/tmp/topsail-machines";
 
 export interface Outcome {
   readonly code: number;
@@ -45,8 +46,8 @@ export async function baseFileSystem(): Promise<string> {
     .update([suite, ...packages].join())
     .digest("hex")
     .slice(0, 12);
-  const base = join(home, `base-${key}`);
-  mkdirSync(home, { recursive: true, mode: 0o700 });
+  const base = join(machineHome, `base-${key}`);
+  mkdirSync(machineHome, { recursive: true, mode: 0o700 });
   // Several test files may want it at once.
   await using _lock = await lock(`${base}.lock`);
   if (existsSync(join(base, "etc/os-release"))) return base;
@@ -121,7 +122,7 @@ export class MachineNetwork implements AsyncDisposable {
       address: `${this.#prefix}.${last}`,
       gateway: this.hostAddress,
       bridge: this.#bridge,
-      directory: join(home, `${this.#bridge}-${name}`),
+      directory: join(machineHome, `${this.#bridge}-${name}`),
       base: await baseFileSystem(),
     });
     this.#machines.add(machine);

@@ -55,7 +55,10 @@ export function machineCommand({ env, runProxy }: MachineCommandOptions): Comman
   machine
     .command("clean")
     .description("Capture traffic no longer; as root")
-    .action(() => clean(env));
+    .option("--stopped <unit>", "only when systemd has been told to stop that unit; not when it will start again")
+    .action(async ({ stopped }: { stopped?: string }) => {
+      if (stopped === undefined || (await isBeingStopped(stopped))) await clean(env);
+    });
   return machine;
 }
 
@@ -84,6 +87,12 @@ async function clean(env: Variables): Promise<void> {
     scope.warn("settings can't be read, traffic is set free all the same", { reason: error.message });
   }
   await runCapture({ "cleanup-only": "true" }, env);
+}
+
+/** A unit that failed has no job until it is started again, and one that is restarted has another. */
+async function isBeingStopped(unit: string): Promise<boolean> {
+  const jobs = await runCommand("systemctl", ["list-jobs", "--plain", "--no-legend", unit]);
+  return jobs.split("\n").some((line) => line.trim().split(/\s+/)[2] === "stop");
 }
 
 function isCapturedByHand(variables: Variables): boolean {
