@@ -101,6 +101,9 @@ describe.each(variants)("pilot-agent with $name", ({ binaryPath }) => {
         POD_NAME: "ingress",
         POD_NAMESPACE: "default",
         INSTANCE_IP: "127.0.0.1",
+        // As on every machine: without its certificate nobody would let it in after a restart.
+        OUTPUT_CERTS: "certs",
+        PROV_CERT: "certs",
         TOPSAIL_BIND_ADDRESS: "127.0.0.1",
         ENVOY_STATUS_PORT: String(ports.ready),
         ENVOY_PROMETHEUS_PORT: String(ports.stats),
