@@ -57,7 +57,7 @@ await main();
 
 async function main(): Promise<void> {
   print(`${cpus()[0]?.model ?? arch()}, ${cpus().length} CPUs, commit ${commit()}`);
-  if (values.dns) return measureDns(topsail, print);
+  if (values.dns) return measureDns(topsail, print, Number(values.seconds));
   if (values.times) return measureTimes(topsail, print);
   if (!envoyBinary) throw new Error("there is no Envoy to compare with");
   const wanted = values.proxies.split(",");

@@ -19,10 +19,10 @@ describe("originalDestination", () => {
     const { port } = server.address() as AddressInfo;
     const client = connect(port, "127.0.0.1");
     const [accepted] = (await once(server, "connection")) as [Socket];
-    expect([null, { ip: "127.0.0.1", port }]).toContainEqual(originalDestination(accepted));
+    const { fd } = (accepted as unknown as { readonly _handle: { readonly fd: number } })._handle;
+    expect([null, { ip: "127.0.0.1", port }]).toContainEqual(originalDestination({ fd, isIpv4: true }));
+    expect(originalDestination({ fd: -1, isIpv4: true })).toBeNull();
     accepted.destroy();
-    await once(accepted, "close");
-    expect(originalDestination(accepted)).toBeNull();
     client.destroy();
     server.close();
   });

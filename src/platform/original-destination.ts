@@ -4,7 +4,6 @@
  * Node has no call for it, so libc's getsockopt is asked. Connection tracking answers for every connection of a network namespace that
  * has such rules, also for those that nobody redirected; without rules there is no answer.
  */
-import type { Socket } from "node:net";
 import { SocketAddress } from "node:net";
 
 export interface OriginalDestination {
@@ -32,13 +31,17 @@ interface Call {
 /** null: foreign calls are not to be had in this process. */
 let call: Call | null | undefined;
 
+export interface ConnectedDescriptor {
+  /** -1: closed. */
+  readonly fd: number;
+  /** Of the connection; its socket may be a dual-stack one. */
+  readonly isIpv4: boolean;
+}
+
 /** null when the connection was not redirected, or nobody can tell. Costs some microseconds. */
-export function originalDestination(socket: Socket): OriginalDestination | null {
+export function originalDestination({ fd, isIpv4 }: ConnectedDescriptor): OriginalDestination | null {
   if (call === undefined) call = prepare();
-  const fd = (socket as unknown as { _handle: { readonly fd: number } | null })._handle?.fd ?? -1;
   if (call === null || fd < 0) return null;
-  // A dual-stack socket shows IPv4 as ::ffff:1.2.3.4; the connection is one of IPv4 all the same.
-  const isIpv4 = socket.remoteFamily === "IPv4" || socket.remoteAddress?.startsWith("::ffff:") === true;
   const { getsockopt, address, length, addressAt, lengthAt } = call;
   length.writeUInt32LE(address.length);
   if (getsockopt(fd, isIpv4 ? solIp : solIpv6, soOriginalDst, addressAt, lengthAt) !== 0) return null;

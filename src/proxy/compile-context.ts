@@ -13,6 +13,7 @@ import type { RouteTable } from "./router/route-table.ts";
 import type { SharedCells } from "./shared-cells.ts";
 import type { StatsStore } from "./stats/store.ts";
 import type { SecretStore } from "./tls/secret.ts";
+import type { TlsSessions } from "./tls/tls-sessions.ts";
 import type { Cluster } from "./upstream/cluster.ts";
 
 export interface CompileContext {
@@ -23,6 +24,7 @@ export interface CompileContext {
   /** Route configurations by RDS name; looked up per request. */
   readonly routes: ReadonlyMap<string, RouteTable>;
   readonly secrets: SecretStore;
+  readonly tlsSessions: TlsSessions;
   /** Node.id and Node.cluster of the bootstrap. */
   readonly nodeId: string;
   readonly nodeCluster: string;

@@ -10,7 +10,8 @@ export function readDataSource(source: DataSource | undefined): Buffer | null {
     case "inlineString":
       return Buffer.from(specifier.value, "utf8");
     case "inlineBytes":
-      return Buffer.from(specifier.value);
+      // A view: keys of ten thousand certificates lie in memory that all workers share, and stay there.
+      return Buffer.from(specifier.value.buffer, specifier.value.byteOffset, specifier.value.byteLength);
     case "filename":
       try {
         return readFileSync(specifier.value);

@@ -1,4 +1,6 @@
 /** Node's socket errors in the words that Envoy's logs use; the one place that knows both. */
+import { tlsFailureOf } from "./tls/tls-failure.ts";
+
 const systemErrors: Readonly<Record<string, string>> = {
   ECONNREFUSED: "Connection_refused",
   ECONNRESET: "Connection_reset_by_peer",
@@ -19,7 +21,7 @@ export function connectFailure(error: NodeJS.ErrnoException): string {
   const { code } = error;
   const reason = (error as { reason?: string }).reason;
   if (code?.startsWith("ERR_SSL") || reason !== undefined) {
-    return `TLS_error:|${code ?? "ERR_SSL"}:${(reason ?? error.message).replaceAll(" ", "_")}:TLS_error_end`;
+    return tlsFailureOf(error);
   }
   if (code !== undefined && systemErrors[code] !== undefined) return `delayed_connect_error:_${systemErrors[code]}`;
   return `delayed_connect_error:_${(code ?? error.message).replaceAll(" ", "_")}`;

@@ -35,6 +35,7 @@ import { ServerStats } from "./server-stats.ts";
 import { StatsReader } from "./stats/stats-reader.ts";
 import { StatsStore } from "./stats/store.ts";
 import { TagExtractor } from "./stats/tags.ts";
+import { makeSharedSessions } from "./tls/tls-sessions.ts";
 import { WorkerGroup } from "./worker-group.ts";
 
 export type ServerState = "PRE_INITIALIZING" | "INITIALIZING" | "LIVE" | "DRAINING";
@@ -102,6 +103,7 @@ export class ProxyServer implements AsyncDisposable {
           fileFlushIntervalMs: options.fileFlushIntervalMs,
           drainTimeMs: options.drainTimeMs,
           drainStrategy: options.drainStrategy,
+          tlsSessions: makeSharedSessions(),
         },
         stats: this.stats,
         log,
@@ -137,6 +139,9 @@ export class ProxyServer implements AsyncDisposable {
       sources: this.#sources,
       validate: (message) => this.validator.secret(message),
       onChange: async ({ name, bytes }) => this.#applyOrThrow("secret", name, { secrets: [{ name, bytes }] }),
+      // A proxy that is stopping has no workers to tell.
+      onForgotten: (name) => void this.#updates.apply({ removedSecrets: [name] }).catch(() => {}),
+      sharesBytes: true,
       onEvent: (name, event) => this.#serverStats.countSecret(name, event),
     });
     const references = {

@@ -81,8 +81,14 @@ export const responseFlagNames: readonly (readonly [short: string, long: Respons
 export interface TlsInfo {
   /** `TLSv1.3` */
   readonly version: string;
+  /** As IANA names it. */
   readonly cipher: string;
+  /** As OpenSSL names it, which for TLS 1.3 is the same. */
+  readonly opensslCipher: string;
+  /** Hexadecimal; "" where the connection has none, as with TLS 1.3. */
   readonly sessionId: string;
+  /** SNI as the client sent it, "" for none. */
+  readonly serverName: string;
   /** The peer's certificate as DER, null when it sent none. */
   readonly peerCertificate: Buffer | null;
   readonly localCertificate: Buffer | null;

@@ -1,10 +1,9 @@
 /**
  * One byte stream, plain or TLS, read and written without node:stream.
  *
- * node:net opens, accepts and closes sockets here, but once a stream is up its native handle is read and written directly:
- * a small request then costs one read into a buffer that all streams of the thread share and one write, and no Readable,
- * Writable or Buffer pool. That is a tenth of a request's whole cost and most of its garbage (see bench/). It uses what Node
- * itself uses to build net.Socket (`stream_wrap`), which is no public interface: everything of that kind is in this file.
+ * Once a stream is up its native handle is read and written directly: a small request then costs one read into a buffer that
+ * all streams of the thread share and one write, and no Readable, Writable or Buffer pool. That is a tenth of a request's whole
+ * cost and most of its garbage (see bench/).
  *
  * Reading: `handler.onData(chunk)` gets a view of the read buffer, valid only during the call. Pass it to `write` of another
  * transport, or `keepChunk` it. A stream that fills the shared buffer gets one of its own, whose memory is handed on without
@@ -13,11 +12,20 @@
  * Writing: one write is on its way at a time, later ones queue; `write` says false when more than `highWaterBytes` wait, and
  * `handler.onDrain` says when they are gone. Nobody has to obey within a call: what is written is kept.
  */
-import type * as net from "node:net";
 import { getSystemErrorName } from "node:util";
+import {
+  endOfFile,
+  kLastWriteWasAsync,
+  kReadBytesOrError,
+  type NativeHandle,
+  type NativeRequest,
+  ShutdownWrap,
+  streamBaseState,
+  WriteWrap,
+} from "./native-stream.ts";
 
-interface NativeRequest {
-  oncomplete: ((this: NativeRequest, status: number) => void) | undefined;
+interface WriteRequest extends NativeRequest {
+  oncomplete: ((this: WriteRequest, status: number) => void) | undefined;
   transport: Transport | undefined;
   /** Keeps the memory alive that the kernel has not taken yet. */
   memory: Buffer | readonly Buffer[] | undefined;
@@ -26,29 +34,23 @@ interface NativeRequest {
   reusable: Buffer<ArrayBuffer> | undefined;
 }
 
-interface NativeHandle {
-  onread: ((this: NativeHandle) => Buffer | undefined) | undefined;
+interface TransportHandle extends NativeHandle {
   topsailTransport: Transport | undefined;
-  readStart(): number;
-  readStop(): number;
-  writeBuffer(request: NativeRequest, buffer: Buffer): number;
-  writev(request: NativeRequest, buffers: readonly Buffer[], allBuffers: true): number;
-  shutdown(request: NativeRequest): number;
-  useUserBuffer(buffer: Buffer): void;
 }
 
-interface StreamBinding {
-  readonly WriteWrap: new () => NativeRequest;
-  readonly ShutdownWrap: new () => NativeRequest;
-  readonly streamBaseState: Int32Array;
-  readonly kReadBytesOrError: number;
-  readonly kLastWriteWasAsync: number;
+/** What a transport is put on: a connected socket, with its handshake behind it. */
+export interface TransportSocket {
+  /** null when it is closed already. */
+  readonly handle: NativeHandle | null;
+  /** TLS copies what is written into records of its own, so that memory is free again when a write returns. */
+  readonly copiesWrites: boolean;
+  /** What was read before anybody was there to take it, and whether the end was seen behind it. Asked once. */
+  takeEarly(): { readonly bytes: Buffer | null; readonly hasEnded: boolean };
+  /** `lost` hears when it fails or closes by itself. Called once. */
+  watch(lost: (error: NodeJS.ErrnoException | null) => void): void;
+  destroy(how: "clean" | "lost" | "reset"): void;
 }
 
-const binding = (process as unknown as { binding(name: string): StreamBinding }).binding("stream_wrap");
-const { WriteWrap, ShutdownWrap, streamBaseState, kReadBytesOrError, kLastWriteWasAsync } = binding;
-
-const endOfFile = -4095; // UV_EOF
 const readBytes = 64 * 1024;
 /** Reads that fill this much are a bulk transfer, worth a buffer of its own. */
 const bulkBytes = 32 * 1024;
@@ -57,9 +59,10 @@ const quietBytes = 16 * 1024;
 const gatherBytes = 32 * 1024;
 const highWaterBytes = 256 * 1024;
 
-const sharedReadBuffer = Buffer.allocUnsafeSlow(readBytes);
+/** All streams of the thread are read into it; valid until the next read. */
+export const sharedReadBuffer = Buffer.allocUnsafeSlow(readBytes);
 let gather = Buffer.allocUnsafeSlow(2 * readBytes);
-let spareRequest: NativeRequest | null = null;
+let spareRequest: WriteRequest | null = null;
 
 /** Buffers whose bytes have gone out. Without them a busy bulk transfer makes garbage faster than V8 thinks of collecting it. */
 const freeReadBuffers: Buffer<ArrayBuffer>[] = [];
@@ -69,7 +72,7 @@ const maxFreeBuffers = 32;
 /** The buffer whose bytes are being delivered right now, whether somebody took its memory, and which write did. */
 let lent: Buffer<ArrayBuffer> | null = null;
 let lentIsTaken = false;
-let lentTo: NativeRequest | null = null;
+let lentTo: WriteRequest | null = null;
 let lentIsKept = false;
 
 export interface TransportHandler {
@@ -100,7 +103,7 @@ function isShared(chunk: Buffer): boolean {
 
 function onRead(this: NativeHandle): Buffer | undefined {
   const length = streamBaseState[kReadBytesOrError]!;
-  const transport = this.topsailTransport;
+  const transport = (this as TransportHandle).topsailTransport;
   if (length === 0 || transport === undefined) return undefined;
   if (length < 0) {
     transport.readFailed(length);
@@ -109,7 +112,7 @@ function onRead(this: NativeHandle): Buffer | undefined {
   return transport.deliver(length);
 }
 
-function onWritten(this: NativeRequest, status: number): void {
+function onWritten(this: WriteRequest, status: number): void {
   const transport = this.transport!;
   this.transport = undefined;
   this.memory = undefined;
@@ -123,7 +126,7 @@ function onWritten(this: NativeRequest, status: number): void {
 }
 
 /** The kernel has not taken all of it: nobody may write there before it has. */
-function takeMemory(memory: Buffer, request: NativeRequest): void {
+function takeMemory(memory: Buffer, request: WriteRequest): void {
   if (memory.buffer === gather.buffer) {
     request.reusable = gather;
     gather = freeGatherBuffers.pop() ?? Buffer.allocUnsafeSlow(2 * readBytes);
@@ -137,16 +140,15 @@ function takeMemory(memory: Buffer, request: NativeRequest): void {
 }
 
 export class Transport {
-  readonly socket: net.Socket;
   handler: TransportHandler;
   bytesRead = 0;
   bytesWritten = 0;
   /** While true a stream that once delivered in bulk keeps its own read buffer. Set by bulk reads, cleared by codecs when a message ends. */
   isBulk = false;
   isDestroyed = false;
-  #handle: NativeHandle;
+  readonly #socket: TransportSocket;
+  #handle: TransportHandle;
   #readBuffer = sharedReadBuffer;
-  /** TLS copies what is written into its own records, so memory is free again when the call returns. */
   readonly #copiesWrites: boolean;
   #isWriting = false;
   #waitingBytes = 0;
@@ -160,22 +162,21 @@ export class Transport {
   #sawEnd = false;
 
   /** Takes over a connected socket. Nothing is read before `start`. */
-  constructor(socket: net.Socket, handler: TransportHandler, isTls: boolean) {
-    this.socket = socket;
+  constructor(socket: TransportSocket, handler: TransportHandler) {
+    this.#socket = socket;
     this.handler = handler;
-    this.#copiesWrites = isTls;
-    this.#handle = (socket as unknown as { _handle: NativeHandle })._handle;
-    const early = socket.read() as Buffer | null;
-    if (early !== null && early.length > 0) this.#early = early;
-    this.#sawEnd = socket.readableEnded || (socket as unknown as { _readableState: { ended: boolean } })._readableState.ended;
+    this.#copiesWrites = socket.copiesWrites;
+    this.#handle = socket.handle as TransportHandle;
+    const { bytes, hasEnded } = socket.takeEarly();
+    this.#early = bytes;
+    this.#sawEnd = hasEnded;
     if (this.#handle) {
       this.#handle.readStop();
       this.#handle.topsailTransport = this;
       this.#handle.useUserBuffer(sharedReadBuffer);
       this.#handle.onread = onRead;
     }
-    socket.on("error", (error: NodeJS.ErrnoException) => this.#closed(error));
-    socket.on("close", () => this.#closed(null));
+    socket.watch((error) => this.#closed(error));
   }
 
   get isPaused(): boolean {
@@ -311,12 +312,14 @@ export class Transport {
 
   /** Closes at once; no handler is called any more. With `reset` the peer sees RST. */
   destroy(reset = false): void {
-    if (this.isDestroyed) return;
+    if (!this.isDestroyed) this.#close(reset ? "reset" : "clean");
+  }
+
+  #close(how: "clean" | "lost" | "reset"): void {
     this.isDestroyed = true;
     this.#isPaused = true;
     this.#queue.length = 0;
-    if (reset && typeof this.socket.resetAndDestroy === "function") this.socket.resetAndDestroy();
-    else this.socket.destroy();
+    this.#socket.destroy(how);
   }
 
   written(bytes: number, status: number): void {
@@ -357,18 +360,18 @@ export class Transport {
   }
 
   #send(buffer: Buffer): boolean {
-    const request = spareRequest ?? new WriteWrap();
+    const request = spareRequest ?? (new WriteWrap() as WriteRequest);
     spareRequest = null;
     return this.#afterWrite(request, this.#handle.writeBuffer(request, buffer), buffer, buffer.length);
   }
 
   #sendMany(buffers: readonly Buffer[], total: number): boolean {
-    const request = spareRequest ?? new WriteWrap();
+    const request = spareRequest ?? (new WriteWrap() as WriteRequest);
     spareRequest = null;
     return this.#afterWrite(request, this.#handle.writev(request, buffers, true), buffers, total);
   }
 
-  #afterWrite(request: NativeRequest, status: number, memory: Buffer | readonly Buffer[], bytes: number): boolean {
+  #afterWrite(request: WriteRequest, status: number, memory: Buffer | readonly Buffer[], bytes: number): boolean {
     if (status !== 0) {
       this.#failLater(systemError(status, "write"));
       return true;
@@ -409,7 +412,7 @@ export class Transport {
 
   #closed(error: NodeJS.ErrnoException | null): void {
     if (this.isDestroyed) return;
-    this.destroy();
+    this.#close("lost");
     this.handler.onClose(error);
   }
 }

@@ -13,6 +13,8 @@
  * finds it. Nothing here waits for requests: a stream that began under the old snapshot ends under it.
  */
 
+import type { SharedSessions } from "./tls/tls-sessions.ts";
+
 /** A resource by name, as protobuf bytes of the message that the field's comment names. */
 export interface NamedBytes {
   readonly name: string;
@@ -25,6 +27,7 @@ export interface WorkerUpdate {
   readonly sequence: number;
   /** envoy.extensions.transport_sockets.tls.v3.Secret; replacing one changes the certificate of new connections at once. */
   readonly secrets?: readonly NamedBytes[];
+  readonly removedSecrets?: readonly string[];
   /** envoy.config.cluster.v3.Cluster, only warm ones. Replacing a cluster drains the pools of the old one. */
   readonly clusters?: readonly NamedBytes[];
   readonly removedClusters?: readonly string[];
@@ -124,4 +127,6 @@ export interface WorkerData {
   readonly fileFlushIntervalMs: number;
   readonly drainTimeMs: number;
   readonly drainStrategy: "immediate" | "gradual";
+  /** With which clients take up TLS sessions again, at whatever worker they come to. */
+  readonly tlsSessions: SharedSessions;
 }

@@ -11,7 +11,6 @@ import { ClusterSchema } from "../api/gen/envoy/config/cluster/v3/cluster_pb.js"
 import { type ClusterLoadAssignment, ClusterLoadAssignmentSchema } from "../api/gen/envoy/config/endpoint/v3/endpoint_pb.js";
 import { ListenerSchema } from "../api/gen/envoy/config/listener/v3/listener_pb.js";
 import { RouteConfigurationSchema } from "../api/gen/envoy/config/route/v3/route_pb.js";
-import { SecretSchema } from "../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
 import { originalDestination } from "../platform/original-destination.ts";
 import { AccessLogSinks } from "./accesslog/sinks.ts";
 import type { CompileContext } from "./compile-context.ts";
@@ -21,7 +20,8 @@ import { addressText, compileListener, type ListenerConfig } from "./listener/li
 import { compileRouteConfiguration, type RouteTable } from "./router/route-table.ts";
 import { type NamedCells, SharedCells } from "./shared-cells.ts";
 import { StatsStore } from "./stats/store.ts";
-import { compileSecret, SecretStore } from "./tls/secret.ts";
+import { SecretStore } from "./tls/secret.ts";
+import { TlsSessions } from "./tls/tls-sessions.ts";
 import type { FromWorker, NamedBytes, WorkerApplied, WorkerData, WorkerDrain, WorkerUpdate } from "./update.ts";
 import { Cluster } from "./upstream/cluster.ts";
 import { compileCluster } from "./upstream/cluster-config.ts";
@@ -30,6 +30,7 @@ type Failure = WorkerApplied["errors"][number];
 
 export class WorkerState implements AsyncDisposable {
   readonly stats = new StatsStore();
+  readonly tlsSessions: TlsSessions;
   readonly #data: WorkerData;
   readonly #post: (message: FromWorker) => void;
   #context: CompileContext;
@@ -50,6 +51,7 @@ export class WorkerState implements AsyncDisposable {
   constructor(data: WorkerData, post: (message: FromWorker) => void) {
     this.#data = data;
     this.#post = post;
+    this.tlsSessions = new TlsSessions(data.tlsSessions);
     const bootstrap: Bootstrap = fromBinary(BootstrapSchema, data.bootstrap);
     this.#sinks = new AccessLogSinks({
       flushIntervalMs: data.fileFlushIntervalMs,
@@ -61,6 +63,7 @@ export class WorkerState implements AsyncDisposable {
       clusters: this.#clusters,
       routes: this.#routes,
       secrets: this.#secrets,
+      tlsSessions: this.tlsSessions,
       nodeId: bootstrap.node?.id ?? "",
       nodeCluster: bootstrap.node?.cluster ?? "",
       cells: new SharedCells(null),
@@ -118,9 +121,8 @@ export class WorkerState implements AsyncDisposable {
     const failures: Failure[] = [];
     const cells = new SharedCells(update.cells ?? null, this.#namedCells);
     this.#context = { ...this.#context, cells };
-    this.#each(update.secrets, "secret", failures, ({ name, bytes }) =>
-      this.#secrets.set(name, compileSecret(fromBinary(SecretSchema, bytes))),
-    );
+    for (const { name, bytes } of update.secrets ?? []) this.#secrets.set(name, bytes);
+    for (const name of update.removedSecrets ?? []) this.#secrets.delete(name);
     this.#each(update.clusters, "cluster", failures, (resource) => this.#setCluster(resource));
     for (const name of update.removedClusters ?? []) {
       this.#clusters.get(name)?.drain();

@@ -16,6 +16,7 @@ import { freePortRow } from "../support/ports.ts";
 import { eventually, type RunningProxy, startOurProxy, startRealEnvoy } from "../support/proxies.ts";
 import { RawConnection } from "../support/raw-client.ts";
 import { startSdsServer } from "../support/sds-server.ts";
+import { TlsClient } from "../support/tls-client.ts";
 import { startUpstream, type TestUpstream } from "../support/upstream.ts";
 
 const proxies = [
@@ -40,6 +41,7 @@ const servers = {
   named: { mode: "MUTUAL", credentialName: "checked", subjectAltNames: ["spiffe://clients/good"] },
   optional: { mode: "OPTIONAL_MUTUAL", credentialName: "checked" },
   mesh: { mode: "ISTIO_MUTUAL" },
+  stapled: { mode: "SIMPLE", credentialName: "stapled" },
   builtin: { mode: "SIMPLE", credentialName: "builtin://" },
   never: { mode: "SIMPLE", credentialName: "invalid://" },
   foreign: { mode: "SIMPLE", credentialName: "kubernetes://other/server" },
@@ -66,6 +68,7 @@ const upstreamNames = Object.keys(upstreams) as (keyof typeof upstreams)[];
 
 describe.skipIf(!envoyBinary)("TLS at gateways", () => {
   const stack = new AsyncDisposableStack();
+  const client = stack.use(new TlsClient());
   const ca = makeMeshCa();
   const clientCa = makeMeshCa("clients");
   const upstreamCa = makeMeshCa("upstream");
@@ -137,6 +140,10 @@ describe.skipIf(!envoyBinary)("TLS at gateways", () => {
       secret("server", pair(server), "other"),
       secret("server-ec", pair(clientCa.issueFor("DNS:both.edge.test"))),
       secret("server-rsa", pair(clientCa.issueFor("DNS:both.edge.test", { algorithm: "rsa" }))),
+      object("v1", "Secret", "edge", "stapled", {
+        stringData: pair(server),
+        data: { "tls.ocsp-staple": clientCa.ocspResponse(server).toString("base64") },
+      }),
       secret("checked", pair(server)),
       secret("checked-cacert", { "ca.crt": clientCa.root, "ca.crl": clientCa.revoke(revoked) }),
       secret("upstream", { ...pair(upstreamCertificate), "ca.crt": upstreamCa.root }),
@@ -269,6 +276,16 @@ describe.skipIf(!envoyBinary)("TLS at gateways", () => {
       const socket = connection.socket as TLSSocket;
       expect([socket.getProtocol(), socket.getCipher().name]).toEqual(["TLSv1.2", "ECDHE-ECDSA-AES256-GCM-SHA384"]);
       expect(socket.getEphemeralKeyInfo()).toMatchObject({ name: "prime256v1" });
+    });
+
+    it("staples the OCSP response that lies beside the certificate", async () => {
+      const [stapled, simple] = await Promise.all(
+        ["stapled", "simple"].map((name) =>
+          client.ask({ host: side.address, port: httpsPort, serverName: `${name}.edge.test`, options: ["-status"] }),
+        ),
+      );
+      expect(stapled!.text).toContain("OCSP Response Status: successful");
+      expect(simple!.text).toContain("OCSP response: no response sent");
     });
 
     it("shows the workload's own certificate for builtin://", async () => {

@@ -45,6 +45,7 @@ export async function findControlPlanes(context: CommandContext): Promise<readon
   });
 }
 
+/** By their ids. */
 export async function connectedProxies({ get, name }: ControlPlane): Promise<readonly ProxySync[]> {
   let entries: unknown;
   try {
@@ -54,7 +55,7 @@ export async function connectedProxies({ get, name }: ControlPlane): Promise<rea
     throw new CliError(`${name} answered with something else than its proxies: ${(error as Error).message}`);
   }
   if (!Array.isArray(entries)) throw new CliError(`${name} answered with something else than its proxies`);
-  return entries.map((entry): ProxySync => {
+  const proxies = entries.map((entry): ProxySync => {
     const id = textAt(entry, "proxy");
     return {
       id,
@@ -66,6 +67,7 @@ export async function connectedProxies({ get, name }: ControlPlane): Promise<rea
       resources: fieldAt(entry, "resources") === undefined ? {} : objectAt(entry, "resources"),
     };
   });
+  return proxies.sort((a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0));
 }
 
 function explain(error: unknown): never {

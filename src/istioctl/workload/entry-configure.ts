@@ -3,7 +3,7 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { isIP } from "node:net";
 import { join } from "node:path";
 import { Command, Option } from "commander";
-import { parse } from "yaml";
+import { parseAllDocuments } from "yaml";
 import { decodeObject } from "../../api/documents/decode-object.ts";
 import type { ObjectOf } from "../../api/kinds/index.ts";
 import {
@@ -111,7 +111,11 @@ async function configure(options: ConfigureOptions, context: CommandContext): Pr
 async function readGroup(file: string): Promise<ObjectOf<"WorkloadGroup">> {
   let raw: unknown;
   try {
-    raw = parse(await readFile(file, "utf8"));
+    // The first document that says anything: what kubectl takes may hold several.
+    const documents = parseAllDocuments(await readFile(file, "utf8"));
+    const [error] = documents.flatMap(({ errors }) => errors);
+    if (error) throw error;
+    raw = documents.map((document) => document.toJS() as unknown).find((document) => document !== null);
   } catch (cause) {
     throw new CliError(`${file}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
   }

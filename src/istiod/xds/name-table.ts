@@ -43,7 +43,8 @@ class Names {
 
   addPod(host: string, shortname: string, service: Service, ip: string): void {
     const known = this.table.table[host];
-    if (known) known.ips.push(ip);
+    // Several services may list it.
+    if (known) known.ips = [...new Set([...known.ips, ip])];
     else this.#set(host, service, shortname, { ips: [ip] });
   }
 

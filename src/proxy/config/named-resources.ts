@@ -3,7 +3,7 @@
  *
  *     acquire(name)  ->  subscribed  --first answer or timeout-->  ready
  *                        later answers --checked--> onChange       (a refused one leaves the last good one)
- *     release        ->  nobody holds it: unsubscribed and forgotten
+ *     release        ->  nobody holds it when the turn is over: unsubscribed and forgotten
  *
  * An answer without a resource says nothing about it: absence never removes one of these.
  */
@@ -32,7 +32,11 @@ export interface NamedResourcesOptions<S extends DescMessage> {
   readonly validate: (message: MessageShape<S>) => void;
   /** A new or changed resource; resolves when it is in force, rejects with a ConfigError when it can't be. */
   readonly onChange: (resource: NamedResource<MessageShape<S>>) => Promise<void>;
+  /** Nobody needs it any more. */
+  readonly onForgotten?: (name: string) => void;
   readonly onEvent?: (name: string, event: NamedResourceEvent) => void;
+  /** Keeps bytes in memory that can be handed to other threads without being copied. */
+  readonly sharesBytes?: boolean;
 }
 
 export interface ResourceHold<T extends Message> {
@@ -61,6 +65,9 @@ interface Group<T extends Message> {
   readonly key: string;
   readonly subscription: XdsSubscription;
   readonly entries: Map<string, Entry<T>>;
+  /** Released in this turn: a listener that takes the place of another lets go of what it needs itself. */
+  readonly leaving: Map<string, Entry<T>>;
+  isAnnouncing: boolean;
 }
 
 export class NamedResources<S extends DescMessage> {
@@ -79,11 +86,14 @@ export class NamedResources<S extends DescMessage> {
     if (!group) {
       const entries = new Map<string, Entry<MessageShape<S>>>();
       const subscription = sources.subscribe(typeUrl, source, false, (update) => this.#take(entries, update));
-      group = { key, subscription, entries };
+      group = { key, subscription, entries, leaving: new Map(), isAnnouncing: false };
       this.#groups.set(key, group);
     }
-    let entry = group.entries.get(name);
-    if (!entry) {
+    let entry = group.entries.get(name) ?? group.leaving.get(name);
+    if (entry && entry.holders === 0) {
+      group.leaving.delete(name);
+      group.entries.set(name, entry);
+    } else if (!entry) {
       entry = {
         name,
         group,
@@ -98,7 +108,7 @@ export class NamedResources<S extends DescMessage> {
       group.entries.set(name, entry);
       onEvent?.(name, "attempt");
       entry.ready = this.#wait(entry);
-      group.subscription.setNames(group.entries.keys());
+      this.#announce(group);
     }
     entry.holders++;
     return this.#hold(entry);
@@ -134,12 +144,26 @@ export class NamedResources<S extends DescMessage> {
         if (isReleased) return;
         isReleased = true;
         if (--entry.holders > 0) return;
-        clearTimeout(entry.timer);
-        settle(entry);
         entry.group.entries.delete(entry.name);
-        entry.group.subscription.setNames(entry.group.entries.keys());
+        entry.group.leaving.set(entry.name, entry);
+        this.#announce(entry.group);
       },
     };
+  }
+
+  /** Names of one turn go out together: a gateway may ask for ten thousand. */
+  #announce(group: Group<MessageShape<S>>): void {
+    if (group.isAnnouncing) return;
+    group.isAnnouncing = true;
+    queueMicrotask(() => {
+      group.isAnnouncing = false;
+      for (const [name, entry] of group.leaving) {
+        settle(entry);
+        if (entry.current) this.#options.onForgotten?.(name);
+      }
+      group.leaving.clear();
+      group.subscription.setNames(group.entries.keys());
+    });
   }
 
   #wait(entry: Entry<MessageShape<S>>): Promise<void> {
@@ -157,9 +181,10 @@ export class NamedResources<S extends DescMessage> {
 
   async #take(entries: ReadonlyMap<string, Entry<MessageShape<S>>>, update: XdsUpdate): Promise<string | undefined> {
     const reasons: string[] = [];
+    const contents = this.#options.sharesBytes ? inSharedMemory(update.resources) : update.resources.map(({ content }) => content.value);
     await Promise.all(
-      update.resources.map(async (resource) => {
-        const reason = await this.#takeOne(entries, resource, update.version);
+      update.resources.map(async (resource, index) => {
+        const reason = await this.#takeOne(entries, resource, contents[index]!, update.version);
         if (reason !== undefined) reasons.push(reason);
       }),
     );
@@ -174,22 +199,23 @@ export class NamedResources<S extends DescMessage> {
   async #takeOne(
     entries: ReadonlyMap<string, Entry<MessageShape<S>>>,
     resource: XdsResource,
+    bytes: Uint8Array,
     version: string,
   ): Promise<string | undefined> {
     const { schema, nameOf, validate, onChange, onEvent } = this.#options;
     let entry: Entry<MessageShape<S>> | undefined;
     try {
-      const message = fromBinary(schema, resource.content.value);
+      const message = fromBinary(schema, bytes);
       const name = nameOf(message);
       entry = entries.get(name);
       if (!entry) return undefined; // nobody asked, or nobody asks any more
       const known = entry.current;
-      if (known && Buffer.compare(known.bytes, resource.content.value) === 0) {
+      if (known && Buffer.compare(known.bytes, bytes) === 0) {
         entry.current = { ...known, version: resource.version || version, updatedAt: known.updatedAt };
       } else {
         this.#options.sources.check(schema, message);
         validate(message);
-        const changed = { name, message, bytes: resource.content.value, version: resource.version || version, updatedAt: new Date() };
+        const changed = { name, message, bytes, version: resource.version || version, updatedAt: new Date() };
         entry.current = changed;
         await onChange(changed);
       }
@@ -207,6 +233,19 @@ export class NamedResources<S extends DescMessage> {
       return details;
     }
   }
+}
+
+/** What came together lies together: ten thousand pieces of shared memory would be ten thousand things to collect. */
+function inSharedMemory(resources: readonly XdsResource[]): Uint8Array[] {
+  const total = resources.reduce((sum, { content }) => sum + content.value.length, 0);
+  const shared = new Uint8Array(new SharedArrayBuffer(total));
+  let end = 0;
+  return resources.map(({ content }) => {
+    const start = end;
+    end += content.value.length;
+    shared.set(content.value, start);
+    return shared.subarray(start, end);
+  });
 }
 
 function settle<T extends Message>(entry: Entry<T>): void {

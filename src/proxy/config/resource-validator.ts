@@ -15,6 +15,7 @@ import { compileRouteConfiguration } from "../router/route-table.ts";
 import { SharedCells } from "../shared-cells.ts";
 import { StatsStore } from "../stats/store.ts";
 import { compileSecret, SecretStore } from "../tls/secret.ts";
+import { makeSharedSessions, TlsSessions } from "../tls/tls-sessions.ts";
 import { compileCluster } from "../upstream/cluster-config.ts";
 import { warningsOf } from "./fields-without-effect.ts";
 import { Http2Clusters } from "./http2-clusters.ts";
@@ -27,12 +28,16 @@ export interface ResourceValidatorOptions {
   readonly hasCluster?: (name: string) => boolean;
 }
 
+/** Most resources count little or nothing. */
+const fewSlots = 128;
 /** So many different warnings are remembered; a control plane that invents names must not fill the memory. */
 const maxRemembered = 10_000;
 
 export class ResourceValidator {
   #sinks = new AccessLogSinks({ flushIntervalMs: 1000, validateOnly: true });
   readonly #options: ResourceValidatorOptions;
+  /** Nobody connects here. */
+  #tlsSessions = new TlsSessions(makeSharedSessions());
   #warned = new Set<string>();
   readonly #http2 = new Http2Clusters();
 
@@ -86,11 +91,12 @@ export class ResourceValidator {
   /** A new one each time: the names that a compilation registers are forgotten with it. */
   #context(): CompileContext {
     const context: CompileContext = {
-      stats: new StatsStore(),
+      stats: new StatsStore(fewSlots),
       accessLog: { sinks: this.#sinks },
       clusters: new Map(),
       routes: new Map(),
       secrets: new SecretStore(),
+      tlsSessions: this.#tlsSessions,
       nodeId: "",
       nodeCluster: "",
       cells: new SharedCells(null),

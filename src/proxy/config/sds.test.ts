@@ -4,10 +4,12 @@ import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
 import { connect } from "node:tls";
-import { fromJson, type JsonValue } from "@bufbuild/protobuf";
+import { fromJson, type JsonObject, type JsonValue } from "@bufbuild/protobuf";
 import { afterEach, describe, expect, it } from "vitest";
-import { socket, startProxyServer } from "../../../test/support/proxy-server.ts";
+import { adsBootstrap, socket, startProxyServer } from "../../../test/support/proxy-server.ts";
 import { pack, startScriptedAdsServer } from "../../../test/support/scripted-ads-server.ts";
+import { envoyTypes } from "../../api/envoy/type-registry.ts";
+import { ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
 import { SecretSchema } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
 import { typeUrls } from "../../api/type-urls.ts";
 
@@ -61,39 +63,35 @@ function subjectAt(port: number): Promise<string> {
   });
 }
 
+/** A filter chain with the certificate of that name. */
+function chainOf(name: string, sdsConfig: object, serverNames: readonly string[] = []): JsonObject {
+  const type = (of: string) => `type.googleapis.com/envoy.extensions.${of}`;
+  const chain = {
+    ...(serverNames.length > 0 && { filter_chain_match: { server_names: serverNames } }),
+    transport_socket: {
+      name: "tls",
+      typed_config: {
+        "@type": type("transport_sockets.tls.v3.DownstreamTlsContext"),
+        common_tls_context: { tls_certificate_sds_secret_configs: [{ name, sds_config: sdsConfig }] },
+      },
+    },
+    filters: [
+      {
+        name: "tcp",
+        typed_config: { "@type": type("filters.network.tcp_proxy.v3.TcpProxy"), stat_prefix: "tcp", cluster: "nowhere" },
+      },
+    ],
+  };
+  return chain as unknown as JsonObject;
+}
+
 function bootstrap(port: number, sdsConfig: object, clusters: object[]) {
   return {
     node: { id: "n", cluster: "c" },
     admin: { address: socket(0) },
     static_resources: {
       clusters,
-      listeners: [
-        {
-          name: "tls",
-          address: socket(port),
-          filter_chains: [
-            {
-              transport_socket: {
-                name: "tls",
-                typed_config: {
-                  "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-                  common_tls_context: { tls_certificate_sds_secret_configs: [{ name: "server", sds_config: sdsConfig }] },
-                },
-              },
-              filters: [
-                {
-                  name: "tcp",
-                  typed_config: {
-                    "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-                    stat_prefix: "tcp",
-                    cluster: "nowhere",
-                  },
-                },
-              ],
-            },
-          ],
-        },
-      ],
+      listeners: [{ name: "tls", address: socket(port), filter_chains: [chainOf("server", sdsConfig)] }],
     },
   };
 }
@@ -132,6 +130,35 @@ describe("Secrets", () => {
       configs: [{ name: "server", version_info: "2", secret: { tls_certificate: { private_key: { inline_string: "[redacted]" } } } }],
     });
     expect(dump).not.toContain("PRIVATE KEY");
+  });
+
+  it("of hundreds of servers are asked for at once, and let go of with their listener", async () => {
+    const { stack, directory } = scratch();
+    const names = Array.from({ length: 300 }, (_, index) => `server-${String(index).padStart(3, "0")}`);
+    const control = stack.use(await startScriptedAdsServer());
+    const proxy = stack.use(await startProxyServer(adsBootstrap(control.port, { fetchTimeout: "0s" })));
+    const stream = await control.nextStream();
+    const ads = { ads: {}, resource_api_version: "V3" };
+    const listener = (count: number) => {
+      const filter_chains = names.slice(0, count).map((name) => chainOf(name, ads, [name]));
+      const json: JsonObject = { name: "tls", address: socket(0), filter_chains };
+      return pack(ListenerSchema, fromJson(ListenerSchema, json, { registry: envoyTypes }));
+    };
+    await stream.next(typeUrls.cds);
+    stream.respond(typeUrls.cds, "1", []);
+    await stream.next(typeUrls.lds);
+    stream.respond(typeUrls.lds, "1", [listener(300)]);
+    expect((await stream.next(typeUrls.sds)).resourceNames).toEqual(names);
+    const pair = makeCertificate(directory, "all");
+    stream.respond(
+      typeUrls.sds,
+      "1",
+      names.map((name) => secret(name, pair)),
+    );
+    await stream.next(typeUrls.sds);
+    await proxy.server.live;
+    stream.respond(typeUrls.lds, "2", [listener(2)]);
+    expect((await stream.next(typeUrls.sds)).resourceNames).toEqual(names.slice(0, 2));
   });
 
   it("are refused when the key does not belong to the certificate, and the old one stays", async () => {

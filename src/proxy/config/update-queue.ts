@@ -7,6 +7,7 @@ import type { UpdateOutcome, UpdateParts } from "../worker-group.ts";
 
 export interface ConfigChange {
   readonly secrets?: readonly NamedBytes[];
+  readonly removedSecrets?: readonly string[];
   readonly clusters?: readonly NamedBytes[];
   readonly removedClusters?: readonly string[];
   readonly endpoints?: readonly NamedBytes[];
@@ -17,7 +18,7 @@ export interface ConfigChange {
 
 export class UpdateQueue {
   #send: (parts: UpdateParts) => Promise<UpdateOutcome>;
-  #secrets = new Map<string, Uint8Array>();
+  #secrets = new Map<string, Uint8Array | null>();
   #clusters = new Map<string, Uint8Array | null>();
   #endpoints = new Map<string, Uint8Array>();
   #routes = new Map<string, Uint8Array>();
@@ -35,6 +36,7 @@ export class UpdateQueue {
     put(this.#endpoints, change.endpoints);
     put(this.#routes, change.routes);
     put(this.#listeners, change.listeners);
+    for (const name of change.removedSecrets ?? []) this.#secrets.set(name, null);
     for (const name of change.removedClusters ?? []) this.#clusters.set(name, null);
     for (const name of change.removedListeners ?? []) this.#listeners.set(name, null);
     this.#outcome ??= new Promise((resolve, reject) => {
@@ -47,6 +49,7 @@ export class UpdateQueue {
     this.#outcome = undefined;
     const parts: UpdateParts = {
       ...take("secrets", this.#secrets),
+      ...takeRemoved("removedSecrets", this.#secrets),
       ...take("clusters", this.#clusters),
       ...takeRemoved("removedClusters", this.#clusters),
       ...take("endpoints", this.#endpoints),

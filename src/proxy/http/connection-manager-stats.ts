@@ -89,6 +89,8 @@ type Name = (typeof counters)[number] | (typeof gauges)[number] | (typeof histog
 
 const classes = ["1xx", "2xx", "3xx", "4xx", "5xx"] as const;
 
+const known = new WeakMap<StatsStore, Map<string, ConnectionManagerStats>>();
+
 export class ConnectionManagerStats {
   readonly store: StatsStore;
   readonly at: Readonly<Record<Name, StatIndex>>;
@@ -96,8 +98,23 @@ export class ConnectionManagerStats {
   readonly #classes: readonly (readonly [manager: StatIndex, listener: StatIndex])[];
   readonly #completedAtListener: StatIndex;
 
-  /** `listenerPrefix`: `listener.127.0.0.1_8080.` */
-  constructor(store: StatsStore, statPrefix: string, listenerPrefix: string) {
+  /** `listenerPrefix`: `listener.127.0.0.1_8080.` The filter chains of a listener mostly share one. */
+  static of(store: StatsStore, statPrefix: string, listenerPrefix: string): ConnectionManagerStats {
+    const key = `${listenerPrefix} ${statPrefix}`;
+    let ofStore = known.get(store);
+    if (ofStore === undefined) {
+      ofStore = new Map();
+      known.set(store, ofStore);
+    }
+    let stats = ofStore.get(key);
+    if (stats === undefined) {
+      stats = new ConnectionManagerStats(store, statPrefix, listenerPrefix);
+      ofStore.set(key, stats);
+    }
+    return stats;
+  }
+
+  private constructor(store: StatsStore, statPrefix: string, listenerPrefix: string) {
     this.store = store;
     const prefix = `http.${statPrefix}.`;
     const at: Record<string, StatIndex> = {};

@@ -125,7 +125,7 @@ export class ConnectionManager implements TerminalNetworkFilter {
   constructor(config: HttpConnectionManager, context: NetworkFilterContext, name: string) {
     this.name = name;
     if (config.statPrefix === "") throw new ConfigError("HttpConnectionManager: stat_prefix: value length must be at least 1 characters");
-    this.stats = new ConnectionManagerStats(context.stats, config.statPrefix, context.listenerStatPrefix);
+    this.stats = ConnectionManagerStats.of(context.stats, config.statPrefix, context.listenerStatPrefix);
     switch (config.codecType) {
       case HttpConnectionManager_CodecType.AUTO:
       case HttpConnectionManager_CodecType.HTTP1:

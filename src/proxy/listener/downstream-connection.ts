@@ -1,19 +1,25 @@
 /** An accepted connection, from the end of its handshake to its close: what filters need to know of it. */
-import type * as net from "node:net";
+import type { AcceptedSocket } from "../accepted-socket.ts";
 import type { HttpStream } from "../http/http-stream.ts";
 import { RequestInfo } from "../http/request-info.ts";
 import type { ConnectionInfo, TlsInfo } from "../stream-info.ts";
-import { Transport, type TransportHandler } from "../transport.ts";
+import { Transport, type TransportHandler, type TransportSocket } from "../transport.ts";
 import type { OriginalSource } from "../upstream/open-socket.ts";
 import type { ListenerDrain } from "./listener-drain.ts";
 import type { ConnectionReader } from "./network-filter.ts";
 import { ReaderGate } from "./network-filter-chain.ts";
 
+/** A client that must wait is not listened to for longer than this. */
+const maxWaitingBytes = 64 * 1024;
+
+/** Of an AcceptedSocket, what a connection needs. */
+export type ConnectionSocket = Pick<AcceptedSocket, "readFirst" | "stopReading" | "destroy"> & TransportSocket;
+
 export interface DownstreamConnectionParts {
   readonly id: number;
   /** Wall clock. */
   readonly acceptedAtEpochMs: number;
-  readonly socket: net.Socket;
+  readonly socket: ConnectionSocket;
   readonly remoteIp: string;
   readonly remotePort: number;
   readonly localIp: string;
@@ -33,7 +39,7 @@ export interface DownstreamConnectionParts {
 
 export class DownstreamConnection {
   readonly info: ConnectionInfo;
-  readonly socket: net.Socket;
+  readonly socket: ConnectionSocket;
   readonly remoteIp: string;
   readonly remoteIsLoopback: boolean;
   readonly localIp: string;
@@ -104,34 +110,35 @@ export class DownstreamConnection {
     return this.#streamInfo;
   }
 
-  /** No filter has the transport yet; what the socket has to say meanwhile is that it is gone. */
+  /** No filter has the transport yet; meanwhile it is heard when the client is gone. */
   wait(proceed: () => void): void {
     this.#proceed = proceed;
-    this.socket.on("error", ignore);
-    this.socket.once("close", this.#gone);
+    this.socket.readFirst({
+      onBytes: (bytes) => {
+        if (bytes.length >= maxWaitingBytes) this.socket.stopReading();
+      },
+      onEnd() {},
+      onGone: () => {
+        this.socket.destroy("lost");
+        this.closed();
+      },
+    });
   }
 
   /** Where a filter has let the connection wait, it goes to those behind. */
   proceed(): void {
     const proceed = this.#proceed;
     if (proceed === null || this.#isClosed) return;
-    this.#stopWaiting();
-    proceed();
-  }
-
-  #gone = (): void => this.closed();
-
-  #stopWaiting(): void {
     this.#proceed = null;
     this.onGoneWaiting = null;
-    this.socket.removeListener("error", ignore);
-    this.socket.removeListener("close", this.#gone);
+    this.socket.stopReading();
+    proceed();
   }
 
   /** Opened once, by the terminal filter; `handler` gets what the readers let through. */
   openTransport(handler: TransportHandler): Transport {
     const gate = this.readers === null ? null : new ReaderGate(this.readers, handler);
-    const transport = new Transport(this.socket, gate ?? handler, this.isTls);
+    const transport = new Transport(this.socket, gate ?? handler);
     if (gate !== null) gate.transport = transport;
     this.#gate = gate;
     this.transport = transport;
@@ -160,6 +167,3 @@ export class DownstreamConnection {
     this.closed();
   }
 }
-
-/** Of a socket that waits: its close says the same. */
-function ignore(): void {}

@@ -1,4 +1,5 @@
 /** envoy.config.listener.v3.Listener, checked and compiled. Opens nothing; usable in any thread. */
+import { createHash } from "node:crypto";
 import { isIP } from "node:net";
 import { toBinary } from "@bufbuild/protobuf";
 import { anyUnpack } from "@bufbuild/protobuf/wkt";
@@ -32,7 +33,7 @@ export interface BindAddress {
 /** A chain as it runs. It outlives its listener's replacement when the new one has the very same chain. */
 export interface FilterChain {
   readonly name: string;
-  /** What makes two chains the same. */
+  /** A hash of all that makes two chains the same. */
   readonly identity: string;
   readonly tls: ServerTls | null;
   readonly filter: TerminalNetworkFilter | null;
@@ -81,10 +82,10 @@ export function compileListener(message: ListenerMessage, context: CompileContex
   const bufferLimitBytes = message.perConnectionBufferLimitBytes ?? 1024 * 1024;
   const listenerFilters = compileListenerFilters(message.listenerFilters);
   // Everything but the chains: if it changed, no chain is the same.
-  const frame = Buffer.from(toBinary(ListenerSchema, { ...message, filterChains: [], defaultFilterChain: undefined })).toString("base64");
+  const frame = toBinary(ListenerSchema, { ...message, filterChains: [], defaultFilterChain: undefined });
   const known = new Map(previous?.chains.map((chain) => [chain.identity, chain]));
   const compile = (chain: FilterChainMessage): FilterChain => {
-    const identity = `${frame} ${Buffer.from(toBinary(FilterChainSchema, chain)).toString("base64")}`;
+    const identity = createHash("sha256").update(frame).update(toBinary(FilterChainSchema, chain)).digest("base64url");
     const same = known.get(identity);
     if (same !== undefined) return same;
     return {
@@ -154,7 +155,12 @@ function compileTransport(chain: FilterChainMessage, context: CompileContext): S
   if (typeName === "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer") return null;
   if (any === undefined && socket.name === "envoy.transport_sockets.raw_buffer") return null;
   if (any !== undefined && typeName === DownstreamTlsContextSchema.typeName) {
-    return new ServerTls(anyUnpack(any, DownstreamTlsContextSchema)!, context.secrets, carriesHttp(chain) ? withoutCodec : none);
+    return new ServerTls(anyUnpack(any, DownstreamTlsContextSchema)!, {
+      secrets: context.secrets,
+      sessions: context.tlsSessions,
+      unspoken: carriesHttp(chain) ? withoutCodec : none,
+      serverNames: chain.filterChainMatch?.serverNames ?? [],
+    });
   }
   throw new ConfigError(`Didn't find a registered implementation for '${socket.name}' with type URL: '${typeName}'`);
 }

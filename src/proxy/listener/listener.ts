@@ -7,14 +7,18 @@
  * changed are drained.
  */
 import * as net from "node:net";
-import type * as tls from "node:tls";
+import { getSystemErrorName } from "node:util";
 import { makeTransparent } from "../../platform/transparent-socket.ts";
+import { AcceptedSocket } from "../accepted-socket.ts";
 import { filterApplies, originalSource } from "../filters/listener/index.ts";
+import { acceptHandles, type SocketHandle } from "../native-stream.ts";
 import { bindFailure } from "../node-error.ts";
 import type { StatIndex, StatsStore } from "../stats/store.ts";
-import { responseFlags } from "../stream-info.ts";
-import { tlsInfo } from "../tls/server-context.ts";
-import { type ClientHello, inspectClientHello } from "./client-hello.ts";
+import { responseFlags, type TlsInfo } from "../stream-info.ts";
+import { type ClientHello, inspectClientHello } from "../tls/client-hello.ts";
+import type { HandshakeSink, ServerTls } from "../tls/server-context.ts";
+import { SslStats } from "../tls/ssl-stats.ts";
+import { ServerTlsInfo } from "../tls/tls-info.ts";
 import { DownstreamConnection } from "./downstream-connection.ts";
 import type { ConnectionTraits } from "./filter-chain-match.ts";
 import { addressText, type BindAddress, type FilterChain, type ListenerConfig } from "./listener-config.ts";
@@ -36,24 +40,16 @@ const counters = [
 ] as const;
 const gauges = ["downstream_cx_active", "downstream_pre_cx_active"] as const;
 const histograms = ["downstream_cx_length_ms"] as const;
-const sslCounters = [
-  "ssl.connection_error",
-  "ssl.handshake",
-  "ssl.no_certificate",
-  "ssl.session_reused",
-  "ssl.fail_verify_cert_hash",
-  "ssl.fail_verify_error",
-  "ssl.fail_verify_no_cert",
-  "ssl.fail_verify_san",
-] as const;
+/** As OpenSSL's own would be told. */
+const goneInHandshake = "TLS_error:|ECONNRESET:socket_hang_up:TLS_error_end";
 
-type Name = (typeof counters)[number] | (typeof gauges)[number] | (typeof histograms)[number] | (typeof sslCounters)[number];
+type Name = (typeof counters)[number] | (typeof gauges)[number] | (typeof histograms)[number];
 
 export interface ListenerHost {
   readonly stats: StatsStore;
   readonly workerIndex: number;
   /** Where a redirected connection wanted to go; null when it was not, or nobody knows. */
-  originalDestination(socket: net.Socket): { readonly ip: string; readonly port: number } | null;
+  originalDestination(socket: AcceptedSocket): { readonly ip: string; readonly port: number } | null;
   /** The listener for an original destination: the exact address, or the wildcard of its port. */
   listenerFor(ip: string, port: number): Listener | null;
   log(level: "info" | "warning" | "error", message: string): void;
@@ -61,7 +57,7 @@ export interface ListenerHost {
 
 interface Accepted {
   readonly id: number;
-  readonly socket: net.Socket;
+  readonly socket: AcceptedSocket;
   readonly acceptedAt: number;
   localIp: string;
   localPort: number;
@@ -76,10 +72,12 @@ export class Listener {
   config: ListenerConfig;
   readonly #host: ListenerHost;
   readonly #at: Readonly<Record<Name, StatIndex>>;
+  /** null where no chain speaks TLS. */
+  readonly #ssl: SslStats | null;
   readonly #workerAt: { readonly total: StatIndex; readonly active: StatIndex };
   #servers: { readonly address: BindAddress; readonly server: net.Server }[] = [];
   /** Sockets that have no filter chain yet. */
-  readonly #early = new Set<net.Socket>();
+  readonly #early = new Set<AcceptedSocket>();
 
   constructor(config: ListenerConfig, host: ListenerHost) {
     this.config = config;
@@ -89,11 +87,8 @@ export class Listener {
     for (const name of counters) at[name] = stats.counter(config.statPrefix + name);
     for (const name of gauges) at[name] = stats.gauge(config.statPrefix + name);
     for (const name of histograms) at[name] = stats.histogram(config.statPrefix + name);
-    for (const name of sslCounters) {
-      if (config.chains.some((chain) => chain.tls !== null)) at[name] = stats.counter(config.statPrefix + name);
-      else at[name] = at.downstream_cx_overflow!;
-    }
     this.#at = at as Record<Name, StatIndex>;
+    this.#ssl = config.chains.some((chain) => chain.tls !== null) ? new SslStats(stats, config.statPrefix) : null;
     this.#workerAt = {
       total: stats.counter(`${config.statPrefix}worker_${host.workerIndex}.downstream_cx_total`),
       active: stats.gauge(`${config.statPrefix}worker_${host.workerIndex}.downstream_cx_active`),
@@ -120,7 +115,7 @@ export class Listener {
     for (const address of this.config.addresses) {
       // A path, or a port that must not be shared, has room for one worker only.
       if ((address.port < 0 || !this.config.reusesPort) && this.#host.workerIndex > 0) continue;
-      const server = net.createServer({ pauseOnConnect: true, allowHalfOpen: true, noDelay: true }, (socket) => this.#accept(socket));
+      const server = net.createServer();
       try {
         await new Promise<void>((resolve, reject) => {
           server.once("error", reject);
@@ -137,6 +132,7 @@ export class Listener {
       }
       server.removeAllListeners("error");
       server.on("error", (error) => this.#host.log("error", `listener ${this.config.name}: ${error.message}`));
+      this.#acceptFrom(server);
       this.#servers.push({ address, server });
       if (this.config.isTransparent && address.port >= 0 && !makeTransparent(descriptorOf(server), address.host.includes(":") ? 6 : 4)) {
         this.stopListening();
@@ -149,10 +145,14 @@ export class Listener {
   adopt(other: Listener): void {
     this.#servers = other.#servers;
     other.#servers = [];
-    for (const { server } of this.#servers) {
-      server.removeAllListeners("connection");
-      server.on("connection", (socket) => this.#accept(socket));
-    }
+    for (const { server } of this.#servers) this.#acceptFrom(server);
+  }
+
+  #acceptFrom(server: net.Server): void {
+    acceptHandles(server, (status, handle) => {
+      if (status === 0) this.#accept(handle);
+      else this.#host.log("error", `listener ${this.config.name}: accept ${getSystemErrorName(status)}`);
+    });
   }
 
   stopListening(): void {
@@ -184,19 +184,18 @@ export class Listener {
 
   // --- accept ---
 
-  #accept(socket: net.Socket): void {
+  #accept(handle: SocketHandle): void {
+    const socket = new AcceptedSocket(handle);
     const accepted: Accepted = {
       id: nextConnectionId++,
       socket,
       acceptedAt: Date.now(),
-      localIp: plainIp(socket.localAddress ?? ""),
-      localPort: socket.localPort ?? 0,
+      localIp: socket.localIp,
+      localPort: socket.localPort,
       hello: null,
       applicationProtocols: [],
       isRedirected: false,
     };
-    // A peer that is gone before we looked.
-    socket.on("error", ignore);
     const { listenerFilters, usesOriginalDestination } = this.config;
     // Who hands connections on by their destination has to know it, whether the filter is listed or not.
     if (usesOriginalDestination || filterApplies(listenerFilters, "originalDst", accepted.localPort)) {
@@ -229,51 +228,9 @@ export class Listener {
       this.#match(accepted, false);
       return;
     }
-    const { socket } = accepted;
     const { stats } = this.#host;
     const at = this.#at;
-    let bytes: Buffer = Buffer.alloc(0);
     stats.add(at.downstream_pre_cx_active, 1);
-    this.#early.add(socket);
-    const finish = () => {
-      clearTimeout(timer);
-      stats.add(at.downstream_pre_cx_active, -1);
-      this.#early.delete(socket);
-      socket.removeListener("readable", look);
-      socket.removeListener("end", gone);
-      socket.removeListener("close", gone);
-    };
-    const go = (isTls: boolean) => {
-      finish();
-      if (bytes.length > 0) socket.unshift(bytes);
-      this.#match(accepted, isTls);
-    };
-    const gone = () => {
-      finish();
-      stats.add(at.downstream_listener_filter_remote_close, 1);
-      this.#log(this.#describe(accepted, null, null), 0, "");
-      socket.destroy();
-    };
-    const look = () => {
-      const chunk = socket.read() as Buffer | null;
-      if (chunk === null) return;
-      bytes = bytes.length === 0 ? chunk : Buffer.concat([bytes, chunk]);
-      const found = wantsTls ? inspectClientHello(bytes) : notTls;
-      if (found.kind === "tls") {
-        accepted.hello = found.hello;
-        accepted.applicationProtocols = found.hello.alpn;
-        go(true);
-      } else if (found.kind === "none") {
-        if (!wantsHttp) {
-          go(false);
-          return;
-        }
-        const protocol = httpProtocol(bytes);
-        if (protocol === "more") return;
-        if (protocol !== "") accepted.applicationProtocols = [protocol];
-        go(false);
-      }
-    };
     const timer = setTimeout(() => {
       if (this.config.continuesOnTimeout) {
         go(false);
@@ -281,27 +238,68 @@ export class Listener {
       }
       finish();
       stats.add(at.downstream_pre_cx_timeout, 1);
-      socket.destroy();
+      accepted.socket.destroy();
     }, this.config.listenerFiltersTimeoutMs || 0x7fff_ffff);
     timer.unref();
-    socket.on("readable", look);
-    socket.once("end", gone);
-    socket.once("close", gone);
+    const finish = this.#readFirst(
+      accepted.socket,
+      (bytes) => {
+        const found = wantsTls ? inspectClientHello(bytes) : notTls;
+        if (found.kind === "tls") {
+          accepted.hello = found.hello;
+          accepted.applicationProtocols = found.hello.alpn;
+          go(true);
+        } else if (found.kind === "none") {
+          const protocol = wantsHttp ? httpProtocol(bytes) : "";
+          if (protocol === "more") return;
+          if (protocol !== "") accepted.applicationProtocols = [protocol];
+          go(false);
+        }
+      },
+      () => {
+        stopped();
+        stats.add(at.downstream_listener_filter_remote_close, 1);
+        this.#log(this.#describe(accepted, null, null), 0, "");
+        accepted.socket.destroy();
+      },
+    );
+    const stopped = () => {
+      clearTimeout(timer);
+      stats.add(at.downstream_pre_cx_active, -1);
+    };
+    const go = (isTls: boolean) => {
+      finish();
+      stopped();
+      this.#match(accepted, isTls);
+    };
+  }
+
+  /** Until the returned function is called. */
+  #readFirst(socket: AcceptedSocket, onBytes: (bytes: Buffer) => void, onGone: () => void): () => void {
+    this.#early.add(socket);
+    const gone = () => {
+      this.#early.delete(socket);
+      onGone();
+    };
+    socket.readFirst({ onBytes, onEnd: gone, onGone: gone });
+    return () => {
+      this.#early.delete(socket);
+      socket.stopReading();
+    };
   }
 
   #match(accepted: Accepted, isTls: boolean): void {
     const { socket } = accepted;
     const { stats } = this.#host;
-    const remoteIp = plainIp(socket.remoteAddress ?? "");
     const traits: ConnectionTraits = {
       destinationIp: accepted.localIp,
       destinationPort: accepted.localPort,
       serverName: accepted.hello?.serverName ?? "",
       transportProtocol: isTls ? "tls" : "raw_buffer",
       applicationProtocols: accepted.applicationProtocols,
-      directSourceIp: remoteIp,
-      sourceIp: remoteIp,
-      sourcePort: socket.remotePort ?? 0,
+      directSourceIp: socket.remoteIp,
+      sourceIp: socket.remoteIp,
+      sourcePort: socket.remotePort,
     };
     const chain = this.config.matcher.find(traits);
     if (chain === null) {
@@ -311,64 +309,75 @@ export class Listener {
       socket.destroy();
       return;
     }
-    if (chain.tls === null) {
-      socket.removeListener("error", ignore);
-      this.#serve(accepted, chain, socket, null);
-      return;
-    }
-    this.#handshake(accepted, chain, chain.tls);
+    if (chain.tls === null) this.#serve(accepted, chain, null);
+    else this.#handshake(accepted, chain, chain.tls);
   }
 
-  #handshake(accepted: Accepted, chain: FilterChain, server: NonNullable<FilterChain["tls"]>): void {
+  #handshake(accepted: Accepted, chain: FilterChain, server: ServerTls): void {
     const { socket } = accepted;
     const { stats } = this.#host;
     const at = this.#at;
-    let timer: NodeJS.Timeout | undefined;
-    this.#early.add(socket);
-    const started = server.accept(
-      socket,
-      {
-        secured: (secure) => {
-          clearTimeout(timer);
-          this.#early.delete(socket);
-          stats.add(at["ssl.handshake"], 1);
-          if (secure.isSessionReused()) stats.add(at["ssl.session_reused"], 1);
-          const info = tlsInfo(secure);
-          if (info.peerCertificate === null) stats.add(at["ssl.no_certificate"], 1);
-          this.#serve(accepted, chain, secure, info);
-        },
-        failed: (secure, reason) => {
-          clearTimeout(timer);
-          this.#early.delete(socket);
-          if (reason.includes("CERTIFICATE_VERIFY_FAILED")) stats.add(at["ssl.fail_verify_error"], 1);
-          else if (reason.includes("DID_NOT_RETURN")) stats.add(at["ssl.fail_verify_no_cert"], 1);
-          else if (reason.includes("SAN matcher")) stats.add(at["ssl.fail_verify_san"], 1);
-          stats.add(at["ssl.connection_error"], 1);
-          const connection = this.#describe(accepted, chain, null);
-          connection.info.transportFailureReason = reason;
-          this.#log(connection, 0, "");
-          secure.destroy();
-          socket.destroy();
-        },
-      },
-      accepted.hello?.alpn ?? null,
-    );
-    if (!started) {
+    if (!server.isReady) {
       // The secret has not come yet: Envoy resets as well.
-      this.#early.delete(socket);
-      socket.resetAndDestroy();
+      socket.destroy("reset");
       return;
     }
-    if (chain.connectTimeoutMs > 0) {
-      timer = setTimeout(() => {
-        stats.add(at.downstream_cx_transport_socket_connect_timeout, 1);
-        socket.destroy();
-      }, chain.connectTimeoutMs);
+    const timer =
+      chain.connectTimeoutMs > 0
+        ? setTimeout(() => {
+            this.#early.delete(socket);
+            stats.add(at.downstream_cx_transport_socket_connect_timeout, 1);
+            socket.destroy();
+          }, chain.connectTimeoutMs)
+        : undefined;
+    const failed = (reason: string) => {
+      clearTimeout(timer);
+      this.#early.delete(socket);
+      this.#handshakeFailed(accepted, chain, reason);
+    };
+    const sink: HandshakeSink = {
+      secured: (handle, peer) => {
+        clearTimeout(timer);
+        this.#early.delete(socket);
+        const info = new ServerTlsInfo(socket, handle, peer);
+        this.#ssl?.secured(info, handle.isSessionReused());
+        this.#serve(accepted, chain, info);
+      },
+      failed,
+      stapled: (action) => this.#ssl?.stapled(action),
+    };
+    const start = (hello: ClientHello | null) => {
+      this.#early.add(socket);
+      server.accept(socket, sink, hello);
+    };
+    if (accepted.hello !== null) {
+      start(accepted.hello);
+      return;
     }
+    // What no tls_inspector has seen is known to the handshake alone, as with Envoy.
+    const stop = this.#readFirst(
+      socket,
+      (bytes) => {
+        const found = inspectClientHello(bytes);
+        if (found.kind === "more") return;
+        stop();
+        // What is no hello goes to OpenSSL all the same: it says to the client what is wrong.
+        start(found.kind === "tls" ? found.hello : null);
+      },
+      () => failed(goneInHandshake),
+    );
   }
 
-  #serve(accepted: Accepted, chain: FilterChain, socket: net.Socket | tls.TLSSocket, info: ReturnType<typeof tlsInfo> | null): void {
-    if (socket.destroyed) return;
+  #handshakeFailed(accepted: Accepted, chain: FilterChain, reason: string): void {
+    this.#ssl?.failed(reason);
+    const connection = this.#describe(accepted, chain, null);
+    connection.info.transportFailureReason = reason;
+    this.#log(connection, 0, "");
+    accepted.socket.destroy("lost");
+  }
+
+  #serve(accepted: Accepted, chain: FilterChain, tls: TlsInfo | null): void {
+    const { socket } = accepted;
     const { stats } = this.#host;
     if (chain.filter === null) {
       socket.destroy();
@@ -378,39 +387,32 @@ export class Listener {
     stats.add(this.#at.downstream_cx_active, 1);
     stats.add(this.#workerAt.total, 1);
     stats.add(this.#workerAt.active, 1);
-    const connection = this.#describe(accepted, chain, info, socket);
+    const connection = this.#describe(accepted, chain, tls);
     chain.connections.add(connection);
     chain.filter.onConnection(connection);
   }
 
-  #describe(
-    accepted: Accepted,
-    chain: FilterChain | null,
-    info: ReturnType<typeof tlsInfo> | null,
-    socket: net.Socket = accepted.socket,
-  ): DownstreamConnection {
-    const raw = accepted.socket;
-    const remoteIp = plainIp(raw.remoteAddress ?? "");
-    const remotePort = raw.remotePort ?? 0;
-    const remoteAddress = addressText({ host: remoteIp, port: remotePort });
+  #describe(accepted: Accepted, chain: FilterChain | null, tls: TlsInfo | null): DownstreamConnection {
+    const { socket } = accepted;
+    const remoteAddress = addressText({ host: socket.remoteIp, port: socket.remotePort });
     const started = performance.now();
     return new DownstreamConnection({
       id: accepted.id,
       acceptedAtEpochMs: accepted.acceptedAt,
       socket,
-      remoteIp,
-      remotePort,
+      remoteIp: socket.remoteIp,
+      remotePort: socket.remotePort,
       localIp: accepted.localIp,
       localPort: accepted.localPort,
       remoteAddress,
       directRemoteAddress: remoteAddress,
       localAddress: addressText({ host: accepted.localIp, port: accepted.localPort }),
-      directLocalAddress: addressText({ host: plainIp(raw.localAddress ?? ""), port: raw.localPort ?? 0 }),
+      directLocalAddress: addressText({ host: socket.localIp, port: socket.localPort }),
       isRedirected: accepted.isRedirected,
-      originalSource: originalSource(this.config.listenerFilters, accepted.localPort, remoteIp),
+      originalSource: originalSource(this.config.listenerFilters, accepted.localPort, socket.remoteIp),
       requestedServerName: accepted.hello?.serverName ?? "",
       filterChainName: chain?.name ?? "",
-      tls: info,
+      tls,
       drain: chain?.drain ?? noDrain,
       onClosed: (connection) => {
         const { stats } = this.#host;
@@ -442,15 +444,8 @@ export class Listener {
 const noDrain = new ListenerDrain();
 const notTls = { kind: "none" } as const;
 
-function ignore(): void {}
-
 function descriptorOf(server: net.Server): number {
   return (server as unknown as { readonly _handle: { readonly fd: number } | null })._handle?.fd ?? -1;
-}
-
-/** Dual-stack sockets show IPv4 peers as ::ffff:1.2.3.4. */
-function plainIp(address: string): string {
-  return address.startsWith("::ffff:") && address.includes(".") ? address.slice(7) : address;
 }
 
 const h2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

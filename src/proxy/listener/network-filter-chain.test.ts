@@ -1,8 +1,8 @@
 /** How bytes and connections pass; with real connections and filters: test/conformance/bootstrap/rbac-network.yaml. */
-import { Socket } from "node:net";
 import { describe, expect, it } from "vitest";
+import type { FirstBytesReader } from "../accepted-socket.ts";
 import type { Transport, TransportHandler } from "../transport.ts";
-import { DownstreamConnection } from "./downstream-connection.ts";
+import { type ConnectionSocket, DownstreamConnection } from "./downstream-connection.ts";
 import { ListenerDrain } from "./listener-drain.ts";
 import type { ConnectionReader, ReadStatus } from "./network-filter.ts";
 import { NetworkFilterChain, ReaderGate } from "./network-filter-chain.ts";
@@ -124,21 +124,22 @@ describe("NetworkFilterChain", () => {
         dispose() {},
       });
       const terminal = { name: "t", isTerminal: true, onConnection: () => seen.push("terminal"), dispose() {} } as const;
-      const socket = new Socket();
+      let reader: FirstBytesReader | null = null;
+      const socket = {
+        readFirst: (given: FirstBytesReader) => {
+          reader = given;
+        },
+        stopReading() {},
+        destroy() {},
+      } as unknown as ConnectionSocket;
       const connection = new DownstreamConnection({
         ...{ id: 1, acceptedAtEpochMs: 0, socket, remoteIp: "10.0.0.1", remotePort: 1, localIp: "10.0.0.2", localPort: 2 },
-        ...{
-          remoteAddress: "",
-          directRemoteAddress: "",
-          localAddress: "",
-          directLocalAddress: "",
-          isRedirected: false,
-          originalSource: null,
-        },
-        ...{ requestedServerName: "", filterChainName: "", tls: null, drain: new ListenerDrain(), onClosed: () => seen.push("closed") },
+        ...{ remoteAddress: "", directRemoteAddress: "", localAddress: "", directLocalAddress: "" },
+        ...{ isRedirected: false, originalSource: null, requestedServerName: "", filterChainName: "", tls: null },
+        ...{ drain: new ListenerDrain(), onClosed: () => seen.push("closed") },
       });
       new NetworkFilterChain([filter("a", "wait"), filter("b", "wait")], terminal).onConnection(connection);
-      return { seen, connection, socket };
+      return { seen, connection, reader: () => reader! };
     }
 
     it("asks those behind when it says so, each once", () => {
@@ -151,11 +152,9 @@ describe("NetworkFilterChain", () => {
       expect(seen).toEqual(["a", "b", "terminal"]);
     });
 
-    it("tells it of a client that is gone, and nobody else", async () => {
-      const { seen, connection, socket } = waiting();
-      const closed = new Promise((resolve) => socket.once("close", resolve));
-      socket.destroy(new Error("reset"));
-      await closed;
+    it("tells it of a client that is gone, and nobody else", () => {
+      const { seen, connection, reader } = waiting();
+      reader().onGone();
       expect(seen).toEqual(["a", "a: gone", "closed"]);
       connection.proceed();
       expect(seen).toHaveLength(3);

@@ -8,6 +8,7 @@ import { SharedCells } from "../shared-cells.ts";
 import { StatsStore } from "../stats/store.ts";
 import type { ConnectionInfo, StreamInfo } from "../stream-info.ts";
 import { SecretStore } from "../tls/secret.ts";
+import { makeSharedSessions, TlsSessions } from "../tls/tls-sessions.ts";
 import { compileRouteConfiguration } from "./route-table.ts";
 
 const context: CompileContext = {
@@ -16,6 +17,7 @@ const context: CompileContext = {
   clusters: new Map(),
   routes: new Map(),
   secrets: new SecretStore(),
+  tlsSessions: new TlsSessions(makeSharedSessions()),
   nodeId: "",
   nodeCluster: "",
   warn() {},

@@ -87,7 +87,7 @@ export class StatsStore {
   #register(name: string, kind: StatKind, slots: number): StatIndex {
     const known = this.#byName.get(name);
     if (known) return known.slot;
-    if ((this.#next + slots) * 8 > this.#block.byteLength) this.#grow();
+    while ((this.#next + slots) * 8 > this.#block.byteLength) this.#grow();
     const definition: StatDefinition = { name, kind, slot: this.#next };
     this.#next += slots;
     this.#byName.set(name, definition);

@@ -14,6 +14,7 @@ import { HttpProtocolOptionsSchema } from "../../api/gen/envoy/extensions/upstre
 import { httpFilters } from "../filters/http/index.ts";
 import { listenerFilters } from "../filters/listener/index.ts";
 import { networkFilters } from "../filters/network/index.ts";
+import { makeSharedSessions } from "../tls/tls-sessions.ts";
 import type { WorkerData, WorkerUpdate } from "../update.ts";
 
 const registry = createRegistry(
@@ -43,6 +44,7 @@ export function staticWorker(yaml: string, options: { readonly index?: number; r
       fileFlushIntervalMs: 100,
       drainTimeMs: 5000,
       drainStrategy: "immediate",
+      tlsSessions: makeSharedSessions(),
     },
     update: {
       type: "update",

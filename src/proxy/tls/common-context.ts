@@ -4,14 +4,8 @@ import { ConfigError } from "../../api/config-error.ts";
 import { type TlsParameters, TlsParameters_TlsProtocol } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/common_pb.js";
 import type { SdsSecretConfig } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
 import type { CommonTlsContext } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
-import {
-  type CertificateSecret,
-  compileCertificate,
-  compileSanMatchers,
-  compileValidation,
-  type SecretStore,
-  type ValidationSecret,
-} from "./secret.ts";
+import { type CertificateSecret, compileCertificate } from "./certificate-secret.ts";
+import { compileSanMatchers, compileValidation, digestOf, type SecretStore, type ValidationSecret } from "./secret.ts";
 
 /** Inline, or by the name under which SDS delivers it. */
 type Source<T> = { readonly inline: T } | { readonly sds: string };
@@ -22,6 +16,8 @@ export interface CommonTls {
   readonly validation: ValidationSecret | null;
   readonly validationSds: string | null;
   readonly alpnProtocols: readonly string[];
+  /** Of TLS 1.2. */
+  readonly suites: readonly string[];
   readonly options: tls.SecureContextOptions;
 }
 
@@ -43,14 +39,16 @@ const defaultSuites = [
   "ECDHE-RSA-AES256-GCM-SHA384",
 ];
 
-function compileParameters(parameters: TlsParameters | undefined, defaultMax: tls.SecureVersion): tls.SecureContextOptions {
-  // BoringSSL's syntax allows equal-preference groups, `[A|B]`; OpenSSL has no such thing and takes them in order.
-  const suites = (parameters?.cipherSuites ?? []).flatMap((suite) => suite.replace(/^\[|\]$/g, "").split("|"));
+function compileParameters(
+  parameters: TlsParameters | undefined,
+  suites: readonly string[],
+  defaultMax: tls.SecureVersion,
+): tls.SecureContextOptions {
   const curves = parameters?.ecdhCurves ?? [];
   return {
     minVersion: versions[parameters?.tlsMinimumProtocolVersion ?? TlsParameters_TlsProtocol.TLS_AUTO] ?? "TLSv1.2",
     maxVersion: versions[parameters?.tlsMaximumProtocolVersion ?? TlsParameters_TlsProtocol.TLS_AUTO] ?? defaultMax,
-    ciphers: `${tls13Suites}:${(suites.length > 0 ? suites : defaultSuites).join(":")}`,
+    ciphers: `${tls13Suites}:${suites.join(":")}`,
     ecdhCurve: curves.length > 0 ? curves.map((curve) => (curve === "P-256" ? "prime256v1" : curve)).join(":") : "X25519:prime256v1",
     ...(parameters?.signatureAlgorithms.length ? { sigalgs: parameters.signatureAlgorithms.join(":") } : {}),
   };
@@ -94,13 +92,21 @@ export function compileCommonTls(message: CommonTlsContext | undefined, defaultM
       throw new ConfigError("certificate providers are not supported by this proxy");
   }
   if (message?.customHandshaker !== undefined) throw new ConfigError("custom_handshaker is not supported by this proxy");
+  const suites = suitesOf(message?.tlsParams);
   return {
     certificates,
     validation,
     validationSds,
     alpnProtocols: message?.alpnProtocols ?? [],
-    options: compileParameters(message?.tlsParams, defaultMax),
+    suites,
+    options: compileParameters(message?.tlsParams, suites, defaultMax),
   };
+}
+
+/** BoringSSL's syntax allows equal-preference groups, `[A|B]`; OpenSSL has no such thing and takes them in order. */
+function suitesOf(parameters: TlsParameters | undefined): readonly string[] {
+  const suites = (parameters?.cipherSuites ?? []).flatMap((suite) => suite.replace(/^\[|\]$/g, "").split("|"));
+  return suites.length > 0 ? suites : defaultSuites;
 }
 
 /** The certificates that are there now; null while SDS has not delivered all of them. */
@@ -124,5 +130,22 @@ export function currentValidation(common: CommonTls, secrets: SecretStore): Vali
     ...delivered,
     trustedCa: delivered.trustedCa ?? common.validation.trustedCa,
     sanMatchers: [...common.validation.sanMatchers, ...delivered.sanMatchers],
+    digest: digestOf(common.validation.digest, delivered.digest),
+  };
+}
+
+/** What OpenSSL needs to know; `certificate` null: none is shown. */
+export function secureOptions(
+  certificate: CertificateSecret | null,
+  validation: ValidationSecret | null,
+  common: CommonTls,
+): tls.SecureContextOptions {
+  return {
+    ...common.options,
+    ...(certificate && { cert: certificate.chain, key: certificate.privateKey }),
+    ...(certificate?.passphrase != null && { passphrase: certificate.passphrase }),
+    // An empty list: trust nobody, rather than the roots that Node brings.
+    ca: validation?.trustedCa ?? [],
+    ...(validation?.crl && { crl: validation.crl }),
   };
 }

@@ -2,32 +2,25 @@
  * TLS certificates and validation contexts, inline or from SDS. Whoever uses a secret asks for it when a connection begins,
  * so a new certificate is in force at once; the version tells whether what was made from it is stale.
  */
-import { createHash, X509Certificate } from "node:crypto";
+import { createHash } from "node:crypto";
 import * as tls from "node:tls";
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { ConfigError } from "../../api/config-error.ts";
 import { spiffeTrustDomains } from "../../api/envoy/spiffe-validator.ts";
 import {
   type CertificateValidationContext,
   CertificateValidationContext_TrustChainVerification,
+  CertificateValidationContextSchema,
   SubjectAltNameMatcher_SanType,
-  type TlsCertificate,
+  type TlsSessionTicketKeys,
 } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/common_pb.js";
-import type { Secret as SecretMessage } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
+import { type Secret as SecretMessage, SecretSchema } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
 import type { SPIFFECertValidatorConfig_TrustDomain } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/tls_spiffe_validator_config_pb.js";
 import type { RevocationLists } from "../../lib/revocation-list.ts";
 import { readDataSource } from "../data-source.ts";
 import { compileStringMatcher, type StringPredicate } from "../router/string-matcher.ts";
-import { compileLeafRevocations, leafRevocationProblem } from "./leaf-revocations.ts";
-
-export interface CertificateSecret {
-  readonly kind: "certificate";
-  readonly chain: Buffer;
-  /** PEM. Never logged. */
-  readonly privateKey: Buffer;
-  readonly passphrase: string | null;
-  /** DNS names of the leaf in lower case, `*.suffix` included; the common name when it has none. */
-  readonly dnsNames: readonly string[];
-}
+import { type CertificateSecret, compileCertificate, readCertificate } from "./certificate-secret.ts";
+import { compileLeafRevocations } from "./leaf-revocations.ts";
 
 export interface SanMatcher {
   readonly type: "dns" | "uri" | "email" | "ip" | "any";
@@ -49,73 +42,75 @@ export interface ValidationSecret {
   readonly certificateHashes: ReadonlySet<string>;
   readonly acceptsUntrusted: boolean;
   readonly allowsExpired: boolean;
+  /** Of all that decides on a peer: what was decided under another is worth nothing. */
+  readonly digest: string;
 }
 
-export type Secret = CertificateSecret | ValidationSecret | { readonly kind: "generic" };
+/** Secrets that session tickets are made with; the first makes, all open. */
+export interface TicketKeysSecret {
+  readonly kind: "ticketKeys";
+  readonly keys: readonly Buffer[];
+}
+
+export type Secret = CertificateSecret | ValidationSecret | TicketKeysSecret | { readonly kind: "generic" };
 
 export class SecretStore {
-  readonly #secrets = new Map<string, Secret>();
+  /** Bytes until somebody asks: of ten thousand certificates a worker uses few. */
+  readonly #secrets = new Map<string, Secret | Uint8Array>();
   /** Grows with every change. */
   version = 1;
 
   get(name: string): Secret | undefined {
-    return this.#secrets.get(name);
+    const secret = this.#secrets.get(name);
+    if (!(secret instanceof Uint8Array)) return secret;
+    const read = readSecret(fromBinary(SecretSchema, secret));
+    this.#secrets.set(name, read);
+    return read;
   }
 
-  set(name: string, secret: Secret): void {
-    this.#secrets.set(name, secret);
+  /** Takes a Secret as protobuf bytes, which were checked by `compileSecret` before. */
+  set(name: string, bytes: Uint8Array): void {
+    this.#secrets.set(name, bytes);
+    this.version++;
+  }
+
+  delete(name: string): void {
+    this.#secrets.delete(name);
     this.version++;
   }
 }
 
+/** Throws ConfigError for what can't be used. */
 export function compileSecret(message: SecretMessage): Secret {
+  return message.type.case === "tlsCertificate" ? compileCertificate(message.type.value) : readSecret(message);
+}
+
+/** What was compiled once need not be looked at as closely again. */
+function readSecret(message: SecretMessage): Secret {
   switch (message.type.case) {
     case "tlsCertificate":
-      return compileCertificate(message.type.value);
+      return readCertificate(message.type.value);
     case "validationContext":
       return compileValidation(message.type.value);
     case "genericSecret":
       return { kind: "generic" };
     case "sessionTicketKeys":
-      throw new ConfigError("session ticket keys are not supported by this proxy");
+      return compileTicketKeys(message.type.value);
     default:
       throw new ConfigError("Secret: type is required");
   }
 }
 
-export function compileCertificate(message: TlsCertificate): CertificateSecret {
-  const chain = readDataSource(message.certificateChain);
-  const privateKey = readDataSource(message.privateKey);
-  if (message.privateKeyProvider !== undefined) throw new ConfigError("private_key_provider is not supported by this proxy");
-  if (chain === null || chain.length === 0)
-    throw new ConfigError("Failed to load incomplete certificate from <inline>: certificate chain not set");
-  if (privateKey === null || privateKey.length === 0) {
-    throw new ConfigError("Failed to load incomplete private key from path: <inline>");
-  }
-  const passphrase = readDataSource(message.password)?.toString("utf8") ?? null;
-  let leaf: X509Certificate;
-  try {
-    leaf = new X509Certificate(chain);
-  } catch (cause) {
-    throw new ConfigError("Failed to load certificate chain from <inline>", { cause });
-  }
-  try {
-    tls.createSecureContext({ cert: chain, key: privateKey, ...(passphrase === null ? {} : { passphrase }) });
-  } catch (cause) {
-    const mismatch = cause instanceof Error && /mismatch/i.test(cause.message);
-    throw new ConfigError(
-      mismatch ? "Failed to load private key from <inline>, Cause: key values mismatch" : "Failed to load private key from <inline>",
-      { cause },
-    );
-  }
-  return { kind: "certificate", chain, privateKey, passphrase, dnsNames: certificateNames(leaf) };
-}
+const ticketKeyBytes = 80;
 
-function certificateNames(leaf: X509Certificate): string[] {
-  const names = [...(leaf.subjectAltName ?? "").matchAll(/DNS:([^,\s]+)/g)].map((match) => match[1]!.toLowerCase());
-  if (names.length > 0) return names;
-  const common = /^CN=(.*)$/m.exec(leaf.subject)?.[1];
-  return common === undefined ? [] : [common.toLowerCase()];
+export function compileTicketKeys(message: TlsSessionTicketKeys): TicketKeysSecret {
+  const keys = message.keys.map((source) => readDataSource(source) ?? Buffer.alloc(0));
+  if (keys.length === 0) throw new ConfigError("TlsSessionTicketKeys: keys: value must contain at least 1 item(s)");
+  for (const key of keys) {
+    if (key.length === ticketKeyBytes) continue;
+    throw new ConfigError(`Incorrect TLS session ticket key length. Length ${key.length}, expected length ${ticketKeyBytes}.`);
+  }
+  return { kind: "ticketKeys", keys };
 }
 
 const sanTypes: Record<SubjectAltNameMatcher_SanType, SanMatcher["type"] | null> = {
@@ -168,6 +163,7 @@ export function compileValidation(message: CertificateValidationContext): Valida
     certificateHashes: new Set(message.verifyCertificateHash.map((hash) => hash.replaceAll(":", "").toLowerCase())),
     acceptsUntrusted: message.trustChainVerification === CertificateValidationContext_TrustChainVerification.ACCEPT_UNTRUSTED,
     allowsExpired: message.allowExpiredCertificate,
+    digest: digestOf(toBinary(CertificateValidationContextSchema, message), trustedCa, crl),
   };
 }
 
@@ -193,45 +189,12 @@ function dnsTest(matcher: NonNullable<CertificateValidationContext["matchTypedSu
   return (name) => plain(name) || name.toLowerCase() === wildcard || name.toLowerCase() === wanted;
 }
 
-const sanPrefixes: Readonly<Record<string, SanMatcher["type"]>> = { DNS: "dns", URI: "uri", email: "email", "IP Address": "ip" };
-
-/** null when the certificate is acceptable, else what is wrong with it in Envoy's words. The chain was verified before. */
-export function checkPeer(secret: ValidationSecret, certificate: X509Certificate): string | null {
-  if (secret.leafRevocations !== null) {
-    const problem = leafRevocationProblem(secret.leafRevocations, certificate.raw, Date.now());
-    if (problem !== null) return `verify cert failed: X509_verify_cert: certificate verification error at depth 0: ${problem}`;
+export function digestOf(...parts: readonly (string | Uint8Array | null)[]): string {
+  const hash = createHash("sha256");
+  // Each with its length: two lists of parts that only run together alike are not the same.
+  for (const part of parts) {
+    hash.update(part === null ? "-" : `${part.length} `);
+    if (part !== null) hash.update(part);
   }
-  if (secret.spiffePrefix !== null) {
-    const ids = subjectAltNames(certificate).filter(([type, name]) => type === "uri" && name.startsWith("spiffe://"));
-    if (ids.length !== 1 || !ids[0]![1].startsWith(secret.spiffePrefix)) return "verify cert failed: no trust bundle store";
-  }
-  if (secret.sanMatchers.length > 0) {
-    const names = subjectAltNames(certificate);
-    const matches = secret.sanMatchers.some((matcher) =>
-      names.some(([type, name]) => (matcher.type === "any" || matcher.type === type) && matcher.test(name)),
-    );
-    if (!matches) return `verify cert failed: SAN matcher, certificate SANs are [${names.map(([, name]) => name).join(", ")}]`;
-  }
-  const hasPins = secret.spkiHashes.size > 0 || secret.certificateHashes.size > 0;
-  if (!hasPins) return null;
-  const fingerprint = certificate.fingerprint256.replaceAll(":", "").toLowerCase();
-  if (secret.certificateHashes.has(fingerprint)) return null;
-  if (secret.spkiHashes.size > 0 && secret.spkiHashes.has(spkiHash(certificate))) return null;
-  return "verify cert failed: cert hash and spki";
-}
-
-function spkiHash(certificate: X509Certificate): string {
-  const der = certificate.publicKey.export({ type: "spki", format: "der" });
-  return createHash("sha256").update(der).digest("base64");
-}
-
-function subjectAltNames(certificate: X509Certificate): [SanMatcher["type"], string][] {
-  const text = certificate.subjectAltName ?? "";
-  const names: [SanMatcher["type"], string][] = [];
-  for (const match of text.matchAll(/(?:^|, )(DNS|URI|email|IP Address):("(?:[^"\\]|\\.)*"|[^,]*)/g)) {
-    const type = sanPrefixes[match[1]!];
-    const raw = match[2]!;
-    if (type !== undefined) names.push([type, raw.startsWith('"') ? (JSON.parse(raw) as string) : raw]);
-  }
-  return names;
+  return hash.digest("base64url");
 }

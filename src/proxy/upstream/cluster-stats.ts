@@ -1,5 +1,6 @@
 /** Statistics of one cluster in this worker: `cluster.NAME.*`, indices resolved once. Reference 6.3 of Envoy's behaviour. */
 import type { StatIndex, StatsStore } from "../stats/store.ts";
+import { SslStats } from "../tls/ssl-stats.ts";
 
 const counters = [
   "upstream_cx_total",
@@ -80,11 +81,13 @@ export class ClusterStats {
   readonly at: Readonly<Record<Name, StatIndex>>;
   /** Gauges by priority and kind, each 0 or 1. */
   readonly breakers: Readonly<Record<"default" | "high", Readonly<Record<(typeof breakers)[number], StatIndex>>>>;
+  /** null where nothing is sent in TLS. */
+  readonly ssl: SslStats | null;
   readonly #prefix: string;
   readonly #codes = new Map<number, readonly StatIndex[]>();
   readonly #retryCodes = new Map<number, readonly StatIndex[]>();
 
-  constructor(store: StatsStore, clusterName: string) {
+  constructor(store: StatsStore, clusterName: string, speaksTls = false) {
     this.store = store;
     const prefix = `cluster.${clusterName.replaceAll(":", "_")}.`;
     this.#prefix = prefix;
@@ -93,6 +96,7 @@ export class ClusterStats {
     for (const name of [...gauges, ...membershipGauges]) at[name] = store.gauge(prefix + name);
     for (const name of histograms) at[name] = store.histogram(prefix + name);
     this.at = at as Record<Name, StatIndex>;
+    this.ssl = speaksTls ? new SslStats(store, prefix) : null;
     const ofPriority = (priority: string) =>
       Object.fromEntries(breakers.map((name) => [name, store.gauge(`${prefix}circuit_breakers.${priority}.${name}`)]));
     this.breakers = { default: ofPriority("default"), high: ofPriority("high") } as ClusterStats["breakers"];

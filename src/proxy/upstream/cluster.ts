@@ -11,7 +11,7 @@ import { ConnectionPool } from "./connection-pool.ts";
 import { Host, type HostDescription, type HostHealth, hostKey } from "./host.ts";
 import type { OriginalSource } from "./open-socket.ts";
 import { PrioritySet } from "./priority-set.ts";
-import { chooseTransportSocket } from "./transport-socket.ts";
+import { chooseTransportSocket, speaksTls } from "./transport-socket.ts";
 
 const hostHealths: Record<HealthStatus, HostHealth> = {
   [HealthStatus.UNKNOWN]: "healthy",
@@ -38,7 +38,7 @@ export class Cluster {
     this.config = config;
     this.#store = store;
     this.#countsMembership = countsMembership;
-    this.stats = new ClusterStats(store, config.statName);
+    this.stats = new ClusterStats(store, config.statName, speaksTls(config.transportSockets));
     this.resources = {
       default: new Resources(config.thresholds.default, this.stats, "default"),
       high: new Resources(config.thresholds.high, this.stats, "high"),

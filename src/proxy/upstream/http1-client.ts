@@ -11,9 +11,9 @@ import { restoreUpgrade } from "../http/request-preparation.ts";
 import { LazyTimer } from "../lazy-timer.ts";
 import { connectFailure } from "../node-error.ts";
 import type { TlsInfo } from "../stream-info.ts";
-import { tlsInfo } from "../tls/server-context.ts";
 import { Transport, type TransportHandler } from "../transport.ts";
 import type { Priority } from "./circuit-breakers.ts";
+import { ConnectedSocket } from "./connected-socket.ts";
 import type { ConnectionPool } from "./connection-pool.ts";
 import { openSocket } from "./open-socket.ts";
 
@@ -114,11 +114,11 @@ export class Http1Client implements TransportHandler, Http1ParserSink {
     const tls = host.transportSocket.tls;
     if (tls === null) {
       socket.on("error", (error: NodeJS.ErrnoException) => this.#connectFailed("connectionFailure", connectFailure(error)));
-      socket.once("connect", () => this.#connected(socket, false));
+      socket.once("connect", () => this.#connected(socket));
       return;
     }
     const serverName = config.autoSni && this.#sniHost !== "" ? this.#sniHost : tls.sni;
-    const secured = tls.connect(socket, serverName, []);
+    const secured = tls.connect(socket, { peer: host.key, serverName });
     if (secured === null) {
       process.nextTick(() => this.#connectFailed("connectionFailure", "TLS_error:_Secret_is_not_supplied_by_SDS"));
       return;
@@ -130,11 +130,11 @@ export class Http1Client implements TransportHandler, Http1ParserSink {
     secured.once("secureConnect", () => {
       const problem = tls.verify(secured, config.autoSanValidation ? this.#sniHost : "");
       if (problem !== null) this.#connectFailed("connectionFailure", problem);
-      else this.#connected(secured, true);
+      else this.#connected(secured, tls.info(secured));
     });
   }
 
-  #connected(socket: net.Socket, isTls: boolean): void {
+  #connected(socket: net.Socket, info: TlsInfo | null = null): void {
     if (this.#isClosed) return;
     clearTimeout(this.#connectTimer ?? undefined);
     const { cluster } = this.pool;
@@ -144,8 +144,9 @@ export class Http1Client implements TransportHandler, Http1ParserSink {
     this.localAddress = socket.localAddress === undefined ? "" : `${socket.localAddress}:${socket.localPort}`;
     socket.removeAllListeners("error");
     socket.removeAllListeners("close");
-    if (isTls) this.tlsInfo = tlsInfo(socket as tls.TLSSocket);
-    this.transport = new Transport(socket, this, isTls);
+    this.tlsInfo = info;
+    if (info !== null) stats.ssl?.secured(info, (socket as tls.TLSSocket).isSessionReused());
+    this.transport = new Transport(new ConnectedSocket(socket, info !== null), this);
     if (config.maxConnectionDurationMs > 0) {
       this.#durationTimer = setTimeout(() => {
         stats.store.add(stats.at.upstream_cx_max_duration_reached, 1);
@@ -163,6 +164,7 @@ export class Http1Client implements TransportHandler, Http1ParserSink {
     const { stats } = cluster;
     stats.store.add(stats.at.upstream_cx_connect_fail, 1);
     stats.store.add(host.at.cx_connect_fail, 1);
+    if (transportFailure.startsWith("TLS_error")) stats.ssl?.failed(transportFailure);
     this.#shut(reason === "connectionTimeout" ? "local" : "remote");
     this.pool.connectFailed(this, reason, transportFailure);
   }

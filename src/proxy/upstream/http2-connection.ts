@@ -46,7 +46,7 @@ export class Http2Connection {
       socket.once("connect", () => this.#connected(socket));
       return;
     }
-    const secured = tls.connect(socket, tls.sni, ["h2"], "http2");
+    const secured = tls.connect(socket, { peer: host.key, serverName: tls.sni, alpn: ["h2"], speaks: "http2" });
     if (secured === null) {
       process.nextTick(() => this.#connectFailed());
       return;
@@ -54,8 +54,12 @@ export class Http2Connection {
     secured.on("error", () => this.#connectFailed());
     secured.once("close", () => this.#connectFailed());
     secured.once("secureConnect", () => {
-      if (tls.verify(secured, "") === null) this.#connected(secured);
-      else this.#connectFailed();
+      if (tls.verify(secured, "") !== null) {
+        this.#connectFailed();
+        return;
+      }
+      stats.ssl?.secured(tls.info(secured), secured.isSessionReused());
+      this.#connected(secured);
     });
   }
 

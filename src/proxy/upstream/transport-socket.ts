@@ -65,3 +65,7 @@ export function chooseTransportSocket(
 function equals(a: JsonValue | undefined, b: JsonValue): boolean {
   return a === b || JSON.stringify(a) === JSON.stringify(b);
 }
+
+export function speaksTls({ standard, matchers }: TransportSockets): boolean {
+  return standard.tls !== null || matchers.some(({ tls }) => tls !== null);
+}

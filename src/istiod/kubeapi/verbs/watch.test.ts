@@ -8,6 +8,12 @@ const table = { accept: "application/json;as=Table;v=v1;g=meta.k8s.io,applicatio
 const partial = { accept: "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io,application/json" };
 const partialList = { accept: "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json" };
 
+const bulkNames = Array.from({ length: 300 }, (_, index) => `bulk-${String(index).padStart(4, "0")}`);
+
+function bulkEntry(name: string): string {
+  return `apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: { name: ${name}, namespace: bulk }\nspec: { address: 10.1.0.1 }\n`;
+}
+
 interface Listed {
   readonly metadata: { readonly resourceVersion: string; readonly continue?: string; readonly remainingItemCount?: number };
   readonly items: { readonly metadata: { readonly name: string; readonly resourceVersion: string } }[];
@@ -18,7 +24,7 @@ describe("list and watch", () => {
   let config: Kubeconfig;
 
   beforeAll(async () => {
-    plane = await startApiControlPlane();
+    plane = await startApiControlPlane({ "bulk.yaml": bulkNames.map(bulkEntry).join("---\n") });
     ({ config } = plane);
   });
   afterAll(() => plane[Symbol.asyncDispose]());
@@ -64,7 +70,7 @@ describe("list and watch", () => {
       metadata: { name: "old" },
       spec: { address: "10.0.0.1" },
     });
-    using watch = await watchApi(config, "/apis/networking.istio.io/v1alpha3/workloadentries?watch=true");
+    using watch = await watchApi(config, "/apis/networking.istio.io/v1alpha3/namespaces/default/workloadentries?watch=true");
     await watch.seen(1);
     expect(watch.events[0]!.object.apiVersion).toBe("networking.istio.io/v1alpha3");
     expect((await list()).items[0]).toMatchObject({ apiVersion: "networking.istio.io/v1" });
@@ -145,28 +151,34 @@ describe("list and watch", () => {
   });
 
   it("pages a long list of one state, and serves many watchers of it", async () => {
-    const names = Array.from({ length: 300 }, (_, index) => `bulk-${String(index).padStart(4, "0")}`);
-    for (let index = 0; index < names.length; index += 30) await Promise.all(names.slice(index, index + 30).map((name) => create(name)));
-    const first = await list("?limit=120");
-    expect(first.metadata.remainingItemCount).toBe(180);
-    await remove("bulk-0299");
-    const second = await list(`?limit=120&continue=${first.metadata.continue}`);
-    const third = await list(`?limit=120&continue=${second.metadata.continue}`);
-    expect([first, second, third].flatMap(({ items }) => items.map(({ metadata }) => metadata.name))).toEqual(names);
+    const bulk = workloadEntries.replace("default", "bulk");
+    const page = async (query: string) => (await callApi(config, "GET", `${bulk}${query}`)).body as unknown as Listed;
+    const made = { metadata: { name: "bulk-last" }, spec: { address: "10.0.0.1" } };
+    await callApi(config, "POST", bulk, made);
+    const first = await page("?limit=120");
+    expect(first.metadata.remainingItemCount).toBe(181);
+    await callApi(config, "DELETE", `${bulk}/bulk-last`);
+    const second = await page(`?limit=120&continue=${first.metadata.continue}`);
+    const third = await page(`?limit=120&continue=${second.metadata.continue}`);
+    const names = [first, second, third].flatMap(({ items }) => items.map(({ metadata }) => metadata.name));
+    expect(names).toEqual([...bulkNames, "bulk-last"]);
     expect(new Set([first, second, third].map(({ metadata }) => metadata.resourceVersion)).size).toBe(1);
     expect(third.metadata.continue).toBeUndefined();
 
-    const watches = await Promise.all(
-      Array.from({ length: 50 }, () => watchApi(config, `${workloadEntries}?watch=true&resourceVersion=${first.metadata.resourceVersion}`)),
-    );
-    await create("bulk-new");
+    const path = `${bulk}?watch=true&resourceVersion=${first.metadata.resourceVersion}`;
+    const watches = await Promise.all(Array.from({ length: 30 }, () => watchApi(config, path)));
+    await callApi(config, "POST", bulk, made);
     await Promise.all(watches.map((watch) => watch.seen(2)));
     for (const watch of watches) {
-      expect(told(watch)).toEqual(["DELETED bulk-0299", "ADDED bulk-new"]);
+      expect(told(watch)).toEqual(["DELETED bulk-last", "ADDED bulk-last"]);
       watch[Symbol.dispose]();
     }
-    expect(await callApi(config, "DELETE", `${workloadEntries}?fieldSelector=metadata.name!%3Dbulk-0001`)).toMatchObject({ code: 200 });
-    expect((await list()).items.map(({ metadata }) => metadata.name)).toEqual(["bulk-0001"]);
-    await remove("bulk-0001");
+  });
+
+  it("deletes what a selection has", async () => {
+    for (const name of ["one", "two", "three"]) await create(name);
+    expect(await callApi(config, "DELETE", `${workloadEntries}?fieldSelector=metadata.name!%3Dtwo`)).toMatchObject({ code: 200 });
+    expect((await list()).items.map(({ metadata }) => metadata.name)).toEqual(["two"]);
+    await remove("two");
   });
 });

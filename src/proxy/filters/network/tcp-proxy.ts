@@ -6,6 +6,7 @@
  * passed on and leaves the other direction open; a reset is passed on as a reset.
  */
 import type * as net from "node:net";
+import type * as tls from "node:tls";
 import { ConfigError } from "../../../api/config-error.ts";
 import { type TcpProxy, TcpProxySchema } from "../../../api/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js";
 import { type AccessLog, compileAccessLog } from "../../accesslog/access-log.ts";
@@ -16,9 +17,10 @@ import type { DownstreamConnection } from "../../listener/downstream-connection.
 import { defineNetworkFilter, type NetworkFilterContext, type TerminalNetworkFilter } from "../../listener/network-filter.ts";
 import { connectFailure } from "../../node-error.ts";
 import type { StatIndex, StatsStore } from "../../stats/store.ts";
-import { responseFlags } from "../../stream-info.ts";
+import { responseFlags, type TlsInfo } from "../../stream-info.ts";
 import { keepChunk, Transport, type TransportHandler } from "../../transport.ts";
 import type { Cluster } from "../../upstream/cluster.ts";
+import { ConnectedSocket } from "../../upstream/connected-socket.ts";
 import type { Host } from "../../upstream/host.ts";
 import { openSocket } from "../../upstream/open-socket.ts";
 
@@ -234,10 +236,10 @@ class TcpSession implements TransportHandler {
     raw.on("error", (error: NodeJS.ErrnoException) => fail(connectFailure(error)));
     const { tls } = host.transportSocket;
     if (tls === null) {
-      raw.once("connect", () => this.#connected(raw, false));
+      raw.once("connect", () => this.#connected(raw));
       return;
     }
-    const secured = tls.connect(raw, tls.sni, []);
+    const secured = tls.connect(raw, { peer: host.key, serverName: tls.sni });
     if (secured === null) {
       process.nextTick(() => fail("TLS_error:_Secret_is_not_supplied_by_SDS"));
       return;
@@ -247,7 +249,7 @@ class TcpSession implements TransportHandler {
     secured.once("close", () => fail("connection_termination"));
     secured.once("secureConnect", () => {
       const problem = tls.verify(secured, "");
-      if (problem === null) this.#connected(secured, true);
+      if (problem === null) this.#connected(secured, tls.info(secured));
       else fail(problem);
     });
   }
@@ -278,13 +280,14 @@ class TcpSession implements TransportHandler {
     const host = this.#host!;
     stats.store.add(stats.at.upstream_cx_connect_fail, 1);
     stats.store.add(host.at.cx_connect_fail, 1);
+    if (reason.startsWith("TLS_error")) stats.ssl?.failed(reason);
     this.#countConnection(-1);
     this.#info.flags |= responseFlags.UpstreamConnectionFailure;
     this.#info.upstreamTransportFailureReason = reason;
     this.#connect();
   }
 
-  #connected(socket: net.Socket, isTls: boolean): void {
+  #connected(socket: net.Socket, info: TlsInfo | null = null): void {
     if (this.#connecting === null) return;
     this.#connecting = null;
     clearTimeout(this.#connectTimer ?? undefined);
@@ -294,7 +297,8 @@ class TcpSession implements TransportHandler {
     this.#info.upstreamLocalAddress = socket.localAddress === undefined ? "" : `${socket.localAddress}:${socket.localPort}`;
     socket.removeAllListeners("error");
     socket.removeAllListeners("close");
-    const upstream = new Transport(socket, new UpstreamSide(this), isTls);
+    if (info !== null) stats.ssl?.secured(info, (socket as tls.TLSSocket).isSessionReused());
+    const upstream = new Transport(new ConnectedSocket(socket, info !== null), new UpstreamSide(this));
     this.#upstream = upstream;
     this.#touch();
     upstream.start();

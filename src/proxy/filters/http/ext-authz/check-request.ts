@@ -1,5 +1,4 @@
 /** The CheckRequest of a request: who asks whom for what, as Envoy tells it. */
-import { TLSSocket } from "node:tls";
 import { create, type JsonObject, type MessageInitShape } from "@bufbuild/protobuf";
 import { AddressSchema } from "../../../../api/gen/envoy/config/core/v3/address_pb.js";
 import type { Metadata } from "../../../../api/gen/envoy/config/core/v3/base_pb.js";
@@ -95,8 +94,8 @@ export function connectionCheckOf(
 }
 
 /** Without tls_inspector only the TLS socket itself knows it. */
-function sniOf({ info, socket }: DownstreamConnection): string {
-  return info.requestedServerName || (socket instanceof TLSSocket && socket.servername) || "";
+function sniOf({ info }: DownstreamConnection): string {
+  return info.requestedServerName || info.tls?.serverName || "";
 }
 
 function peerOf(connection: ConnectionInfo, side: "peer" | "local", includesCertificate: boolean): Peer {

@@ -23,11 +23,11 @@ describe("inspectClientHello", () => {
   it("reads name and protocols of a real hello, byte by byte", async () => {
     const bytes = await hello({ servername: "Foo.Example", ALPNProtocols: ["h2", "http/1.1"] });
     for (let length = 0; length < bytes.length; length++) expect(inspectClientHello(bytes.subarray(0, length)).kind).toBe("more");
-    expect(inspectClientHello(bytes)).toEqual({ kind: "tls", hello: { serverName: "foo.example", alpn: ["h2", "http/1.1"] } });
+    expect(inspectClientHello(bytes)).toMatchObject({ kind: "tls", hello: { serverName: "foo.example", alpn: ["h2", "http/1.1"] } });
   });
 
   it("reads a hello without name", async () => {
-    expect(inspectClientHello(await hello({}))).toEqual({ kind: "tls", hello: { serverName: "", alpn: [] } });
+    expect(inspectClientHello(await hello({}))).toMatchObject({ kind: "tls", hello: { serverName: "", alpn: [] } });
   });
 
   it("joins a hello that is spread over records", async () => {
@@ -35,7 +35,23 @@ describe("inspectClientHello", () => {
     const payload = bytes.subarray(5);
     const record = (part: Buffer) => Buffer.concat([Buffer.from([22, 3, 1, part.length >> 8, part.length & 255]), part]);
     const spread = Buffer.concat([record(payload.subarray(0, 3)), record(payload.subarray(3, 50)), record(payload.subarray(50))]);
-    expect(inspectClientHello(spread)).toEqual({ kind: "tls", hello: { serverName: "foo.example", alpn: [] } });
+    expect(inspectClientHello(spread)).toMatchObject({ kind: "tls", hello: { serverName: "foo.example", alpn: [] } });
+  });
+
+  it("tells what the client can do", async () => {
+    const found = inspectClientHello(
+      await hello({ maxVersion: "TLSv1.2", requestOCSP: true, sigalgs: "ECDSA+SHA256", ecdhCurve: "P-384" }),
+    );
+    expect(found).toMatchObject({
+      hello: {
+        namesVersions: false,
+        takesTickets: true,
+        wantsStaple: true,
+        groups: Buffer.from("0018", "hex"),
+        signatureSchemes: Buffer.from("0403", "hex"),
+      },
+    });
+    expect(inspectClientHello(await hello({}))).toMatchObject({ hello: { namesVersions: true, wantsStaple: false } });
   });
 
   it("tells what is no TLS at once", () => {

@@ -1,0 +1,275 @@
+/**
+ * A workload on a virtual machine joins a mesh, on machines with a real systemd and the packages that users get, by the steps of Istio's
+ * guide. Bookinfo without its ratings runs on machines that joined by one command each; ratings comes by hand.
+ *
+ *   browser ──> control: ingress gateway ──> productpage ──> details
+ *                        east-west gateway        └──> reviews ──> ratings
+ *                        control plane <── by the east-west gateway alone ── all machines
+ */
+import { execFile, spawn } from "node:child_process";
+import { chmodSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { type Machine, MachineNetwork, machinesProblem } from "../support/machine.ts";
+import { buildPackages, packagesDirectory, packagingProblem } from "../support/packages.ts";
+import { binary } from "../support/topsail.ts";
+
+const run = promisify(execFile);
+const kubectlProblem = await run("kubectl", ["version", "--client"]).then(
+  () => undefined,
+  () => "no kubectl",
+);
+const problem = machinesProblem() ?? packagingProblem() ?? kubectlProblem;
+if (problem) process.stderr.write(`lab of virtual machines: skipped: ${problem}\n`);
+
+const applications = [
+  { name: "details", version: "v1", last: 21 },
+  { name: "reviews", version: "v2", last: 22 },
+  { name: "productpage", version: "v1", last: 23 },
+] as const;
+const ratingsLast = 24;
+
+const bookinfo = ["details", "reviews", "productpage", "ratings"]
+  .map(
+    (name) => `
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: bookinfo-${name}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: ${name}, labels: {app: ${name}}}
+spec: {selector: {app: ${name}}, ports: [{name: http, port: 9080}]}
+---`,
+  )
+  .join("");
+
+const groupOf = (name: string, version?: string) => `
+apiVersion: networking.istio.io/v1
+kind: WorkloadGroup
+metadata: {name: ${name}, namespace: default}
+spec:
+  metadata: {labels: {app: ${name}${version ? `, version: ${version}` : ""}}}
+  template: {serviceAccount: bookinfo-${name}}
+---`;
+
+const ingress = `
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: bookinfo, namespace: default}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: bookinfo, namespace: default}
+spec:
+  hosts: ["*"]
+  gateways: [bookinfo]
+  http: [{match: [{uri: {exact: /productpage}}], route: [{destination: {host: productpage, port: {number: 9080}}}]}]
+`;
+
+/** The control plane listens on loopback; whoever is not on its machine comes by the gateway, which reads no more than the server name. */
+const eastWest = (address: string) => `
+apiVersion: v1
+kind: Service
+metadata: {name: istio-eastwestgateway, namespace: istio-system}
+spec:
+  type: LoadBalancer
+  externalIPs: [${address}]
+  selector: {istio: eastwestgateway}
+  ports: [{name: tls-istiod, port: 15012}]
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: istiod-gateway, namespace: istio-system}
+spec:
+  selector: {istio: eastwestgateway}
+  servers:
+  - {port: {number: 15012, name: tls-istiod, protocol: TLS}, bind: ${address}, tls: {mode: PASSTHROUGH}, hosts: ["*"]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: istiod, namespace: istio-system}
+spec:
+  hosts: ["*"]
+  gateways: [istiod-gateway]
+  tls:
+  - match: [{port: 15012, sniHosts: ["*"]}]
+    route: [{destination: {host: istiod.istio-system.svc.cluster.local, port: {number: 15012}}}]
+`;
+
+describe.skipIf(problem !== undefined)("a workload on a virtual machine", { timeout: 180_000 }, () => {
+  let directory: string;
+  let network: MachineNetwork;
+  let control: Machine;
+  let ratings: Machine;
+  const machines = new Map<string, Machine>();
+
+  const kubectl = async (args: readonly string[], input = "") => {
+    const call = run("kubectl", ["--kubeconfig", join(control.root, "var/lib/istiod/kubeconfig"), ...args], { encoding: "utf8" });
+    call.child.stdin?.end(input);
+    return (await call).stdout;
+  };
+  const istioctl = async (...args: string[]) =>
+    (await run(binary, ["istioctl", "--kubeconfig", join(control.root, "var/lib/istiod/kubeconfig"), ...args], { encoding: "utf8" }))
+      .stdout;
+  const install = async (machine: Machine, name: string) => {
+    await machine.push(join(packagesDirectory, `${name}.deb`), `/root/${name}.deb`);
+    await machine.sh(`dpkg -i /root/${name}.deb`, { timeoutMs: 120_000 });
+  };
+  /** An application of the machine's, which knows nothing of a mesh. */
+  const serve = async (machine: Machine, name: string, version: string) => {
+    const topsail = "$(readlink -f /usr/local/bin/pilot-agent)";
+    await machine.sh(
+      `ln -sf ${topsail} /root/topsail; systemd-run --quiet --unit=app --property=Restart=always /root/topsail sample bookinfo --service ${name} --version ${version} --listen 0.0.0.0:9080 --domain default.svc.cluster.local`,
+    );
+  };
+  const page = async () => (await fetch(`http://${control.address}/productpage`, { signal: AbortSignal.timeout(10_000) })).text();
+  const stars = async () => {
+    const text = await page().catch((error: Error) => error.message);
+    return /currently unavailable/.test(text) ? "unavailable" : /★/.test(text) ? "stars" : text.slice(0, 200);
+  };
+  const entries = async () => (await kubectl(["get", "workloadentry", "-o", "name"])).trim().split("\n").filter(Boolean).sort();
+
+  beforeAll(async () => {
+    directory = mkdtempSync(join(tmpdir(), "topsail-lab-"));
+    await buildPackages(["--arch", process.arch === "arm64" ? "arm64" : "amd64", "--only", "deb"]);
+    network = await MachineNetwork.start();
+    control = await network.boot("control", 20);
+    for (const { name, last } of applications) machines.set(name, await network.boot(name, last));
+    ratings = await network.boot("ratings", ratingsLast);
+    await install(control, "istio-control-plane");
+    for (const machine of [control, ratings, ...machines.values()]) await install(machine, "istio-sidecar");
+  }, 600_000);
+
+  afterAll(async () => {
+    await network?.[Symbol.asyncDispose]();
+    rmSync(directory, { recursive: true, force: true });
+  }, 60_000);
+
+  it("needs a control plane, which kubectl talks to", async () => {
+    const flags = `--secureGRPCAddr 127.0.0.1:15012 --kubeAPIAddr ${control.address}:6443 --serverName ${control.address}`;
+    await control.write("/etc/istiod/istiod.env", `ISTIOD_FLAGS="${flags}"\n`);
+    await control.sh("systemctl start istio-control-plane");
+    expect(await kubectl(["apply", "-f", "-"], bookinfo)).toContain("service/ratings created");
+    await kubectl(["apply", "-f", "-"], ingress);
+    await kubectl(["apply", "-n", "istio-system", "-f", "-"], eastWest(control.address));
+    expect(await kubectl(["get", "service", "-n", "istio-system", "istiod", "-o", "jsonpath={.spec.ports[0].port}"])).toBe("15012");
+  });
+
+  it("needs gateways, which are services of systemd", async () => {
+    await control.sh("echo '127.0.0.1 istiod.istio-system.svc' >> /etc/hosts");
+    const ports = 'ENVOY_STATUS_PORT=16021\nENVOY_PROMETHEUS_PORT=16090\nPROXY_CONFIG="{proxyAdminPort: 16000, statusPort: 16020}"\n';
+    for (const [name, more] of [
+      ["ingress", ""],
+      ["eastwest", ports],
+    ] as const) {
+      const at = `/var/lib/istio-gateway/${name}`;
+      const token = await kubectl(["create", "token", "default", "-n", "istio-system", "--audience", "istio-ca"]);
+      await control.write(`${at}/var/run/secrets/tokens/istio-token`, token, 0o600);
+      await control.write(`${at}/var/lib/istio/envoy/cluster.env`, `SERVICE_ACCOUNT='default'\n${more}`);
+      await control.sh(`mkdir -p ${at}/etc/certs; cp /var/lib/istiod/ca/root-cert.pem ${at}/etc/certs/`);
+    }
+    await control.sh("systemctl start istio-gateway@ingress istio-gateway@eastwest", { timeoutMs: 90_000 });
+    await control.until("ss -tlnH | grep -q ':15012 .*' && ss -tlnH | grep -q ':80 '");
+  });
+
+  it("may join by one command", async () => {
+    for (const { name, version } of applications) {
+      await kubectl(["apply", "-f", "-"], groupOf(name, version));
+      const machine = machines.get(name)!;
+      await serve(machine, name, version);
+      const invitation = await istioctl("x", "workload", "invite", name, "-n", "default", "--address", control.address);
+      const code = /--token (?<code>\S+)/.exec(invitation)!.groups!.code!;
+      const said = await machine.sh(`/root/topsail join ${control.address} --token ${code}`, { timeoutMs: 120_000 });
+      expect(said).toMatch(/joining workload group default\/.*\njoined\n|joined/s);
+    }
+    expect(await entries()).toHaveLength(applications.length);
+    await expect.poll(stars, { timeout: 60_000, interval: 500 }).toBe("unavailable");
+  });
+
+  it("joins by five files, as the guide says", async () => {
+    await serve(ratings, "ratings", "v1");
+    expect(await ratings.until("curl -sf http://localhost:9080/ratings/123")).toContain('"id":123');
+    const group = join(directory, "ratings-workloadgroup.yaml");
+    writeFileSync(group, groupOf("ratings"));
+    await kubectl(["apply", "-f", group]);
+    const files = join(directory, "vm_files");
+    const said = await istioctl("x", "workload", "entry", "configure", "--file", group, "--output", files, "--autoregister");
+    expect(said).toBe(`Configuration generation into directory ${files} was successful\n`);
+    expect(readdirSync(files).sort()).toEqual(["cluster.env", "hosts", "istio-token", "mesh.yaml", "root-cert.pem"]);
+    chmodSync(join(files, "istio-token"), 0o644);
+    await ratings.push(`${files}/.`, "/root/");
+    await ratings.sh(`
+      mkdir -p /etc/certs
+      cp /root/root-cert.pem /etc/certs/root-cert.pem
+      mkdir -p /var/run/secrets/tokens
+      cp /root/istio-token /var/run/secrets/tokens/istio-token
+      cp /root/cluster.env /var/lib/istio/envoy/cluster.env
+      cp /root/mesh.yaml /etc/istio/config/mesh
+      cat /root/hosts >> /etc/hosts
+      mkdir -p /etc/istio/proxy
+      chown -R istio-proxy /etc/certs /var/run/secrets /var/lib/istio /etc/istio/config /etc/istio/proxy`);
+    const watch = spawn("kubectl", ["--kubeconfig", join(control.root, "var/lib/istiod/kubeconfig"), "get", "workloadentry", "--watch"]);
+    let seen = "";
+    watch.stdout.on("data", (chunk) => {
+      seen += chunk;
+    });
+    try {
+      await expect.poll(() => seen, { timeout: 15_000 }).toContain("NAME");
+      await ratings.sh("systemctl start istio", { timeoutMs: 90_000 });
+      const row = new RegExp(`^ratings-${ratings.address.replaceAll(".", "\\.")} +\\d+s +${ratings.address.replaceAll(".", "\\.")}$`, "m");
+      await expect.poll(() => seen, { timeout: 15_000 }).toMatch(row);
+    } finally {
+      watch.kill();
+    }
+  });
+
+  it("calls the mesh by name", async () => {
+    const answer = JSON.parse(await ratings.until("curl -sf details.default.svc:9080/details/123"));
+    expect(answer).toMatchObject({ id: 123 });
+  });
+
+  it("is called by the mesh: the product page has its stars again", async () => {
+    await expect.poll(stars, { timeout: 30_000, interval: 500 }).toBe("stars");
+  });
+
+  it("is what the caller's proxy knows as an endpoint", async () => {
+    const clusters = await machines.get("reviews")!.sh("curl -sf http://localhost:15000/clusters");
+    expect(clusters).toContain(`outbound|9080||ratings.default.svc.cluster.local::${ratings.address}:9080::health_flags::healthy`);
+  });
+
+  it("goes when its sidecar is stopped, and comes back with it", async () => {
+    await ratings.sh("systemctl stop istio");
+    await expect.poll(entries, { timeout: 30_000, interval: 500 }).toHaveLength(applications.length);
+    await expect.poll(stars, { timeout: 30_000, interval: 500 }).toBe("unavailable");
+    await ratings.sh("systemctl enable --now istio", { timeoutMs: 90_000 });
+    await expect.poll(stars, { timeout: 30_000, interval: 500 }).toBe("stars");
+  });
+
+  it("serves after a reboot while nobody controls the mesh, and says so", async () => {
+    await control.sh("systemctl stop istio-control-plane");
+    expect(await stars()).toBe("stars");
+    await ratings.reboot();
+    await serve(ratings, "ratings", "v1");
+    await ratings.unit("istio", "active", 60_000);
+    await expect.poll(stars, { timeout: 60_000, interval: 500 }).toBe("stars");
+    expect(await ratings.sh("curl -sf http://localhost:15020/metrics")).toContain('istio_agent_config_source{source="last good"} 1');
+    await control.sh("systemctl start istio-control-plane");
+    await expect.poll(entries, { timeout: 60_000, interval: 500 }).toHaveLength(applications.length + 1);
+    await ratings.until(`curl -sf http://localhost:15020/metrics | grep -q 'source="control plane"} 1'`, 60_000);
+    expect(await stars()).toBe("stars");
+  });
+
+  it("goes on while packets are lost", async () => {
+    // Not netem, which not every kernel has.
+    const loss = "INPUT -i host0 -m statistic --mode random --probability 0.2 -j DROP";
+    await ratings.sh(`iptables -A ${loss}`);
+    for (let round = 0; round < 5; round++) await expect.poll(stars, { timeout: 30_000, interval: 200 }).toBe("stars");
+    await ratings.sh(`iptables -D ${loss}`);
+  });
+});
