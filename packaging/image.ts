@@ -147,6 +147,8 @@ function programLayer({ path, libatomic }: Executable): string {
         kind: "link" as const,
         to: `${home}/topsail`,
       })),
+      // Configuration is mounted here, or there is none.
+      { path: "/etc/istiod/config", kind: "directory" as const, mode: 0o755 },
       ...own.map((volume) => ({ path: volume.replace(/^\/var\/run\//, "/run/"), kind: "directory" as const, mode: 0o755 })),
     ],
     directory,

@@ -87,7 +87,10 @@ export class OciImage implements Disposable {
     writeFileSync(join(this.#directory, "config.json"), JSON.stringify(settings));
     const places = ["--root", join(this.#directory, "state"), "--cgroup-manager=disabled"];
     const name = `topsail-test-${process.pid}-${Date.now()}`;
-    return spawn("crun", [...places, "run", "--bundle", this.#directory, name], { stdio: ["ignore", "pipe", "pipe"] });
+    // crun insists on cgroups of the one kind or the other, which it then leaves alone; some machines have both.
+    const script = 'mount -t cgroup2 none /sys/fs/cgroup; exec crun "$@"';
+    const run = ["--mount", "sh", "-ec", script, "crun", ...places, "run", "--bundle", this.#directory, name];
+    return spawn("unshare", run, { stdio: ["ignore", "pipe", "pipe"] });
   }
 
   [Symbol.dispose](): void {

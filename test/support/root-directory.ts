@@ -28,6 +28,9 @@ export class RootDirectory implements Disposable {
       made.path,
     ]);
     made.#mounted.push(made.path);
+    // By it a program finds what lies beside it.
+    execFileSync("mount", ["-t", "proc", "proc", part("root/proc")]);
+    made.#mounted.push(part("root/proc"));
     return made;
   }
 
