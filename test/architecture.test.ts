@@ -16,7 +16,7 @@ const mayImport: Record<string, readonly string[]> = {
   istioctl: ["config", "api", "lib"],
   samples: ["lib"],
   // The quickstart is a composition of the programs, as main.ts is.
-  quickstart: ["istiod", "agent", "samples", "api", "lib"],
+  quickstart: ["istiod", "agent", "proxy", "samples", "platform", "api", "lib"],
 };
 
 interface Import {

@@ -13,6 +13,8 @@ import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
 import type { ProxyType } from "../api/node.ts";
 import { formatSpiffeId } from "../api/spiffe.ts";
 import { log } from "../lib/log.ts";
+import { ownLoopback } from "../lib/loopback.ts";
+import type { WorkerThread } from "../proxy/worker-thread.ts";
 import { bootstrap } from "./bootstrap.ts";
 import { controlPlaneAccess } from "./certificates/control-plane-access.ts";
 import { SdsServer } from "./certificates/sds-server.ts";
@@ -43,6 +45,8 @@ export interface AgentOptions {
   readonly usesBinary: boolean;
   /** Overrides the ProxyConfig's; 0 leaves it. */
   readonly concurrency: number;
+  /** Threads that the proxies of several agents in this process share; default: threads of its own. */
+  readonly workerThreads?: readonly WorkerThread[];
   readonly logLevel: string;
   /** Where the status port listens. */
   readonly statusHost: string;
@@ -73,7 +77,7 @@ export class Agent implements AsyncDisposable {
       proxyConfigJson: json,
       ...(options.addresses ? { addresses: options.addresses } : {}),
     });
-    const admin = new ProxyAdmin(config.proxyAdminPort);
+    const admin = new ProxyAdmin(ownLoopback(environment.bindAddress), config.proxyAdminPort);
     const quit = Promise.withResolvers<number>();
     if (config.statusPort !== 0) {
       parts.use(
@@ -93,6 +97,7 @@ export class Agent implements AsyncDisposable {
       bootstrap: bootstrap({ node, environment, proxyConfig: config, ...sockets }),
       directory: config.configPath,
       concurrency: options.concurrency || (config.concurrency ?? 0),
+      workerThreads: options.workerThreads,
       logLevel: options.logLevel,
       drainTimeMs: config.drainDuration ?? 45_000,
     };
@@ -102,8 +107,11 @@ export class Agent implements AsyncDisposable {
       proxy: options.usesBinary ? config.binaryPath : "built in",
     });
     if (options.usesBinary) await mayUse(config.binaryPath);
-    const running = parts.use(options.usesBinary ? await EnvoyProcess.start(config.binaryPath, start) : await EmbeddedProxy.start(start));
+    const running: RunningProxy = parts.use(
+      options.usesBinary ? await EnvoyProcess.start(config.binaryPath, start) : await EmbeddedProxy.start(start),
+    );
     const proxy: RunningProxy = {
+      ...(running.live && { live: running.live }),
       exited: Promise.race([running.exited, quit.promise]),
       [Symbol.asyncDispose]: () => running[Symbol.asyncDispose](),
     };
@@ -112,6 +120,9 @@ export class Agent implements AsyncDisposable {
 
   /** Resolves when the proxy serves what the control plane gave it, or rejects with the signal's reason. */
   async ready(signal: AbortSignal): Promise<void> {
+    const aborted = new Promise<never>((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+    // Before that, to ask would only take time from what it waits for.
+    await Promise.race([this.proxy.live, aborted]);
     while (!(await this.admin.isReady())) await delay(50, undefined, { signal });
   }
 

@@ -3,6 +3,7 @@
  * and metrics. Genuine Envoy v3, accepted by a stock Envoy. Source: Istio tools/packaging/common/envoy_bootstrap.json.
  */
 import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
+import { ownLoopback } from "../lib/loopback.ts";
 import type { AgentEnvironment } from "./environment.ts";
 import type { NodeIdentity } from "./node.ts";
 
@@ -20,6 +21,7 @@ type Json = Record<string, unknown>;
 export function bootstrap({ node, environment, proxyConfig, xdsSocket, sdsSocket }: BootstrapOptions): Json {
   const { region, zone, subZone } = node.locality;
   const bind = environment.bindAddress ?? "0.0.0.0";
+  const loopback = ownLoopback(environment.bindAddress);
   return {
     node: {
       id: node.id,
@@ -36,7 +38,7 @@ export function bootstrap({ node, environment, proxyConfig, xdsSocket, sdsSocket
     stats_config: statsConfig(proxyConfig),
     admin: {
       access_log: [fileAccessLog("/dev/null")],
-      address: socketAddress("127.0.0.1", proxyConfig.proxyAdminPort),
+      address: socketAddress(loopback, proxyConfig.proxyAdminPort),
     },
     dynamic_resources: {
       lds_config: adsSource,
@@ -50,8 +52,8 @@ export function bootstrap({ node, environment, proxyConfig, xdsSocket, sdsSocket
     },
     static_resources: {
       clusters: [
-        loopbackCluster("prometheus_stats", proxyConfig.proxyAdminPort),
-        loopbackCluster("agent", proxyConfig.statusPort),
+        loopbackCluster("prometheus_stats", loopback, proxyConfig.proxyAdminPort),
+        loopbackCluster("agent", loopback, proxyConfig.statusPort),
         socketCluster("xds-grpc", xdsSocket),
         socketCluster("sds-grpc", sdsSocket),
       ],
@@ -70,14 +72,14 @@ function socketAddress(address: string, port: number): Json {
 }
 
 /** The `;` ends the name for the tag regexes below. */
-function loopbackCluster(name: string, port: number): Json {
+function loopbackCluster(name: string, address: string, port: number): Json {
   return {
     name,
     alt_stat_name: `${name};`,
     type: "STATIC",
     connect_timeout: "0.250s",
     lb_policy: "ROUND_ROBIN",
-    load_assignment: { cluster_name: name, endpoints: [{ lb_endpoints: [{ endpoint: { address: socketAddress("127.0.0.1", port) } }] }] },
+    load_assignment: { cluster_name: name, endpoints: [{ lb_endpoints: [{ endpoint: { address: socketAddress(address, port) } }] }] },
   };
 }
 

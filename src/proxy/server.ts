@@ -99,6 +99,7 @@ export class ProxyServer implements AsyncDisposable {
     this.#workers = this.#stack.use(
       WorkerGroup.start({
         concurrency: options.concurrency,
+        threads: options.workerThreads,
         data: {
           bootstrap: toBinary(BootstrapSchema, bootstrap),
           fileFlushIntervalMs: options.fileFlushIntervalMs,

@@ -64,7 +64,7 @@ export interface WorkerReopenLogs {
   readonly type: "reopenLogs";
 }
 
-/** Close everything and end the thread. Answered by the thread's exit. */
+/** Close everything. Answered by the end of the worker's port. */
 export interface WorkerStop {
   readonly type: "stop";
 }
@@ -103,7 +103,12 @@ export interface WorkerLog {
 
 export type FromWorker = WorkerApplied | WorkerStats | WorkerLog;
 
-/** What a worker is started with. */
+/** What its thread is told of a new worker: what it is, and the port by which it talks with its proxy's main thread. */
+export interface WorkerStart {
+  readonly data: WorkerData;
+  readonly port: import("node:worker_threads").MessagePort;
+}
+
 export interface WorkerData {
   readonly index: number;
   readonly concurrency: number;

@@ -98,10 +98,10 @@ describe.each(variants)("A mesh with security, run by $name", ({ network, binary
       ]);
       stack.use(application);
       const labels = { app: workload };
-      await startAgent(config, "sidecar", { name: workload, namespace: "default", address, labels, adminPort: ports.admin + 1 + index });
+      await startAgent(config, "sidecar", { name: workload, namespace: "default", address, labels });
     }
     const gateway = { name: "ingress", namespace: "istio-system", address: "127.0.0.1", labels: { istio: "ingressgateway" } };
-    await startAgent(config, "router", { ...gateway, adminPort: ports.admin });
+    await startAgent(config, "router", gateway);
   }, 90_000);
   afterAll(async () => {
     // Told to end, an agent takes its Envoy along; killed, it can't.
@@ -119,7 +119,7 @@ describe.each(variants)("A mesh with security, run by $name", ({ network, binary
   async function startAgent(
     config: Kubeconfig,
     type: "sidecar" | "router",
-    node: { name: string; namespace: string; address: string; labels: Json; adminPort: number },
+    node: { name: string; namespace: string; address: string; labels: Json },
   ): Promise<void> {
     const home = join(directory, node.name);
     const files = join(home, "var/run/secrets");
@@ -142,7 +142,7 @@ describe.each(variants)("A mesh with security, run by $name", ({ network, binary
         ISTIO_METAJSON_LABELS: JSON.stringify(node.labels),
         PROXY_CONFIG: JSON.stringify({
           discoveryAddress: `127.0.0.1:${ports.xds}`,
-          proxyAdminPort: node.adminPort,
+          proxyAdminPort: ports.admin,
           statusPort: ports.status + 2,
           configPath: join(home, "proxy"),
           concurrency: 1,
@@ -260,7 +260,13 @@ describe.each(variants)("A mesh with security, run by $name", ({ network, binary
   });
 
   it("shows the certificates of a proxy", () => {
-    const { status, stdout } = runTopsail(["istioctl", "proxy-config", "secret", "--proxy-admin-port", String(ports.admin + 1)]);
+    const { status, stdout } = runTopsail([
+      "istioctl",
+      "proxy-config",
+      "secret",
+      "--proxy-admin-port",
+      `${addressOf("web-frontend")}:${ports.admin}`,
+    ]);
     expect(status).toBe(0);
     const rows = stdout
       .trimEnd()
@@ -370,7 +376,7 @@ describe.each(variants)("A mesh with security, run by $name", ({ network, binary
 
   it("renews certificates under load without losing a request", async () => {
     const serial = () => {
-      const { stdout } = runTopsail(["istioctl", "pc", "secret", "--proxy-admin-port", String(ports.admin + 3)]);
+      const { stdout } = runTopsail(["istioctl", "pc", "secret", "--proxy-admin-port", `${addressOf("httpbin")}:${ports.admin}`]);
       return /^default +.* true +(?<serial>[0-9a-f]{20,})/m.exec(stdout)?.groups?.serial;
     };
     const serials = new Set([serial()]);

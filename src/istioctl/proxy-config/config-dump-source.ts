@@ -5,6 +5,7 @@ import type { CommandContext } from "../command.ts";
 
 export interface SourceOptions {
   readonly file?: string;
+  /** Port on 127.0.0.1, or `127.0.1.1:15000` for a proxy with a loopback address of its own. */
   readonly proxyAdminPort: string;
 }
 
@@ -34,8 +35,10 @@ async function readText({ file, proxyAdminPort }: SourceOptions, context: Comman
       throw new CliError(`${file} can't be read: ${(error as Error).message}`);
     }
   }
-  if (!/^\d{1,5}$/.test(proxyAdminPort)) throw new CliError(`--proxy-admin-port ${proxyAdminPort} is no port`);
-  const url = `http://127.0.0.1:${proxyAdminPort}/config_dump`;
+  const address = /^\d{1,5}$/.test(proxyAdminPort) ? `127.0.0.1:${proxyAdminPort}` : proxyAdminPort;
+  if (!/^127\.\d{1,3}\.\d{1,3}\.\d{1,3}:\d{1,5}$/.test(address))
+    throw new CliError(`--proxy-admin-port ${proxyAdminPort} is neither a port nor an address of loopback with a port`);
+  const url = `http://${address}/config_dump`;
   try {
     const response = await fetch(url, { signal: AbortSignal.timeout(10_000) });
     if (!response.ok) throw new Error(`it answers ${response.status}`);

@@ -68,7 +68,7 @@ describe("istioctl proxy-config secret", () => {
     ["a dump without secrets", ["-f", "-"], '{"configs":[]}', "Error: the config dump has no SecretsConfigDump"],
     ["a file that is not there", ["-f", "/nonexistent"], "", "Error: /nonexistent can't be read"],
     ["nobody at the port", ["--proxy-admin-port", "1"], "", "Error: no proxy can be asked at http://127.0.0.1:1/config_dump"],
-    ["a port that is none", ["--proxy-admin-port", "x"], "", "Error: --proxy-admin-port x is no port"],
+    ["a port that is none", ["--proxy-admin-port", "x"], "", "Error: --proxy-admin-port x is neither a port nor an address of loopback"],
     ["a workload's name", ["web-1"], "", 'Error: "web-1": proxies elsewhere'],
     [
       "another format",

@@ -23,7 +23,7 @@ export function secretCommand(context: CommandContext): Command {
     .argument("[name]", "workload; needs the Kubernetes-compatible API, which this version does not ask")
     .option("-f, --file <file>", "config dump to read instead of a running proxy; - for standard input")
     .option("-o, --output <format>", "one of 'json', 'yaml' or 'short'", "short")
-    .option("--proxy-admin-port <port>", "admin port of the proxy", "15000")
+    .option("--proxy-admin-port <port>", "admin port of the proxy; 127.0.1.1:15000 for one with a loopback address of its own", "15000")
     .action((name: string | undefined, options: Options) => showSecrets(name, options, context));
 }
 
