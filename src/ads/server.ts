@@ -24,7 +24,7 @@ import {
   DiscoveryResponseSchema,
 } from "../api/gen/envoy/service/discovery/v3/discovery_pb.js";
 import type { SpiffeId } from "../api/spiffe.ts";
-import { typeUrls } from "../api/type-urls.ts";
+import { healthReportTypeUrl, typeUrls } from "../api/type-urls.ts";
 import type { EncodedResource } from "./resource.ts";
 import { type Decision, isWildcardType, Subscriptions, type Watch } from "./subscription.ts";
 
@@ -57,6 +57,8 @@ export interface AdsSession {
   onNack(typeUrl: string, message: string): void;
   onAck(typeUrl: string): void;
   onStale(typeUrl: string): void;
+  /** The client's workload is well, or what is wrong with it. */
+  onHealth?(problem: string | undefined): void;
   onSent(typeUrl: string, resources: number, bytes: number): void;
   onClosed(): void;
 }
@@ -96,6 +98,7 @@ interface Dialect<Request, Response> {
   readonly kind: "sotw" | "delta";
   node(request: Request): Node | undefined;
   typeUrl(request: Request): string;
+  errorMessage(request: Request): string | undefined;
   decide(subscriptions: Subscriptions, request: Request): Decision;
   response(watch: Watch, answer: Answer): Response;
 }
@@ -111,6 +114,7 @@ const sotw: Dialect<DiscoveryRequest, DiscoveryResponse> = {
   kind: "sotw",
   node: (request) => request.node,
   typeUrl: (request) => request.typeUrl,
+  errorMessage: (request) => request.errorDetail?.message,
   decide: (subscriptions, request) =>
     subscriptions.decideSotw({
       typeUrl: request.typeUrl,
@@ -131,6 +135,7 @@ const delta: Dialect<DeltaDiscoveryRequest, DeltaDiscoveryResponse> = {
   kind: "delta",
   node: (request) => request.node,
   typeUrl: (request) => request.typeUrl,
+  errorMessage: (request) => request.errorDetail?.message,
   decide: (subscriptions, request) =>
     subscriptions.decideDelta({
       typeUrl: request.typeUrl,
@@ -224,6 +229,10 @@ class Connection<Request, Response> implements AdsConnection {
     }
     const session = this.#session;
     const typeUrl = this.#dialect.typeUrl(request);
+    if (typeUrl === healthReportTypeUrl) {
+      session.onHealth?.(this.#dialect.errorMessage(request));
+      return;
+    }
     const decision = this.#dialect.decide(this.subscriptions, request);
     switch (decision.kind) {
       case "nack":

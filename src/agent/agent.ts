@@ -22,6 +22,8 @@ import { WorkloadCertificates, type WorkloadSecrets } from "./certificates/workl
 import { EmbeddedProxy } from "./embedded-proxy.ts";
 import type { AgentEnvironment } from "./environment.ts";
 import { EnvoyProcess } from "./envoy-process.ts";
+import { HealthChecker } from "./health/health-checker.ts";
+import { probeOf, targetsOf } from "./health/probe.ts";
 import { nodeIdentity } from "./node.ts";
 import { agentPaths } from "./paths.ts";
 import { ProxyAdmin } from "./proxy-admin.ts";
@@ -93,8 +95,9 @@ export class Agent implements AsyncDisposable {
     }
     await mkdir(config.configPath, { recursive: true, mode: 0o700 });
     const sockets = await startSockets(options, parts);
+    const { xds, ...socketPaths } = sockets;
     const start = {
-      bootstrap: bootstrap({ node, environment, proxyConfig: config, ...sockets }),
+      bootstrap: bootstrap({ node, environment, proxyConfig: config, ...socketPaths }),
       directory: config.configPath,
       concurrency: options.concurrency || (config.concurrency ?? 0),
       workerThreads: options.workerThreads,
@@ -110,6 +113,8 @@ export class Agent implements AsyncDisposable {
     const running: RunningProxy = parts.use(
       options.usesBinary ? await EnvoyProcess.start(config.binaryPath, start) : await EmbeddedProxy.start(start),
     );
+    const health = startHealthChecks(config, environment, node.addresses, admin, xds);
+    if (health) parts.use(health);
     const proxy: RunningProxy = {
       ...(running.live && { live: running.live }),
       exited: Promise.race([running.exited, quit.promise]),
@@ -142,8 +147,37 @@ export class Agent implements AsyncDisposable {
   }
 }
 
+interface Sockets {
+  readonly xdsSocket: string;
+  readonly sdsSocket: string;
+  readonly xds: XdsProxy;
+}
+
+/** Of the application, told to the control plane; undefined when its WorkloadGroup has no probe. */
+function startHealthChecks(
+  { readinessProbe: settings }: ProxyConfig,
+  environment: AgentEnvironment,
+  addresses: readonly string[],
+  admin: ProxyAdmin,
+  xds: XdsProxy,
+): HealthChecker | undefined {
+  if (!settings) return undefined;
+  const targets = environment.probesLocalhost ? targetsOf(addresses, "localhost") : targetsOf(addresses);
+  const probe = probeOf(settings, targets);
+  if (!probe) {
+    scope.warn("application is not checked: its readiness probe has no method");
+    return undefined;
+  }
+  return HealthChecker.start({
+    settings,
+    probe,
+    isProxyReady: () => admin.isReady(),
+    onVerdict: (verdict) => xds.reportHealth(verdict),
+  });
+}
+
 /** What the proxy calls: the control plane and the certificates, both by way of this agent. */
-async function startSockets(options: AgentOptions, parts: AsyncDisposableStack): Promise<{ xdsSocket: string; sdsSocket: string }> {
+async function startSockets(options: AgentOptions, parts: AsyncDisposableStack): Promise<Sockets> {
   const { environment } = options;
   const { config } = options.proxyConfig;
   const paths = agentPaths(options.root ?? ".");
@@ -171,14 +205,14 @@ async function startSockets(options: AgentOptions, parts: AsyncDisposableStack):
   if (await isServed(paths.sds)) scope.info("certificates come from another's socket", { path: paths.sds });
   else parts.use(await SdsServer.start({ path: paths.sds, certificates, crlPath: paths.crl }));
   const xdsSocket = join(config.configPath, "XDS");
-  parts.use(
+  const xds = parts.use(
     await XdsProxy.start({
       path: xdsSocket,
       access: () => access(config.discoveryAddress, environment.xdsRoot, () => certificates?.current),
       onTrustBundle: (roots) => certificates?.trust(roots),
     }),
   );
-  return { xdsSocket, sdsSocket: paths.sds };
+  return { xdsSocket, sdsSocket: paths.sds, xds };
 }
 
 /** Whether somebody else (SPIRE's agent) answers on the socket; a file left behind does not. */

@@ -43,6 +43,8 @@ export interface AgentEnvironment {
   readonly secretGraceRatio: number;
   readonly secretGraceJitter: number;
   readonly keyKind: KeyKind;
+  /** Whether probes call localhost instead of this machine's address. REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION. */
+  readonly probesLocalhost: boolean;
   /** Node metadata by key, from ISTIO_META_KEY=text. */
   readonly metadata: Readonly<Record<string, string>>;
   /** JSON objects whose keys become node metadata, from ISTIO_METAJSON_NAME. */
@@ -81,6 +83,7 @@ export function readEnvironment(env: Environment): AgentEnvironment {
     secretGraceRatio: parseRatio("SECRET_GRACE_PERIOD_RATIO", env.SECRET_GRACE_PERIOD_RATIO, 0.5),
     secretGraceJitter: parseRatio("SECRET_GRACE_PERIOD_RATIO_JITTER", env.SECRET_GRACE_PERIOD_RATIO_JITTER, 0.01),
     keyKind: parseKeyKind(env),
+    probesLocalhost: parseBoolean("REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION", env.REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION, false),
     metadata,
     metadataJson,
   };

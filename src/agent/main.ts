@@ -7,6 +7,9 @@ import { HostPortError } from "../lib/host-port.ts";
 import { isLogLevel, log } from "../lib/log.ts";
 import { version } from "../lib/version.ts";
 import { Agent } from "./agent.ts";
+import { CaptureError } from "./capture/capture-settings.ts";
+import { captureCommands } from "./capture/command.ts";
+import { CommandError } from "./capture/command-runner.ts";
 import { EnvironmentError, readEnvironment } from "./environment.ts";
 import { effectiveProxyConfig } from "./proxy-config.ts";
 
@@ -37,15 +40,21 @@ export async function main(args: string[]): Promise<number> {
     .action(async (type: string, options: ProxyOptions) => {
       exitCode = await runProxy(type, options);
     });
+  for (const command of captureCommands(process.env)) program.addCommand(command.copyInheritedSettings(program));
   try {
     await program.parseAsync(args, { from: "user" });
     return exitCode;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode;
     if (error instanceof ConfigError) return fail(error.describe(), error.hint);
-    if (error instanceof EnvironmentError || error instanceof HostPortError) return fail(error.message);
+    if (isUsersMistake(error)) return fail(error.message);
     throw error;
   }
+}
+
+/** Their messages say all there is to say. */
+function isUsersMistake(error: unknown): error is Error {
+  return [EnvironmentError, HostPortError, CaptureError, CommandError].some((kind) => error instanceof kind);
 }
 
 async function runProxy(type: string, options: ProxyOptions): Promise<number> {

@@ -6,6 +6,8 @@ import { version } from "../lib/version.ts";
 import type { AgentEnvironment } from "./environment.ts";
 
 export interface NodeIdentity {
+  /** Of this machine; the first one is its address in the mesh. */
+  readonly addresses: readonly string[];
   readonly id: string;
   readonly cluster: string;
   readonly locality: Locality;
@@ -56,6 +58,7 @@ export function nodeIdentity(options: NodeOptions): NodeIdentity {
   const localityLabel = labels["topology.istio.io/locality"] ?? labels["istio-locality"] ?? "";
   const configured = proxyConfig.serviceCluster;
   return {
+    addresses,
     id: `${type}~${addresses[0]}~${name}.${namespace}~${options.domain || `${namespace}.svc.cluster.local`}`,
     cluster: configured && configured !== "istio-proxy" ? configured : `${labels.app ?? "istio-proxy"}.${namespace}`,
     locality: parseLocality(localityLabel.includes("/") ? localityLabel : localityLabel.replaceAll(".", "/")),

@@ -11,7 +11,7 @@ import {
   DiscoveryResponseSchema,
 } from "../api/gen/envoy/service/discovery/v3/discovery_pb.js";
 import { ProxyConfigSchema } from "../api/gen/istio/mesh/v1alpha1/proxy_config_pb.js";
-import { typeUrls } from "../api/type-urls.ts";
+import { healthReportTypeUrl, typeUrls } from "../api/type-urls.ts";
 
 export interface OwnResourcesOptions {
   readonly isDelta: boolean;
@@ -22,6 +22,11 @@ export interface OwnResourcesOptions {
 
 /** Field of `type_url` in a DiscoveryResponse and in a DeltaDiscoveryResponse. */
 const typeUrlField = 4;
+
+/** What the application's health is: undefined for well. */
+export interface HealthReport {
+  readonly problem: string | undefined;
+}
 
 export class OwnResources {
   readonly #options: OwnResourcesOptions;
@@ -48,6 +53,15 @@ export class OwnResources {
     }
     this.#send(nonce, version, problem);
     return true;
+  }
+
+  /** A request that asks for nothing. */
+  reportHealth({ problem }: HealthReport): void {
+    const report = { typeUrl: healthReportTypeUrl, ...(problem === undefined ? {} : { errorDetail: { code: 13, message: problem } }) };
+    const request = this.#options.isDelta
+      ? toBinary(DeltaDiscoveryRequestSchema, create(DeltaDiscoveryRequestSchema, report))
+      : toBinary(DiscoveryRequestSchema, create(DiscoveryRequestSchema, report));
+    this.#options.send(Buffer.from(request));
   }
 
   #decode(bytes: Buffer): { nonce: string; version: string; values: Uint8Array[] } {

@@ -16,7 +16,7 @@ import {
 } from "@grpc/grpc-js";
 import { log } from "../lib/log.ts";
 import type { Access } from "./certificates/control-plane-access.ts";
-import { OwnResources } from "./own-resources.ts";
+import { type HealthReport, OwnResources } from "./own-resources.ts";
 
 const scope = log.scope("xdsproxy");
 const service = "/envoy.service.discovery.v3.AggregatedDiscoveryService";
@@ -37,6 +37,10 @@ export class XdsProxy implements AsyncDisposable {
   readonly #options: XdsProxyOptions;
   readonly #server = new Server({ "grpc.max_receive_message_length": maxMessageBytes, "grpc.max_send_message_length": maxMessageBytes });
   #latest: ServerDuplexStream<Buffer, Buffer> | undefined;
+  /** Of the stream that is open, once it has carried the proxy's node. */
+  #own: OwnResources | undefined;
+  /** The last verdict, told again to every control plane that is called. */
+  #health: HealthReport | undefined;
 
   private constructor(options: XdsProxyOptions) {
     this.#options = options;
@@ -68,6 +72,12 @@ export class XdsProxy implements AsyncDisposable {
       made.#server.bindAsync(`unix:${options.path}`, ServerCredentials.createInsecure(), (error) => (error ? reject(error) : resolve()));
     });
     return made;
+  }
+
+  /** undefined: the application is well. */
+  reportHealth(problem: string | undefined): void {
+    this.#health = { problem };
+    this.#own?.reportHealth(this.#health);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -104,6 +114,7 @@ export class XdsProxy implements AsyncDisposable {
       if (isOver) return;
       isOver = true;
       if (this.#latest === downstream) this.#latest = undefined;
+      if (this.#own === own) this.#own = undefined;
       upstream.cancel();
       client.close();
       if (!downstream.cancelled) downstream.emit("error", reason);
@@ -117,7 +128,11 @@ export class XdsProxy implements AsyncDisposable {
     let isFirst = true;
     downstream.on("data", (message: Buffer) => {
       if (!upstream.write(message)) downstream.pause();
-      if (isFirst) own.subscribe();
+      if (isFirst) {
+        own.subscribe();
+        if (this.#health) own.reportHealth(this.#health);
+        this.#own = own;
+      }
       isFirst = false;
     });
     upstream.on("drain", () => downstream.resume());

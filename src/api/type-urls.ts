@@ -12,3 +12,6 @@ export const typeUrls = {
 
 export type XdsService = keyof typeof typeUrls;
 export type TypeUrl = (typeof typeUrls)[XdsService];
+
+/** Of requests by which an agent tells how its workload is: an error is what is wrong, none means well. They ask for nothing. */
+export const healthReportTypeUrl = "type.googleapis.com/istio.v1.HealthInformation";

@@ -28,6 +28,7 @@ import { PushContext } from "./push/push-context.ts";
 import { type ChangedKind, planPush, scopeFor } from "./push/push-request.ts";
 import { untranslated } from "./push/untranslated.ts";
 import { objectsOf } from "./store-objects.ts";
+import type { Registration, WorkloadRegistration } from "./workloads/workload-registration.ts";
 import { generatorFor } from "./xds/generators.ts";
 import { policyProblems } from "./xds/policy-problems.ts";
 
@@ -50,6 +51,10 @@ export interface DiscoveryServerOptions {
   readonly jwks?: JwksResolver;
   /** Default `istiod`. */
   readonly jwksFetchMode?: JwksFetchMode;
+  /** Makes WorkloadEntries of agents that register themselves; absent: none do. */
+  readonly registration?: WorkloadRegistration;
+  /** Default: metrics of its own. */
+  readonly metrics?: IstiodMetrics;
   /** Connected proxies at most; the next is refused. Default 20,000. */
   readonly maxConnections?: number;
 }
@@ -61,10 +66,12 @@ export interface Connected {
   readonly connection: AdsConnection;
   readonly peer: Peer;
   readonly connectedAt: Date;
+  /** Of a workload whose WorkloadEntry follows its agent. */
+  readonly registration: Registration | undefined;
 }
 
 export class DiscoveryServer implements AdsHandler, Disposable {
-  readonly metrics = new IstiodMetrics();
+  readonly metrics: IstiodMetrics;
   readonly instanceId: string;
   readonly store: ConfigStore;
   readonly #options: DiscoveryServerOptions;
@@ -83,6 +90,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
 
   constructor(options: DiscoveryServerOptions) {
     this.#options = options;
+    this.metrics = options.metrics ?? new IstiodMetrics();
     this.store = options.store;
     this.instanceId = options.instanceId ?? hostname();
     this.#mesh = options.mesh;
@@ -183,7 +191,10 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       throw new StreamRefused(status.PERMISSION_DENIED, `no identity of the caller matches the node ${proxy.nodeId}`);
     }
     const id = `${proxy.id}-${++this.#connectionCounter}`;
-    const entry: Connected = { id, proxy, connection, peer, connectedAt: new Date() };
+    const connectedAt = new Date();
+    const close = (reason: StreamRefused) => connection.close(reason);
+    const registration = this.#options.registration?.connect({ proxy, identities: peer.identities, connectedAt, close });
+    const entry: Connected = { id, proxy, connection, peer, connectedAt, registration };
     this.#connected.set(id, entry);
     this.metrics.connected.inc({ version: proxy.istioVersion || "unknown" });
     scope.info("proxy connected", { proxy: id, type: proxy.type, peer: peer.address, protocol: connection.kind });
@@ -197,7 +208,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       connection.close(new StreamRefused(status.UNAVAILABLE, "server is shutting down"));
   }
 
-  #session({ id, proxy, peer }: Connected): AdsSession {
+  #session({ id, proxy, peer, registration }: Connected): AdsSession {
     const { metrics } = this;
     // Over plaintext nobody has proved anything; what listens on loopback is this machine's own.
     const mayReadSecrets = peer.identities !== undefined || isLoopback(addressOf(peer));
@@ -215,6 +226,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
         scope.warn("proxy refused configuration", { proxy: id, type: shortType(typeUrl), reason: message });
       },
       onAck: (typeUrl) => metrics.onAccept(typeUrl, proxy.id),
+      onHealth: (problem) => registration?.report(problem),
       onStale: (typeUrl) => metrics.expiredNonce.inc({ type: shortType(typeUrl) }),
       onSent: (typeUrl, resources, bytes) => {
         metrics.pushes.inc({ type: shortType(typeUrl) });
@@ -223,6 +235,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       },
       onClosed: () => {
         this.#connected.delete(id);
+        registration?.disconnect();
         metrics.connected.dec({ version: proxy.istioVersion || "unknown" });
         scope.info("proxy disconnected", { proxy: id });
       },

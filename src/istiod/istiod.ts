@@ -1,5 +1,6 @@
 /** The control plane put together: sources, discovery, ports. The only place that builds and connects its parts. */
 import { mkdir, readFile } from "node:fs/promises";
+import { hostname } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { ServerCredentials } from "@grpc/grpc-js";
@@ -10,7 +11,7 @@ import { AggregateStore } from "../config/aggregate.ts";
 import { FilesStore } from "../config/files.ts";
 import { MemoryStore } from "../config/memory.ts";
 import { SqliteStore } from "../config/sqlite.ts";
-import type { ConfigStore } from "../config/store.ts";
+import type { ConfigStore, WritableConfigStore } from "../config/store.ts";
 import type { HostPort } from "../lib/host-port.ts";
 import { log } from "../lib/log.ts";
 import { watchFile } from "../lib/watch-file.ts";
@@ -21,7 +22,10 @@ import { JwksResolver } from "./jwks/jwks-resolver.ts";
 import type { JwksFetchMode } from "./jwks/jwks-source.ts";
 import { openClientAuthority, writeKubeconfig } from "./kubeapi/admin-access.ts";
 import { KubeApiServer } from "./kubeapi/server.ts";
+import { IstiodMetrics } from "./metrics.ts";
 import { SecurePort } from "./secure-port.ts";
+import { RegistrationMetrics } from "./workloads/registration-metrics.ts";
+import { WorkloadRegistration } from "./workloads/workload-registration.ts";
 
 const scope = log.scope("istiod");
 
@@ -53,6 +57,8 @@ export interface IstiodOptions {
   readonly jwksFetchMode?: JwksFetchMode;
   /** How often they are fetched anew; default 20 minutes. */
   readonly jwksRefreshMs?: number;
+  /** How long WorkloadEntries outlive their agents' connections. */
+  readonly registration?: { readonly graceMs?: number; readonly restartGraceMs?: number };
 }
 
 export class Istiod implements AsyncDisposable {
@@ -93,9 +99,17 @@ export class Istiod implements AsyncDisposable {
         ...(options.jwksRefreshMs === undefined ? {} : { refreshMs: options.jwksRefreshMs }),
       }),
     );
+    const metrics = new IstiodMetrics();
+    const instanceId = hostname();
+    const registration = parts.use(
+      new WorkloadRegistration({ store, instanceId, metrics: new RegistrationMetrics(metrics.registry), ...options.registration }),
+    );
     const discovery = parts.use(
       new DiscoveryServer({
         store,
+        metrics,
+        instanceId,
+        registration,
         mesh,
         domain: options.domain,
         jwks,
@@ -153,7 +167,7 @@ function anywhere({ host, port }: HostPort): HostPort {
   return { host: host || "0.0.0.0", port };
 }
 
-async function openStore(options: IstiodOptions): Promise<ConfigStore> {
+async function openStore(options: IstiodOptions): Promise<WritableConfigStore> {
   await using opened = new AsyncDisposableStack();
   const sources: ConfigStore[] = [];
   if (options.dataDir) await mkdir(options.dataDir, { recursive: true, mode: 0o700 });

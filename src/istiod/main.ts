@@ -24,6 +24,7 @@ interface Options {
   domain: string;
   jwksFetchMode: string;
   jwksRefreshInterval: string;
+  workloadEntryGracePeriod: string;
   log_output_level: string;
 }
 
@@ -37,6 +38,7 @@ const fetchModes: Readonly<Record<string, JwksFetchMode>> = {
 };
 
 const maxRefreshMs = 24 * 3_600_000;
+const maxGraceMs = 24 * 3_600_000;
 
 /** Ports whose services are not part of this version. An address for one of them is refused, so that nobody waits for an answer there. */
 const missing = ["httpsAddr"] as const;
@@ -67,6 +69,11 @@ export async function main(args: string[]): Promise<number> {
         .default("20m")
         .env("PILOT_JWT_PUB_KEY_REFRESH_INTERVAL"),
     )
+    .addOption(
+      new Option("--workloadEntryGracePeriod <duration>", "how long the entry of a registered machine outlives its connection")
+        .default("10s")
+        .env("PILOT_WORKLOAD_ENTRY_GRACE_PERIOD"),
+    )
     .option("--log_output_level <level>", "debug, info, warn, error or none", "info")
     .exitOverride();
   try {
@@ -91,6 +98,9 @@ export async function main(args: string[]): Promise<number> {
   const jwksRefreshMs = parseDurationMs(options.jwksRefreshInterval);
   if (!jwksRefreshMs || jwksRefreshMs < 1000 || jwksRefreshMs > maxRefreshMs)
     return fail(`--jwksRefreshInterval: "${options.jwksRefreshInterval}" is no duration from 1s to 24h`, "for example 20m");
+  const graceMs = parseDurationMs(options.workloadEntryGracePeriod);
+  if (graceMs === undefined || graceMs > maxGraceMs)
+    return fail(`--workloadEntryGracePeriod: "${options.workloadEntryGracePeriod}" is no duration up to 24h`, "for example 10s");
 
   try {
     const grpc = parseHostPort(options.grpcAddr, "--grpcAddr", "listen");
@@ -112,6 +122,7 @@ export async function main(args: string[]): Promise<number> {
       domain: options.domain,
       jwksFetchMode,
       jwksRefreshMs,
+      registration: { graceMs },
     });
     log.scope("istiod").info("serving", {
       xds: formatHostPort({ host: grpc.host, port: istiod.grpcPort }),

@@ -112,10 +112,11 @@ function isReady({ conditions }: Pod): boolean {
   return !conditions.some((condition) => condition.type === "Ready" && condition.status !== "True");
 }
 
-/** The agent's health checks write the condition `Healthy`; an entry without one is taken to be well. */
-function healthOfEntry(object: ConfigObject): HealthStatus {
-  const conditions = (object.status as { conditions?: { type?: string; status?: string }[] } | undefined)?.conditions ?? [];
-  return conditions.some((condition) => condition.type === "Healthy" && condition.status === "False") ? "unhealthy" : "healthy";
+/** An entry that is to be health-checked gets traffic once its agent has said that it is well; any other is taken to be well. */
+function healthOfEntry({ kind, metadata, status }: ConfigObject): HealthStatus {
+  if (kind !== "WorkloadEntry" || metadata.annotations["proxy.istio.io/health-checks-enabled"] !== "true") return "healthy";
+  const conditions = (status as { conditions?: { type?: string; status?: string }[] } | undefined)?.conditions ?? [];
+  return conditions.some((condition) => condition.type === "Healthy" && condition.status === "True") ? "healthy" : "unhealthy";
 }
 
 function tlsMode(labels: Readonly<Record<string, string>>, hasIdentity: boolean): "istio" | "disabled" {

@@ -1,14 +1,16 @@
 /**
- * Machines of their own for tests: network namespaces on a common bridge, in each of which what iptables redirects is what Istio's rules
- * would. Needs root and iptables; `namespacesProblem` says what is missing.
+ * Machines of their own for tests: network namespaces on a common bridge, whose traffic pilot-agent's own rules capture.
+ * Needs root and iptables; `namespacesProblem` says what is missing.
  *
  *     hub 10.77.0.1 ──bridge──┬── machine 10.77.0.11   outbound TCP -> 15001, inbound TCP -> 15006, except what the proxy's group sends
  *                             └── machine 10.77.0.12
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { join } from "node:path";
 
 /** Group of the proxies, whose traffic is not redirected. */
 const proxyGroup = 1337;
+const program = join(import.meta.dirname, "..", "..", "src", "main.ts");
 
 export interface NetworkNamespace extends AsyncDisposable {
   readonly address: string;
@@ -51,11 +53,10 @@ export async function startNamespaces(
     for (const link of ["lo", "eth0"]) run(child, ["ip", "link", "set", link, "up"]);
     // Addresses of services are nobody's; they need a way out to be redirected.
     run(child, ["ip", "route", "add", "default", "dev", "eth0"]);
-    const nat = (...rule: string[]) => run(child, ["iptables", "-w", "-t", "nat", "-A", ...rule]);
-    nat("OUTPUT", "-p", "tcp", "-m", "owner", "--gid-owner", String(proxyGroup), "-j", "RETURN");
-    nat("OUTPUT", "-p", "tcp", "-d", "127.0.0.0/8", "-j", "RETURN");
-    nat("OUTPUT", "-p", "tcp", "-j", "REDIRECT", "--to-ports", String(proxyPorts.outbound));
-    nat("PREROUTING", "-p", "tcp", "-j", "REDIRECT", "--to-ports", String(proxyPorts.inbound));
+    const ids = ["--proxy-uid", String(proxyGroup), "--proxy-gid", String(proxyGroup)];
+    const ports = ["--envoy-port", String(proxyPorts.outbound), "--inbound-capture-port", String(proxyPorts.inbound)];
+    const everything = ["--istio-inbound-ports", "*", "--istio-service-cidr", "*"];
+    run(child, [process.execPath, program, "pilot-agent", "istio-iptables", ...ids, ...ports, ...everything]);
   }
   return processes.map((child, index) => ({
     address: addresses[index]!,
@@ -71,9 +72,9 @@ export async function startNamespaces(
   }));
 }
 
-/** A process that holds the namespace as long as its input is open. */
+/** A process that holds the namespace as long as its input is open; what is written to /run is the machine's own too. */
 async function start(): Promise<ChildProcess> {
-  const child = spawn("unshare", ["--net", "sh", "-c", "echo ready; cat"], { stdio: ["pipe", "pipe", "ignore"] });
+  const child = spawn("unshare", ["--net", "--mount", "sh", "-c", "mount -t tmpfs tmpfs /run && echo ready; cat"], { stdio: ["pipe", "pipe", "ignore"] });
   await new Promise<void>((resolve, reject) => {
     child.once("error", reject);
     child.once("exit", () => reject(new Error("unshare ended")));
@@ -83,5 +84,5 @@ async function start(): Promise<ChildProcess> {
 }
 
 function run({ pid }: ChildProcess, args: readonly string[]): void {
-  execFileSync("nsenter", ["--target", String(pid), "--net", "--", ...args], { stdio: ["ignore", "ignore", "pipe"] });
+  execFileSync("nsenter", ["--target", String(pid), "--net", "--mount", "--", ...args], { stdio: ["ignore", "ignore", "pipe"] });
 }

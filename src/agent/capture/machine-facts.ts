@@ -1,0 +1,34 @@
+/** What capture has to know of the machine it runs on. */
+import { readFile } from "node:fs/promises";
+import { isIP } from "node:net";
+import { networkInterfaces } from "node:os";
+import type { MachineFacts } from "./capture-settings.ts";
+import { CommandError, type CommandRunner } from "./command-runner.ts";
+
+export async function loadMachineFacts(run: CommandRunner, proxyUser: string): Promise<MachineFacts> {
+  return { proxyUser: await findUser(run, proxyUser), hasIpv6: hasIpv6(), nameServers: await loadNameServers() };
+}
+
+async function findUser(run: CommandRunner, name: string): Promise<MachineFacts["proxyUser"]> {
+  try {
+    const [, , uid, gid] = (await run("getent", ["passwd", name])).split(":");
+    return uid && gid ? { uid, gid } : undefined;
+  } catch (error) {
+    if (error instanceof CommandError) return undefined;
+    throw error;
+  }
+}
+
+/** Istio looks at the first address alone, and lets IPv6 traffic pass by the proxy of a machine that has both. */
+function hasIpv6(): boolean {
+  return Object.values(networkInterfaces()).some((list) =>
+    list?.some(({ family, internal, address }) => family === "IPv6" && !internal && !address.startsWith("fe80:")),
+  );
+}
+
+async function loadNameServers(): Promise<string[]> {
+  const lines = (await readFile("/etc/resolv.conf", "utf8").catch(() => "")).split("\n");
+  return lines
+    .map((line) => /^\s*nameserver\s+(?<address>[^\s#;%]+)/.exec(line)?.groups?.address ?? "")
+    .filter((address) => isIP(address) !== 0);
+}

@@ -1,0 +1,152 @@
+/** `pilot-agent istio-iptables` against the kernel: set, replaced and taken back, whatever was there and however it ended before. */
+import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { namespacesProblem } from "../support/network-namespace.ts";
+import { binary } from "../support/topsail.ts";
+
+const problem = namespacesProblem();
+if (problem !== undefined) process.stderr.write(`skipped: capture rules: ${problem}\n`);
+const has = (command: string) => spawnSync(command, ["--version"]).status === 0;
+
+const foreign = `*nat
+:DOCKER - [0:0]
+-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
+-A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER
+-A DOCKER -p tcp --dport 8000 -j DNAT --to-destination 172.17.0.2:80
+COMMIT
+*filter
+:DOCKER-USER - [0:0]
+-A FORWARD -j DOCKER-USER
+-A INPUT -p tcp --dport 23 -j DROP
+COMMIT
+*mangle
+-A PREROUTING -p udp --dport 9 -j MARK --set-mark 7
+COMMIT
+`;
+const everything = ["--istio-inbound-ports", "*", "--istio-service-cidr", "*", "--redirect-dns", "--capture-all-dns"];
+const tproxy = [...everything, "--istio-inbound-interception-mode", "TPROXY", "--istio-exclude-interfaces", "eth9", "--drop-invalid"];
+
+describe.skipIf(problem !== undefined)("capture rules", () => {
+  let machine: ChildProcess;
+  beforeEach(async () => {
+    machine = spawn("unshare", ["--net", "--mount", "sh", "-c", "mount -t tmpfs tmpfs /run && ip link set lo up && echo ready; cat"], {
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    await new Promise((resolve) => machine.stdout!.once("data", resolve));
+  });
+  afterEach(async () => {
+    const exited = new Promise((resolve) => machine.once("exit", resolve));
+    machine.stdin!.end();
+    await exited;
+  });
+
+  const inside = (...command: string[]) => ["--target", String(machine.pid), "--net", "--mount", "--", ...command];
+  const run = (command: string[], input = "") => execFileSync("nsenter", inside(...command), { encoding: "utf8", input });
+  const capture = (...flags: string[]) => run([binary, "pilot-agent", "istio-iptables", ...flags]);
+  /** What the kernel holds, without counters and comments. */
+  const state = () =>
+    ["iptables-nft-save", "iptables-legacy-save", "ip6tables-nft-save", "ip6tables-legacy-save"]
+      .filter(has)
+      .map((tool) => run([tool]))
+      .concat(run(["ip", "rule"]), run(["ip", "-6", "rule"]), run(["ip", "route", "show", "table", "all"]))
+      .join("\n")
+      .replace(/^#.*$/gm, "")
+      // The address that the proxy calls from stays, and is no rule.
+      .replace(/^.*::6 dev lo.*$/gm, "")
+      .replace(/\[\d+:\d+\]/g, "")
+      // A table that was used once stays, empty; a legacy one as well.
+      .replace(/^\*\w+\n(?::\w+ \w+ \n)*COMMIT\n/gm, "")
+      .replace(/\n+/g, "\n");
+
+  it.each(["nft", "legacy"])("leave no trace, and what others have as it was: %s", (variant) => {
+    if (!has(`iptables-${variant}`)) {
+      process.stderr.write(`skipped: iptables-${variant} is not there\n`);
+      return;
+    }
+    run([`iptables-${variant}-restore`], foreign);
+    const before = state();
+    capture(...tproxy, "--dual-stack");
+    const captured = state();
+    expect(captured).toContain("-j TPROXY --on-port 15006");
+    expect(captured).toContain("lookup 133");
+    expect(captured).toContain("-A PREROUTING -i eth9 -j RETURN");
+    // Other settings, or none at all, undo it as well.
+    run([binary, "pilot-agent", "istio-clean-iptables"]);
+    expect(state()).toBe(before);
+  });
+
+  it("are the same after they were set again", () => {
+    capture(...tproxy);
+    const once = state();
+    capture(...tproxy);
+    expect(state()).toBe(once);
+  });
+
+  it("give way to new ones, whatever the old ones were", () => {
+    capture(...everything);
+    const wanted = state();
+    capture(...tproxy, "--istio-inbound-tproxy-mark", "77", "--istio-inbound-tproxy-route-table", "78");
+    capture(...everything);
+    expect(state()).toBe(wanted);
+  });
+
+  it("can be nftables' own, which replace and are replaced", () => {
+    if (!has("nft")) {
+      process.stderr.write("skipped: nft is not there\n");
+      return;
+    }
+    const before = state();
+    capture(...tproxy, "--native-nftables", "--dual-stack");
+    expect(run(["nft", "list", "tables"])).toContain("istio-proxy-mangle");
+    capture(...everything);
+    expect(run(["nft", "list", "tables"])).not.toContain("istio-proxy");
+    const wanted = state();
+    expect(wanted).toContain("-j ISTIO_REDIRECT");
+    capture(...everything, "--native-nftables");
+    expect(state()).not.toContain("ISTIO_REDIRECT");
+    run([binary, "pilot-agent", "istio-clean-iptables"]);
+    expect(run(["nft", "list", "tables"])).not.toContain("istio-proxy");
+    expect(state()).toBe(before);
+  });
+
+  it("can be taken back, and set, after a run that was killed anywhere", async () => {
+    const before = state();
+    capture(...tproxy);
+    const wanted = state();
+    for (const delayMs of [60, 90, 120, 150, 180, 220]) {
+      const child = spawn("nsenter", inside(binary, "pilot-agent", "istio-iptables", ...(delayMs % 20 === 0 ? everything : tproxy)), {
+        stdio: "ignore",
+        detached: true,
+      });
+      const exited = new Promise((resolve) => child.once("exit", resolve));
+      await new Promise((resolve) => setTimeout(resolve, delayMs));
+      try {
+        process.kill(-child.pid!, "SIGKILL");
+      } catch {
+        // It was quicker.
+      }
+      await exited;
+      capture(...tproxy);
+      expect(state()).toBe(wanted);
+    }
+    run([binary, "pilot-agent", "istio-clean-iptables"]);
+    expect(state()).toBe(before);
+  });
+
+  it("are printed and not set by a dry run", () => {
+    const before = state();
+    expect(capture(...everything, "--dry-run")).toContain("-A ISTIO_REDIRECT -p tcp -j REDIRECT --to-ports 15001");
+    expect(state()).toBe(before);
+  });
+
+  it("stay as they are when a setting is wrong", () => {
+    capture(...everything);
+    const before = state();
+    const failed = spawnSync("nsenter", inside(binary, "pilot-agent", "istio-iptables", "--istio-inbound-ports", "http"), {
+      encoding: "utf8",
+    });
+    expect(failed.stderr).toBe('error: --istio-inbound-ports: "http" is no port\n');
+    expect(failed.status).toBe(1);
+    expect(state()).toBe(before);
+  });
+});
