@@ -89,7 +89,8 @@ export interface WorkerStats {
   readonly type: "stats";
   /** Set when the block was replaced by a larger one. */
   readonly block?: SharedArrayBuffer;
-  /** In the order of their slots, continuing where the last message ended. */
+  /** Slots of statistics with tags that are no more; those that were added may use them again. */
+  readonly removed?: readonly number[];
   readonly added: readonly import("./stats/store.ts").StatDefinition[];
 }
 

@@ -21,6 +21,7 @@ import { addressText, compileListener, type ListenerConfig } from "./listener/li
 import { compileRouteConfiguration, type RouteTable } from "./router/route-table.ts";
 import { type NamedCells, SharedCells } from "./shared-cells.ts";
 import { StatsStore } from "./stats/store.ts";
+import { Telemetry } from "./telemetry/telemetry.ts";
 import { compileSecret, SecretStore } from "./tls/secret.ts";
 import type { FromWorker, NamedBytes, WorkerApplied, WorkerData, WorkerDrain, WorkerUpdate } from "./update.ts";
 import { Cluster } from "./upstream/cluster.ts";
@@ -63,6 +64,7 @@ export class WorkerState implements AsyncDisposable {
       secrets: this.#secrets,
       nodeId: bootstrap.node?.id ?? "",
       nodeCluster: bootstrap.node?.cluster ?? "",
+      telemetry: new Telemetry(bootstrap.node, this.stats),
       cells: new SharedCells(null),
       warn() {}, // the main thread has compiled the same, and said it
       compilePerFilterConfig: (config) => compilePerFilterConfig(config, this.#context),

@@ -74,7 +74,9 @@ export async function startNamespaces(
 
 /** A process that holds the namespace as long as its input is open; what is written to /run is the machine's own too. */
 async function start(): Promise<ChildProcess> {
-  const child = spawn("unshare", ["--net", "--mount", "sh", "-c", "mount -t tmpfs tmpfs /run && echo ready; cat"], { stdio: ["pipe", "pipe", "ignore"] });
+  const child = spawn("unshare", ["--net", "--mount", "sh", "-c", "mount -t tmpfs tmpfs /run && echo ready; cat"], {
+    stdio: ["pipe", "pipe", "ignore"],
+  });
   await new Promise<void>((resolve, reject) => {
     child.once("error", reject);
     child.once("exit", () => reject(new Error("unshare ended")));

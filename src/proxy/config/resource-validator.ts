@@ -14,6 +14,7 @@ import { compileListener } from "../listener/listener-config.ts";
 import { compileRouteConfiguration } from "../router/route-table.ts";
 import { SharedCells } from "../shared-cells.ts";
 import { StatsStore } from "../stats/store.ts";
+import { Telemetry } from "../telemetry/telemetry.ts";
 import { compileSecret, SecretStore } from "../tls/secret.ts";
 import { compileCluster } from "../upstream/cluster-config.ts";
 import { warningsOf } from "./fields-without-effect.ts";
@@ -82,14 +83,16 @@ export class ResourceValidator {
 
   /** A new one each time: the names that a compilation registers are forgotten with it. */
   #context(): CompileContext {
+    const stats = new StatsStore();
     const context: CompileContext = {
-      stats: new StatsStore(),
+      stats,
       accessLog: { sinks: this.#sinks },
       clusters: new Map(),
       routes: new Map(),
       secrets: new SecretStore(),
       nodeId: "",
       nodeCluster: "",
+      telemetry: new Telemetry(undefined, stats),
       cells: new SharedCells(null),
       warn: (message) => this.#warn(message),
       compilePerFilterConfig: (config) => compilePerFilterConfig(config, context),

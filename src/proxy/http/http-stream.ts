@@ -28,6 +28,8 @@ export interface ServerCodec {
   sendTrailers(stream: HttpStream, trailers: HeaderList): void;
   /** Pushes out what waits for company. */
   flush(): void;
+  /** All that has come of this stream's request, as it came over the wire. */
+  receivedBytes(stream: HttpStream): number;
   /** Cuts the stream off. */
   reset(stream: HttpStream): void;
   pauseRequest(): void;
@@ -430,6 +432,7 @@ export class HttpStream {
     this.isEnded = true;
     const { info, manager } = this;
     info.endTime = this.connection.now;
+    info.downstreamWireBytesReceived = this.codec.receivedBytes(this);
     manager.terminal.onStreamEnd(this);
     const filters = manager.filters;
     for (let i = 0; i < filters.length; i++) filters[i]!.onStreamEnd?.(this);

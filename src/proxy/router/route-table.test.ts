@@ -7,17 +7,20 @@ import { RequestInfo } from "../http/request-info.ts";
 import { SharedCells } from "../shared-cells.ts";
 import { StatsStore } from "../stats/store.ts";
 import type { ConnectionInfo, StreamInfo } from "../stream-info.ts";
+import { Telemetry } from "../telemetry/telemetry.ts";
 import { SecretStore } from "../tls/secret.ts";
 import { compileRouteConfiguration } from "./route-table.ts";
 
+const stats = new StatsStore();
 const context: CompileContext = {
-  stats: new StatsStore(),
+  stats,
   accessLog: { sinks: new AccessLogSinks({ flushIntervalMs: 1000 }) },
   clusters: new Map(),
   routes: new Map(),
   secrets: new SecretStore(),
   nodeId: "",
   nodeCluster: "",
+  telemetry: new Telemetry(undefined, stats),
   warn() {},
   cells: new SharedCells(null),
   compilePerFilterConfig: () => new Map(),

@@ -12,6 +12,7 @@ import type { CompileContext } from "../compile-context.ts";
 import { durationMs } from "../duration.ts";
 import { compileThresholds, type Thresholds } from "./circuit-breakers.ts";
 import type { LoadBalancerPolicy } from "./load-balancer.ts";
+import { compileMeshMetadata, type MeshMetadata } from "./mesh-metadata.ts";
 import { compileTransportSockets, type TransportSockets } from "./transport-socket.ts";
 
 export interface ClusterConfig {
@@ -50,6 +51,7 @@ export interface ClusterConfig {
   readonly bindAddress: string;
   readonly closesOnHealthFailure: boolean;
   readonly metadata: ClusterMessage["metadata"];
+  readonly mesh: MeshMetadata;
 }
 
 const httpOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -116,6 +118,7 @@ export function compileCluster(message: ClusterMessage, context: CompileContext)
     bindAddress: message.upstreamBindConfig?.sourceAddress?.address ?? "",
     closesOnHealthFailure: message.closeConnectionsOnHostHealthFailure,
     metadata: message.metadata,
+    mesh: compileMeshMetadata(message),
   };
 }
 

@@ -282,6 +282,7 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
     }
     this.#host = host;
     info.upstreamHost = host.key;
+    info.upstreamEndpoint = host;
     info.upstreamHostName = host.description.hostname;
     const rewrite = stream.choice!.hostRewrite ?? this.#action!.hostRewrite;
     if (rewrite !== null && rewrite.kind === "auto" && host.description.hostname !== "") {
@@ -616,8 +617,10 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
       return;
     }
     // An overflow: no endpoint has seen this request.
-    if (reason === "overflow") info.upstreamHost = "";
-    else {
+    if (reason === "overflow") {
+      info.upstreamHost = "";
+      info.upstreamEndpoint = null;
+    } else {
       const host = this.#host!;
       host.stats.add(host.at.rq_error, 1);
     }

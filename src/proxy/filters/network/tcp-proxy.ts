@@ -221,6 +221,7 @@ class TcpSession implements TransportHandler {
     this.#info.upstreamAttempts = this.#attempts;
     this.#host = host;
     this.#info.upstreamHost = host.key;
+    this.#info.upstreamEndpoint = host;
     this.#info.upstreamHostName = host.description.hostname;
     this.#countConnection(1);
     this.#connectStarted = performance.now();
