@@ -75,7 +75,9 @@ export async function startAgent(node: MeshNode, { istiod, ports, scratch, worke
       ENVOY_STATUS_PORT: String(ports.ready),
       ENVOY_PROMETHEUS_PORT: String(ports.stats),
       ...(node.type === "sidecar" ? { ISTIO_META_INTERCEPTION_MODE: "NONE" } : {}),
-      ISTIO_METAJSON_LABELS: JSON.stringify(node.labels),
+      ISTIO_META_WORKLOAD_NAME: node.name,
+      ISTIO_META_CLUSTER_ID: "Kubernetes",
+      ISTIO_METAJSON_LABELS: JSON.stringify(labelsOf(node)),
     }),
     proxyConfig: effectiveProxyConfig(
       undefined,
@@ -96,6 +98,15 @@ export async function startAgent(node: MeshNode, { istiod, ports, scratch, worke
     logLevel: "warning",
     statusHost: node.address,
   });
+}
+
+/** With those by which metrics name a workload, whichever way it calls itself. Istio's injector and its VM onboarding write them. */
+function labelsOf({ labels }: MeshNode): Record<string, string> {
+  return {
+    ...labels,
+    "service.istio.io/canonical-name": labels.app ?? "",
+    "service.istio.io/canonical-revision": labels.version ?? "latest",
+  };
 }
 
 /** What an agent needs to begin: the root by which it knows the control plane, and a token by which it is known. */

@@ -34,6 +34,7 @@ export class AudienceKeys {
     const capture = [INTERCEPTION_MODE, UNPRIVILEGED_POD];
     // Where clusters say that certificates come from.
     const secrets = [proxy.hasIdentity, fileCredential, credential];
-    return JSON.stringify([proxy.type, scope, proxy.dnsDomain, families, capture, secrets, labels]);
+    const filters = [proxy.hasIstioFilters, proxy.tellsOnlyMesh];
+    return JSON.stringify([proxy.type, scope, proxy.dnsDomain, families, capture, secrets, filters, labels]);
   }
 }

@@ -22,6 +22,7 @@ import type { PushContext } from "../push/push-context.ts";
 import { usesAutoMutualTls } from "../push/service-mutual-tls.ts";
 import { inlineLoadAssignment } from "./endpoints.ts";
 import { inboundClusters, inboundSource } from "./inbound-clusters.ts";
+import { clusterExchange } from "./istio-filters.ts";
 import { localitySettings, needsLocalityWeights } from "./locality.ts";
 import { configPath, duration, istioMetadata, statName } from "./messages.ts";
 import { servesFiles } from "./sds-secrets.ts";
@@ -61,7 +62,7 @@ function outboundClusters(service: Service, kind: ClusterKind, proxy: ProxyNode,
       const subsets = ["", ...(rule?.spec.subsets.map((subset) => subset.name) ?? [])];
       return subsets.flatMap((subset) => {
         const name = nameOf(service.host, port.number, subset);
-        const key = `cds|${proxy.type}|${lookupFamily(proxy)}|${secrets}|${service.namespace}|${name}|${rule ? `${rule.namespace}/${rule.name}/${rule.exportKey}` : ""}`;
+        const key = `cds|${proxy.type}|${proxy.hasIstioFilters}|${lookupFamily(proxy)}|${secrets}|${service.namespace}|${name}|${rule ? `${rule.namespace}/${rule.name}/${rule.exportKey}` : ""}`;
         const known = push.encoded.get(key);
         if (known) return [known];
         const cluster = serviceCluster(
@@ -94,6 +95,7 @@ function serviceCluster(name: string, destination: Destination, proxy: ProxyNode
   const cluster = create(ClusterSchema, {
     name,
     altStatName: statName(name),
+    filters: clusterExchange(proxy),
     metadata: istioMetadata({
       services: [{ host: service.host, name: service.name, namespace: service.namespace }],
       ...(rule ? { config: configPath("networking.istio.io/v1", "DestinationRule", rule.namespace, rule.name) } : {}),
@@ -208,6 +210,7 @@ function specialCluster(name: string, proxy: ProxyNode): Cluster {
     clusterDiscoveryType: { case: "type", value: isBlackHole ? Cluster_DiscoveryType.STATIC : Cluster_DiscoveryType.ORIGINAL_DST },
     ...(isBlackHole ? {} : { lbPolicy: Cluster_LbPolicy.CLUSTER_PROVIDED }),
     ...(name === inboundPassthroughCluster ? { upstreamBindConfig: inboundSource(proxy) } : {}),
+    ...(isBlackHole ? {} : { filters: clusterExchange(proxy) }),
   });
 }
 

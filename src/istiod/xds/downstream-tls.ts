@@ -36,7 +36,7 @@ interface DownstreamTlsContextOf {
 export function downstreamTls(tls: ServerTLSSettings, { http, proxy, mesh }: DownstreamTlsContextOf): TransportSocket {
   const isMesh = tls.mode === "ISTIO_MUTUAL";
   const common = create(CommonTlsContextSchema, {
-    alpnProtocols: [...(isMesh && !http ? serverAlpn.tcp : serverAlpn.http)],
+    alpnProtocols: serverAlpn(isMesh && !http ? "tcp" : "http", proxy),
   });
   if (isMesh) {
     common.tlsCertificateSdsSecretConfigs = [workloadCertificate(proxy)];

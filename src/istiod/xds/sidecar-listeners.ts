@@ -14,6 +14,7 @@ import type { PushContext } from "../push/push-context.ts";
 import { listenerAccessLogs } from "./access-log.ts";
 import { wildcardAddress } from "./bind-address.ts";
 import { isIntercepted } from "./inbound-targets.ts";
+import { istioTcpFilters } from "./istio-filters.ts";
 import { socketAddress } from "./messages.ts";
 import { inboundListeners } from "./sidecar-inbound.ts";
 import { catchAllCluster } from "./sidecar-outbound.ts";
@@ -27,6 +28,7 @@ export function ownListeners(proxy: ProxyNode, push: PushContext): Listener[] {
 
 function virtualOutbound(proxy: ProxyNode, push: PushContext): Listener {
   const port = push.mesh.proxyListenPort || 15001;
+  const stats = istioTcpFilters("sidecarOutbound", proxy, push.mesh);
   const catchAll = catchAllCluster(push.sidecarScope(proxy).outboundMode);
   return create(ListenerSchema, {
     name: "virtualOutbound",
@@ -39,11 +41,11 @@ function virtualOutbound(proxy: ProxyNode, push: PushContext): Listener {
       create(FilterChainSchema, {
         name: "virtualOutbound-blackhole",
         filterChainMatch: { destinationPort: port },
-        filters: [tcpProxy(blackHoleCluster, [{ cluster: blackHoleCluster, weight: 1 }], push.mesh)],
+        filters: [...stats, tcpProxy(blackHoleCluster, [{ cluster: blackHoleCluster, weight: 1 }], push.mesh)],
       }),
       create(FilterChainSchema, {
         name: "virtualOutbound-catchall-tcp",
-        filters: [tcpProxy(catchAll, [{ cluster: catchAll, weight: 1 }], push.mesh)],
+        filters: [...stats, tcpProxy(catchAll, [{ cluster: catchAll, weight: 1 }], push.mesh)],
       }),
     ],
     maxConnectionsToAcceptPerSocketEvent: 1,

@@ -33,7 +33,7 @@ import type { ProxyNode } from "../../api/node.ts";
 import type { Service } from "../../registry/service.ts";
 import { namesPrivateSecret } from "../push/destination-rules.ts";
 import { any } from "./messages.ts";
-import { meshAlpn } from "./mutual-tls.ts";
+import { clientAlpn } from "./mutual-tls.ts";
 import { exactName, file, validationBySds } from "./peer-validation.ts";
 import { caSuffix, credentialSecret, fileSecret, servesFiles, workloadCertificate, workloadRoots } from "./sds-secrets.ts";
 
@@ -121,7 +121,7 @@ function mutualTlsClient(context: UpstreamTlsContextOf, names: readonly string[]
       create(CertificateValidationContextSchema, { matchTypedSubjectAltNames: expected.map(exactName) }),
       workloadRoots(context.proxy),
     ),
-    alpnProtocols: [...meshAlpn.tcp, ...(context.speaksHttp2 ? ["h2"] : [])],
+    alpnProtocols: [...clientAlpn(context.proxy), ...(context.speaksHttp2 ? ["h2"] : [])],
   });
 }
 

@@ -42,6 +42,10 @@ export class DownstreamConnection {
   transport: Transport | null = null;
   /** What network filters before the terminal one want to see of it; filled before the transport is opened. */
   readers: ConnectionReader[] | null = null;
+  /** What a network filter says to the client before anybody else does; set before the transport is opened. */
+  greeting: Buffer | null = null;
+  /** Called when it is over. */
+  onceClosed: (() => void) | null = null;
   /** Decides, when response headers are finished, whether the connection ends with this response; set by the codec. */
   decideClose: (stream: HttpStream) => void = () => {};
   /** Closes when idle or after the present request: a drain that has run out of patience closes at once. */
@@ -99,6 +103,7 @@ export class DownstreamConnection {
     if (gate !== null) gate.transport = transport;
     this.#gate = gate;
     this.transport = transport;
+    if (this.greeting !== null) transport.write(this.greeting);
     return transport;
   }
 
@@ -111,6 +116,7 @@ export class DownstreamConnection {
   closed(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    this.onceClosed?.();
     this.#onClosed(this);
   }
 

@@ -115,10 +115,10 @@ export function encodeStruct(value: JsonObject): Uint8Array {
 
 function fieldsOf(value: JsonObject): Struct["fields"] {
   const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
-  return Object.fromEntries(entries.map(([name, field]) => [name, valueOf(field)]));
+  return Object.fromEntries(entries.map(([name, field]) => [name, toValue(field)]));
 }
 
-function valueOf(value: JsonValue): Value {
+function toValue(value: JsonValue): Value {
   const $typeName = ValueSchema.typeName;
   if (typeof value === "string") return { $typeName, kind: { case: "stringValue", value } };
   return { $typeName, kind: { case: "structValue", value: { $typeName: StructSchema.typeName, fields: fieldsOf(value as JsonObject) } } };

@@ -2,6 +2,7 @@
 import type { Socket } from "node:net";
 import * as tls from "node:tls";
 import type { UpstreamTlsContext } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
+import type { AlpnOffer } from "../upstream/alpn-offer.ts";
 import { type CommonTls, compileCommonTls, currentCertificates, currentValidation } from "./common-context.ts";
 import { checkPeer, type SecretStore, type ValidationSecret } from "./secret.ts";
 import { secureOptions } from "./server-context.ts";
@@ -26,7 +27,13 @@ export class ClientTls {
   }
 
   /** Begins a handshake on a connected or connecting socket; null while secrets are missing. `serverName` may be "". */
-  connect(socket: Socket, serverName: string, alpn: readonly string[], speaks: "http1" | "http2" = "http1"): tls.TLSSocket | null {
+  connect(
+    socket: Socket,
+    serverName: string,
+    alpn: readonly string[],
+    speaks: "http1" | "http2" = "http1",
+    offer: AlpnOffer | null = null,
+  ): tls.TLSSocket | null {
     if (this.#context === null || this.#madeFor !== this.#secrets.version) {
       const certificates = currentCertificates(this.#common, this.#secrets);
       const validation = currentValidation(this.#common, this.#secrets);
@@ -35,7 +42,7 @@ export class ClientTls {
       this.#validation = validation;
       this.#madeFor = this.#secrets.version;
     }
-    const offered = this.#common.alpnProtocols.length > 0 ? this.#common.alpnProtocols : alpn;
+    const offered = offer?.protocols ?? (this.#common.alpnProtocols.length > 0 ? this.#common.alpnProtocols : alpn);
     const protocols = speaks === "http2" ? offered : offered.filter((protocol) => protocol !== "h2");
     return tls.connect({
       socket,

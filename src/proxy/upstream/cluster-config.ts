@@ -8,8 +8,11 @@ import {
 } from "../../api/gen/envoy/config/cluster/v3/cluster_pb.js";
 import type { Http1ProtocolOptions, HttpProtocolOptions } from "../../api/gen/envoy/config/core/v3/protocol_pb.js";
 import { HttpProtocolOptionsSchema } from "../../api/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js";
+import { MetadataExchangeSchema } from "../../api/gen/envoy/tcp/metadataexchange/config/metadata_exchange_pb.js";
 import type { CompileContext } from "../compile-context.ts";
 import { durationMs } from "../duration.ts";
+import { type PeerExchange, peerExchange } from "../telemetry/peer-exchange.ts";
+import { configTypeName, decodeConfig } from "../typed-config.ts";
 import { compileThresholds, type Thresholds } from "./circuit-breakers.ts";
 import type { LoadBalancerPolicy } from "./load-balancer.ts";
 import { compileMeshMetadata, type MeshMetadata } from "./mesh-metadata.ts";
@@ -52,6 +55,8 @@ export interface ClusterConfig {
   readonly closesOnHealthFailure: boolean;
   readonly metadata: ClusterMessage["metadata"];
   readonly mesh: MeshMetadata;
+  /** What connections without HTTP say first to endpoints that agree on it. */
+  readonly peerExchange: PeerExchange | null;
 }
 
 const httpOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -119,7 +124,21 @@ export function compileCluster(message: ClusterMessage, context: CompileContext)
     closesOnHealthFailure: message.closeConnectionsOnHostHealthFailure,
     metadata: message.metadata,
     mesh: compileMeshMetadata(message),
+    peerExchange: compileFilters(message, context),
   };
+}
+
+/** `filters`, of connections to endpoints: there is one kind. */
+function compileFilters({ filters }: ClusterMessage, context: CompileContext): PeerExchange | null {
+  let exchange: PeerExchange | null = null;
+  for (const { name, typedConfig } of filters) {
+    const typeName = typedConfig === undefined ? "" : configTypeName(typedConfig);
+    if (typedConfig === undefined || typeName !== MetadataExchangeSchema.typeName) {
+      throw new ConfigError(`Didn't find a registered implementation for '${name}' with type URL: '${typeName}'`);
+    }
+    exchange = peerExchange(decodeConfig(MetadataExchangeSchema, typedConfig), context);
+  }
+  return exchange;
 }
 
 type HttpOptions = NonNullable<ReturnType<typeof anyUnpack<typeof HttpProtocolOptionsSchema>>>;

@@ -4,6 +4,7 @@ import { ConfigError } from "../../api/config-error.ts";
 import { HealthStatus } from "../../api/gen/envoy/config/core/v3/health_check_pb.js";
 import type { ClusterLoadAssignment } from "../../api/gen/envoy/config/endpoint/v3/endpoint_pb.js";
 import type { StatsStore } from "../stats/store.ts";
+import type { AlpnOffer } from "./alpn-offer.ts";
 import { type Priority, Resources } from "./circuit-breakers.ts";
 import type { ClusterConfig } from "./cluster-config.ts";
 import { ClusterStats } from "./cluster-stats.ts";
@@ -81,7 +82,7 @@ export class Cluster {
     const host = this.#makeHost(key, description);
     // Destinations come from outside: those without connections make room again.
     if (this.#hosts.size >= 1024) {
-      for (const [other, { pool }] of this.#hosts) if (pool === null || pool.isUnused) this.#hosts.delete(other);
+      for (const [other, { pools }] of this.#hosts) if (pools.every((pool) => pool.isUnused)) this.#hosts.delete(other);
     }
     this.#hosts.set(key, host);
     return host;
@@ -130,7 +131,6 @@ export class Cluster {
         if (socket !== known.transportSocket) {
           known.transportSocket = socket;
           known.drain();
-          known.pool = null;
         }
         const isDraining = entry.healthStatus === HealthStatus.DRAINING;
         if (wasHealthy && description.health === "unhealthy" && (isDraining || this.config.closesOnHealthFailure)) known.drain();
@@ -154,9 +154,14 @@ export class Cluster {
     }
   }
 
-  pool(host: Host): ConnectionPool {
-    if (host.pool === null) host.pool = new ConnectionPool(this, host);
-    return host.pool;
+  /** Connections to the host; an offer matters to TLS alone. Hot. */
+  pool(host: Host, offer: AlpnOffer | null = null): ConnectionPool {
+    const wanted = host.transportSocket.tls === null ? null : offer;
+    const { pools } = host;
+    for (let i = 0; i < pools.length; i++) if (pools[i]!.alpnOffer === wanted) return pools[i]!;
+    const made = new ConnectionPool(this, host, wanted);
+    pools.push(made);
+    return made;
   }
 
   #makeHost(key: string, description: HostDescription): Host {

@@ -5,6 +5,7 @@
  *      newStream -> idle connection -> onPoolReady
  *                -> queue + connect -> onPoolReady | onPoolFailure
  */
+import type { AlpnOffer } from "./alpn-offer.ts";
 import type { Priority } from "./circuit-breakers.ts";
 import type { Cluster } from "./cluster.ts";
 import type { Host } from "./host.ts";
@@ -22,15 +23,18 @@ export interface PoolWaiter {
 export class ConnectionPool {
   readonly cluster: Cluster;
   readonly host: Host;
+  /** null: what the cluster's TLS settings offer. */
+  readonly alpnOffer: AlpnOffer | null;
   readonly #idle: Http1Client[] = [];
   readonly #waiting: PoolWaiter[] = [];
   readonly #connecting = new Set<Http1Client>();
   readonly #busy = new Set<Http1Client>();
   #isDraining = false;
 
-  constructor(cluster: Cluster, host: Host) {
+  constructor(cluster: Cluster, host: Host, alpnOffer: AlpnOffer | null = null) {
     this.cluster = cluster;
     this.host = host;
+    this.alpnOffer = alpnOffer;
   }
 
   get isUnused(): boolean {
@@ -80,7 +84,8 @@ export class ConnectionPool {
     this.#isDraining = true;
     for (const client of this.#idle.splice(0)) client.close("local");
     for (const client of this.#connecting) if (this.#waiting.length === 0) client.close("local");
-    if (this.host.pool === this) this.host.pool = null;
+    const index = this.host.pools.indexOf(this);
+    if (index >= 0) this.host.pools.splice(index, 1);
   }
 
   // --- called by clients ---

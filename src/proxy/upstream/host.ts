@@ -32,7 +32,8 @@ export class Host {
   description: HostDescription;
   transportSocket: TransportSocketChoice;
   activeRequests = 0;
-  pool: ConnectionPool | null = null;
+  /** One for each ALPN that requests have asked for: hardly ever more than one. */
+  readonly pools: ConnectionPool[] = [];
   /** For the proxy's own gRPC calls. */
   http2: Http2Connection | null = null;
   readonly stats: StatsStore;
@@ -51,7 +52,7 @@ export class Host {
 
   /** Connections close when what is under way on them is done; later requests get new ones. */
   drain(): void {
-    this.pool?.drain();
+    for (const pool of this.pools.splice(0)) pool.drain();
     this.http2?.drain();
     this.http2 = null;
   }

@@ -127,7 +127,7 @@ export class Http1Client implements TransportHandler, Http1ParserSink {
       return;
     }
     const serverName = config.autoSni && this.#sniHost !== "" ? this.#sniHost : tls.sni;
-    const secured = tls.connect(socket, serverName, []);
+    const secured = tls.connect(socket, serverName, [], "http1", this.pool.alpnOffer);
     if (secured === null) {
       process.nextTick(() => this.#connectFailed("connectionFailure", "TLS_error:_Secret_is_not_supplied_by_SDS"));
       return;
@@ -153,7 +153,11 @@ export class Http1Client implements TransportHandler, Http1ParserSink {
     this.localAddress = socket.localAddress === undefined ? "" : `${socket.localAddress}:${socket.localPort}`;
     socket.removeAllListeners("error");
     socket.removeAllListeners("close");
-    if (isTls) this.tlsInfo = tlsInfo(socket as tls.TLSSocket);
+    if (isTls) {
+      this.tlsInfo = tlsInfo(socket as tls.TLSSocket);
+      // What the connection showed of itself can't be asked any more when it has failed.
+      void this.tlsInfo.localCertificate;
+    }
     this.transport = new Transport(socket, this, isTls);
     if (config.maxConnectionDurationMs > 0) {
       this.#durationTimer = setTimeout(() => {

@@ -1,17 +1,21 @@
 /** The HTTP filters that this proxy has, and how a chain of them is compiled. */
-import { fromBinary } from "@bufbuild/protobuf";
+import { create, fromBinary } from "@bufbuild/protobuf";
 import type { Any } from "@bufbuild/protobuf/wkt";
 import { ConfigError } from "../../../api/config-error.ts";
 import { FilterConfigSchema } from "../../../api/gen/envoy/config/route/v3/route_components_pb.js";
 import type { HttpFilter as HttpFilterMessage } from "../../../api/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import type { CompileContext } from "../../compile-context.ts";
 import type { FilterCompileContext, HttpFilter, HttpFilterDefinition, TerminalFilter } from "../../http/http-filter.ts";
+import { configTypeName, decodeConfig } from "../../typed-config.ts";
+import { alpn } from "./alpn.ts";
 import { cors } from "./cors.ts";
 import { disabledFilter } from "./disabled-filter.ts";
 import { extAuthz } from "./ext-authz/ext-authz.ts";
 import { fault } from "./fault.ts";
+import { istioStats } from "./istio-stats.ts";
 import { jwtAuthn } from "./jwt-authn/jwt-authn.ts";
 import { localRateLimit } from "./local-ratelimit.ts";
+import { peerMetadata } from "./peer-metadata.ts";
 import { rateLimit } from "./ratelimit/ratelimit.ts";
 import { rbac } from "./rbac.ts";
 import { router } from "./router.ts";
@@ -20,11 +24,14 @@ import { setMetadata } from "./set-metadata.ts";
 
 /** Sorted by name. To add a filter: its file, and its line here. */
 export const httpFilters: readonly HttpFilterDefinition[] = [
+  alpn,
   cors,
   extAuthz,
   fault,
+  istioStats,
   jwtAuthn,
   localRateLimit,
+  peerMetadata,
   rateLimit,
   rbac,
   router,
@@ -79,16 +86,16 @@ function compileHttpFilter(message: HttpFilterMessage, context: FilterCompileCon
   if (definition === undefined) {
     if (message.isOptional) return null;
     throw new ConfigError(
-      `Didn't find a registered implementation for '${message.name}' with type URL: '${any === undefined ? "" : typeNameOf(any)}'`,
+      `Didn't find a registered implementation for '${message.name}' with type URL: '${any === undefined ? "" : configTypeName(any)}'`,
     );
   }
-  const config = fromBinary(definition.schema, any?.value ?? new Uint8Array());
+  const config = any === undefined ? create(definition.schema) : decodeConfig(definition.schema, any);
   return definition.create(config as never, context, message.name);
 }
 
 /** Envoy of old looked filters up by name; tutorials still show it. Today's Envoy refuses what has no type. */
 function definitionOf({ name, configType }: HttpFilterMessage): HttpFilterDefinition | undefined {
-  if (configType.case === "typedConfig") return byTypeName.get(typeNameOf(configType.value));
+  if (configType.case === "typedConfig") return byTypeName.get(configTypeName(configType.value));
   return byName.get(name);
 }
 

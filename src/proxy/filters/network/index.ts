@@ -1,5 +1,4 @@
 /** The network filters that this proxy has. To add one: its file, and its line here. */
-import { fromBinary } from "@bufbuild/protobuf";
 import type { Any } from "@bufbuild/protobuf/wkt";
 import { ConfigError } from "../../../api/config-error.ts";
 import type { Filter } from "../../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
@@ -10,9 +9,12 @@ import type {
   TerminalNetworkFilter,
 } from "../../listener/network-filter.ts";
 import { NetworkFilterChain } from "../../listener/network-filter-chain.ts";
+import { configTypeName, decodeConfig } from "../../typed-config.ts";
 import { extAuthz } from "./ext-authz.ts";
 import { httpConnectionManager } from "./http-connection-manager.ts";
+import { istioStats } from "./istio-stats.ts";
 import { localRateLimit } from "./local-ratelimit.ts";
+import { metadataExchange } from "./metadata-exchange.ts";
 import { rbac } from "./rbac.ts";
 import { setFilterState } from "./set-filter-state.ts";
 import { tcpProxy } from "./tcp-proxy.ts";
@@ -21,7 +23,9 @@ import { tcpProxy } from "./tcp-proxy.ts";
 export const networkFilters: readonly NetworkFilterDefinition[] = [
   extAuthz,
   httpConnectionManager,
+  istioStats,
   localRateLimit,
+  metadataExchange,
   rbac,
   setFilterState,
   tcpProxy,
@@ -35,7 +39,7 @@ export function compileNetworkFilters(messages: readonly Filter[], context: Netw
   for (const [index, message] of messages.entries()) {
     const any = configOf(message);
     const definition = definitionOf(message.name, any);
-    const made = definition.create(fromBinary(definition.schema, any.value) as never, context, message.name);
+    const made = definition.create(decodeConfig(definition.schema, any) as never, context, message.name);
     const isLast = index === messages.length - 1;
     if (!("isTerminal" in made)) {
       filters.push(made);
@@ -58,8 +62,8 @@ function configOf({ name, configType }: Filter): Any {
   throw new ConfigError(`config_discovery of filter '${name}' is not supported by this proxy yet`);
 }
 
-function definitionOf(name: string, { typeUrl }: Any): NetworkFilterDefinition {
-  const typeName = typeUrl.slice(typeUrl.lastIndexOf("/") + 1);
+function definitionOf(name: string, any: Any): NetworkFilterDefinition {
+  const typeName = configTypeName(any);
   const definition = byTypeName.get(typeName);
   if (definition === undefined) throw unknownFilter(name, typeName);
   return definition;

@@ -6,6 +6,7 @@
  * passed on and leaves the other direction open; a reset is passed on as a reset.
  */
 import * as net from "node:net";
+import type * as tls from "node:tls";
 import { ConfigError } from "../../../api/config-error.ts";
 import { type TcpProxy, TcpProxySchema } from "../../../api/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js";
 import { type AccessLog, compileAccessLog } from "../../accesslog/access-log.ts";
@@ -17,6 +18,8 @@ import { defineNetworkFilter, type NetworkFilterContext, type TerminalNetworkFil
 import { connectFailure } from "../../node-error.ts";
 import type { StatIndex, StatsStore } from "../../stats/store.ts";
 import { responseFlags } from "../../stream-info.ts";
+import { GreetingReader } from "../../telemetry/peer-exchange.ts";
+import { tlsInfo } from "../../tls/server-context.ts";
 import { keepChunk, Transport, type TransportHandler } from "../../transport.ts";
 import type { Cluster } from "../../upstream/cluster.ts";
 import type { Host } from "../../upstream/host.ts";
@@ -123,6 +126,8 @@ class UpstreamSide implements TransportHandler {
   }
 }
 
+const nothing = Buffer.alloc(0);
+
 class TcpSession implements TransportHandler {
   readonly #filter: TcpProxyFilter;
   readonly #connection: DownstreamConnection;
@@ -144,6 +149,8 @@ class TcpSession implements TransportHandler {
   #lastActivity = 0;
   #holdsConnection = false;
   #connectStarted = 0;
+  /** Before the endpoint's bytes comes what its proxy says of itself. */
+  #greeting: GreetingReader | null = null;
 
   constructor(filter: TcpProxyFilter, connection: DownstreamConnection) {
     this.#filter = filter;
@@ -310,6 +317,8 @@ class TcpSession implements TransportHandler {
     const upstream = new Transport(socket, new UpstreamSide(this), isTls);
     this.#upstream = upstream;
     this.#touch();
+    if (isTls) this.#secured(socket as tls.TLSSocket);
+    this.#greet(upstream, isTls ? (socket as tls.TLSSocket).alpnProtocol : false);
     upstream.start();
     for (const chunk of this.#held) upstream.write(chunk);
     this.#held = [];
@@ -317,10 +326,42 @@ class TcpSession implements TransportHandler {
     else if (!this.#isOver) this.#downstream.start();
   }
 
+  #secured(socket: tls.TLSSocket): void {
+    const info = tlsInfo(socket);
+    // What the connection showed of itself can't be asked any more when it is over.
+    void info.localCertificate;
+    this.#info.upstreamTls = info;
+  }
+
+  #greet(upstream: Transport, protocol: string | false | null): void {
+    const { peerExchange } = this.#cluster!.config;
+    if (peerExchange === null) return;
+    if (!peerExchange.begins(protocol)) {
+      this.#info.upstreamPeer = null;
+      return;
+    }
+    this.#greeting = new GreetingReader(peerExchange);
+    upstream.write(peerExchange.greeting);
+  }
+
+  /** What is the application's of it; null: nothing yet. */
+  #readGreeting(chunk: Buffer, endStream: boolean): Buffer | null {
+    const read = this.#greeting!.read(chunk, endStream);
+    if (read === "incomplete") return null;
+    this.#greeting = null;
+    if (read === "refused") {
+      this.#finish(false, "local");
+      return null;
+    }
+    this.#info.upstreamPeer = read.peer;
+    return read.bytes.length > 0 ? read.bytes : null;
+  }
+
   // --- bytes; hot ---
 
   onData(chunk: Buffer): void {
     this.#lastActivity = performance.now();
+    this.#info.downstreamWireBytesReceived += chunk.length;
     if (this.#upstream === null) {
       this.#held.push(keepChunk(chunk));
       return;
@@ -334,7 +375,10 @@ class TcpSession implements TransportHandler {
 
   fromUpstream(chunk: Buffer): void {
     this.#lastActivity = performance.now();
-    if (!this.#downstream.write(chunk)) this.#upstream?.pause();
+    const bytes = this.#greeting === null ? chunk : this.#readGreeting(chunk, false);
+    if (bytes === null) return;
+    this.#info.downstreamWireBytesSent += bytes.length;
+    if (!this.#downstream.write(bytes)) this.#upstream?.pause();
   }
 
   upstreamDrained(): void {
@@ -363,6 +407,8 @@ class TcpSession implements TransportHandler {
 
   upstreamEnded(): void {
     this.#upstreamEnded = true;
+    const kept = this.#greeting === null ? null : this.#readGreeting(nothing, true);
+    if (kept !== null) this.#downstream.write(kept);
     this.#downstream.end();
     if (this.#downstreamEnded) this.#finish(false, "remote");
   }
