@@ -89,9 +89,8 @@ export interface WorkerStats {
   readonly type: "stats";
   /** Set when the block was replaced by a larger one. */
   readonly block?: SharedArrayBuffer;
-  /** Slots of statistics with tags that are no more; those that were added may use them again. */
-  readonly removed?: readonly number[];
-  readonly added: readonly import("./stats/store.ts").StatDefinition[];
+  /** In the order in which they came. */
+  readonly changes: readonly import("./stats/store.ts").StatChange[];
 }
 
 /** A log line of the worker, written by the main thread so that levels and format are decided in one place. */

@@ -76,7 +76,7 @@ export class WorkerState implements AsyncDisposable {
       listenerFor: (ip, port) => this.#listenerFor(ip, port),
       log: (level, message) => this.#log(level, "connection", message),
     };
-    this.stats.onAdded = () => setImmediate(() => post({ type: "stats", ...this.stats.takeAdded() }));
+    this.stats.onChange = () => setImmediate(() => post({ type: "stats", ...this.stats.takeChanges() }));
   }
 
   get listeners(): ReadonlyMap<string, Listener> {
@@ -291,7 +291,7 @@ export class WorkerState implements AsyncDisposable {
 
   #answer(sequence: number, errors: readonly Failure[]): void {
     // What was just registered should be known before the main thread says that the update is in force.
-    this.#post({ type: "stats", ...this.stats.takeAdded() });
+    this.#post({ type: "stats", ...this.stats.takeChanges() });
     const bound = [...this.#listeners].flatMap(([name, listener]) => listener.bound.map((address) => ({ name, ...address })));
     this.#post({ type: "applied", sequence, errors, bound });
   }

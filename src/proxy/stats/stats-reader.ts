@@ -43,7 +43,7 @@ export type Stat =
   | { readonly name: string; readonly tagged?: undefined; readonly kind: "text"; readonly value: string; readonly isUsed: boolean };
 
 export interface StatsSource {
-  take(message: Pick<WorkerStats, "block" | "removed" | "added">): void;
+  take(message: Pick<WorkerStats, "block" | "changes">): void;
   detach(): void;
 }
 
@@ -78,10 +78,12 @@ export class StatsReader {
   attach(): StatsSource {
     const source: Source = { values: new Float64Array(0), tagged: new Map() };
     return {
-      take: ({ block, removed, added }) => {
+      take: ({ block, changes }) => {
         if (block) source.values = new Float64Array(block);
-        for (const slot of removed ?? []) this.#remove(source, slot);
-        for (const definition of added) this.#add(source, definition);
+        for (const change of changes) {
+          if (typeof change === "number") this.#remove(source, change);
+          else this.#add(source, change);
+        }
       },
       detach: () => {
         source.values = new Float64Array(0);

@@ -33,6 +33,9 @@ export interface StatDefinition {
   readonly tags?: readonly string[];
 }
 
+/** A statistic that was added, or the slot of one with tags that is no more. */
+export type StatChange = StatDefinition | number;
+
 /** Index of a counter, gauge or histogram; made once when configuration is compiled, used on every request. */
 export type StatIndex = number & { readonly brand?: "StatIndex" };
 
@@ -42,14 +45,13 @@ function slotsOf(kind: StatKind): number {
 
 export class StatsStore {
   values: Float64Array;
-  /** Called when statistics were added or released since the last call of `takeAdded`; not called again before that. */
-  onAdded: (() => void) | undefined;
+  /** Called when statistics were added or released since the last call of `takeChanges`; not called again before that. */
+  onChange: (() => void) | undefined;
   #block: SharedArrayBuffer;
   #replaced = true;
   #next = 0;
   #byName = new Map<string, StatDefinition>();
-  #added: StatDefinition[] = [];
-  #removed: number[] = [];
+  #changes: StatChange[] = [];
   #isAnnounced = false;
   /** Places that were given back, by their number of slots, oldest first. */
   readonly #free = new Map<number, { readonly slot: number; readonly since: number }[]>();
@@ -83,7 +85,7 @@ export class StatsStore {
     const place = { slot: index, since: performance.now() };
     if (places) places.push(place);
     else this.#free.set(slots, [place]);
-    this.#removed.push(index);
+    this.#changes.push(index);
     this.#announce();
   }
 
@@ -107,27 +109,26 @@ export class StatsStore {
   }
 
   /** What was registered and released since the last call, for the reader in the main thread. */
-  takeAdded(): { readonly block?: SharedArrayBuffer; readonly removed?: readonly number[]; readonly added: readonly StatDefinition[] } {
-    const [added, removed] = [this.#added, this.#removed];
-    this.#added = [];
-    this.#removed = [];
+  takeChanges(): { readonly block?: SharedArrayBuffer; readonly changes: readonly StatChange[] } {
+    const changes = this.#changes;
+    this.#changes = [];
     this.#isAnnounced = false;
     const block = this.#replaced ? { block: this.#block } : {};
     this.#replaced = false;
-    return { ...block, ...(removed.length > 0 && { removed }), added };
+    return { ...block, changes };
   }
 
   #register(name: string, kind: StatKind, slots: number): StatIndex {
     const known = this.#byName.get(name);
     if (known) return known.slot;
     const slot = this.#add({ name, kind }, slots);
-    this.#byName.set(name, this.#added.at(-1)!);
+    this.#byName.set(name, { name, kind, slot });
     return slot;
   }
 
   #add(definition: Omit<StatDefinition, "slot">, slots: number): StatIndex {
     const slot = this.#allocate(slots);
-    this.#added.push({ ...definition, slot });
+    this.#changes.push({ ...definition, slot });
     this.#announce();
     return slot;
   }
@@ -135,7 +136,7 @@ export class StatsStore {
   #announce(): void {
     if (this.#isAnnounced) return;
     this.#isAnnounced = true;
-    this.onAdded?.();
+    this.onChange?.();
   }
 
   #allocate(slots: number): number {

@@ -1,6 +1,6 @@
 /**
  * Statistics that are told apart by labels which only traffic brings: one worker's. What outsiders can name is bounded: when there are
- * too many sets of labels, those go that were not used since this last happened.
+ * too many sets of labels, those go that were used least.
  *
  *      find(shape, labels) -> Series        when a combination is seen for the first time; slow
  *      store.add(series.at[0], 1)           for every request; hot
@@ -26,8 +26,8 @@ export interface SeriesShape {
 export interface Series {
   /** By position in the shape; -1 for what is not wanted. */
   readonly at: readonly StatIndex[];
-  /** Set by whoever counts. */
-  isUsed: boolean;
+  /** Counted up by whoever counts with it. */
+  uses: number;
 }
 
 interface Entry extends Series {
@@ -63,7 +63,7 @@ export class LabelledSeries {
     if (known !== undefined) return known;
     if (this.#entries.size >= this.#limit) this.#makeRoom();
     const at = shape.metrics.map((metric) => (metric === null ? -1 : this.#add(metric, labels)));
-    const made: Entry = { shape, at, isUsed: true };
+    const made: Entry = { shape, at, uses: 0 };
     this.#entries.set(key, made);
     return made;
   }
@@ -77,16 +77,13 @@ export class LabelledSeries {
     );
   }
 
-  /** A quarter at least: what was not used since the last time, and if that is not enough, the oldest. */
+  /** A quarter goes; uses of long ago count less from time to time. */
   #makeRoom(): void {
-    const enough = this.#limit - Math.ceil(this.#limit / 4);
-    for (const [key, entry] of this.#entries) {
-      if (entry.isUsed) entry.isUsed = false;
-      else this.#remove(key, entry);
-    }
-    for (const [key, entry] of this.#entries) {
-      if (this.#entries.size <= enough) break;
-      this.#remove(key, entry);
+    const rarest = [...this.#entries].sort(([, a], [, b]) => a.uses - b.uses);
+    const excess = Math.ceil(this.#limit / 4);
+    for (const [index, [key, entry]] of rarest.entries()) {
+      if (index < excess) this.#remove(key, entry);
+      else entry.uses >>>= 1;
     }
     this.#generation++;
   }

@@ -41,7 +41,7 @@ class IstioStatsFilter implements HttpFilter {
     const series = stream.isGrpc
       ? this.#table.grpc(traffic, info.responseCode, info.flags, grpcStatusOf(info))
       : this.#table.http(traffic, info.responseCode, info.flags);
-    series.isUsed = true;
+    series.uses++;
     const { store } = labelled;
     const { at } = series;
     const requests = at[httpMetric.requests]!;

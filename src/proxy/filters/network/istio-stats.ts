@@ -56,7 +56,7 @@ class IstioStatsFilter implements NetworkReadFilter {
     const { service, peer, principals } = told.traffic ?? this.#traffic(connection);
     told.traffic = this.#table.traffic(service, peer, principals);
     const series = this.#table.tcp(told.traffic, told.flags);
-    series.isUsed = true;
+    series.uses++;
     const add = (metric: keyof typeof tcpMetric, amount: number) => {
       const index = series.at[tcpMetric[metric]]!;
       if (index >= 0) store.add(index, amount);
