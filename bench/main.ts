@@ -8,6 +8,7 @@
  *     npm run bench                          everything, some ten minutes
  *     npm run bench -- --case "1000 routes"  one case
  *     npm run bench -- --proxies envoy,topsail --seconds 4
+ *     npm run bench -- --dns                 the agent's DNS proxy, asked by dnsperf
  *     npm run bench -- --times               start of the control plane, and a file's change to its effect
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
@@ -19,6 +20,7 @@ import { parseArgs } from "node:util";
 import { envoyBinary } from "../test/support/envoy.ts";
 import { type BenchCase, cases, pathOf, ports } from "./cases.ts";
 import { headersOf, type Material, type ProxyUnderTest, proxies, upstreamConfiguration } from "./configurations.ts";
+import { measureDns } from "./dns.ts";
 import { load } from "./load.ts";
 import { type Usage, usageOf } from "./process-usage.ts";
 import { measureTimes } from "./times.ts";
@@ -45,6 +47,7 @@ const { values } = parseArgs({
     seconds: { type: "string", default: "4" },
     rounds: { type: "string", default: "3" },
     times: { type: "boolean", default: false },
+    dns: { type: "boolean", default: false },
   },
 });
 
@@ -54,6 +57,7 @@ await main();
 
 async function main(): Promise<void> {
   print(`${cpus()[0]?.model ?? arch()}, ${cpus().length} CPUs, commit ${commit()}`);
+  if (values.dns) return measureDns(topsail, print);
   if (values.times) return measureTimes(topsail, print);
   if (!envoyBinary) throw new Error("there is no Envoy to compare with");
   const wanted = values.proxies.split(",");

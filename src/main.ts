@@ -6,7 +6,8 @@ import { basename } from "node:path";
 import { revision, version } from "./lib/version.ts";
 
 interface Program {
-  readonly summary: string;
+  /** Absent: not for people. */
+  readonly summary?: string;
   /** Runs until the program's work is done; resolves to the exit code. */
   readonly load: () => Promise<{ main(args: string[]): Promise<number> }>;
 }
@@ -15,7 +16,9 @@ const programs: Record<string, Program> = {
   istiod: { summary: "the control plane: configuration in, xDS out", load: () => import("./istiod/main.ts") },
   "pilot-agent": { summary: "the agent: bootstraps and runs a gateway or sidecar proxy", load: () => import("./agent/main.ts") },
   envoy: { summary: "the proxy, with Envoy's command line and bootstrap", load: () => import("./proxy/main.ts") },
+  join: { summary: "makes this machine a workload of a mesh, by an address and a one-time code", load: () => import("./join/main.ts") },
   istioctl: { summary: "the operator's command line", load: () => import("./istioctl/main.ts") },
+  "child-of": { load: () => import("./agent/child-of.ts") },
   quickstart: { summary: "control plane, ingress gateway and a sample mesh on loopback", load: () => import("./quickstart/main.ts") },
   sample: {
     summary: "one service of the sample mesh: bookinfo, httpbin, customers, web-frontend",
@@ -43,15 +46,20 @@ async function main(argv0: string, args: string[]): Promise<number> {
   const program = Object.hasOwn(programs, name) ? programs[name] : undefined;
   if (!program) {
     const hint = ownNames.test(called) ? "" : ` (started as "${called}")`;
-    process.stderr.write(`error: unknown program "${name}"${hint}\nhint: one of ${Object.keys(programs).join(", ")}; see topsail --help\n`);
+    const names = forPeople().map(([known]) => known);
+    process.stderr.write(`error: unknown program "${name}"${hint}\nhint: one of ${names.join(", ")}; see topsail --help\n`);
     return 2;
   }
   return (await program.load()).main(rest);
 }
 
+function forPeople(): [name: string, summary: string][] {
+  return Object.entries(programs).flatMap(([name, { summary }]) => (summary === undefined ? [] : [[name, summary]]));
+}
+
 function usage(): string {
-  const width = Math.max(...Object.keys(programs).map((name) => name.length));
-  const lines = Object.entries(programs).map(([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}`);
+  const width = Math.max(...forPeople().map(([name]) => name.length));
+  const lines = forPeople().map(([name, summary]) => `  ${name.padEnd(width)}  ${summary}`);
   return `Topsail: Istio for machines that have no Kubernetes
 
 Usage: topsail PROGRAM [ARGUMENTS]      topsail PROGRAM --help      topsail version

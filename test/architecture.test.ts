@@ -14,6 +14,7 @@ const mayImport: Record<string, readonly string[]> = {
   proxy: ["ads", "api", "platform", "lib"],
   agent: ["proxy", "ads", "api", "platform", "lib"],
   istioctl: ["config", "api", "lib"],
+  join: ["api", "lib"],
   samples: ["lib"],
   // The quickstart is a composition of the programs, as main.ts is.
   quickstart: ["istiod", "agent", "proxy", "samples", "platform", "api", "lib"],

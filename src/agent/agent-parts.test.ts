@@ -26,6 +26,10 @@ describe("readEnvironment", () => {
     ["ISTIO_DELTA_XDS", "maybe", "neither true nor false"],
     ["ISTIO_METAJSON_LABELS", "{", "is no JSON"],
     ["ISTIO_METAJSON_LABELS", "[]", "is no JSON object"],
+    ["CA_PROVIDER", "GoogleCA", "is not Citadel"],
+    ["WORKLOAD_IDENTITY_SOCKET_FILE", "../socket", "is a path"],
+    ["FILE_MOUNTED_CERTS", "maybe", "neither true nor false"],
+    ["CA_HEADER_GRPC-TIMEOUT", "1", "can't be a header's name"],
   ])("refuses %s=%s by its name", (name, value, reason) => {
     expect(() => readEnvironment({ [name]: value })).toThrow(new RegExp(`${name}: .*${reason}`));
   });
@@ -56,6 +60,7 @@ describe("nodeIdentity", () => {
       proxyConfig: config,
       proxyConfigJson: json,
       addresses: ["10.0.0.5"],
+      hasCredentialSocket: false,
     });
   };
 
@@ -94,11 +99,21 @@ describe("bootstrap", () => {
   it("sends the proxy to the agent's sockets for configuration and for secrets", () => {
     const environment = readEnvironment({});
     const { config, json } = effectiveProxyConfig(undefined, undefined);
-    const node = nodeIdentity({ type: "router", domain: undefined, environment, proxyConfig: config, proxyConfigJson: json });
-    const made = bootstrap({ node, environment, proxyConfig: config, xdsSocket: "/x/XDS", sdsSocket: "/x/sds" });
+    const node = nodeIdentity({
+      type: "router",
+      domain: undefined,
+      environment,
+      proxyConfig: config,
+      proxyConfigJson: json,
+      hasCredentialSocket: false,
+    });
+    const sockets = { xds: "/x/XDS", workload: "/x/sds", files: "/x/files", credentials: "/x/others" };
+    const made = bootstrap({ node, environment, proxyConfig: config, sockets });
     const { clusters } = made.static_resources as { clusters: { name: string; load_assignment: unknown }[] };
     const addressOf = (name: string) => JSON.stringify(clusters.find((cluster) => cluster.name === name)?.load_assignment);
     expect(addressOf("xds-grpc")).toContain('"pipe":{"path":"/x/XDS"}');
     expect(addressOf("sds-grpc")).toContain('"pipe":{"path":"/x/sds"}');
+    expect(addressOf("sds-files-grpc")).toContain('"pipe":{"path":"/x/files"}');
+    expect(addressOf("sds-external")).toContain('"pipe":{"path":"/x/others"}');
   });
 });

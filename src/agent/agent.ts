@@ -1,36 +1,38 @@
 /**
- * pilot-agent put together: certificates, xDS and SDS sockets, bootstrap, proxy, status port. DNS and traffic capture are not here yet.
+ * pilot-agent put together: certificates, xDS and SDS sockets, bootstrap, proxy, status port, DNS proxy. Traffic capture is not here yet.
  *
  *   proxy ──xDS──> configPath/XDS ──TLS──> control plane        proxy ──SDS──> workload-spiffe-uds/socket <── certificates <── CA
+ *                                                               proxy ──SDS──> the same, or credential-uds/files-socket: files
  *   15021 readiness (a listener of the proxy) ──> 15020 status port of the agent ──> 15000 admin of the proxy
+ *   15053 DNS <── names of the mesh, by the proxy's xDS stream
  *   15020 /stats/prometheus = agent's metrics + 15090 (a listener of the proxy) ──> 15000
  */
-import { access as mayUse, mkdir } from "node:fs/promises";
-import { connect } from "node:net";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
 import type { ProxyType } from "../api/node.ts";
-import { formatSpiffeId } from "../api/spiffe.ts";
 import { log } from "../lib/log.ts";
 import { ownLoopback } from "../lib/loopback.ts";
 import type { WorkerThread } from "../proxy/worker-thread.ts";
 import { bootstrap } from "./bootstrap.ts";
-import { controlPlaneAccess } from "./certificates/control-plane-access.ts";
-import { SdsServer } from "./certificates/sds-server.ts";
-import { WorkloadCertificates, type WorkloadSecrets } from "./certificates/workload-certificates.ts";
+import { isServed } from "./certificates/workload-identity.ts";
+import { DnsProxy } from "./dns/dns-proxy.ts";
+import { answersDns, dnsProxyOptions } from "./dns/dns-settings.ts";
 import { EmbeddedProxy } from "./embedded-proxy.ts";
 import type { AgentEnvironment } from "./environment.ts";
 import { EnvoyProcess } from "./envoy-process.ts";
 import { HealthChecker } from "./health/health-checker.ts";
 import { probeOf, targetsOf } from "./health/probe.ts";
+import { LastGoodConfig } from "./last-good/last-good-config.ts";
 import { nodeIdentity } from "./node.ts";
 import { agentPaths } from "./paths.ts";
 import { ProxyAdmin } from "./proxy-admin.ts";
 import type { EffectiveProxyConfig } from "./proxy-config.ts";
 import type { RunningProxy } from "./running-proxy.ts";
+import { startSockets } from "./sockets.ts";
 import { StatusServer } from "./status-server.ts";
-import { XdsProxy } from "./xds-proxy.ts";
+import type { XdsProxy } from "./xds-proxy.ts";
 
 const scope = log.scope("agent");
 
@@ -71,16 +73,25 @@ export class Agent implements AsyncDisposable {
     const { environment } = options;
     const { config, json } = options.proxyConfig;
     await using parts = new AsyncDisposableStack();
+    const paths = agentPaths(options.root ?? ".");
+    const hasCredentialSocket = await isServed(paths.credentialSds);
+    if (hasCredentialSocket) scope.info("secrets of sds:// names come from another's socket", { path: paths.credentialSds });
     const node = nodeIdentity({
       type: options.type,
       domain: options.domain,
       environment,
       proxyConfig: config,
       proxyConfigJson: json,
+      hasCredentialSocket,
       ...(options.addresses ? { addresses: options.addresses } : {}),
     });
     const admin = new ProxyAdmin(ownLoopback(environment.bindAddress), config.proxyAdminPort);
     const quit = Promise.withResolvers<number>();
+    const dns = answersDns(node, options.type) ? parts.use(await DnsProxy.start(dnsProxyOptions(node, environment, paths))) : undefined;
+    await mkdir(config.configPath, { recursive: true, mode: 0o700 });
+    const lastGood = parts.use(await LastGoodConfig.load(join(config.configPath, "last-good"), node.id));
+    const { xdsProxy, choice, ...ownSockets } = await startSockets({ config, environment, paths, nodeId: node.id, dns, lastGood }, parts);
+    const credentialSocket = hasCredentialSocket ? paths.credentialSds : undefined;
     if (config.statusPort !== 0) {
       parts.use(
         await StatusServer.start({
@@ -90,14 +101,13 @@ export class Agent implements AsyncDisposable {
           proxyMetricsUrl: `http://${environment.bindAddress ?? "127.0.0.1"}:${environment.prometheusPort}/stats/prometheus`,
           onQuit: () => quit.resolve(0),
           onDrain: () => admin.drainWithoutExit(),
+          dns,
+          configSource: () => choice.source,
         }),
       );
     }
-    await mkdir(config.configPath, { recursive: true, mode: 0o700 });
-    const sockets = await startSockets(options, parts);
-    const { xds, ...socketPaths } = sockets;
     const start = {
-      bootstrap: bootstrap({ node, environment, proxyConfig: config, ...socketPaths }),
+      bootstrap: bootstrap({ node, environment, proxyConfig: config, sockets: { ...ownSockets, credentials: credentialSocket } }),
       directory: config.configPath,
       concurrency: options.concurrency || (config.concurrency ?? 0),
       workerThreads: options.workerThreads,
@@ -109,11 +119,10 @@ export class Agent implements AsyncDisposable {
       discovery: config.discoveryAddress,
       proxy: options.usesBinary ? config.binaryPath : "built in",
     });
-    if (options.usesBinary) await mayUse(config.binaryPath);
     const running: RunningProxy = parts.use(
       options.usesBinary ? await EnvoyProcess.start(config.binaryPath, start) : await EmbeddedProxy.start(start),
     );
-    const health = startHealthChecks(config, environment, node.addresses, admin, xds);
+    const health = startHealthChecks(config, environment, node.addresses, admin, xdsProxy);
     if (health) parts.use(health);
     const proxy: RunningProxy = {
       ...(running.live && { live: running.live }),
@@ -147,12 +156,6 @@ export class Agent implements AsyncDisposable {
   }
 }
 
-interface Sockets {
-  readonly xdsSocket: string;
-  readonly sdsSocket: string;
-  readonly xds: XdsProxy;
-}
-
 /** Of the application, told to the control plane; undefined when its WorkloadGroup has no probe. */
 function startHealthChecks(
   { readinessProbe: settings }: ProxyConfig,
@@ -173,55 +176,5 @@ function startHealthChecks(
     probe,
     isProxyReady: () => admin.isReady(),
     onVerdict: (verdict) => xds.reportHealth(verdict),
-  });
-}
-
-/** What the proxy calls: the control plane and the certificates, both by way of this agent. */
-async function startSockets(options: AgentOptions, parts: AsyncDisposableStack): Promise<Sockets> {
-  const { environment } = options;
-  const { config } = options.proxyConfig;
-  const paths = agentPaths(options.root ?? ".");
-  const plaintext = config.controlPlaneAuthPolicy === "NONE";
-  const access = (address: string, rootFile: string | undefined, present: () => WorkloadSecrets | undefined) =>
-    controlPlaneAccess({ address, environment, paths, plaintext, rootFile, present });
-  let certificates: WorkloadCertificates | undefined;
-  if (!plaintext) {
-    certificates = parts.use(
-      WorkloadCertificates.start({
-        identity: formatSpiffeId({
-          trustDomain: environment.trustDomain,
-          namespace: environment.podNamespace,
-          serviceAccount: environment.serviceAccount,
-        }),
-        keyKind: environment.keyKind,
-        ttlSeconds: environment.secretTtlSeconds,
-        graceRatio: environment.secretGraceRatio,
-        graceJitter: environment.secretGraceJitter,
-        outputDir: environment.outputCerts,
-        access: (present) => access(environment.caAddress ?? config.discoveryAddress, environment.caRoot, present),
-      }),
-    );
-  }
-  if (await isServed(paths.sds)) scope.info("certificates come from another's socket", { path: paths.sds });
-  else parts.use(await SdsServer.start({ path: paths.sds, certificates, crlPath: paths.crl }));
-  const xdsSocket = join(config.configPath, "XDS");
-  const xds = parts.use(
-    await XdsProxy.start({
-      path: xdsSocket,
-      access: () => access(config.discoveryAddress, environment.xdsRoot, () => certificates?.current),
-      onTrustBundle: (roots) => certificates?.trust(roots),
-    }),
-  );
-  return { xdsSocket, sdsSocket: paths.sds, xds };
-}
-
-/** Whether somebody else (SPIRE's agent) answers on the socket; a file left behind does not. */
-function isServed(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path, () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.on("error", () => resolve(false));
   });
 }

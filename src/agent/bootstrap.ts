@@ -11,14 +11,24 @@ export interface BootstrapOptions {
   readonly node: NodeIdentity;
   readonly environment: AgentEnvironment;
   readonly proxyConfig: ProxyConfig;
-  /** Unix sockets of the agent, for configuration and for secrets. */
-  readonly xdsSocket: string;
-  readonly sdsSocket: string;
+  readonly sockets: ProxySockets;
+}
+
+/** Unix sockets that the proxy calls. */
+export interface ProxySockets {
+  /** For configuration: the agent's. */
+  readonly xds: string;
+  /** For the workload's certificate: the agent's, or another's. */
+  readonly workload: string;
+  /** For files as secrets: the agent's. */
+  readonly files: string;
+  /** For what `sds://` names stand for: another's; undefined where nobody serves it. */
+  readonly credentials: string | undefined;
 }
 
 type Json = Record<string, unknown>;
 
-export function bootstrap({ node, environment, proxyConfig, xdsSocket, sdsSocket }: BootstrapOptions): Json {
+export function bootstrap({ node, environment, proxyConfig, sockets }: BootstrapOptions): Json {
   const { region, zone, subZone } = node.locality;
   const bind = environment.bindAddress ?? "0.0.0.0";
   const loopback = ownLoopback(environment.bindAddress);
@@ -54,8 +64,11 @@ export function bootstrap({ node, environment, proxyConfig, xdsSocket, sdsSocket
       clusters: [
         loopbackCluster("prometheus_stats", loopback, proxyConfig.proxyAdminPort),
         loopbackCluster("agent", loopback, proxyConfig.statusPort),
-        socketCluster("xds-grpc", xdsSocket),
-        socketCluster("sds-grpc", sdsSocket),
+        socketCluster("xds-grpc", sockets.xds),
+        socketCluster("sds-grpc", sockets.workload),
+        socketCluster("sds-files-grpc", sockets.files),
+        // Istio's control plane sends this one, by a path that holds in its containers alone; what the bootstrap has stays.
+        ...(sockets.credentials === undefined ? [] : [socketCluster("sds-external", sockets.credentials)]),
       ],
       listeners: [
         staticListener(bind, environment.prometheusPort, "/stats/prometheus", "prometheus_stats", "stats"),

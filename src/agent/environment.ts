@@ -2,6 +2,8 @@
  * The environment variables that pilot-agent reads, all of them, each with its default and meaning; nothing else reads the
  * environment. Names are Istio's. Node metadata comes from the open-ended ISTIO_META_* and ISTIO_METAJSON_* families.
  */
+import { basename } from "node:path";
+import { parseDurationMs } from "../api/schema/duration.ts";
 import type { KeyKind } from "./certificates/certificate-request.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -26,8 +28,17 @@ export interface AgentEnvironment {
    * the admin interface as well.
    */
   readonly bindAddress: string | undefined;
-  /** Address of the certificate authority; default the control plane's. */
+  /** Address of the certificate authority; default the control plane's. `CA_PROVIDER` can only be `Citadel`, the protocol of Istio's. */
   readonly caAddress: string | undefined;
+  /** Name that the control plane's certificate must bear, where it is called by an address. */
+  readonly istiodName: string | undefined;
+  /** Headers that go with every call of the authority and of the control plane: CA_HEADER_NAME, XDS_HEADER_NAME. */
+  readonly caHeaders: Readonly<Record<string, string>>;
+  readonly xdsHeaders: Readonly<Record<string, string>>;
+  /** File of another's socket in `workload-spiffe-uds`, which has to be there then; default `socket`, which is ours where nobody has it. */
+  readonly workloadSocketFile: string;
+  /** The workload's certificate is in `etc/certs`, and others renew it. */
+  readonly fileMountedCerts: boolean;
   /** Trust domain that a certificate request names; the authority decides by itself. */
   readonly trustDomain: string;
   /** Directory of a certificate to begin with, `cert-chain.pem`, `key.pem`, `root-cert.pem`. */
@@ -43,9 +54,20 @@ export interface AgentEnvironment {
   readonly secretGraceRatio: number;
   readonly secretGraceJitter: number;
   readonly keyKind: KeyKind;
+  /** Where the DNS proxy listens, UDP and TCP. DNS_PROXY_ADDR; default `localhost:15053`, to which capture redirects queries. */
+  readonly dnsProxyAddress: string | undefined;
+  /** Whether it asks all nameservers at once. DNS_FORWARD_PARALLEL, false. */
+  readonly dnsForwardParallel: boolean;
+  /** How long a nameserver may take. DNS_FORWARD_TIMEOUT, 5 s. */
+  readonly dnsForwardTimeoutMs: number;
+  /** File of the nameservers. TOPSAIL_RESOLV_CONF, ours; default `/etc/resolv.conf`. */
+  readonly resolvConf: string | undefined;
   /** Whether probes call localhost instead of this machine's address. REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION. */
   readonly probesLocalhost: boolean;
-  /** Node metadata by key, from ISTIO_META_KEY=text. */
+  /**
+   * Node metadata by key, from ISTIO_META_KEY=text. DNS_CAPTURE (false) and ENABLE_DNS_SERVER (false) start the DNS proxy too: the one for
+   * a sidecar, the other for any proxy.
+   */
   readonly metadata: Readonly<Record<string, string>>;
   /** JSON objects whose keys become node metadata, from ISTIO_METAJSON_NAME. */
   readonly metadataJson: Readonly<Record<string, Record<string, unknown>>>;
@@ -55,14 +77,25 @@ export class EnvironmentError extends Error {
   override readonly name = "EnvironmentError";
 }
 
+export const defaultSocketFile = "socket";
+
 export function readEnvironment(env: Environment): AgentEnvironment {
   const metadata: Record<string, string> = {};
+  const caHeaders: Record<string, string> = {};
+  const xdsHeaders: Record<string, string> = {};
   const metadataJson: Record<string, Record<string, unknown>> = {};
   for (const [name, value] of Object.entries(env)) {
     if (value === undefined) continue;
     if (name.startsWith("ISTIO_METAJSON_")) metadataJson[name.slice("ISTIO_METAJSON_".length)] = parseObject(name, value);
     else if (name.startsWith("ISTIO_META_")) metadata[name.slice("ISTIO_META_".length)] = value;
+    else if (name.startsWith("CA_HEADER_")) caHeaders[headerName(name, "CA_HEADER_")] = value;
+    else if (name.startsWith("XDS_HEADER_")) xdsHeaders[headerName(name, "XDS_HEADER_")] = value;
   }
+  if (env.CA_PROVIDER && env.CA_PROVIDER !== "Citadel")
+    throw new EnvironmentError(`CA_PROVIDER: "${env.CA_PROVIDER}" is not Citadel, which is the only protocol there is here`);
+  const fileMountedCerts = parseBoolean("FILE_MOUNTED_CERTS", env.FILE_MOUNTED_CERTS, false);
+  if (fileMountedCerts && env.PROV_CERT) throw new EnvironmentError("FILE_MOUNTED_CERTS: can't be there together with PROV_CERT");
+  for (const flag of ["ISTIO_META_DNS_CAPTURE", "ISTIO_META_ENABLE_DNS_SERVER"]) parseBoolean(flag, env[flag], false);
   return {
     instanceIp: env.INSTANCE_IP || undefined,
     podName: env.POD_NAME || undefined,
@@ -74,6 +107,11 @@ export function readEnvironment(env: Environment): AgentEnvironment {
     deltaXds: parseBoolean("ISTIO_DELTA_XDS", env.ISTIO_DELTA_XDS, true),
     bindAddress: env.TOPSAIL_BIND_ADDRESS || undefined,
     caAddress: env.CA_ADDR || undefined,
+    istiodName: env.ISTIOD_SAN || undefined,
+    caHeaders,
+    xdsHeaders,
+    workloadSocketFile: parseFileName("WORKLOAD_IDENTITY_SOCKET_FILE", env.WORKLOAD_IDENTITY_SOCKET_FILE, defaultSocketFile),
+    fileMountedCerts,
     trustDomain: env.TRUST_DOMAIN || "cluster.local",
     provisionedCerts: env.PROV_CERT || undefined,
     outputCerts: env.OUTPUT_CERTS || undefined,
@@ -83,10 +121,29 @@ export function readEnvironment(env: Environment): AgentEnvironment {
     secretGraceRatio: parseRatio("SECRET_GRACE_PERIOD_RATIO", env.SECRET_GRACE_PERIOD_RATIO, 0.5),
     secretGraceJitter: parseRatio("SECRET_GRACE_PERIOD_RATIO_JITTER", env.SECRET_GRACE_PERIOD_RATIO_JITTER, 0.01),
     keyKind: parseKeyKind(env),
+    dnsProxyAddress: env.DNS_PROXY_ADDR || undefined,
+    dnsForwardParallel: parseBoolean("DNS_FORWARD_PARALLEL", env.DNS_FORWARD_PARALLEL, false),
+    dnsForwardTimeoutMs: parseMilliseconds("DNS_FORWARD_TIMEOUT", env.DNS_FORWARD_TIMEOUT, 5_000),
+    resolvConf: env.TOPSAIL_RESOLV_CONF || undefined,
     probesLocalhost: parseBoolean("REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION", env.REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION, false),
     metadata,
     metadataJson,
   };
+}
+
+/** Lower case, as HTTP/2 wants it. */
+function headerName(variable: string, prefix: string): string {
+  const name = variable.slice(prefix.length).toLowerCase();
+  if (!/^[a-z0-9_.-]+$/.test(name) || name.startsWith("grpc-"))
+    throw new EnvironmentError(`${variable}: "${name}" can't be a header's name`);
+  return name;
+}
+
+function parseFileName(name: string, text: string | undefined, fallback: string): string {
+  if (!text) return fallback;
+  if (basename(text) !== text || text === "." || text === "..")
+    throw new EnvironmentError(`${name}: "${text}" is a path and not a file's name`);
+  return text;
 }
 
 /** P-256, which costs a handshake a tenth of what RSA does, unless RSA is asked for by its size. */
@@ -118,6 +175,14 @@ function parseDuration(name: string, text: string | undefined, fallbackSeconds: 
   if (parts.map(([part]) => part).join("") !== text || seconds < 1)
     throw new EnvironmentError(`${name}: "${text}" is no duration like 24h or 90s`);
   return seconds;
+}
+
+/** Up to a minute. */
+function parseMilliseconds(name: string, text: string | undefined, fallback: number): number {
+  if (!text) return fallback;
+  const ms = parseDurationMs(text);
+  if (ms === undefined || ms < 1 || ms > 60_000) throw new EnvironmentError(`${name}: "${text}" is no duration from 1ms to 1m`);
+  return ms;
 }
 
 function parsePort(name: string, text: string | undefined, fallback: number): number {

@@ -1,8 +1,10 @@
-/** An Envoy binary as the agent's proxy: a child process that never outlives it. */
+/** An Envoy binary as the agent's proxy: a child process that never outlives it, not even when the agent is killed. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { writeFile } from "node:fs/promises";
+import { constants } from "node:fs";
+import { access, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { log } from "../lib/log.ts";
+import { asChildOf } from "./child-of.ts";
 import type { RunningProxy, StartProxyOptions } from "./running-proxy.ts";
 
 const scope = log.scope("envoy");
@@ -35,10 +37,13 @@ export class EnvoyProcess implements RunningProxy {
       ...["-l", options.logLevel],
       ...(options.concurrency > 0 ? ["--concurrency", String(options.concurrency)] : []),
     ];
-    const child = spawn(binaryPath, args, { stdio: ["ignore", "inherit", "inherit"] });
+    const cannot = (cause: Error) => new Error(`cannot run the proxy ${binaryPath}: ${cause.message}`, { cause });
+    await access(binaryPath, constants.X_OK).catch((cause: Error) => Promise.reject(cannot(cause)));
+    const tied = asChildOf(process.pid, binaryPath, args);
+    const child = spawn(tied.command, tied.args, { stdio: ["ignore", "inherit", "inherit"], ...(tied.argv0 && { argv0: tied.argv0 }) });
     await new Promise<void>((resolve, reject) => {
       child.once("spawn", resolve);
-      child.once("error", (cause) => reject(new Error(`cannot run the proxy ${binaryPath}: ${cause.message}`, { cause })));
+      child.once("error", (cause) => reject(cannot(cause)));
     });
     scope.info("proxy started", { binaryPath, pid: child.pid });
     return new EnvoyProcess(child);

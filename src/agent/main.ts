@@ -12,6 +12,7 @@ import { captureCommands } from "./capture/command.ts";
 import { CommandError } from "./capture/command-runner.ts";
 import { EnvironmentError, readEnvironment } from "./environment.ts";
 import { effectiveProxyConfig } from "./proxy-config.ts";
+import { RequestError, requestCommands } from "./request-command.ts";
 
 interface ProxyOptions {
   domain?: string;
@@ -40,7 +41,7 @@ export async function main(args: string[]): Promise<number> {
     .action(async (type: string, options: ProxyOptions) => {
       exitCode = await runProxy(type, options);
     });
-  for (const command of captureCommands(process.env)) program.addCommand(command.copyInheritedSettings(program));
+  for (const command of [...captureCommands(process.env), ...requestCommands()]) program.addCommand(command.copyInheritedSettings(program));
   try {
     await program.parseAsync(args, { from: "user" });
     return exitCode;
@@ -54,7 +55,7 @@ export async function main(args: string[]): Promise<number> {
 
 /** Their messages say all there is to say. */
 function isUsersMistake(error: unknown): error is Error {
-  return [EnvironmentError, HostPortError, CaptureError, CommandError].some((kind) => error instanceof kind);
+  return [EnvironmentError, HostPortError, CaptureError, CommandError, RequestError].some((kind) => error instanceof kind);
 }
 
 async function runProxy(type: string, options: ProxyOptions): Promise<number> {

@@ -23,6 +23,8 @@ export interface NodeOptions {
   /** The effective ProxyConfig as it was written, which the control plane reads back. */
   readonly proxyConfigJson: Record<string, unknown>;
   readonly addresses?: readonly string[];
+  /** Somebody serves what `sds://` names stand for. */
+  readonly hasCredentialSocket: boolean;
 }
 
 export function nodeIdentity(options: NodeOptions): NodeIdentity {
@@ -53,6 +55,11 @@ export function nodeIdentity(options: NodeOptions): NodeIdentity {
     ENVOY_STATUS_PORT: environment.statusListenerPort,
     ENVOY_PROMETHEUS_PORT: environment.prometheusPort,
     PROXY_CONFIG: options.proxyConfigJson,
+    // Files are had from this agent, which follows their changes; a proxy that reads them itself does so once. In Istio the name says that
+    // only where the workload's certificate comes from another's socket, and the control plane takes the agent for granted.
+    "file-credential": "true",
+    ...(options.hasCredentialSocket ? { credential: "true" } : {}),
+    ...(environment.dnsProxyAddress ? { DNS_PROXY_ADDR: environment.dnsProxyAddress } : {}),
     ...(environment.bindAddress ? { TOPSAIL_BIND_ADDRESS: environment.bindAddress } : {}),
   };
   const localityLabel = labels["topology.istio.io/locality"] ?? labels["istio-locality"] ?? "";

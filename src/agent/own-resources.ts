@@ -1,6 +1,6 @@
 /**
  * Resources that the control plane sends to the agent itself, on the stream that is the proxy's otherwise: asked for by the agent, taken out
- * of the answers, acknowledged. So far the trust bundle. Source: Istio pkg/istio-agent/xds_proxy.go.
+ * of the answers, acknowledged: the trust bundle, and the names that its DNS proxy answers. Source: Istio pkg/istio-agent/xds_proxy.go.
  */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
@@ -10,14 +10,17 @@ import {
   DiscoveryRequestSchema,
   DiscoveryResponseSchema,
 } from "../api/gen/envoy/service/discovery/v3/discovery_pb.js";
-import { ProxyConfigSchema } from "../api/gen/istio/mesh/v1alpha1/proxy_config_pb.js";
+import { type NameTable, NameTableSchema } from "../api/gen/istio/networking/nds/v1/nds_pb.js";
+import { decodeTrustUpdate, type TrustUpdate } from "../api/trust-update.ts";
 import { healthReportTypeUrl, typeUrls } from "../api/type-urls.ts";
 
 export interface OwnResourcesOptions {
   readonly isDelta: boolean;
   readonly send: (request: Buffer) => void;
-  /** PEM of all roots that the control plane wants trusted. */
-  readonly onTrustBundle: (roots: readonly string[]) => void;
+  /** Throws for what can't be used. */
+  readonly onTrust: (update: TrustUpdate) => void;
+  /** Absent: there is no DNS proxy, and names are not asked for. */
+  readonly onNameTable?: ((table: NameTable) => void) | undefined;
 }
 
 /** Field of `type_url` in a DiscoveryResponse and in a DeltaDiscoveryResponse. */
@@ -30,28 +33,37 @@ export interface HealthReport {
 
 export class OwnResources {
   readonly #options: OwnResourcesOptions;
+  /** What is done with the one resource of a type. */
+  readonly #takers: ReadonlyMap<string, (resource: Uint8Array) => void>;
 
   constructor(options: OwnResourcesOptions) {
     this.#options = options;
+    const { onTrust, onNameTable } = options;
+    const takers = new Map<string, (resource: Uint8Array) => void>();
+    if (onNameTable) takers.set(typeUrls.nds, (resource) => onNameTable(fromBinary(NameTableSchema, resource)));
+    takers.set(typeUrls.pcds, (resource) => onTrust(decodeTrustUpdate(resource)));
+    this.#takers = takers;
   }
 
   /** Asks; to be called once the stream has carried the proxy's node. */
   subscribe(): void {
-    this.#send("", "", undefined);
+    for (const typeUrl of this.#takers.keys()) this.#send(typeUrl, "", "", undefined);
   }
 
   /** Whether the response was the agent's; then the proxy does not see it. */
   take(response: Buffer): boolean {
-    if (typeUrlOf(response) !== typeUrls.pcds) return false;
+    const typeUrl = typeUrlOf(response);
+    const taker = this.#takers.get(typeUrl);
+    if (!taker) return false;
     let problem: string | undefined;
     const { nonce, version, values } = this.#decode(response);
     try {
       const [first] = values;
-      if (first) this.#options.onTrustBundle(fromBinary(ProxyConfigSchema, first).caCertificatesPem);
+      if (first) taker(first);
     } catch (error) {
       problem = error instanceof Error ? error.message : String(error);
     }
-    this.#send(nonce, version, problem);
+    this.#send(typeUrl, nonce, version, problem);
     return true;
   }
 
@@ -73,8 +85,7 @@ export class OwnResources {
     return { nonce, version: versionInfo, values: resources.map(({ value }) => value) };
   }
 
-  #send(responseNonce: string, versionInfo: string, problem: string | undefined): void {
-    const typeUrl = typeUrls.pcds;
+  #send(typeUrl: string, responseNonce: string, versionInfo: string, problem: string | undefined): void {
     const errorDetail = problem === undefined ? {} : { errorDetail: { code: 13, message: problem } };
     const request = this.#options.isDelta
       ? toBinary(DeltaDiscoveryRequestSchema, create(DeltaDiscoveryRequestSchema, { typeUrl, responseNonce, ...errorDetail }))

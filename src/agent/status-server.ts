@@ -9,6 +9,7 @@ import { closeHttp, listenHttp } from "../lib/http-listen.ts";
 import { log } from "../lib/log.ts";
 import { isLoopback } from "../lib/loopback.ts";
 import { version } from "../lib/version.ts";
+import type { ConfigSource } from "./last-good/control-plane-choice.ts";
 
 const scope = log.scope("status");
 
@@ -23,6 +24,17 @@ export interface StatusServerOptions {
   readonly onQuit: () => void;
   /** POST /drain. */
   readonly onDrain: () => Promise<void>;
+  /** Where what the proxy runs on came from. */
+  readonly configSource?: () => ConfigSource;
+  /** Absent: the agent answers no DNS queries. */
+  readonly dns?: DnsStatus | undefined;
+}
+
+export interface DnsStatus {
+  readonly isReady: boolean;
+  readonly metrics: Registry;
+  /** The names that are answered; undefined before the first table. */
+  describe(): unknown;
 }
 
 /** A proxy that answers a scrape with more than this is cut off. */
@@ -51,6 +63,18 @@ export class StatusServer implements AsyncDisposable {
       { tag: version },
       1,
     );
+    const { configSource } = options;
+    if (configSource) {
+      new Gauge({
+        name: "istio_agent_config_source",
+        help: "Where the proxy's configuration came from: the control plane, or the last good one kept on disk. 1 for the one that holds.",
+        labelNames: ["source"],
+        registers: [this.#registry],
+        collect() {
+          for (const source of ["control plane", "last good"]) this.set({ source }, configSource() === source ? 1 : 0);
+        },
+      });
+    }
     this.#http = createServer(
       { maxHeaderSize: 16 * 1024, requestTimeout: 30_000 },
       (request, response) => void this.#handle(request, response),
@@ -77,7 +101,7 @@ export class StatusServer implements AsyncDisposable {
       const { pathname, search } = new URL(request.url ?? "/", "http://localhost");
       switch (pathname) {
         case "/healthz/ready":
-          return empty(response, (await this.#options.isReady()) ? 200 : 503);
+          return empty(response, this.#options.dns?.isReady !== false && (await this.#options.isReady()) ? 200 : 503);
         case "/metrics":
         case "/stats/prometheus":
           return await this.#metrics(response, search);
@@ -89,6 +113,8 @@ export class StatusServer implements AsyncDisposable {
           if (!localPost(request, response)) return;
           await this.#options.onDrain();
           return void response.writeHead(200).end("OK");
+        case "/debug/ndsz":
+          return this.#names(request, response);
         default:
           return empty(response, 404);
       }
@@ -102,8 +128,14 @@ export class StatusServer implements AsyncDisposable {
   async #metrics(response: ServerResponse, search: string): Promise<void> {
     this.#scrapes.inc();
     const proxy = await this.#scrapeProxy(search);
-    const own = await this.#registry.metrics();
+    const own = [await this.#registry.metrics(), await this.#options.dns?.metrics.metrics()].filter(Boolean).join("\n");
     response.writeHead(200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" }).end(`${own}\n${proxy}`);
+  }
+
+  #names(request: IncomingMessage, response: ServerResponse): void {
+    if (!isLoopback(request.socket.remoteAddress)) return void empty(response, 403);
+    const names = this.#options.dns?.describe();
+    response.writeHead(names === undefined ? 404 : 200, { "content-type": "application/json" }).end(JSON.stringify(names ?? {}));
   }
 
   async #scrapeProxy(search: string): Promise<string> {

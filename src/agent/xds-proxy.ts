@@ -14,8 +14,12 @@ import {
   type ServiceError,
   status,
 } from "@grpc/grpc-js";
+import type { NameTable } from "../api/gen/istio/networking/nds/v1/nds_pb.js";
+import type { TrustUpdate } from "../api/trust-update.ts";
 import { log } from "../lib/log.ts";
-import type { Access } from "./certificates/control-plane-access.ts";
+import { AcceptedConfig } from "./last-good/accepted-config.ts";
+import type { ControlPlaneChoice } from "./last-good/control-plane-choice.ts";
+import type { LastGoodConfig } from "./last-good/last-good-config.ts";
 import { type HealthReport, OwnResources } from "./own-resources.ts";
 
 const scope = log.scope("xdsproxy");
@@ -25,11 +29,17 @@ const maxMessageBytes = 256 * 1024 * 1024;
 
 export interface XdsProxyOptions {
   readonly path: string;
-  /** Asked anew for each stream, so that it goes out with what the agent has then. */
-  readonly access: () => Promise<Access>;
-  /** PEM of the roots that the control plane wants trusted. Throws for what can't be used. */
-  readonly onTrustBundle: (roots: readonly string[]) => void;
+  /** Whom a stream leads to. Asked anew for each, so that it goes out with what the agent has then. */
+  readonly upstream: UpstreamChoice;
+  /** Keeps what the proxy accepts from the control plane. */
+  readonly lastGood?: Pick<LastGoodConfig, "accept">;
+  /** The control plane says whom to trust. Throws for what can't be used. */
+  readonly onTrust: (update: TrustUpdate) => void;
+  /** Absent: the agent answers no DNS queries. */
+  readonly onNameTable?: ((table: NameTable) => void) | undefined;
 }
+
+export type UpstreamChoice = Pick<ControlPlaneChoice, "choose" | "onAccepted" | "onStreamEnded" | "whenBack">;
 
 const asIs = (bytes: Buffer) => bytes;
 
@@ -97,7 +107,9 @@ export class XdsProxy implements AsyncDisposable {
   }
 
   async #connect(downstream: ServerDuplexStream<Buffer, Buffer>, method: string): Promise<void> {
-    const { target, credentials, metadata, options } = await this.#options.access();
+    const { upstream: choice, lastGood } = this.#options;
+    const chosen = await choice.choose();
+    const { target, credentials, metadata, options } = chosen.access;
     if (downstream.cancelled) return;
     const client = new Client(target, credentials, {
       "grpc.max_receive_message_length": maxMessageBytes,
@@ -110,9 +122,17 @@ export class XdsProxy implements AsyncDisposable {
     });
     const upstream = client.makeBidiStreamRequest<Buffer, Buffer>(`${service}/${method}`, asIs, asIs, metadata);
     let isOver = false;
+    const ended = new AbortController();
+    const isDelta = method.startsWith("Delta");
+    const accepted = new AcceptedConfig(isDelta, (typeUrl, ...change) => {
+      choice.onAccepted(chosen, typeUrl);
+      if (!chosen.isLastGood) lastGood?.accept(typeUrl, ...change);
+    });
     const end = (reason: { code: status; details: string }) => {
       if (isOver) return;
       isOver = true;
+      ended.abort();
+      choice.onStreamEnded(chosen);
       if (this.#latest === downstream) this.#latest = undefined;
       if (this.#own === own) this.#own = undefined;
       upstream.cancel();
@@ -121,12 +141,17 @@ export class XdsProxy implements AsyncDisposable {
       scope.debug("stream ended", { code: status[reason.code], reason: reason.details });
     };
     const own = new OwnResources({
-      isDelta: method.startsWith("Delta"),
-      send: (request) => void upstream.write(request),
-      onTrustBundle: this.#options.onTrustBundle,
+      isDelta,
+      send: (request) => {
+        accepted.onRequest(request);
+        upstream.write(request);
+      },
+      onTrust: this.#options.onTrust,
+      onNameTable: this.#options.onNameTable,
     });
     let isFirst = true;
     downstream.on("data", (message: Buffer) => {
+      accepted.onRequest(message);
       if (!upstream.write(message)) downstream.pause();
       if (isFirst) {
         own.subscribe();
@@ -137,6 +162,7 @@ export class XdsProxy implements AsyncDisposable {
     });
     upstream.on("drain", () => downstream.resume());
     upstream.on("data", (message: Buffer) => {
+      accepted.onResponse(message);
       if (!own.take(message) && !downstream.write(message)) upstream.pause();
     });
     downstream.on("drain", () => upstream.resume());
@@ -147,5 +173,9 @@ export class XdsProxy implements AsyncDisposable {
       end({ code: error.code, details: error.details });
     });
     upstream.on("end", () => end({ code: status.UNAVAILABLE, details: "the control plane ended the stream" }));
+    if (chosen.isLastGood) {
+      await choice.whenBack(ended.signal);
+      end({ code: status.UNAVAILABLE, details: "the control plane is back" });
+    }
   }
 }

@@ -108,6 +108,11 @@ export function formatLocality({ region, zone, subZone }: Locality): string {
   return [region, zone, subZone].join("/").replace(/\/+$/, "");
 }
 
+/** Of a flag in a node's metadata, which is text as a rule. Forms: Go's strconv.ParseBool. */
+export function isTrue(value: unknown): boolean {
+  return value === true || (typeof value === "string" && ["1", "t", "T", "true", "TRUE", "True"].includes(value));
+}
+
 function localityOf(labels: Record<string, string>, node: Node): Locality {
   const region = labels["topology.kubernetes.io/region"];
   if (region) {

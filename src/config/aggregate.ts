@@ -37,6 +37,10 @@ export class AggregateStore implements WritableConfigStore {
     this.#watches = sources.map((source) => source.watch((events) => this.#follow(events)));
   }
 
+  get isShared(): boolean {
+    return this.#writable?.isShared ?? false;
+  }
+
   get revision(): number {
     return this.#table.revision;
   }
@@ -57,6 +61,12 @@ export class AggregateStore implements WritableConfigStore {
 
   watch(onEvents: (events: readonly ConfigEvent[]) => void, options?: WatchOptions): Disposable {
     return this.#table.watch(onEvents, options);
+  }
+
+  /** Whether a `put` of the object would be taken. */
+  isWritable(object: ConfigObject): boolean {
+    const owner = this.#owned.get(formatKey(keyOf(object)));
+    return this.#writable !== undefined && (owner === undefined || owner.source === this.#writable);
   }
 
   async put(object: ConfigObject, precondition?: Precondition): Promise<ConfigObject> {

@@ -8,12 +8,15 @@ import type { ConfigEvent, Precondition, WatchOptions, WritableConfigStore } fro
 /** A store that lives as long as its process; for tests and for what needn't outlive a restart. */
 export class MemoryStore implements WritableConfigStore {
   readonly name = "memory";
+  readonly isShared: boolean;
   readonly problems: readonly ConfigError[] = [];
   readonly #table = new ObjectTable(freshRevision());
   readonly #now: () => number;
 
-  constructor(options: { readonly now?: () => number } = {}) {
+  /** `isShared`: it stands for one that is, in a test. */
+  constructor(options: { readonly now?: () => number; readonly isShared?: boolean } = {}) {
     this.#now = options.now ?? Date.now;
+    this.isShared = options.isShared ?? false;
   }
 
   get revision(): number {

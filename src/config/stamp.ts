@@ -47,16 +47,7 @@ function sameContent(a: ConfigObject, b: ConfigObject, except: readonly string[]
   return isDeepStrictEqual(content(a), content(b));
 }
 
-const systemFields = new Set([
-  "name",
-  "namespace",
-  "uid",
-  "creationTimestamp",
-  "generation",
-  "resourceVersion",
-  "managedFields",
-  "selfLink",
-]);
+const systemFields = new Set(["name", "namespace", "uid", "creationTimestamp", "generation", "resourceVersion", "selfLink"]);
 
 function ownMetadata(object: ConfigObject): Record<string, unknown> {
   const metadata = isPlainObject(object.raw.metadata) ? object.raw.metadata : {};

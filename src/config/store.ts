@@ -26,6 +26,8 @@ export interface ConfigStore extends AsyncDisposable {
 }
 
 export interface WritableConfigStore extends ConfigStore {
+  /** Other processes, other control planes of the mesh, write to it as well; absent: none does. */
+  readonly isShared?: boolean;
   /**
    * Makes or replaces an object and resolves, once it can't be lost any more, with the object as stored: uid, creation time,
    * generation and resource version are the store's. An object that says nothing new is left as it is.

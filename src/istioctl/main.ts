@@ -1,8 +1,11 @@
 /** The program istioctl: commands/ holds one file a command; here they are put together and their failures become exit codes. */
 import { Command, CommanderError } from "commander";
+import { ConfigError } from "../api/config-error.ts";
 import { CliError } from "./cli-error.ts";
 import type { CommandContext } from "./command.ts";
 import { commands } from "./commands/index.ts";
+import { KubeClient } from "./kube/kube-client.ts";
+import { loadKubeAccess } from "./kube/kubeconfig.ts";
 
 /** sysexits.h EX_USAGE, istioctl's code for a command line that it doesn't understand. */
 const usageExitCode = 64;
@@ -10,6 +13,8 @@ const usageExitCode = 64;
 interface GlobalOptions {
   readonly namespace?: string;
   readonly istioNamespace: string;
+  readonly kubeconfig?: string;
+  readonly context?: string;
 }
 
 /** Where a run reads and writes; the process's own streams, or a test's. */
@@ -35,7 +40,12 @@ export async function run(args: readonly string[], streams: CommandStreams): Pro
   const context: CommandContext = {
     ...streams,
     namespace: () => options().namespace ?? "default",
+    namespaceFlag: () => options().namespace,
     istioNamespace: () => options().istioNamespace,
+    kube: async () => {
+      const { kubeconfig, context } = options();
+      return new KubeClient(await loadKubeAccess({ file: kubeconfig, context, env: process.env }));
+    },
   };
   for (const { create } of commands) program.addCommand(create(context));
   settle(program, streams);
@@ -44,6 +54,10 @@ export async function run(args: readonly string[], streams: CommandStreams): Pro
     return 0;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 || error.code === "commander.help" ? 0 : usageExitCode;
+    if (error instanceof ConfigError) {
+      streams.err(`Error: ${error.describe()}\n`);
+      return 1;
+    }
     if (!(error instanceof CliError)) throw error;
     streams.err(`Error: ${error.message}\n`);
     return error.exitCode;

@@ -71,6 +71,8 @@ describe("callers of the secure port", () => {
     expect(() => server.onConnect(claimed, connection, who)).toThrow(expect.objectContaining({ code: status.PERMISSION_DENIED }));
     expect(server.connected).toEqual([]);
     server.onConnect(claimed, connection, caller("default", "gw"));
+    // Also who did not say has the account that it proved.
+    expect(server.connected[0]!.proxy.serviceAccount).toBe("gw");
   });
 
   it.each([
@@ -156,7 +158,7 @@ spec: {hosts: [a.test], ports: [{number: 80, name: http, protocol: HTTP}], resol
   });
 
   it("plans nothing for kinds that no proxy sees", () => {
-    expect(planPush(new Set(["ServiceAccount", "Namespace"] as const), before, before)).toBeUndefined();
+    expect(planPush(new Set(["Deployment", "Namespace"] as const), before, before)).toBeUndefined();
   });
 
   describe("of mutual TLS", () => {

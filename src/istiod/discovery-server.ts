@@ -13,16 +13,20 @@ import { type AdsConnection, type AdsHandler, type AdsSession, type Peer, Stream
 import type { Watch } from "../ads/subscription.ts";
 import type { Node } from "../api/gen/envoy/config/core/v3/base_pb.js";
 import type { MeshConfig } from "../api/mesh/mesh-config.ts";
+import type { MeshNetworks } from "../api/mesh/mesh-networks.ts";
 import { NodeError, type ProxyNode, parseNode } from "../api/node.ts";
-import { formatSpiffeId, type SpiffeId } from "../api/spiffe.ts";
+import { formatSpiffeId } from "../api/spiffe.ts";
+import type { TrustUpdate } from "../api/trust-update.ts";
 import { typeUrls } from "../api/type-urls.ts";
 import type { ConfigStore } from "../config/store.ts";
 import { log } from "../lib/log.ts";
 import { isLoopback } from "../lib/loopback.ts";
+import type { AddressAllocation } from "../registry/allocated-addresses.ts";
 import type { JwksResolver } from "./jwks/jwks-resolver.ts";
 import { type JwksFetchMode, jwksSourcesOf } from "./jwks/jwks-source.ts";
 import { IstiodMetrics, shortType } from "./metrics.ts";
 import { ObjectRemarks } from "./object-remarks.ts";
+import { concernsProxies } from "./push/concerns-proxies.ts";
 import { Debouncer } from "./push/debounce.ts";
 import { PushContext } from "./push/push-context.ts";
 import { type ChangedKind, planPush, scopeFor } from "./push/push-request.ts";
@@ -40,7 +44,11 @@ const keysPatienceMs = 2000;
 export interface DiscoveryServerOptions {
   readonly store: ConfigStore;
   readonly mesh: MeshConfig;
+  /** Networks as the operator lists them. */
+  readonly networks?: MeshNetworks | undefined;
   readonly domain: string;
+  /** How services without address get one; default hashed. */
+  readonly allocation?: AddressAllocation;
   /** Name of this control plane in proxy-status. */
   readonly instanceId?: string;
   /** A push waits until events have paused for this long; default 100. Istio PILOT_DEBOUNCE_AFTER. */
@@ -78,8 +86,10 @@ export class DiscoveryServer implements AdsHandler, Disposable {
   readonly #connected = new Map<string, Connected>();
   readonly #debouncer: Debouncer<ChangedKind>;
   readonly #watch: Disposable;
+  readonly #meshListeners = new Set<(mesh: MeshConfig) => void>();
   #mesh: MeshConfig;
-  #trustedRoots: readonly string[] = [];
+  #networks: MeshNetworks | undefined;
+  #trust: TrustUpdate = { roots: [], revocations: undefined };
   #context: PushContext;
   #pushCounter = 0;
   #connectionCounter = 0;
@@ -94,6 +104,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     this.store = options.store;
     this.instanceId = options.instanceId ?? hostname();
     this.#mesh = options.mesh;
+    this.#networks = options.networks;
     this.#context = this.#newContext();
     this.#debouncer = new Debouncer({
       quietMs: options.debounceQuietMs ?? 100,
@@ -105,9 +116,9 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       onFetched: (isSuccess) => this.metrics.onKeysFetched(isSuccess),
     });
     this.#watch = options.store.watch((events) => {
-      // A status that was written changes endpoints only through the kinds that have them.
-      this.#onChange(events.map((event) => event.object.kind));
       this.metrics.inboundUpdates.inc({ type: "config" }, events.length);
+      const relevant = events.filter(concernsProxies);
+      if (relevant.length > 0) this.#onChange(relevant.map((event) => event.object.kind));
     });
   }
 
@@ -151,12 +162,22 @@ export class DiscoveryServer implements AdsHandler, Disposable {
 
   setMesh(mesh: MeshConfig): void {
     this.#mesh = mesh;
+    for (const listener of this.#meshListeners) listener(mesh);
     this.#onChange(["MeshConfig"]);
   }
 
-  /** PEM of the roots that agents are to trust, each by itself. */
-  setTrustedRoots(roots: readonly string[]): void {
-    this.#trustedRoots = roots;
+  onMesh(listener: (mesh: MeshConfig) => void): Disposable {
+    this.#meshListeners.add(listener);
+    return { [Symbol.dispose]: () => this.#meshListeners.delete(listener) };
+  }
+
+  setNetworks(networks: MeshNetworks | undefined): void {
+    this.#networks = networks;
+    this.#onChange(["MeshConfig"]);
+  }
+
+  setTrust(trust: TrustUpdate): void {
+    this.#trust = trust;
     this.#onChange(["TrustBundle"]);
   }
 
@@ -185,11 +206,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     if (this.#connected.size >= (this.#options.maxConnections ?? 20_000)) {
       throw new StreamRefused(status.RESOURCE_EXHAUSTED, "too many connected proxies");
     }
-    const proxy = parsedOrRefused(node);
-    if (peer.identities && !hasIdentityOf(proxy, peer.identities)) {
-      scope.warn("proxy refused", { proxy: proxy.id, peer: peer.address, identities: peer.identities.map(formatSpiffeId).join(",") });
-      throw new StreamRefused(status.PERMISSION_DENIED, `no identity of the caller matches the node ${proxy.nodeId}`);
-    }
+    const proxy = withIdentity(parsedOrRefused(node), peer);
     const id = `${proxy.id}-${++this.#connectionCounter}`;
     const connectedAt = new Date();
     const close = (reason: StreamRefused) => connection.close(reason);
@@ -324,10 +341,13 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       mesh: this.#mesh,
       objects: objectsOf(this.store),
       domain: this.#options.domain,
-      trustedRoots: this.#trustedRoots,
+      trust: this.#trust,
+      ...(this.#networks ? { networks: this.#networks } : {}),
+      ...(this.#options.allocation ? { allocation: this.#options.allocation } : {}),
       ...(this.#options.jwks ? { jwks: this.#options.jwks.snapshot() } : {}),
       ...(this.#options.jwksFetchMode ? { jwksFetchMode: this.#options.jwksFetchMode } : {}),
     });
+    for (const problem of context.networks.problems) scope.warn("network gateway can't be used", { problem });
     this.metrics.contextTime.observe((performance.now() - started) / 1000);
     this.metrics.services.set(context.registry.services.length);
     this.metrics.virtualServices.set(context.virtualServices.all.length);
@@ -344,14 +364,18 @@ function addressOf({ address }: Peer): string {
 }
 
 /**
- * A proxy is given what its namespace and service account may see, so it must be who it says.
- * Source: Istio pilot/pkg/xds/auth.go (checkConnectionIdentity).
+ * A proxy is given what its namespace and service account may see, so it must be who it says; whoever does not say gets the account that it
+ * proved. Source: Istio pilot/pkg/xds/auth.go (checkConnectionIdentity).
  */
-function hasIdentityOf(proxy: ProxyNode, identities: readonly SpiffeId[]): boolean {
-  return identities.some(
+function withIdentity(proxy: ProxyNode, { identities, address }: Peer): ProxyNode {
+  if (!identities) return proxy;
+  const proved = identities.find(
     ({ namespace, serviceAccount }) =>
       namespace === proxy.namespace && (proxy.serviceAccount === "" || serviceAccount === proxy.serviceAccount),
   );
+  if (proved) return { ...proxy, serviceAccount: proved.serviceAccount };
+  scope.warn("proxy refused", { proxy: proxy.id, peer: address, identities: identities.map(formatSpiffeId).join(",") });
+  throw new StreamRefused(status.PERMISSION_DENIED, `no identity of the caller matches the node ${proxy.nodeId}`);
 }
 
 function parsedOrRefused(node: Node | undefined): ProxyNode {

@@ -1,29 +1,29 @@
 /** The control plane put together: sources, discovery, ports. The only place that builds and connects its parts. */
-import { mkdir, readFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join, resolve } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { ServerCredentials } from "@grpc/grpc-js";
 import { adsService } from "../ads/server.ts";
-import { ConfigError } from "../api/config-error.ts";
-import { decodeMeshConfig, defaultMesh, type EffectiveMeshConfig } from "../api/mesh/decode-mesh.ts";
+import type { ConfigObject } from "../api/kinds/object.ts";
 import { AggregateStore } from "../config/aggregate.ts";
 import { FilesStore } from "../config/files.ts";
 import { MemoryStore } from "../config/memory.ts";
 import { SqliteStore } from "../config/sqlite.ts";
-import type { ConfigStore, WritableConfigStore } from "../config/store.ts";
+import type { ConfigStore } from "../config/store.ts";
 import type { HostPort } from "../lib/host-port.ts";
 import { log } from "../lib/log.ts";
-import { watchFile } from "../lib/watch-file.ts";
+import { AddressAllocator } from "./addresses/address-allocator.ts";
+import type { ForeignBundles } from "./ca/trust-bundle.ts";
 import { MonitoringServer } from "./debug/http-server.ts";
 import { DiscoveryServer } from "./discovery-server.ts";
 import { GrpcServer } from "./grpc-server.ts";
 import { JwksResolver } from "./jwks/jwks-resolver.ts";
 import type { JwksFetchMode } from "./jwks/jwks-source.ts";
-import { openClientAuthority, writeKubeconfig } from "./kubeapi/admin-access.ts";
-import { KubeApiServer } from "./kubeapi/server.ts";
+import { defaultServiceRange } from "./kubeapi/admission/cluster-addresses.ts";
+import { startKubeApi } from "./kubeapi/start.ts";
+import { startMeshConfig, startMeshNetworks } from "./mesh-source.ts";
 import { IstiodMetrics } from "./metrics.ts";
-import { SecurePort } from "./secure-port.ts";
+import { SecurePort, type SecurePortOptions } from "./secure-port.ts";
 import { RegistrationMetrics } from "./workloads/registration-metrics.ts";
 import { WorkloadRegistration } from "./workloads/workload-registration.ts";
 
@@ -34,6 +34,8 @@ export interface IstiodOptions {
   readonly configDir?: string | undefined;
   /** MeshConfig; may lie in the configuration directory, and may come to be later. */
   readonly meshConfig?: string | undefined;
+  /** MeshNetworks; may come to be later. */
+  readonly networksConfig?: string | undefined;
   /** Where the embedded store is; absent: nothing is kept. */
   readonly dataDir?: string | undefined;
   /** Plaintext xDS, without authentication. */
@@ -44,10 +46,16 @@ export interface IstiodOptions {
   readonly authorityDir?: string | undefined;
   /** DNS names and addresses, beside Istio's usual ones, by which agents call the secure port. */
   readonly serverNames?: readonly string[];
+  /** Where the roots of other trust domains are published, whose workloads may call the secure port. */
+  readonly foreignBundles?: ForeignBundles;
+  /** How published roots are fetched. */
+  readonly bundles?: SecurePortOptions["bundles"];
   /** Kubernetes-compatible API; needs the secure port. */
   readonly kubeApi?: HostPort | undefined;
   /** Where the kubeconfig of the API's first user is written. */
   readonly kubeconfigOut?: string | undefined;
+  /** From which Services made through the API get their addresses; default 240.241.0.0/16. */
+  readonly serviceRange?: string;
   /** Metrics, version, readiness and debug pages. */
   readonly monitoring: HostPort;
   /** `cluster.local` */
@@ -57,6 +65,8 @@ export interface IstiodOptions {
   readonly jwksFetchMode?: JwksFetchMode;
   /** How often they are fetched anew; default 20 minutes. */
   readonly jwksRefreshMs?: number;
+  /** Addresses for ServiceEntries without, kept in their status; false: hashed, for proxies with DNS_AUTO_ALLOCATE. Default true. */
+  readonly allocatesAddresses?: boolean;
   /** How long WorkloadEntries outlive their agents' connections. */
   readonly registration?: { readonly graceMs?: number; readonly restartGraceMs?: number };
 }
@@ -74,7 +84,7 @@ export class Istiod implements AsyncDisposable {
     grpc: GrpcServer,
     monitoring: MonitoringServer,
     secure: SecurePort | undefined,
-    kubeApi: KubeApiServer | undefined,
+    kubeApi: { readonly port: number } | undefined,
     parts: AsyncDisposableStack,
   ) {
     this.discovery = discovery;
@@ -89,9 +99,15 @@ export class Istiod implements AsyncDisposable {
     await using parts = new AsyncDisposableStack();
     const store = parts.use(await openStore(options));
     const meshFile = options.meshConfig ? resolve(options.meshConfig) : undefined;
-    const mesh = meshFile ? await loadMesh(meshFile) : defaultMesh();
+    const mesh = parts.use(await startMeshConfig(meshFile, store));
+    const networksFile = options.networksConfig ? resolve(options.networksConfig) : undefined;
+    const networks = parts.use(await startMeshNetworks(networksFile, store));
     reportProblems(store);
     parts.use(store.watch(() => reportProblems(store)));
+
+    const { allocatesAddresses = true, domain } = options;
+    const isWritable = (object: ConfigObject) => store.isWritable(object);
+    if (allocatesAddresses) parts.use(await AddressAllocator.start({ store, domain, isWritable }));
 
     const jwks = parts.use(
       await JwksResolver.start({
@@ -110,8 +126,10 @@ export class Istiod implements AsyncDisposable {
         metrics,
         instanceId,
         registration,
-        mesh,
-        domain: options.domain,
+        mesh: mesh.value,
+        networks: networks.value,
+        domain,
+        allocation: { isWritten: allocatesAddresses ? isWritable : () => false, isOnDemand: !allocatesAddresses },
         jwks,
         ...(options.jwksFetchMode === undefined ? {} : { jwksFetchMode: options.jwksFetchMode }),
         ...(options.debounceQuietMs === undefined ? {} : { debounceQuietMs: options.debounceQuietMs }),
@@ -119,7 +137,8 @@ export class Istiod implements AsyncDisposable {
     );
     await discovery.fetchKeys();
     discovery.markReady();
-    if (meshFile) parts.use(watchFile(meshFile, () => void reloadMesh(meshFile, discovery)));
+    parts.use(mesh.onChange(() => discovery.setMesh(mesh.value)));
+    parts.use(networks.onChange(() => discovery.setNetworks(networks.value)));
     const monitoring = parts.use(await MonitoringServer.start(discovery, options.monitoring.host || "0.0.0.0", options.monitoring.port));
     const grpc = parts.use(
       await GrpcServer.start({
@@ -136,10 +155,17 @@ export class Istiod implements AsyncDisposable {
             dataDir: options.dataDir,
             authorityDir: options.authorityDir,
             serverNames: options.serverNames ?? [],
+            foreignBundles: options.foreignBundles,
+            bundles: options.bundles,
+            store,
           }),
         )
       : undefined;
-    const kubeApi = secure && options.kubeApi ? parts.use(await startKubeApi(secure, options.kubeApi, options)) : undefined;
+    const { kubeApi: address, dataDir, kubeconfigOut, serviceRange = defaultServiceRange } = options;
+    const kubeApi =
+      secure && address
+        ? parts.use(await startKubeApi({ address, store, secure, mesh, networks, dataDir, kubeconfigOut, serviceRange }))
+        : undefined;
     return new Istiod(discovery, grpc, monitoring, secure, kubeApi, parts.move());
   }
 
@@ -148,33 +174,19 @@ export class Istiod implements AsyncDisposable {
   }
 }
 
-async function startKubeApi(
-  { identity, authority, tokens }: SecurePort,
-  address: HostPort,
-  options: IstiodOptions,
-): Promise<KubeApiServer> {
-  const clientAuthority = await openClientAuthority(options.dataDir);
-  const server = await KubeApiServer.start({ ...anywhere(address), identity, clientRoots: clientAuthority.trustBundle, tokens });
-  if (options.kubeconfigOut) {
-    const { host } = address;
-    await writeKubeconfig({ path: options.kubeconfigOut, host, port: server.port, clientAuthority, serverRoots: authority.trustBundle });
-  }
-  return server;
-}
-
 /** No host in an address means every one. */
 function anywhere({ host, port }: HostPort): HostPort {
   return { host: host || "0.0.0.0", port };
 }
 
-async function openStore(options: IstiodOptions): Promise<WritableConfigStore> {
+async function openStore(options: IstiodOptions): Promise<AggregateStore> {
   await using opened = new AsyncDisposableStack();
   const sources: ConfigStore[] = [];
   if (options.dataDir) await mkdir(options.dataDir, { recursive: true, mode: 0o700 });
   if (options.configDir) {
     const files = await FilesStore.start({
       directory: options.configDir,
-      ...(options.meshConfig ? { exclude: [options.meshConfig] } : {}),
+      exclude: [options.meshConfig, options.networksConfig].filter((file) => file !== undefined),
       dataDir: options.dataDir,
       log: log.scope("files"),
     });
@@ -184,37 +196,6 @@ async function openStore(options: IstiodOptions): Promise<WritableConfigStore> {
   sources.push(writable);
   opened.move();
   return new AggregateStore(sources, writable);
-}
-
-/** A mesh file that is wrong at the start is an error; one that isn't there yet means the defaults. */
-async function loadMesh(file: string): Promise<EffectiveMeshConfig> {
-  let text: string;
-  try {
-    text = await readFile(file, "utf8");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT")
-      throw new ConfigError(`can't be read: ${(error as Error).message}`, { position: { file, line: 1 }, cause: error });
-    scope.info("mesh configuration is not there, defaults hold", { file });
-    return defaultMesh();
-  }
-  const { value, errors, warnings } = decodeMeshConfig(text, file);
-  for (const warning of warnings) scope.warn(warning.describe());
-  if (!value) throw errors[0];
-  return value;
-}
-
-/** While running, a wrong mesh file leaves the last good one in force. */
-async function reloadMesh(file: string, discovery: DiscoveryServer): Promise<void> {
-  // An editor that writes in place leaves the file empty for a moment.
-  await delay(20);
-  try {
-    discovery.setMesh(await loadMesh(file));
-    scope.info("mesh configuration read anew", { file });
-  } catch (error) {
-    scope.error("mesh configuration is refused, the last good one stays", {
-      reason: error instanceof ConfigError ? error.describe() : error,
-    });
-  }
 }
 
 /** Each problem once, when it appears. */

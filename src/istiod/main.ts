@@ -6,24 +6,30 @@ import { StoreError } from "../config/store.ts";
 import { fail } from "../lib/fail.ts";
 import { formatHostPort, HostPortError, parseHostPort } from "../lib/host-port.ts";
 import { isLogLevel, log } from "../lib/log.ts";
+import { type ForeignBundles, parseForeignBundles } from "./ca/trust-bundle.ts";
 import { Istiod } from "./istiod.ts";
 import type { JwksFetchMode } from "./jwks/jwks-source.ts";
+import { defaultServiceRange, isServiceRange } from "./kubeapi/admission/cluster-addresses.ts";
 
 interface Options {
   configDir?: string;
   meshConfig?: string;
+  networksConfig?: string;
   dataDir?: string;
   grpcAddr: string;
   secureGRPCAddr: string;
   caDir: string;
   serverName?: string[];
+  spiffeBundleEndpoints: string;
   httpsAddr: string;
   kubeAPIAddr: string;
   kubeconfigOut?: string;
+  serviceClusterIpRange: string;
   monitoringAddr: string;
   domain: string;
   jwksFetchMode: string;
   jwksRefreshInterval: string;
+  ipAutoallocate: string;
   workloadEntryGracePeriod: string;
   log_output_level: string;
 }
@@ -49,15 +55,22 @@ export async function main(args: string[]): Promise<number> {
     .argument("[discovery]", "may be given, as on Istio's own command line")
     .option("--configDir <dir>", "directory of YAML and JSON files, watched")
     .option("--meshConfig <file>", "MeshConfig; changes take effect at once")
+    .option("--networksConfig <file>", "MeshNetworks: networks and their gateways; changes take effect at once")
     .option("--dataDir <dir>", "where the control plane keeps what it must not forget")
     .option("--grpcAddr <host:port>", "plaintext xDS without authentication, for loopback and tests", "127.0.0.1:15010")
     .option("--monitoringAddr <host:port>", "metrics, version, readiness; debug pages for loopback clients", "127.0.0.1:15014")
     .option("--secureGRPCAddr <host:port>", 'xDS and CA over TLS, every caller authenticated; "" turns it off', ":15012")
     .option("--caDir <dir>", "CA of your own: ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem", "./etc/cacerts")
     .option("--serverName <name...>", "more DNS names and addresses by which agents call --secureGRPCAddr")
+    .addOption(
+      new Option("--spiffeBundleEndpoints <list>", "roots of other trust domains whose workloads may call: DOMAIN|URL, more behind ||")
+        .default("")
+        .env("SPIFFE_BUNDLE_ENDPOINTS"),
+    )
     .addOption(new Option("--httpsAddr <host:port>", 'webhooks; only "" in this version').default(""))
-    .option("--kubeAPIAddr <host:port>", "Kubernetes-compatible API, so far for service account tokens", "")
+    .option("--kubeAPIAddr <host:port>", "Kubernetes-compatible API, for kubectl", "")
     .option("--kubeconfig-out <file>", "write a kubeconfig of an administrator of --kubeAPIAddr there, for its owner's eyes alone")
+    .option("--service-cluster-ip-range <cidr>", "where Services made through that API get their addresses", defaultServiceRange)
     .option("--domain <domain>", "DNS domain of services", "cluster.local")
     .addOption(
       new Option("--jwksFetchMode <who>", "who fetches the keys of token issuers: istiod, envoy, or hybrid, by proxies where they can")
@@ -68,6 +81,12 @@ export async function main(args: string[]): Promise<number> {
       new Option("--jwksRefreshInterval <duration>", "how often istiod fetches them anew")
         .default("20m")
         .env("PILOT_JWT_PUB_KEY_REFRESH_INTERVAL"),
+    )
+    .addOption(
+      new Option("--ipAutoallocate <bool>", "keep addresses of ServiceEntries that have none in their status; false: hash their names")
+        .default("true")
+        .choices(["true", "false"])
+        .env("PILOT_ENABLE_IP_AUTOALLOCATE"),
     )
     .addOption(
       new Option("--workloadEntryGracePeriod <duration>", "how long the entry of a registered machine outlives its connection")
@@ -90,6 +109,11 @@ export async function main(args: string[]): Promise<number> {
   }
   if (options.kubeAPIAddr !== "" && options.secureGRPCAddr === "")
     return fail("--kubeAPIAddr: needs the certificate authority of --secureGRPCAddr, which is turned off");
+  if (!isServiceRange(options.serviceClusterIpRange))
+    return fail(
+      `--service-cluster-ip-range: "${options.serviceClusterIpRange}" is no IPv4 range from /8 to /28`,
+      `for example ${defaultServiceRange}`,
+    );
   if (!isLogLevel(options.log_output_level))
     return fail(`--log_output_level: unknown level "${options.log_output_level}"`, "debug, info, warn, error or none");
   log.setLevel(options.log_output_level);
@@ -102,6 +126,13 @@ export async function main(args: string[]): Promise<number> {
   if (graceMs === undefined || graceMs > maxGraceMs)
     return fail(`--workloadEntryGracePeriod: "${options.workloadEntryGracePeriod}" is no duration up to 24h`, "for example 10s");
 
+  let foreignBundles: ForeignBundles;
+  try {
+    foreignBundles = parseForeignBundles(options.spiffeBundleEndpoints);
+  } catch (error) {
+    return fail(`--spiffeBundleEndpoints: ${(error as Error).message}`);
+  }
+
   try {
     const grpc = parseHostPort(options.grpcAddr, "--grpcAddr", "listen");
     const monitoring = parseHostPort(options.monitoringAddr, "--monitoringAddr", "listen");
@@ -111,17 +142,21 @@ export async function main(args: string[]): Promise<number> {
     await using istiod = await Istiod.start({
       configDir: options.configDir,
       meshConfig: options.meshConfig,
+      networksConfig: options.networksConfig,
       dataDir: options.dataDir,
       grpc,
       secureGrpc,
       authorityDir: options.caDir,
       kubeApi,
       kubeconfigOut: options.kubeconfigOut,
+      serviceRange: options.serviceClusterIpRange,
       serverNames: options.serverName ?? [],
+      foreignBundles,
       monitoring,
       domain: options.domain,
       jwksFetchMode,
       jwksRefreshMs,
+      allocatesAddresses: options.ipAutoallocate === "true",
       registration: { graceMs },
     });
     log.scope("istiod").info("serving", {

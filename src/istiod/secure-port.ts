@@ -1,16 +1,24 @@
 /** The port that agents use: xDS and the certificate authority over TLS, every caller authenticated. Istio's 15012. */
+import type { KeyObject } from "node:crypto";
+import { join } from "node:path";
 import { experimental, status } from "@grpc/grpc-js";
 import { adsService, StreamRefused } from "../ads/server.ts";
+import type { WritableConfigStore } from "../config/store.ts";
 import { log } from "../lib/log.ts";
 import { Authenticator, Unauthenticated } from "./ca/authenticator.ts";
+import { BundleEndpoints, type BundleEndpointsOptions } from "./ca/bundle-endpoints.ts";
 import type { CertificateAuthority } from "./ca/certificate-authority.ts";
 import { certificateService } from "./ca/certificate-service.ts";
 import { openAuthority } from "./ca/open-authority.ts";
 import { Revocations } from "./ca/revocations.ts";
 import { ServerIdentity } from "./ca/server-identity.ts";
-import { type Account, loadTokenKey, ServiceAccountTokens } from "./ca/service-account-tokens.ts";
+import { type Account, loadTokenKey, readTokenKey, ServiceAccountTokens } from "./ca/service-account-tokens.ts";
+import { sharedTokenKey } from "./ca/stored-root.ts";
+import { type ForeignBundles, TrustBundle } from "./ca/trust-bundle.ts";
 import type { DiscoveryServer } from "./discovery-server.ts";
 import { GrpcServer } from "./grpc-server.ts";
+import { Invitations } from "./onboarding/invitations.ts";
+import { onboardingService } from "./onboarding/onboarding-service.ts";
 
 const scope = log.scope("ca");
 
@@ -20,6 +28,8 @@ const usualNames = ["istiod", "istiod-remote", "istio-pilot"].flatMap((name) => 
   `${name}.istio-system.svc.cluster.local`,
 ]);
 const loopbackNames = ["localhost", "127.0.0.1"];
+/** A machine needs its first token only until it has a certificate. */
+const machineTokenSeconds = 3600;
 
 export interface SecurePortOptions {
   readonly host: string;
@@ -28,6 +38,12 @@ export interface SecurePortOptions {
   readonly dataDir: string | undefined;
   readonly authorityDir: string | undefined;
   readonly serverNames: readonly string[];
+  /** Of other trust domains, by which callers are judged as well. */
+  readonly foreignBundles?: ForeignBundles | undefined;
+  /** How bundles are fetched. */
+  readonly bundles?: Omit<BundleEndpointsOptions, "cacheFile"> | undefined;
+  /** Where invitations of machines are kept. */
+  readonly store: WritableConfigStore;
 }
 
 export class SecurePort implements AsyncDisposable {
@@ -51,17 +67,28 @@ export class SecurePort implements AsyncDisposable {
     this.#parts = parts;
   }
 
-  static async start({ host, port, discovery, dataDir, authorityDir, serverNames }: SecurePortOptions): Promise<SecurePort> {
+  static async start(options: SecurePortOptions): Promise<SecurePort> {
+    const { host, port, discovery, dataDir, authorityDir, serverNames, store } = options;
     await using parts = new AsyncDisposableStack();
-    const { store, metrics } = discovery;
+    const { metrics } = discovery;
     const { trustDomain } = discovery.mesh;
-    const { authority, origin } = parts.use(await openAuthority({ directory: authorityDir, store, dataDir, trustDomain }));
-    const identity = parts.use(await ServerIdentity.start(authority, [...usualNames, ...loopbackNames, ...serverNames]));
-    const tokens = new ServiceAccountTokens(await loadTokenKey(dataDir), (account) => uidOf(discovery, account));
-    const authenticator = new Authenticator(tokens, parts.use(new Revocations(authority)), () => [
-      discovery.mesh.trustDomain,
-      ...discovery.mesh.trustDomainAliases,
-    ]);
+    const shared = store.isShared ? store : undefined;
+    const { authority, origin } = parts.use(await openAuthority({ directory: authorityDir, store, shared, dataDir, trustDomain }));
+    const cacheFile = dataDir && join(dataDir, "trust-bundles.json");
+    const endpoints = parts.use(await BundleEndpoints.start({ ...options.bundles, cacheFile }));
+    const trust = parts.use(new TrustBundle({ authority, endpoints, foreign: options.foreignBundles ?? new Map() }, discovery.mesh));
+    parts.use(discovery.onMesh((mesh) => trust.setMesh(mesh)));
+    const identity = parts.use(await ServerIdentity.start(authority, trust, [...usualNames, ...loopbackNames, ...serverNames]));
+    const tokens = new ServiceAccountTokens(await tokenKey(options), (account) => uidOf(discovery, account));
+    const authenticator = new Authenticator(tokens, parts.use(new Revocations(authority)), trust);
+    // By which a new machine knows this port.
+    const roots = () => authority.trustBundle;
+    const invitations = new Invitations({
+      store,
+      systemNamespace: discovery.mesh.rootNamespace,
+      roots,
+      issueToken: async (account) => (await tokens.issue(account, ["istio-ca"], machineTokenSeconds)).token,
+    });
     const grpc = parts.use(
       await GrpcServer.start({
         host,
@@ -70,16 +97,22 @@ export class SecurePort implements AsyncDisposable {
         credentials: experimental.createCertificateProviderServerCredentials(identity, identity, false),
         services: [
           adsService(discovery, (call) => authenticator.authenticate(call).catch(refuse)),
-          certificateService({ authority, authenticator, onOutcome: (outcome) => metrics.onCertificate(outcome) }),
+          certificateService({
+            authority,
+            authenticator,
+            roots: () => trust.roots,
+            onOutcome: (outcome) => metrics.onCertificate(outcome),
+          }),
+          onboardingService({ invitations, roots }),
         ],
       }),
     );
     const tellRoots = () => {
       metrics.rootExpires(authority);
-      discovery.setTrustedRoots(authority.roots);
+      discovery.setTrust({ roots: trust.roots, revocations: authority.crl });
     };
     tellRoots();
-    parts.use(authority.onChange(tellRoots));
+    parts.use(trust.onChange(tellRoots));
     scope.info("certificate authority", { origin });
     return new SecurePort(grpc.port, authority, tokens, identity, parts.move());
   }
@@ -87,6 +120,12 @@ export class SecurePort implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#parts.disposeAsync();
   }
+}
+
+/** Tokens of one control plane are good for all that have the same key. */
+async function tokenKey({ authorityDir, dataDir, store }: SecurePortOptions): Promise<KeyObject> {
+  const brought = authorityDir && (await readTokenKey(authorityDir));
+  return brought || (await sharedTokenKey(store)) || loadTokenKey(dataDir);
 }
 
 function refuse(error: unknown): never {

@@ -19,5 +19,4 @@ export {
   SubjectKeyIdentifierExtension,
   X509Certificate,
   X509CertificateGenerator,
-  X509Crl,
 } from "@peculiar/x509";

@@ -7,22 +7,28 @@ import type { SliceEndpoint } from "../api/kinds/endpoint-slice.ts";
 import type { ConfigObject } from "../api/kinds/object.ts";
 import type { Service as KubernetesService } from "../api/kinds/service.ts";
 import { parseLocality } from "../api/node.ts";
+import type { AllocatedAddresses } from "./allocated-addresses.ts";
 import type { ListedEndpoints } from "./listed-endpoints.ts";
 import { protocolOfServicePort } from "./protocol.ts";
 import type { RegistryOptions } from "./registry.ts";
-import { type Endpoint, type HealthStatus, type Service, type ServicePort, visibilityOf } from "./service.ts";
+import { type Endpoint, type HealthStatus, kubernetesHost, type Service, type ServicePort, visibilityOf } from "./service.ts";
 import type { Workload, WorkloadIndex } from "./workloads.ts";
 
-export function kubernetesService(object: ConfigObject<KubernetesService>, options: RegistryOptions): Service {
+export function kubernetesService(
+  object: ConfigObject<KubernetesService>,
+  options: RegistryOptions,
+  allocated: AllocatedAddresses,
+): Service {
   const { spec, metadata } = object;
   const exportTo = (metadata.annotations["networking.istio.io/exportTo"] ?? "")
     .split(",")
     .map((entry) => entry.trim())
     .filter(Boolean);
-  const isHeadless = spec.clusterIP === "None" || spec.clusterIP === "";
+  const hasNoAddress = spec.clusterIP === "None" || spec.clusterIP === "";
   const isAlias = spec.type === "ExternalName";
+  const host = kubernetesHost(metadata, options.domain);
   return {
-    host: `${metadata.name}.${metadata.namespace}.svc.${options.domain}`,
+    host,
     namespace: metadata.namespace,
     name: metadata.name,
     registry: "Kubernetes",
@@ -32,9 +38,12 @@ export function kubernetesService(object: ConfigObject<KubernetesService>, optio
       protocol: protocolOfServicePort(port),
       targetPort: typeof port.targetPort === "number" ? port.targetPort : port.port,
     })),
-    addresses: isHeadless || isAlias ? [] : [spec.clusterIP],
+    addresses: hasNoAddress || isAlias ? [] : [...new Set([spec.clusterIP, ...spec.clusterIPs])],
+    allocatedAddresses: spec.clusterIP === "" && !isAlias ? allocated.of(metadata.namespace, host) : [],
     resolution: isAlias ? "DNS" : spec.clusterIP === "None" ? "NONE" : "STATIC",
     isHeadless: spec.clusterIP === "None",
+    publishesNotReady: spec.publishNotReadyAddresses,
+    aliasOf: isAlias ? spec.externalName.toLowerCase().replace(/\.$/, "") : "",
     isExternal: isAlias,
     visibility: visibilityOf(exportTo, metadata.namespace, options.defaultServiceExportTo),
     creationTimestamp: metadata.creationTimestamp,
@@ -87,6 +96,7 @@ function listedEndpoints(
         spec.endpoints.flatMap((endpoint) =>
           endpoint.addresses.map((address) => ({
             ...describeTarget(endpoint.targetRef?.name, namespace, name, workloads),
+            ...namedBy(endpoint.hostname, name),
             address,
             port: port.port,
             portName: portName(port.name),
@@ -103,12 +113,14 @@ function listedEndpoints(
     subset.ports.flatMap((port) => [
       ...subset.addresses.map((address) => ({
         ...describeTarget(address.targetRef?.name, namespace, name, workloads),
+        ...namedBy(address.hostname, name),
         address: address.ip,
         port: port.port,
         portName: portName(port.name),
       })),
       ...subset.notReadyAddresses.map((address) => ({
         ...describeTarget(address.targetRef?.name, namespace, name, workloads),
+        ...namedBy(address.hostname, name),
         address: address.ip,
         port: port.port,
         portName: portName(port.name),
@@ -116,6 +128,11 @@ function listedEndpoints(
       })),
     ]),
   );
+}
+
+/** An endpoint that is listed with a name is called by it below its service. */
+function namedBy(hostname: string, serviceName: string): Pick<Endpoint, "podHost"> {
+  return hostname === "" ? {} : { podHost: `${hostname}.${serviceName}` };
 }
 
 function healthOfConditions({ conditions }: SliceEndpoint): HealthStatus {
@@ -141,6 +158,7 @@ function describeTarget(
     workloadName: pod?.labels.app ?? (podName || serviceName),
     health: "healthy",
     tlsMode: pod?.tlsMode ?? "disabled",
+    ...(pod?.podHost ? { podHost: pod.podHost } : {}),
   };
 }
 
@@ -156,6 +174,7 @@ function workloadEndpoint(workload: Workload, port: ServicePort, targetPort: num
     serviceAccount: workload.serviceAccount,
     health: workload.health,
     tlsMode: workload.tlsMode,
+    ...(workload.podHost ? { podHost: workload.podHost } : {}),
   };
 }
 

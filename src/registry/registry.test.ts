@@ -150,6 +150,29 @@ spec: {address: 10.3.0.10, labels: {app: web}, ports: {http: 8099}}
     expect(addresses(registry, "web.default.svc.cluster.local")).toEqual(["http 10.3.0.9:8088", "http 10.3.0.10:8099"]);
   });
 
+  it.each([
+    ["no health check is asked for", "", "[{type: Healthy, status: 'False'}]", "healthy"],
+    ["nothing was reported yet", "proxy.istio.io/health-checks-enabled: 'true'", "[]", "withheld"],
+    ["it is not well", "proxy.istio.io/health-checks-enabled: 'true'", "[{type: Healthy, status: 'False'}]", "withheld"],
+    [
+      "it is well",
+      "proxy.istio.io/health-checks-enabled: 'true'",
+      "[{type: Other, status: 'False'}, {type: Healthy, status: 'True'}]",
+      "healthy",
+    ],
+    ["checks are turned off", "proxy.istio.io/health-checks-enabled: 'false'", "[{type: Healthy, status: 'False'}]", "healthy"],
+  ])("judges a WorkloadEntry by its agent's reports: %s", (_, annotation, conditions, expected) => {
+    const registry = registryOf(`${service("[{name: http, port: 80}]")}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: vm, namespace: default, annotations: {${annotation}}}
+spec: {address: 10.3.0.10, labels: {app: web}}
+status: {conditions: ${conditions}}
+`);
+    expect(registry.endpoints(registry.services[0]!).map(({ health }) => health)).toEqual([expected]);
+  });
+
   it("reads an ExternalName as a DNS name of another", () => {
     const registry = registryOf(`
 apiVersion: v1

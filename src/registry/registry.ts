@@ -12,6 +12,8 @@
 import type { ConfigObject } from "../api/kinds/object.ts";
 import type { Service as KubernetesService } from "../api/kinds/service.ts";
 import type { ServiceEntry } from "../api/kinds/service-entry.ts";
+import { isTrue, type ProxyNode } from "../api/node.ts";
+import { type AddressAllocation, AllocatedAddresses, hashedAllocation } from "./allocated-addresses.ts";
 import { kubernetesEndpoints, kubernetesService } from "./kubernetes-service.ts";
 import { ListedEndpoints } from "./listed-endpoints.ts";
 import { type Endpoint, type Service, serviceKey } from "./service.ts";
@@ -26,6 +28,8 @@ export interface RegistryOptions {
   readonly domain: string;
   /** Namespaces to which a service is exported that doesn't say; mesh `defaultServiceExportTo`. */
   readonly defaultServiceExportTo: readonly string[];
+  /** Default: hashed. */
+  readonly allocation?: AddressAllocation;
 }
 
 type Source =
@@ -52,11 +56,19 @@ export class Registry {
   readonly #endpoints = new Map<string, readonly Endpoint[]>();
   readonly #workloads: WorkloadIndex;
   readonly #listed: ListedEndpoints;
+  readonly #allocation: AddressAllocation;
   #byAddress: ReadonlyMap<string, readonly RankedServedAt[]> | undefined;
 
   constructor(objects: ObjectsOf, options: RegistryOptions) {
     this.#workloads = new WorkloadIndex(objects);
     this.#listed = new ListedEndpoints(objects);
+    this.#allocation = options.allocation ?? hashedAllocation;
+    const allocated = new AllocatedAddresses(
+      objects("ServiceEntry") as ConfigObject<ServiceEntry>[],
+      objects("Service") as ConfigObject<KubernetesService>[],
+      options.domain,
+      this.#allocation.isWritten,
+    );
     const services: Service[] = [];
     const add = (service: Service, source: Source) => {
       const key = serviceKey(service.host, service.namespace);
@@ -74,8 +86,8 @@ export class Registry {
     ];
     sources.sort((a, b) => compareAge(a.object, b.object));
     for (const source of sources) {
-      if (source.kind === "service") add(kubernetesService(source.object, options), source);
-      else for (const service of serviceEntryServices(source.object, options)) add(service, source);
+      if (source.kind === "service") add(kubernetesService(source.object, options, allocated), source);
+      else for (const service of serviceEntryServices(source.object, options, allocated)) add(service, source);
     }
     this.services = services;
   }
@@ -92,6 +104,20 @@ export class Registry {
   /** All services of that host, oldest first. */
   byHost(host: string): readonly Service[] {
     return this.#byHost.get(host) ?? [];
+  }
+
+  /**
+   * The addresses by which a proxy knows the service, of the proxy's families: its own, else those that were allocated, if the
+   * proxy's agent answers DNS with them. Source: Istio pilot/pkg/model/service.go (getAllAddressesForProxy).
+   */
+  addressesFor(service: Service, proxy: ProxyNode): readonly string[] {
+    // What a user wrote counts as it is.
+    if (service.addresses.length > 0) return service.registry === "Kubernetes" ? ofFamilies(service.addresses, proxy) : service.addresses;
+    return service.allocatedAddresses.length > 0 && this.usesAllocated(proxy) ? ofFamilies(service.allocatedAddresses, proxy) : [];
+  }
+
+  usesAllocated({ metadata }: ProxyNode): boolean {
+    return isTrue(metadata.DNS_CAPTURE) && (!this.#allocation.isOnDemand || isTrue(metadata.DNS_AUTO_ALLOCATE));
   }
 
   /** Of all ports, also when `service` was trimmed to some. */
@@ -143,6 +169,11 @@ export class Registry {
     }
     return changed;
   }
+}
+
+function ofFamilies(addresses: readonly string[], { ipAddresses }: ProxyNode): readonly string[] {
+  const isV6 = (address: string) => address.includes(":");
+  return addresses.filter((address) => ipAddresses.some((own) => isV6(own) === isV6(address)));
 }
 
 /** Creation order, the tie-breaker of every conflict in Istio. */

@@ -1,13 +1,18 @@
 /** Services and endpoints of a ServiceEntry. Source: Istio pilot/pkg/serviceregistry/serviceentry/conversion.go. */
 import type { ConfigObject } from "../api/kinds/object.ts";
 import type { ServiceEntry } from "../api/kinds/service-entry.ts";
+import { type AllocatedAddresses, hostsWithoutAddress } from "./allocated-addresses.ts";
 import { parseProtocol } from "./protocol.ts";
 import type { RegistryOptions } from "./registry.ts";
 import { type Endpoint, type Service, type ServicePort, visibilityOf } from "./service.ts";
 import { type Workload, type WorkloadIndex, workloadOfEntry } from "./workloads.ts";
 
 /** One service for each host of the entry. */
-export function serviceEntryServices(object: ConfigObject<ServiceEntry>, options: RegistryOptions): Service[] {
+export function serviceEntryServices(
+  object: ConfigObject<ServiceEntry>,
+  options: RegistryOptions,
+  allocated: AllocatedAddresses,
+): Service[] {
   const { spec, metadata } = object;
   const ports: ServicePort[] = spec.ports.map((port) => ({
     name: port.name,
@@ -24,9 +29,14 @@ export function serviceEntryServices(object: ConfigObject<ServiceEntry>, options
     name: metadata.name,
     registry: "External",
     ports,
-    addresses: addresses.length > 0 ? addresses : allocatedAddresses(object, host),
+    addresses,
+    allocatedAddresses: hostsWithoutAddress(object).includes(host.toLowerCase())
+      ? allocated.of(metadata.namespace, host.toLowerCase())
+      : [],
     resolution: spec.resolution,
     isHeadless: false,
+    publishesNotReady: false,
+    aliasOf: "",
     isExternal: spec.location === "MESH_EXTERNAL",
     visibility: visibilityOf(spec.exportTo, metadata.namespace, options.defaultServiceExportTo),
     creationTimestamp: metadata.creationTimestamp,
@@ -38,7 +48,7 @@ export function serviceEntryServices(object: ConfigObject<ServiceEntry>, options
 
 export function serviceEntryEndpoints(object: ConfigObject<ServiceEntry>, service: Service, workloads: WorkloadIndex): Endpoint[] {
   const { spec } = object;
-  if (spec.resolution === "NONE" || spec.resolution === "DYNAMIC_DNS") return [];
+  if (spec.resolution === "DYNAMIC_DNS") return [];
   const members = spec.workloadSelector
     ? workloads.select(object.metadata.namespace, spec.workloadSelector.labels)
     : spec.endpoints.map((endpoint) => workloadOfEntry(endpoint, object));
@@ -75,10 +85,4 @@ function endpointAt(address: string, port: ServicePort, number: number, member: 
     health: member?.health ?? "healthy",
     tlsMode: member?.tlsMode ?? "disabled",
   };
-}
-
-/** What the address allocator wrote into the entry's status. */
-function allocatedAddresses(object: ConfigObject<ServiceEntry>, host: string): string[] {
-  const status = object.status as { addresses?: { value?: string; host?: string }[] } | undefined;
-  return (status?.addresses ?? []).filter((address) => address.host === host && address.value).map((address) => address.value as string);
 }

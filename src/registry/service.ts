@@ -28,10 +28,16 @@ export interface Service {
   readonly name: string;
   readonly registry: "Kubernetes" | "External";
   readonly ports: readonly ServicePort[];
-  /** Virtual addresses: IPs or CIDRs. Empty: none of its own. */
+  /** Virtual addresses: IPs or CIDRs. Empty: none of its own. What a proxy uses is the registry's `addressesFor`. */
   readonly addresses: readonly string[];
+  /** What it was given for want of them, see allocated-addresses.ts. */
+  readonly allocatedAddresses: readonly string[];
   readonly resolution: Resolution;
   readonly isHeadless: boolean;
+  /** Of a headless one: names lead to endpoints that are not ready, too. */
+  readonly publishesNotReady: boolean;
+  /** The name that a Service of type ExternalName stands for; else "". */
+  readonly aliasOf: string;
   /** MESH_EXTERNAL: no mutual TLS is assumed. */
   readonly isExternal: boolean;
   readonly visibility: Visibility;
@@ -41,7 +47,8 @@ export interface Service {
   readonly selector: Readonly<Record<string, string>>;
 }
 
-export type HealthStatus = "healthy" | "unhealthy" | "draining";
+/** `withheld`: an endpoint that nobody is told of, since its agent has not said that it is well. */
+export type HealthStatus = "healthy" | "unhealthy" | "draining" | "withheld";
 
 export interface Endpoint {
   /** IP, absolute `unix://` path, or in DNS services a host name. */
@@ -57,6 +64,8 @@ export interface Endpoint {
   readonly serviceAccount: string;
   readonly namespace: string;
   readonly workloadName: string;
+  /** `db-0.db`, of a pod that has a name of its own in a headless service. */
+  readonly podHost?: string;
   readonly health: HealthStatus;
   /** `istio` when the workload takes mutual TLS, else `disabled`. */
   readonly tlsMode: "istio" | "disabled";
@@ -65,6 +74,16 @@ export interface Endpoint {
 /** Key of a service in maps: one host may exist in several namespaces. */
 export function serviceKey(host: string, namespace: string): string {
   return `${namespace}/${host}`;
+}
+
+/** Clients find it by its endpoints' addresses: its name has none of its own, and connections go where the client wanted. */
+export function isNamedByEndpoints({ resolution, addresses }: Service): boolean {
+  return resolution === "NONE" && addresses.length === 0;
+}
+
+/** The host of a Service of Kubernetes'. `domain`: `cluster.local`. */
+export function kubernetesHost({ name, namespace }: { readonly name: string; readonly namespace: string }, domain: string): string {
+  return `${name}.${namespace}.svc.${domain}`;
 }
 
 /** The service with those of its ports alone; undefined when none is left. It has the same endpoints. */

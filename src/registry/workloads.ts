@@ -1,4 +1,4 @@
-/** Workloads by label, for selectors: WorkloadEntries, and Pods that have an address. */
+/** Workloads by label, for selectors: WorkloadEntries, and Pods that have an address; without those that are switched off. */
 
 import type { ConfigObject } from "../api/kinds/object.ts";
 import type { Pod } from "../api/kinds/pod.ts";
@@ -6,6 +6,7 @@ import type { WorkloadEntry } from "../api/kinds/workload-entry.ts";
 import { type Locality, parseLocality } from "../api/node.ts";
 import type { ObjectsOf } from "./registry.ts";
 import { type HealthStatus, selectorMatches } from "./service.ts";
+import { StoppedWorkloads } from "./stopped-workloads.ts";
 
 export interface Workload {
   readonly kind: "entry" | "pod";
@@ -21,6 +22,8 @@ export interface Workload {
   readonly serviceAccount: string;
   readonly health: HealthStatus;
   readonly tlsMode: "istio" | "disabled";
+  /** `db-0.db`: hostname and subdomain of a pod that has both. */
+  readonly podHost?: string;
 }
 
 export class WorkloadIndex {
@@ -29,8 +32,12 @@ export class WorkloadIndex {
   readonly #pods = new Map<string, Workload>();
 
   constructor(objects: ObjectsOf) {
-    for (const object of objects("WorkloadEntry") as ConfigObject<WorkloadEntry>[]) this.#add(workloadOfEntry(object.spec, object));
+    const stopped = new StoppedWorkloads(objects);
+    for (const object of objects("WorkloadEntry") as ConfigObject<WorkloadEntry>[]) {
+      if (!stopped.has(object)) this.#add(workloadOfEntry(object.spec, object));
+    }
     for (const object of objects("Pod") as ConfigObject<Pod>[]) {
+      if (stopped.has(object)) continue;
       const workload = workloadOfPod(object);
       if (workload) this.#add(workload);
     }
@@ -104,6 +111,7 @@ function workloadOfPod(object: ConfigObject<Pod>): Workload | undefined {
     health: isReady(spec) ? "healthy" : "unhealthy",
     // A pod without an injected proxy has no label; Istio reads the injected one.
     tlsMode: tlsMode(labels, false),
+    ...(spec.hostname && spec.subdomain ? { podHost: `${spec.hostname}.${spec.subdomain}` } : {}),
   };
 }
 
@@ -116,7 +124,7 @@ function isReady({ conditions }: Pod): boolean {
 function healthOfEntry({ kind, metadata, status }: ConfigObject): HealthStatus {
   if (kind !== "WorkloadEntry" || metadata.annotations["proxy.istio.io/health-checks-enabled"] !== "true") return "healthy";
   const conditions = (status as { conditions?: { type?: string; status?: string }[] } | undefined)?.conditions ?? [];
-  return conditions.some((condition) => condition.type === "Healthy" && condition.status === "True") ? "healthy" : "unhealthy";
+  return conditions.some((condition) => condition.type === "Healthy" && condition.status === "True") ? "healthy" : "withheld";
 }
 
 function tlsMode(labels: Readonly<Record<string, string>>, hasIdentity: boolean): "istio" | "disabled" {

@@ -1,5 +1,5 @@
 /** pilot-agent in gateway mode as a process: with the built-in proxy, and with a real Envoy by binaryPath. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, get, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -93,23 +93,8 @@ describe.each(variants)("pilot-agent with $name", ({ binaryPath }) => {
     await started.printed("serving");
     return started;
   };
-  const write = (body: string) =>
-    writeFileSync(join(directory, "mesh", "mesh.yaml"), meshOf(ports.http, (upstream.address() as AddressInfo).port, body));
-
-  beforeAll(async () => {
-    directory = mkdtempSync(join(tmpdir(), "agent-test-"));
-    const first = await freePortRow(7);
-    ports = { http: first, xds: first + 1, monitoring: first + 2, admin: first + 3, status: first + 4, ready: first + 5, stats: first + 6 };
-    upstream = createServer((request, response) =>
-      setTimeout(() => response.end(`upstream saw ${request.url}`), request.url === "/slow" ? 1500 : 0),
-    );
-    await new Promise<void>((resolve) => upstream.listen(0, "127.0.0.1", resolve));
-
-    mkdirSync(join(directory, "mesh"));
-    write("one");
-    istiod = await startIstiod();
-    await provision(directory, "default", "default");
-    agent = new TopsailProcess(["pilot-agent", "proxy", "router"], {
+  const startAgent = () =>
+    new TopsailProcess(["pilot-agent", "proxy", "router"], {
       cwd: directory,
       env: {
         PATH: process.env.PATH ?? "",
@@ -131,6 +116,28 @@ describe.each(variants)("pilot-agent with $name", ({ binaryPath }) => {
         }),
       },
     });
+  const readiness = () =>
+    answerOf(ports.ready, "/healthz/ready").then(
+      ({ status }) => status,
+      () => 0,
+    );
+  const write = (body: string) =>
+    writeFileSync(join(directory, "mesh", "mesh.yaml"), meshOf(ports.http, (upstream.address() as AddressInfo).port, body));
+
+  beforeAll(async () => {
+    directory = mkdtempSync(join(tmpdir(), "agent-test-"));
+    const first = await freePortRow(7);
+    ports = { http: first, xds: first + 1, monitoring: first + 2, admin: first + 3, status: first + 4, ready: first + 5, stats: first + 6 };
+    upstream = createServer((request, response) =>
+      setTimeout(() => response.end(`upstream saw ${request.url}`), request.url === "/slow" ? 1500 : 0),
+    );
+    await new Promise<void>((resolve) => upstream.listen(0, "127.0.0.1", resolve));
+
+    mkdirSync(join(directory, "mesh"));
+    write("one");
+    istiod = await startIstiod();
+    await provision(directory, "default", "default");
+    agent = startAgent();
   });
 
   afterAll(async () => {
@@ -141,11 +148,6 @@ describe.each(variants)("pilot-agent with $name", ({ binaryPath }) => {
   });
 
   it("becomes ready", async () => {
-    const readiness = () =>
-      answerOf(ports.ready, "/healthz/ready").then(
-        ({ status }) => status,
-        () => 0,
-      );
     await expect.poll(readiness, { timeout: 20_000 }).toBe(200);
   });
 
@@ -184,5 +186,40 @@ describe.each(variants)("pilot-agent with $name", ({ binaryPath }) => {
     expect(await slow).toMatchObject({ status: 200, body: "upstream saw /slow" });
     expect(await agent.exited).toBe(0);
     await expect(answerOf(ports.http, "/x")).rejects.toThrow("ECONNREFUSED");
+  });
+
+  it("is gone as a whole when it is killed", async () => {
+    agent = startAgent();
+    await expect.poll(readiness, { timeout: 20_000 }).toBe(200);
+    const children = readFileSync(`/proc/${agent.pid}/task/${agent.pid}/children`, "utf8").trim();
+    expect(/^\d+$/.test(children)).toBe(binaryPath !== undefined);
+    agent.child.kill("SIGKILL");
+    await agent.exited;
+    await expect(answerOf(ports.http, "/x")).rejects.toThrow("ECONNREFUSED");
+    if (binaryPath) await expect.poll(() => existsSync(`/proc/${children}`), { timeout: 5000 }).toBe(false);
+  });
+
+  it("starts from what it had last when no control plane answers, says so, and follows the next one", async () => {
+    istiod.child.kill("SIGKILL");
+    await istiod.exited;
+    agent = startAgent();
+    const source = async () => /^istio_agent_config_source\{source="(.*)"\} 1$/m.exec((await answerOf(ports.status, "/metrics")).body)?.[1];
+    await expect
+      .poll(
+        () =>
+          answerOf(ports.http, "/version").then(
+            ({ body }) => body,
+            () => "",
+          ),
+        { timeout: 20_000 },
+      )
+      .toBe("two");
+    await expect.poll(async () => (await answerOf(ports.ready, "/healthz/ready")).status, { timeout: 10_000 }).toBe(200);
+    expect(await source()).toBe("last good");
+    expect(agent.stderr).toContain("no control plane answers: the proxy starts with what it had last");
+    write("three");
+    istiod = await startIstiod();
+    await expect.poll(async () => (await answerOf(ports.http, "/version")).body, { timeout: 30_000 }).toBe("three");
+    expect(await source()).toBe("control plane");
   });
 });

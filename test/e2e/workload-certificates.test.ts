@@ -60,6 +60,8 @@ const begin = (env: Record<string, string> = {}, port = () => istiod.secure!.por
       graceRatio: environment.secretGraceRatio,
       graceJitter: environment.secretGraceJitter,
       outputDir: environment.outputCerts,
+      authority: "controlPlane",
+      certSigner: "",
       access: (present) =>
         controlPlaneAccess({ address: `127.0.0.1:${port()}`, environment, paths: paths(), plaintext: false, rootFile: undefined, present }),
     }),
@@ -114,16 +116,23 @@ describe("an agent's certificate", () => {
     parts.use(
       await XdsProxy.start({
         path: socket,
-        access: () =>
-          controlPlaneAccess({
-            address: `127.0.0.1:${istiod.secure!.port}`,
-            environment,
-            paths: paths(),
-            plaintext: false,
-            rootFile: undefined,
-            present: () => certificates.current,
+        upstream: {
+          choose: async () => ({
+            isLastGood: false,
+            access: await controlPlaneAccess({
+              address: `127.0.0.1:${istiod.secure!.port}`,
+              environment,
+              paths: paths(),
+              plaintext: false,
+              rootFile: undefined,
+              present: () => certificates.current,
+            }),
           }),
-        onTrustBundle: (roots) => certificates.trust(roots),
+          onAccepted: () => undefined,
+          onStreamEnded: () => undefined,
+          whenBack: () => Promise.resolve(),
+        },
+        onTrust: ({ roots }) => certificates.trust(roots),
       }),
     );
     const proxy = parts.use(

@@ -11,23 +11,46 @@ export interface Identity {
 
 export interface MeshCa {
   readonly root: string;
+  /** What it signs with. */
+  readonly signing: Identity;
   /** A workload's certificate for the identity, which any text may be. */
   issue(uri: string): Identity;
   /** A certificate for other names, as openssl writes them: `DNS:a.test`. */
   issueFor(names: string, options?: { readonly algorithm?: "ec" | "rsa" }): Identity;
-  /** A revocation list with the certificate in it. */
-  revoke(identity: Identity): string;
+  /** A revocation list with the certificates in it. */
+  revoke(...identities: Identity[]): string;
+  /** An authority that this one has signed; what it issues comes with its certificate behind. */
+  intermediate(name: string): MeshCa;
 }
 
 const algorithms = { ec: ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"], rsa: ["-newkey", "rsa:2048"] };
 
 export function makeMeshCa(name = "mesh"): MeshCa {
-  const ca = request(["-subj", `/O=${name}`, "-addext", "basicConstraints=critical,CA:TRUE"], "ec");
+  return authority(request(caArguments(name), "ec"));
+}
+
+function caArguments(name: string): string[] {
+  return ["-subj", `/O=${name}`, "-addext", "basicConstraints=critical,CA:TRUE"];
+}
+
+/** `behind`: certificates that go with each that it issues. */
+function authority(ca: Identity, root = ca.certificate, behind = ""): MeshCa {
   const issueFor: MeshCa["issueFor"] = (names, { algorithm = "ec" } = {}) => {
     const extensions = ["basicConstraints=critical,CA:FALSE", "extendedKeyUsage=serverAuth,clientAuth", `subjectAltName=critical,${names}`];
-    return request(["-subj", "/", ...extensions.flatMap((extension) => ["-addext", extension])], algorithm, ca);
+    const { certificate, key } = request(["-subj", "/", ...extensions.flatMap((extension) => ["-addext", extension])], algorithm, ca);
+    return { certificate: certificate + behind, key };
   };
-  return { root: ca.certificate, issue: (uri) => issueFor(`URI:${uri}`), issueFor, revoke: (identity) => revocationList(ca, identity) };
+  return {
+    root,
+    signing: ca,
+    issue: (uri) => issueFor(`URI:${uri}`),
+    issueFor,
+    revoke: (...identities) => revocationList(ca, identities),
+    intermediate: (name) => {
+      const signed = request(caArguments(name), "ec", ca);
+      return authority(signed, root, signed.certificate + behind);
+    },
+  };
 }
 
 function request(args: readonly string[], algorithm: keyof typeof algorithms, issuer?: Identity): Identity {
@@ -43,14 +66,17 @@ function request(args: readonly string[], algorithm: keyof typeof algorithms, is
   });
 }
 
-function revocationList(ca: Identity, { certificate }: Identity): string {
+function revocationList(ca: Identity, identities: readonly Identity[]): string {
   return inDirectory((path) => {
     const settings = ["[ca]", "default_ca=d", "[d]", `database=${path("index")}`, "default_md=sha256", "default_crl_days=30"];
     writeFileSync(path("index"), "");
     writeFileSync(path("config"), settings.join("\n"));
-    for (const [name, text] of Object.entries({ ca: ca.certificate, key: ca.key, cert: certificate })) writeFileSync(path(name), text);
+    for (const [name, text] of Object.entries({ ca: ca.certificate, key: ca.key })) writeFileSync(path(name), text);
     const signed = ["ca", "-config", path("config"), "-cert", path("ca"), "-keyfile", path("key")];
-    openssl([...signed, "-revoke", path("cert")]);
+    for (const { certificate } of identities) {
+      writeFileSync(path("cert"), certificate);
+      openssl([...signed, "-revoke", path("cert")]);
+    }
     openssl([...signed, "-gencrl", "-out", path("crl")]);
     return readFileSync(path("crl"), "utf8");
   });

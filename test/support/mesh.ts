@@ -9,7 +9,7 @@ import { type ClusterLoadAssignment, ClusterLoadAssignmentSchema } from "../../s
 import { type Listener, ListenerSchema } from "../../src/api/gen/envoy/config/listener/v3/listener_pb.js";
 import { type RouteConfiguration, RouteConfigurationSchema } from "../../src/api/gen/envoy/config/route/v3/route_pb.js";
 import type { ConfigObject } from "../../src/api/kinds/object.ts";
-import { decodeMeshConfig } from "../../src/api/mesh/decode-mesh.ts";
+import { decodeMeshConfig, decodeMeshNetworks } from "../../src/api/mesh/decode-mesh.ts";
 import { type ProxyNode, parseNode } from "../../src/api/node.ts";
 import { typeUrls } from "../../src/api/type-urls.ts";
 import { PushContext } from "../../src/istiod/push/push-context.ts";
@@ -27,10 +27,18 @@ export function objectsOf(yaml: string): ObjectsOf {
   return (kind) => aged.filter((object) => object.kind === kind).sort(compareAge);
 }
 
-export function pushContextOf(yaml: string, meshYaml = ""): PushContext {
+export function pushContextOf(yaml: string, meshYaml = "", networksYaml?: string): PushContext {
   const { value, errors } = decodeMeshConfig(meshYaml, "mesh.yaml");
   if (!value) throw errors[0];
-  return new PushContext({ version: "test/1", mesh: value, objects: objectsOf(yaml), domain: "cluster.local" });
+  const networks = networksYaml === undefined ? undefined : decodeMeshNetworks(networksYaml, "networks.yaml");
+  if (networks?.errors[0]) throw networks.errors[0];
+  return new PushContext({
+    version: "test/1",
+    mesh: value,
+    objects: objectsOf(yaml),
+    domain: "cluster.local",
+    ...(networks?.value ? { networks: networks.value } : {}),
+  });
 }
 
 export interface NodeInit {

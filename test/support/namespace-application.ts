@@ -1,12 +1,13 @@
 /**
  * An application and its caller inside a network namespace, as a program of its own.
  *
- *     serve ADDRESS http:8080 echo:9000 greeting:9001    prints `ready`; runs until its input ends
+ *     serve ADDRESS http:8080 echo:9000 greeting:9001 dns:53    prints `ready`; runs until its input ends
  *     get URL                                            prints the status and the body
  *     send ADDRESS PORT TEXT                             prints what came back within the time, TEXT "" waits to be spoken to
  */
 import { createServer as createHttpServer, get } from "node:http";
 import { connect, createServer } from "node:net";
+import { DnsUpstream, reply } from "./dns-upstream.ts";
 
 const patienceMs = 4000;
 
@@ -27,6 +28,15 @@ const servers: Record<string, (address: string, port: number) => Promise<unknown
         resolve,
       );
     }),
+  /** Knows `outside.example` and no other name. */
+  dns: (address, port) =>
+    DnsUpstream.start(
+      (asked) => [
+        asked.name === "outside.example." ? reply(asked, asked.type === 1 ? { addresses: ["192.0.2.7"] } : {}) : reply(asked, { code: 3 }),
+      ],
+      address,
+      port,
+    ),
   greeting: (address, port) =>
     new Promise<void>((resolve) => {
       createServer((socket) => socket.on("error", () => {}).write("greeting")).listen(port, address, resolve);

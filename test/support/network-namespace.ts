@@ -14,8 +14,11 @@ const program = join(import.meta.dirname, "..", "..", "src", "main.ts");
 
 export interface NetworkNamespace extends AsyncDisposable {
   readonly address: string;
-  /** The command inside of it; `asProxy`: what it sends is not redirected. */
-  command(args: readonly string[], options?: { readonly asProxy?: boolean }): [command: string, args: string[]];
+  /** The command inside of it; `asProxy`: what it sends is not redirected; `ownFiles`: with what was mounted there. */
+  command(
+    args: readonly string[],
+    options?: { readonly asProxy?: boolean; readonly ownFiles?: boolean },
+  ): [command: string, args: string[]];
 }
 
 /** Why namespaces are not to be had here; undefined: they are. */
@@ -60,9 +63,17 @@ export async function startNamespaces(
   }
   return processes.map((child, index) => ({
     address: addresses[index]!,
-    command: (args, { asProxy = false } = {}) => [
+    command: (args, { asProxy = false, ownFiles = false } = {}) => [
       "nsenter",
-      ["--target", String(child.pid), "--net", ...(asProxy ? ["--setgid", String(proxyGroup)] : []), "--", ...args],
+      [
+        "--target",
+        String(child.pid),
+        "--net",
+        ...(ownFiles ? ["--mount"] : []),
+        ...(asProxy ? ["--setgid", String(proxyGroup)] : []),
+        "--",
+        ...args,
+      ],
     ],
     async [Symbol.asyncDispose]() {
       const exited = new Promise((resolve) => child.once("exit", resolve));

@@ -17,6 +17,12 @@ export interface RunningProxy extends AsyncDisposable {
   log(): string;
 }
 
+/**
+ * A secret that nobody has is told by no answer over state of the world: a listener that names one keeps its proxy from being LIVE for
+ * the 15 s of Envoy's initial fetch timeout. What a loaded machine needs comes on top.
+ */
+const startPatienceMs = 15_000 + 6 * patienceMs;
+
 /** Resolves when it is LIVE. */
 export async function startRealEnvoy(bootstrap: unknown, options: { readonly concurrency?: number } = {}): Promise<RunningProxy> {
   await using parts = new AsyncDisposableStack();
@@ -37,6 +43,7 @@ export async function startRealEnvoy(bootstrap: unknown, options: { readonly con
   await eventually(
     async () => (await proxy.admin("/ready").catch(mustRun))?.includes("LIVE") || undefined,
     () => `Envoy LIVE: ${envoy.output()}`,
+    startPatienceMs,
   );
   const moved = parts.move();
   return { ...proxy, [Symbol.asyncDispose]: () => moved.disposeAsync() };
@@ -55,6 +62,7 @@ export async function startOurProxy(bootstrap: unknown, options: Partial<ProxySe
   await eventually(
     () => (proxy.server.state === "LIVE" ? true : undefined),
     () => `LIVE, but ${proxy.server.state}:\n${proxy.log.join("").slice(-4000)}`,
+    startPatienceMs,
   );
   const error = await problem;
   if (error) throw error;

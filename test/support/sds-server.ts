@@ -1,11 +1,13 @@
-/** What an agent does for its proxy: secrets `default` and `ROOTCA` over SDS on a Unix socket. */
-import { mkdtempSync, rmSync } from "node:fs";
+/** Secrets over SDS on a Unix socket: `default` and `ROOTCA`, as an agent or SPIRE's serve them, or others by name. */
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { dirname, join } from "node:path";
+import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { AnySchema } from "@bufbuild/protobuf/wkt";
 import { Server, ServerCredentials, type ServerDuplexStream } from "@grpc/grpc-js";
+import type { CertificateValidationContextSchema } from "../../src/api/gen/envoy/extensions/transport_sockets/tls/v3/common_pb.js";
 import { type Secret, SecretSchema } from "../../src/api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
+import { SPIFFECertValidatorConfigSchema } from "../../src/api/gen/envoy/extensions/transport_sockets/tls/v3/tls_spiffe_validator_config_pb.js";
 import {
   type DiscoveryRequest,
   DiscoveryRequestSchema,
@@ -33,11 +35,24 @@ const method = {
   responseDeserialize: (bytes: Buffer) => fromBinary(DiscoveryResponseSchema, bytes),
 };
 
-export async function startSdsServer(identity: Identity, root: string): Promise<TestSdsServer> {
-  const directory = mkdtempSync(join(tmpdir(), "topsail-sds-"));
-  const path = join(directory, "socket");
+export interface SdsServerOptions {
+  /** Where to listen; its directory is made. */
+  readonly path?: string;
+  /** What the certificate is called, beside `default`. */
+  readonly name?: string;
+  /** Says whom to trust by Envoy's SPIFFE validator, as SPIRE's agent does: the roots of this trust domain. */
+  readonly trustDomain?: string;
+}
+
+export async function startSdsServer(identity: Identity, root: string, options: SdsServerOptions = {}): Promise<TestSdsServer> {
+  const directory = options.path === undefined ? mkdtempSync(join(tmpdir(), "topsail-sds-")) : undefined;
+  const path = options.path ?? join(directory!, "socket");
+  mkdirSync(dirname(path), { recursive: true });
+  const names = ["default", ...(options.name === undefined ? [] : [options.name])];
   const watches = new Map<Stream, readonly string[]>();
-  let secrets = secretsOf(identity, root);
+  const validationOf = (ca: string) =>
+    options.trustDomain === undefined ? { trustedCa: inline(ca) } : spiffeValidation(options.trustDomain, ca);
+  let secrets = secretsOf(names, identity, validationOf(root));
   let version = 1;
   const send = (stream: Stream) => {
     const resources = (watches.get(stream) ?? []).flatMap((name) => {
@@ -73,27 +88,40 @@ export async function startSdsServer(identity: Identity, root: string): Promise<
   return {
     path,
     replace(next, nextRoot) {
-      secrets = secretsOf(next, nextRoot);
+      secrets = secretsOf(names, next, validationOf(nextRoot));
       version++;
       for (const stream of watches.keys()) send(stream);
     },
     async [Symbol.asyncDispose]() {
       server.forceShutdown();
-      rmSync(directory, { recursive: true, force: true });
+      if (directory !== undefined) rmSync(directory, { recursive: true, force: true });
     },
   };
 }
 
-function secretsOf({ certificate, key }: Identity, root: string): ReadonlyMap<string, Secret> {
-  const inline = (value: string) => ({ specifier: { case: "inlineString" as const, value } });
+function inline(value: string) {
+  return { specifier: { case: "inlineString" as const, value } };
+}
+
+function spiffeValidation(name: string, root: string): MessageInitShape<typeof CertificateValidationContextSchema> {
+  const config = create(SPIFFECertValidatorConfigSchema, { trustDomains: [{ name, trustBundle: inline(root) }] });
+  const typedConfig = {
+    typeUrl: "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig",
+    value: toBinary(SPIFFECertValidatorConfigSchema, config),
+  };
+  return { customValidatorConfig: { name: "envoy.tls.cert_validator.spiffe", typedConfig } };
+}
+
+function secretsOf(
+  names: readonly string[],
+  { certificate, key }: Identity,
+  validation: MessageInitShape<typeof CertificateValidationContextSchema>,
+): ReadonlyMap<string, Secret> {
   return new Map([
-    [
-      "default",
-      create(SecretSchema, {
-        name: "default",
-        type: { case: "tlsCertificate", value: { certificateChain: inline(certificate), privateKey: inline(key) } },
-      }),
-    ],
-    ["ROOTCA", create(SecretSchema, { name: "ROOTCA", type: { case: "validationContext", value: { trustedCa: inline(root) } } })],
+    ...names.map((name) => {
+      const value = { certificateChain: inline(certificate), privateKey: inline(key) };
+      return [name, create(SecretSchema, { name, type: { case: "tlsCertificate", value } })] as const;
+    }),
+    ["ROOTCA", create(SecretSchema, { name: "ROOTCA", type: { case: "validationContext", value: validation } })],
   ]);
 }

@@ -10,6 +10,13 @@ import {
 } from "../../api/gen/istio/v1/auth/ca_pb.js";
 import type { Access } from "./control-plane-access.ts";
 
+export interface SigningRequest {
+  /** PKCS #10, PEM. */
+  readonly csr: string;
+  readonly ttlSeconds: number;
+  readonly certSigner: string;
+}
+
 export interface SignedCertificate {
   /** PEM: the certificate and its intermediates. */
   readonly chain: string;
@@ -31,15 +38,10 @@ const passing = new Set([
 ]);
 
 /** Tries again what may pass by itself; every attempt opens its connection with what the disk says then. Rejects with the last error. */
-export async function signRequest(
-  csr: string,
-  ttlSeconds: number,
-  access: () => Promise<Access>,
-  signal: AbortSignal,
-): Promise<SignedCertificate> {
+export async function signRequest(request: SigningRequest, access: () => Promise<Access>, signal: AbortSignal): Promise<SignedCertificate> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await callOnce(csr, ttlSeconds, await access());
+      return await callOnce(request, await access());
     } catch (error) {
       const { code } = error as Partial<ServiceError>;
       if (attempt === attempts || code === undefined || !passing.has(code)) throw error;
@@ -49,7 +51,10 @@ export async function signRequest(
   }
 }
 
-async function callOnce(csr: string, ttlSeconds: number, { target, credentials, metadata, options }: Access): Promise<SignedCertificate> {
+async function callOnce(
+  { csr, ttlSeconds, certSigner }: SigningRequest,
+  { target, credentials, metadata, options }: Access,
+): Promise<SignedCertificate> {
   const client = new Client(target, credentials, { "grpc.use_local_subchannel_pool": 1, "grpc.enable_retries": 0, ...options });
   try {
     const { certChain } = await new Promise<IstioCertificateResponse>((resolve, reject) => {
@@ -57,7 +62,7 @@ async function callOnce(csr: string, ttlSeconds: number, { target, credentials, 
         method,
         (value) => Buffer.from(toBinary(IstioCertificateRequestSchema, value)),
         (bytes) => fromBinary(IstioCertificateResponseSchema, bytes),
-        create(IstioCertificateRequestSchema, { csr, validityDuration: BigInt(ttlSeconds), metadata: { CertSigner: "" } }),
+        create(IstioCertificateRequestSchema, { csr, validityDuration: BigInt(ttlSeconds), metadata: { CertSigner: certSigner } }),
         metadata,
         { deadline: Date.now() + callTimeoutMs },
         (error, response) => (error ? reject(error) : resolve(response!)),

@@ -12,7 +12,7 @@ import { parseHostPort } from "../../lib/host-port.ts";
 import type { AgentEnvironment } from "../environment.ts";
 import type { AgentPaths } from "../paths.ts";
 import { pairFiles, readValidPair } from "./key-pair.ts";
-import type { WorkloadSecrets } from "./workload-certificates.ts";
+import type { WorkloadSecrets } from "./workload-secrets.ts";
 
 export interface Access {
   /** gRPC target. */
@@ -37,6 +37,9 @@ export interface AccessOptions {
   readonly plaintext: boolean;
   /** The explicit root file for this use; `SYSTEM` for the machine's own. */
   readonly rootFile: string | undefined;
+  /** Name that the server's certificate must bear; default is the address's. */
+  readonly serverName?: string | undefined;
+  readonly headers?: Readonly<Record<string, string>>;
   /** What the agent has in memory. */
   readonly present: () => WorkloadSecrets | undefined;
 }
@@ -44,6 +47,7 @@ export interface AccessOptions {
 export async function controlPlaneAccess(options: AccessOptions): Promise<Access> {
   const metadata = new Metadata();
   metadata.set("clusterid", options.environment.metadata.CLUSTER_ID || "Kubernetes");
+  for (const [name, value] of Object.entries(options.headers ?? {})) metadata.set(name, value);
   const token = await readToken(options.paths.token);
   const target = `dns:${options.address}`;
   if (options.plaintext) return { target, credentials: credentials.createInsecure(), metadata, options: {} };
@@ -53,9 +57,11 @@ export async function controlPlaneAccess(options: AccessOptions): Promise<Access
   const own = present?.pair;
   const { provisionedCerts } = options.environment;
   const pair = own && own.notAfter.getTime() > Date.now() ? own : provisionedCerts ? await readValidPair(provisionedCerts) : undefined;
-  // TLS has no server name for an address; the certificate has to be for the address all the same.
   const { host } = parseHostPort(options.address, "discoveryAddress", "connect");
-  const byAddress = isIP(host) !== 0;
+  const { serverName } = options;
+  // TLS has no server name for an address; the certificate has to be for the address all the same.
+  const byAddress = serverName === undefined && isIP(host) !== 0;
+  const nameInTls = serverName ?? (byAddress ? nameOfAnAddress : undefined);
   return {
     target,
     credentials: credentials.createSsl(
@@ -65,7 +71,7 @@ export async function controlPlaneAccess(options: AccessOptions): Promise<Access
       byAddress ? { checkServerIdentity: (_, certificate) => checkServerIdentity(host, certificate) } : {},
     ),
     metadata,
-    options: byAddress ? { "grpc.ssl_target_name_override": nameOfAnAddress } : {},
+    options: nameInTls === undefined ? {} : { "grpc.ssl_target_name_override": nameInTls },
   };
 }
 

@@ -3,7 +3,6 @@
  * `file-root:CA`. The socket's directory is for this user alone: who can connect gets the private key.
  * Source: Istio security/pkg/nodeagent/sds/sdsservice.go, security/pkg/nodeagent/cache/secretcache.go.
  */
-import { existsSync, readFileSync } from "node:fs";
 import { mkdir, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
@@ -13,19 +12,19 @@ import type { Watch } from "../../ads/subscription.ts";
 import { type Secret, SecretSchema } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
 import { typeUrls } from "../../api/type-urls.ts";
 import { log } from "../../lib/log.ts";
-import { watchFile } from "../../lib/watch-file.ts";
 import { FileSecrets } from "./file-secrets.ts";
+import type { Revocations } from "./revocations.ts";
 import { certificateSecret, rootSecret } from "./secret-messages.ts";
-import type { WorkloadCertificates } from "./workload-certificates.ts";
+import type { WorkloadSecretsSource } from "./workload-secrets.ts";
 
 const scope = log.scope("sds");
 
 export interface SdsServerOptions {
   readonly path: string;
-  /** Absent: the workload has no certificate, and waits for one. */
-  readonly certificates: WorkloadCertificates | undefined;
-  /** Revocation list that goes with the roots, followed as it changes. */
-  readonly crlPath: string;
+  /** Absent: the workload has none, or from elsewhere; who asks for it here waits. */
+  readonly secrets: WorkloadSecretsSource | undefined;
+  /** Goes with the roots. */
+  readonly revocations: Revocations;
 }
 
 export class SdsServer implements AdsHandler, AsyncDisposable {
@@ -34,14 +33,12 @@ export class SdsServer implements AdsHandler, AsyncDisposable {
   readonly #files = new FileSecrets(() => this.#push());
   readonly #server = new Server();
   readonly #watches = new DisposableStack();
-  #crl: string | undefined;
   #version = 0;
 
   private constructor(options: SdsServerOptions) {
     this.#options = options;
-    if (options.certificates) this.#watches.use(options.certificates.onChange(() => this.#push()));
-    this.#crl = readCrl(options.crlPath);
-    if (existsSync(dirname(options.crlPath))) this.#watches.use(watchFile(options.crlPath, () => this.#reloadCrl()));
+    if (options.secrets) this.#watches.use(options.secrets.onChange(() => this.#push()));
+    this.#watches.use(options.revocations.onChange(() => this.#push()));
   }
 
   static async start(options: SdsServerOptions): Promise<SdsServer> {
@@ -76,14 +73,6 @@ export class SdsServer implements AdsHandler, AsyncDisposable {
     await rm(this.#options.path, { force: true });
   }
 
-  /** A list that can't be read leaves the last one in force: nobody gets in by damaging it. */
-  #reloadCrl(): void {
-    const crl = readCrl(this.#options.crlPath);
-    if (crl === undefined || crl === this.#crl) return;
-    this.#crl = crl;
-    this.#push();
-  }
-
   #push(): void {
     this.#version++;
     for (const connection of this.#connections) connection.push({});
@@ -100,25 +89,14 @@ export class SdsServer implements AdsHandler, AsyncDisposable {
   }
 
   #secret(name: string): Secret | undefined {
-    const secrets = this.#options.certificates?.current;
+    const secrets = this.#options.secrets?.current;
     switch (name) {
       case "default":
         return secrets && certificateSecret(name, secrets.pair.chain, secrets.pair.privateKey);
       case "ROOTCA":
-        return secrets && rootSecret(name, secrets.roots, this.#crl);
+        return secrets && rootSecret(name, secrets.roots, this.#options.revocations.current);
       default:
         return this.#files.get(name);
     }
   }
-}
-
-function readCrl(path: string): string | undefined {
-  try {
-    const text = readFileSync(path, "utf8");
-    if (/-----BEGIN X509 CRL-----/.test(text)) return text;
-    scope.warn("the revocation list is none", { path });
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") scope.warn("the revocation list can't be read", { path, error });
-  }
-  return undefined;
 }

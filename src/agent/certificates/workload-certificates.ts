@@ -13,6 +13,7 @@ import { signRequest } from "./ca-client.ts";
 import { type KeyKind, makeCertificateRequest } from "./certificate-request.ts";
 import type { Access } from "./control-plane-access.ts";
 import { type KeyPair, keyPairOf, pairFiles, readValidPair } from "./key-pair.ts";
+import { PresentSecrets, type WorkloadSecrets, type WorkloadSecretsSource } from "./workload-secrets.ts";
 
 const scope = log.scope("cache");
 
@@ -26,13 +27,11 @@ export interface WorkloadCertificatesOptions {
   readonly graceJitter: number;
   /** Directory where certificate, key and root are kept; absent: in memory alone. Istio OUTPUT_CERTS. */
   readonly outputDir: string | undefined;
+  /** Whose authority it is. Another's is trusted beside what the control plane says. */
+  readonly authority: "controlPlane" | "another";
+  /** Which of the authority's signers is wanted; "" leaves it to the authority. */
+  readonly certSigner: string;
   readonly access: (present: () => WorkloadSecrets | undefined) => Promise<Access>;
-}
-
-export interface WorkloadSecrets {
-  readonly pair: KeyPair;
-  /** PEM. */
-  readonly roots: string;
 }
 
 const firstRetryMs = 500;
@@ -40,15 +39,15 @@ const lastRetryMs = 60_000;
 /** setTimeout takes no more than 24 days. */
 const longestSleepMs = 24 * 24 * 3600_000;
 
-export class WorkloadCertificates implements AsyncDisposable {
+export class WorkloadCertificates implements WorkloadSecretsSource {
   readonly #options: WorkloadCertificatesOptions;
-  readonly #listeners = new Set<() => void>();
+  readonly #present: PresentSecrets;
   readonly #stop = new AbortController();
   readonly #loop: Promise<void>;
-  #current: WorkloadSecrets | undefined;
 
   private constructor(options: WorkloadCertificatesOptions) {
     this.#options = options;
+    this.#present = new PresentSecrets(options.authority);
     this.#loop = this.#run().catch((error: unknown) => {
       if (!this.#stop.signal.aborted) scope.error("certificates are no longer renewed", { error });
     });
@@ -60,24 +59,18 @@ export class WorkloadCertificates implements AsyncDisposable {
   }
 
   get current(): WorkloadSecrets | undefined {
-    return this.#current;
+    return this.#present.current;
   }
 
-  /** Trusts these from now on, as the control plane says before it signs by a new one. Throws for what is no certificate. */
+  /** The control plane says so before it signs by a new one. */
   trust(roots: readonly string[]): void {
-    for (const root of roots) new X509Certificate(root);
-    const text = roots.map((root) => `${root.trim()}\n`).join("");
-    const present = this.#current;
-    if (roots.length === 0 || !present || present.roots === text) return;
-    const secrets = { pair: present.pair, roots: text };
-    this.#set(secrets);
-    void this.#keep(secrets);
+    if (!this.#present.trust(roots)) return;
+    void this.#keep(this.current!);
     scope.info("roots have changed", { count: roots.length });
   }
 
   onChange(listener: () => void): Disposable {
-    this.#listeners.add(listener);
-    return { [Symbol.dispose]: () => this.#listeners.delete(listener) };
+    return this.#present.onChange(listener);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -105,7 +98,7 @@ export class WorkloadCertificates implements AsyncDisposable {
         scope.warn("no certificate yet", {
           reason: error instanceof Error ? error.message : error,
           retryInMs: Math.round(sleepMs),
-          presentUntil: this.#current?.pair.notAfter.toISOString() ?? "none",
+          presentUntil: this.current?.pair.notAfter.toISOString() ?? "none",
         });
       }
     }
@@ -120,7 +113,7 @@ export class WorkloadCertificates implements AsyncDisposable {
     try {
       const roots = await readFile(join(outputDir, pairFiles.root), "utf8");
       new X509Certificate(roots);
-      this.#set({ pair, roots });
+      this.#present.set({ pair, roots });
     } catch {
       return 0;
     }
@@ -128,13 +121,13 @@ export class WorkloadCertificates implements AsyncDisposable {
   }
 
   async #renew(): Promise<number> {
-    const { identity, keyKind, ttlSeconds, access } = this.#options;
+    const { identity, keyKind, ttlSeconds, certSigner, access } = this.#options;
     const { csr, privateKey } = await makeCertificateRequest(identity, keyKind);
-    const { chain, roots } = await signRequest(csr, ttlSeconds, () => access(() => this.#current), this.#stop.signal);
+    const { chain, roots } = await signRequest({ csr, ttlSeconds, certSigner }, () => access(() => this.current), this.#stop.signal);
     const pair = keyPairOf(chain, privateKey);
     const received = Date.now();
     await this.#keep({ pair, roots });
-    this.#set({ pair, roots });
+    this.#present.set({ pair, roots });
     scope.info("certificate received", { until: pair.notAfter.toISOString() });
     return Math.max(1000, this.#renewalAt(pair, received) - received);
   }
@@ -157,11 +150,6 @@ export class WorkloadCertificates implements AsyncDisposable {
       // A full disk must not cost the certificate that is already here.
       scope.error("the certificate can't be kept on disk", { directory: outputDir, error });
     }
-  }
-
-  #set(secrets: WorkloadSecrets): void {
-    this.#current = secrets;
-    for (const listener of this.#listeners) listener();
   }
 }
 

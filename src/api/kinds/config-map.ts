@@ -1,5 +1,6 @@
 import { bytes, type Infer, map, record, string } from "../schema/schema.ts";
-import { defineKubernetesKind } from "./kind.ts";
+import { ageColumn, defineKubernetesKind } from "./kind.ts";
+import { objectAt, type RawObject } from "./raw-fields.ts";
 
 const configMapSchema = record("ConfigMap", { data: map(string()), binaryData: map(bytes()) });
 export type ConfigMap = Infer<typeof configMapSchema>;
@@ -9,6 +10,11 @@ export const configMap = defineKubernetesKind({
   group: "",
   plural: "configmaps",
   shortNames: ["cm"],
+  columns: [{ name: "Data", type: "string", cell: entries, description: "How many entries it has" }, ageColumn],
   schema: configMapSchema,
   specAt: "root",
 });
+
+function entries(raw: RawObject): string {
+  return String(Object.keys(objectAt(raw, "data")).length + Object.keys(objectAt(raw, "binaryData")).length);
+}

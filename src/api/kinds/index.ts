@@ -6,6 +6,7 @@ import { destinationRule } from "./destination-rule.ts";
 import { endpointSlice } from "./endpoint-slice.ts";
 import { endpoints } from "./endpoints.ts";
 import { envoyFilter } from "./envoy-filter.ts";
+import { event } from "./event.ts";
 import { gateway } from "./gateway.ts";
 import { ingress } from "./ingress.ts";
 import type { Kind } from "./kind.ts";
@@ -35,6 +36,7 @@ const declared = {
   EndpointSlice: endpointSlice,
   Endpoints: endpoints,
   EnvoyFilter: envoyFilter,
+  Event: event,
   Gateway: gateway,
   Ingress: ingress,
   Namespace: namespace,

@@ -54,6 +54,7 @@ export type KubernetesKindName =
   | "Deployment"
   | "EndpointSlice"
   | "Endpoints"
+  | "Event"
   | "Ingress"
   | "Namespace"
   | "Pod"

@@ -1,6 +1,7 @@
 import { isPlainObject } from "../schema/decode.ts";
 import { bytes, type Infer, map, record, string } from "../schema/schema.ts";
-import { defineKubernetesKind } from "./kind.ts";
+import { ageColumn, defineKubernetesKind } from "./kind.ts";
+import { objectAt, textAt } from "./raw-fields.ts";
 
 const secretSchema = record("Secret", {
   /** `kubernetes.io/tls`, `Opaque` (when it isn't written), ... */
@@ -13,6 +14,18 @@ export const secret = defineKubernetesKind({
   kind: "Secret",
   group: "",
   plural: "secrets",
+  columns: [
+    { name: "Type", type: "string", jsonPath: ".type", description: "What its entries mean" },
+    {
+      name: "Data",
+      type: "string",
+      cell: (raw) => String(Object.keys(objectAt(raw, "data")).length),
+      description: "How many entries it has",
+    },
+    ageColumn,
+  ],
+  defaults: (raw) => ({ ...raw, type: textAt(raw, "type") || "Opaque" }),
+  selectableFields: { type: (raw) => textAt(raw, "type") },
   schema: secretSchema,
   specAt: "root",
   normalize: withStringData,

@@ -1,5 +1,6 @@
 import { type Infer, list, record, string } from "../schema/schema.ts";
-import { defineKubernetesKind } from "./kind.ts";
+import { ageColumn, defineKubernetesKind } from "./kind.ts";
+import { objectsAt } from "./raw-fields.ts";
 
 const serviceAccountSchema = record("ServiceAccount", {
   secrets: list(record("ObjectReference", { name: string() })),
@@ -12,6 +13,11 @@ export const serviceAccount = defineKubernetesKind({
   group: "",
   plural: "serviceaccounts",
   shortNames: ["sa"],
+  subresources: ["token"],
+  columns: [
+    { name: "Secrets", type: "string", cell: (raw) => String(objectsAt(raw, "secrets").length), description: "How many Secrets it names" },
+    ageColumn,
+  ],
   schema: serviceAccountSchema,
   specAt: "root",
 });

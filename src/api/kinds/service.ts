@@ -1,5 +1,7 @@
+import { isPlainObject } from "../schema/decode.ts";
 import { bool, type Infer, int32, intOrString, list, map, optional, record, string } from "../schema/schema.ts";
-import { defineKubernetesKind } from "./kind.ts";
+import { ageColumn, defineKubernetesKind } from "./kind.ts";
+import { numberAt, objectAt, objectsAt, type RawObject, textAt, textsAt } from "./raw-fields.ts";
 
 const kubernetesServicePortSchema = record("ServicePort", {
   name: string(),
@@ -44,6 +46,69 @@ export const service = defineKubernetesKind({
   plural: "services",
   shortNames: ["svc"],
   categories: ["all"],
+  subresources: ["status"],
+  columns: [
+    { name: "Type", type: "string", jsonPath: ".spec.type", description: "How it can be reached" },
+    { name: "Cluster-IP", type: "string", cell: (raw) => textAt(raw, "spec", "clusterIP") || "<none>", description: "Its own address" },
+    { name: "External-IP", type: "string", cell: externalAddress, description: "Where it is reached from outside" },
+    { name: "Port(s)", type: "string", cell: portsText, description: "Its ports" },
+    ageColumn,
+    {
+      name: "Selector",
+      type: "string",
+      cell: (raw) => labelsText(objectAt(raw, "spec", "selector")),
+      description: "Labels of its workloads",
+      priority: 1,
+    },
+  ],
+  defaults: serviceDefaults,
+  selectableFields: {
+    "spec.clusterIP": (raw) => textAt(raw, "spec", "clusterIP"),
+    "spec.type": (raw) => textAt(raw, "spec", "type"),
+  },
   schema: serviceSchema,
   specAt: "spec+status",
 });
+
+function externalAddress(raw: RawObject): string {
+  const type = textAt(raw, "spec", "type");
+  if (type === "ExternalName") return textAt(raw, "spec", "externalName");
+  const balanced = objectsAt(raw, "status", "loadBalancer", "ingress").map((one) => textAt(one, "ip") || textAt(one, "hostname"));
+  const all = [...(type === "LoadBalancer" ? balanced : []), ...textsAt(raw, "spec", "externalIPs")];
+  return all.length > 0 ? all.join(",") : type === "LoadBalancer" ? "<pending>" : "<none>";
+}
+
+/** `80:31380/TCP,443/TCP` */
+function portsText(raw: RawObject): string {
+  const ports = objectsAt(raw, "spec", "ports").map((port) => {
+    const nodePort = numberAt(port, "nodePort");
+    return `${numberAt(port, "port") ?? ""}${nodePort ? `:${nodePort}` : ""}/${textAt(port, "protocol") || "TCP"}`;
+  });
+  return ports.join(",") || "<none>";
+}
+
+/** `app=reviews,version=v1` */
+export function labelsText(labels: RawObject): string {
+  return (
+    Object.entries(labels)
+      .map(([name, value]) => `${name}=${String(value)}`)
+      .sort()
+      .join(",") || "<none>"
+  );
+}
+
+function serviceDefaults(raw: RawObject): Record<string, unknown> {
+  const given = objectAt(raw, "spec");
+  const type = textAt(given, "type") || "ClusterIP";
+  const spec: Record<string, unknown> = { sessionAffinity: "None", ...given, type };
+  if (type !== "ExternalName") spec.internalTrafficPolicy ??= "Cluster";
+  if (type === "NodePort" || type === "LoadBalancer") spec.externalTrafficPolicy ??= "Cluster";
+  if (Array.isArray(given.ports)) {
+    spec.ports = given.ports.map((port) =>
+      isPlainObject(port)
+        ? { protocol: "TCP", ...port, ...(type === "ExternalName" ? {} : { targetPort: port.targetPort || port.port }) }
+        : port,
+    );
+  }
+  return { ...raw, spec, status: { loadBalancer: {}, ...objectAt(raw, "status") } };
+}

@@ -7,6 +7,19 @@ const problems = (text: string) => {
 };
 
 describe("decodeMeshConfig", () => {
+  it.each([
+    ["{}", "caCertificates[0]: needs pem or spiffeBundleUrl"],
+    ["{ pem: nonsense }", "caCertificates[0].pem: holds no certificate in PEM"],
+    [
+      '{ pem: "-----BEGIN CERTIFICATE-----\\nAAAA\\n-----END CERTIFICATE-----" }',
+      "caCertificates[0].pem: holds a certificate that can't be read",
+    ],
+    ["{ spiffeBundleUrl: 'http://a.test/b' }", 'caCertificates[0].spiffeBundleUrl: "http://a.test/b" is no https URL'],
+    ["{ spiffeBundleUrl: 'https://a.test/b', trustDomains: [a_b] }", 'caCertificates[0].trustDomains[0]: "a_b" is not a trust domain'],
+  ])("refuses the trust anchor %s", (data, problem) => {
+    expect(problems(`caCertificates: [${data}]`)).toEqual([expect.stringContaining(problem)]);
+  });
+
   it("has Istio's defaults", () => {
     expect(defaultMesh()).toMatchObject({
       trustDomain: "cluster.local",

@@ -1,4 +1,6 @@
+import { X509Certificate } from "node:crypto";
 import { HostPortError, parseHostPort } from "../../lib/host-port.ts";
+import { splitCertificates } from "../../lib/pem.ts";
 import type { FieldReport } from "../schema/field-report.ts";
 import { checkLocalityLb, checkZoneAwareLb } from "../validation/locality.ts";
 import { fqdnProblem, isDnsLabel, reportProblem, wildcardDomainProblem } from "../validation/names.ts";
@@ -6,6 +8,7 @@ import { checkRetries } from "../validation/retries.ts";
 import { checkDuration, checkIpOrCidr, checkNotNegative, checkPort, isIpAddress } from "../validation/scalars.ts";
 import { checkClientTls, checkConnectionPool, checkOutlierDetection } from "../validation/traffic-policy.ts";
 import type { EffectiveMeshConfig } from "./decode-mesh.ts";
+import type { CertificateData } from "./mesh-config.ts";
 import type { MeshNetworks } from "./mesh-networks.ts";
 import type { ProxyConfig } from "./proxy-config.ts";
 
@@ -29,6 +32,7 @@ export function validateMeshConfig(mesh: EffectiveMeshConfig, report: FieldRepor
   checkZoneAwareLb(mesh.zoneAwareLbSetting, true, report.at("zoneAwareLbSetting"));
   checkProxyConfig(mesh.defaultConfig, report.at("defaultConfig"));
   checkTls(mesh, report);
+  for (const [index, data] of mesh.caCertificates.entries()) checkTrustAnchor(data, report.at("caCertificates", index));
   checkConnectionPool(mesh.defaultTrafficPolicy?.connectionPool, report.at("defaultTrafficPolicy", "connectionPool"));
   checkOutlierDetection(mesh.defaultTrafficPolicy?.outlierDetection, report.at("defaultTrafficPolicy", "outlierDetection"));
   checkRetries(mesh.defaultHttpRetryPolicy, report.at("defaultHttpRetryPolicy"));
@@ -51,6 +55,24 @@ function checkTls(mesh: EffectiveMeshConfig, report: FieldReport): void {
     else if (seen.has(curve)) place.warn(`${JSON.stringify(curve)} is given twice`);
     seen.add(curve);
   }
+}
+
+function checkTrustAnchor({ pem, spiffeBundleUrl, trustDomains }: CertificateData, report: FieldReport): void {
+  if (pem) {
+    const certificates = splitCertificates(pem);
+    if (certificates.length === 0) report.at("pem").error("holds no certificate in PEM");
+    for (const certificate of certificates) {
+      try {
+        if (!new X509Certificate(certificate).ca) report.at("pem").error("holds a certificate that is not one of an authority");
+      } catch {
+        report.at("pem").error("holds a certificate that can't be read");
+      }
+    }
+  } else if (spiffeBundleUrl) {
+    if (!URL.canParse(spiffeBundleUrl) || new URL(spiffeBundleUrl).protocol !== "https:")
+      report.at("spiffeBundleUrl").error(`${JSON.stringify(spiffeBundleUrl)} is no https URL`);
+  } else report.error("needs pem or spiffeBundleUrl");
+  for (const [index, domain] of trustDomains.entries()) checkTrustDomain(domain, report.at("trustDomains", index));
 }
 
 function checkTrustDomain(domain: string, report: FieldReport): void {

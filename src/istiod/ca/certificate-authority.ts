@@ -6,6 +6,7 @@ import { X509Certificate as Certificate, createPublicKey, type KeyObject, random
 import { joinCertificates } from "../../lib/pem.ts";
 import { algorithmOf, cryptoKeyOf } from "../../lib/signing-key.ts";
 import type { JsonGeneralName } from "../../lib/x509.ts";
+import { isIssuedBy } from "./issued-by.ts";
 
 /** What an authority signs with, PEM throughout. */
 export interface SigningMaterial {
@@ -158,8 +159,4 @@ export function problemOf({ certificate, key, intermediates, roots }: SigningMat
   if (roots.length === 0) return "there is no root certificate";
   if (!roots.some((pem) => isIssuedBy(current, new Certificate(pem)))) return `"${current.subject}" is signed by none of the roots`;
   return undefined;
-}
-
-function isIssuedBy(certificate: Certificate, issuer: Certificate): boolean {
-  return certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey);
 }

@@ -9,6 +9,7 @@ import {
 } from "../../api/gen/istio/v1/auth/ca_pb.js";
 import { formatSpiffeId } from "../../api/spiffe.ts";
 import { log } from "../../lib/log.ts";
+import { joinCertificates } from "../../lib/pem.ts";
 import { type Authenticator, Unauthenticated } from "./authenticator.ts";
 import { type CertificateAuthority, RequestRefused } from "./certificate-authority.ts";
 
@@ -17,6 +18,8 @@ const scope = log.scope("ca");
 export interface CertificateServiceOptions {
   readonly authority: CertificateAuthority;
   readonly authenticator: Authenticator;
+  /** PEM of whom the mesh trusts, which goes with every certificate. */
+  readonly roots: () => readonly string[];
   /** Counts: `citadel_server_*`. */
   readonly onOutcome?: (outcome: CertificateOutcome) => void;
 }
@@ -54,7 +57,7 @@ export function certificateService(options: CertificateServiceOptions): {
   };
 }
 
-async function createCertificate({ authority, authenticator, onOutcome }: CertificateServiceOptions, call: Request) {
+async function createCertificate({ authority, authenticator, roots, onOutcome }: CertificateServiceOptions, call: Request) {
   const identities = await authenticator.authenticate(call);
   const uris = identities.map(formatSpiffeId);
   const { csr, validityDuration } = call.request;
@@ -66,7 +69,7 @@ async function createCertificate({ authority, authenticator, onOutcome }: Certif
   );
   onOutcome?.("issued");
   scope.debug("certificate issued", { identity: uris.join(","), until: notAfter.toISOString(), peer: call.getPeer() });
-  return create(IstioCertificateResponseSchema, { certChain: [...chain, authority.trustBundle] });
+  return create(IstioCertificateResponseSchema, { certChain: [...chain, joinCertificates(roots())] });
 }
 
 function explain(error: unknown, call: Request, { onOutcome }: CertificateServiceOptions): { code: status; details: string } {

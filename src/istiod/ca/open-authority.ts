@@ -1,12 +1,17 @@
-/** Which authority the mesh has: the operator's directory, the operator's Secret `cacerts`, or a root of our own. */
+/**
+ * Which authority the mesh has: the operator's directory, the operator's Secret `cacerts`, the root that control planes share through their
+ * store, or a root of our own.
+ */
 import { existsSync, watch } from "node:fs";
 import { join } from "node:path";
 import { ConfigError } from "../../api/config-error.ts";
-import type { ConfigStore } from "../../config/store.ts";
+import { formatKey, keyOf, type ObjectKey } from "../../api/kinds/object.ts";
+import type { ConfigStore, WritableConfigStore } from "../../config/store.ts";
 import { log } from "../../lib/log.ts";
 import { CertificateAuthority, type SigningMaterial } from "./certificate-authority.ts";
 import { loadPluggedIn, parsePluggedIn } from "./plugged-in.ts";
 import { isDue, loadSelfSigned, renewSelfSigned } from "./self-signed.ts";
+import { readStoredRoot, renewSharedRoot, shareRoot, storedRootKey } from "./stored-root.ts";
 
 const scope = log.scope("ca");
 const secretKey = { kind: "Secret", namespace: "istio-system", name: "cacerts" } as const;
@@ -17,6 +22,8 @@ export interface AuthoritySources {
   /** Directory of a plugged-in authority; may not exist. Istio ROOT_CA_DIR. */
   readonly directory: string | undefined;
   readonly store: ConfigStore;
+  /** The same, where control planes share it. */
+  readonly shared: WritableConfigStore | undefined;
   /** Where a root of our own is kept. */
   readonly dataDir: string | undefined;
   /** Becomes the organization of a root of our own. */
@@ -34,7 +41,7 @@ export interface OpenAuthority extends Disposable {
  * running, something unusable leaves the last good authority in force.
  */
 export async function openAuthority(sources: AuthoritySources): Promise<OpenAuthority> {
-  const { directory, store, dataDir, trustDomain } = sources;
+  const { directory, store, shared, dataDir, trustDomain } = sources;
   const fromDirectory = directory ? await loadPluggedIn(directory) : undefined;
   if (directory && fromDirectory) {
     const authority = new CertificateAuthority(fromDirectory);
@@ -47,18 +54,12 @@ export async function openAuthority(sources: AuthoritySources): Promise<OpenAuth
   const fromSecret = readSecret(store);
   if (fromSecret) {
     const authority = new CertificateAuthority(fromSecret);
-    const watching = store.watch((events) => {
-      if (
-        events.some(
-          ({ object }) =>
-            object.kind === "Secret" && object.metadata.namespace === secretKey.namespace && object.metadata.name === secretKey.name,
-        )
-      )
-        void reload(authority, async () => readSecret(store));
-    });
+    const watching = watchSecret(store, secretKey, () => void reload(authority, async () => readSecret(store)));
     return withDisposal(authority, "Secret istio-system/cacerts", watching);
   }
   const ownDirectory = dataDir ? join(dataDir, "ca") : undefined;
+  const fromStore = readStoredRoot(store) ?? (shared && (await shareRoot(shared, () => loadSelfSigned(ownDirectory, trustDomain))));
+  if (fromStore) return openStored(fromStore, sources);
   let material = await loadSelfSigned(ownDirectory, trustDomain);
   const authority = new CertificateAuthority(material);
   const timer = setInterval(() => {
@@ -76,6 +77,30 @@ export async function openAuthority(sources: AuthoritySources): Promise<OpenAuth
       [Symbol.dispose]: () => clearInterval(timer),
     },
   );
+}
+
+/** Whoever finds first that it is due prolongs it; all follow what is in the store. */
+function openStored(material: SigningMaterial, { store, shared, trustDomain }: AuthoritySources): OpenAuthority {
+  const authority = new CertificateAuthority(material);
+  const parts = new DisposableStack();
+  parts.use(watchSecret(store, storedRootKey, () => void reload(authority, async () => readStoredRoot(store))));
+  if (shared) {
+    const renew = () =>
+      renewSharedRoot(shared, trustDomain, Date.now()).catch((error: unknown) =>
+        scope.error("the shared root can't be prolonged", { error }),
+      );
+    const timer = setInterval(() => void renew(), rotationCheckMs);
+    timer.unref();
+    parts.defer(() => clearInterval(timer));
+    void renew();
+  }
+  return withDisposal(authority, `Secret istio-system/${storedRootKey.name}`, parts);
+}
+
+function watchSecret(store: ConfigStore, key: ObjectKey, onChange: () => void): Disposable {
+  return store.watch((events) => {
+    if (events.some(({ object }) => formatKey(keyOf(object)) === formatKey(key))) onChange();
+  });
 }
 
 function withDisposal(authority: CertificateAuthority, origin: string, watching: Disposable): OpenAuthority {

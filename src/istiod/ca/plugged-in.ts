@@ -3,10 +3,12 @@
  * or `tls.crt`, `tls.key` and `ca.crt`, as cert-manager writes them. From a directory or the Secret `cacerts`.
  * Source: Istio pilot/pkg/bootstrap/istio_ca.go, security/pkg/pki/ca/ca.go.
  */
+import { X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ConfigError } from "../../api/config-error.ts";
 import { splitCertificates } from "../../lib/pem.ts";
+import { certificateNumbers, parseRevocationLists, type RevocationLists } from "../../lib/revocation-list.ts";
 import { parsePrivateKey } from "../../lib/signing-key.ts";
 import { problemOf, type SigningMaterial } from "./certificate-authority.ts";
 
@@ -43,6 +45,22 @@ export async function loadPluggedIn(directory: string): Promise<SigningMaterial 
   return parsePluggedIn(files, (name) => join(directory, name));
 }
 
+/** Why nobody could be known by the list: proxies look there for whoever the signing certificate (PEM) has signed. Undefined when they can. */
+function revocationProblem(crl: string, certificate: string, nowMs: number): string | undefined {
+  let lists: RevocationLists;
+  try {
+    lists = parseRevocationLists(crl);
+  } catch (error) {
+    return (error as Error).message;
+  }
+  const { raw, subject } = new X509Certificate(certificate);
+  const list = lists.get(certificateNumbers(raw)?.subject ?? "");
+  if (!list) return `holds no revocation list of "${subject}", which signs the certificates`;
+  return list.nextUpdateMs < nowMs
+    ? `the revocation list of "${subject}" is over since ${new Date(list.nextUpdateMs).toISOString()}`
+    : undefined;
+}
+
 /** `placeOf` makes a name into what messages call it. */
 export function parsePluggedIn(files: ReadonlyMap<string, string>, placeOf: (name: string) => string): SigningMaterial | undefined {
   const names = files.has(istioNames.key) ? istioNames : files.has(tlsNames.key) ? tlsNames : undefined;
@@ -73,9 +91,9 @@ export function parsePluggedIn(files: ReadonlyMap<string, string>, placeOf: (nam
   } catch (error) {
     throw problem(names.key, error instanceof Error ? error.message : String(error));
   }
-  if (material.crl !== undefined && !/-----BEGIN X509 CRL-----/.test(material.crl))
-    throw problem(names.crl!, "holds no revocation list in PEM");
   const reason = problemOf(material, Date.now());
   if (reason) throw problem(names.certificate, reason);
+  const listReason = material.crl === undefined ? undefined : revocationProblem(material.crl, certificate, Date.now());
+  if (listReason) throw problem(names.crl!, listReason);
   return material;
 }

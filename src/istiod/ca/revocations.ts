@@ -1,10 +1,11 @@
 /** Certificates that the authority's list says are no longer good. */
+import { parseRevocationLists } from "../../lib/revocation-list.ts";
 import type { CertificateAuthority } from "./certificate-authority.ts";
 
 export class Revocations implements Disposable {
   readonly #authority: CertificateAuthority;
   readonly #watch: Disposable;
-  #serials: Promise<ReadonlySet<string>> | undefined;
+  #serials: ReadonlySet<string> | undefined;
 
   constructor(authority: CertificateAuthority) {
     this.#authority = authority;
@@ -14,22 +15,16 @@ export class Revocations implements Disposable {
   }
 
   /** `serialNumber`: hexadecimal, as node:crypto gives it. */
-  async includes(serialNumber: string): Promise<boolean> {
+  includes(serialNumber: string): boolean {
     const { crl } = this.#authority;
     if (crl === undefined) return false;
-    this.#serials ??= parse(crl);
-    return (await this.#serials).has(normalize(serialNumber));
+    this.#serials ??= new Set([...parseRevocationLists(crl).values()].flatMap(({ serials }) => [...serials].map(normalize)));
+    return this.#serials.has(normalize(serialNumber));
   }
 
   [Symbol.dispose](): void {
     this.#watch[Symbol.dispose]();
   }
-}
-
-async function parse(pem: string): Promise<ReadonlySet<string>> {
-  const { X509Crl } = await import("../../lib/x509.ts");
-  const lists = [...pem.matchAll(/-----BEGIN X509 CRL-----[^-]+-----END X509 CRL-----/g)];
-  return new Set(lists.flatMap(([text]) => new X509Crl(text).entries.map(({ serialNumber }) => normalize(serialNumber))));
 }
 
 function normalize(serial: string): string {

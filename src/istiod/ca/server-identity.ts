@@ -1,12 +1,14 @@
 /**
- * The control plane's own certificate: issued by its authority, renewed at half of its life and whenever the authority changes.
- * New connections see the new one.
+ * The control plane's own certificate: issued by its authority, renewed at half of its life and whenever the authority changes; with it the
+ * roots by which callers are judged. New connections see the new ones.
  */
 import { generateKeyPairSync } from "node:crypto";
 import { isIP } from "node:net";
 import type { experimental } from "@grpc/grpc-js";
 import { log } from "../../lib/log.ts";
+import { joinCertificates } from "../../lib/pem.ts";
 import type { CertificateAuthority, Subject } from "./certificate-authority.ts";
+import type { TrustBundle } from "./trust-bundle.ts";
 
 const scope = log.scope("ca");
 const lifeSeconds = 24 * 3600;
@@ -21,28 +23,32 @@ export interface ServerPair {
 }
 
 type Provider = experimental.CertificateProvider;
+type Trust = Pick<TrustBundle, "callersRoots" | "onChange">;
 
 export class ServerIdentity implements Provider, Disposable {
   readonly #authority: CertificateAuthority;
   readonly #subjects: readonly Subject[];
-  readonly #watch: Disposable;
+  readonly #trust: Trust;
+  readonly #watches = new DisposableStack();
   /** What each listener, of whatever kind, is told. */
   readonly #listeners = new Map<unknown, (pair: ServerPair) => void>();
   #pair: ServerPair;
   #timer: NodeJS.Timeout | undefined;
 
-  private constructor(authority: CertificateAuthority, subjects: readonly Subject[], pair: ServerPair) {
+  private constructor(authority: CertificateAuthority, trust: Trust, subjects: readonly Subject[], pair: ServerPair) {
     this.#authority = authority;
+    this.#trust = trust;
     this.#subjects = subjects;
     this.#pair = pair;
-    this.#watch = authority.onChange(() => void this.#renew());
+    this.#watches.use(authority.onChange(() => void this.#renew()));
+    this.#watches.use(trust.onChange(() => this.#set({ ...this.#pair, roots: rootsOf(trust) })));
     this.#schedule((lifeSeconds * 1000) / 2);
   }
 
   /** `names`: DNS names and addresses by which clients call. */
-  static async start(authority: CertificateAuthority, names: readonly string[]): Promise<ServerIdentity> {
+  static async start(authority: CertificateAuthority, trust: Trust, names: readonly string[]): Promise<ServerIdentity> {
     const subjects = [...new Set(names)].map((value): Subject => ({ type: isIP(value) ? "ip" : "dns", value }));
-    return new ServerIdentity(authority, subjects, await makePair(authority, subjects));
+    return new ServerIdentity(authority, trust, subjects, await makePair(authority, trust, subjects));
   }
 
   get pair(): ServerPair {
@@ -71,7 +77,7 @@ export class ServerIdentity implements Provider, Disposable {
 
   [Symbol.dispose](): void {
     clearTimeout(this.#timer);
-    this.#watch[Symbol.dispose]();
+    this.#watches.dispose();
     this.#listeners.clear();
   }
 
@@ -87,11 +93,15 @@ export class ServerIdentity implements Provider, Disposable {
     this.#timer.unref();
   }
 
+  #set(pair: ServerPair): void {
+    this.#pair = pair;
+    for (const tell of this.#listeners.values()) tell(pair);
+  }
+
   async #renew(): Promise<void> {
     try {
-      this.#pair = await makePair(this.#authority, this.#subjects);
+      this.#set(await makePair(this.#authority, this.#trust, this.#subjects));
       this.#schedule((lifeSeconds * 1000) / 2);
-      for (const tell of this.#listeners.values()) tell(this.#pair);
     } catch (error) {
       scope.error("the control plane's certificate can't be renewed", { error: error instanceof Error ? error.message : error });
       this.#schedule(retryMs);
@@ -99,12 +109,16 @@ export class ServerIdentity implements Provider, Disposable {
   }
 }
 
-async function makePair(authority: CertificateAuthority, subjects: readonly Subject[]): Promise<ServerPair> {
+function rootsOf({ callersRoots }: Trust): Buffer {
+  return Buffer.from(joinCertificates(callersRoots));
+}
+
+async function makePair(authority: CertificateAuthority, trust: Trust, subjects: readonly Subject[]): Promise<ServerPair> {
   const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
   const { chain } = await authority.sign(publicKey, subjects, lifeSeconds);
   return {
     certificate: Buffer.from(chain.join("")),
     privateKey: Buffer.from(privateKey.export({ type: "pkcs8", format: "pem" })),
-    roots: Buffer.from(authority.trustBundle),
+    roots: rootsOf(trust),
   };
 }

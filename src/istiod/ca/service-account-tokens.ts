@@ -1,6 +1,7 @@
 /**
  * Tokens of service accounts: JWTs with Kubernetes' claims, for an audience, with an end. A token dies with its account.
- * The signing key is `ca/token-key.pem` (0600) in the data directory.
+ * The signing key is `token-key.pem` beside a plugged-in authority, the Secret `topsail-token-key`, or `ca/token-key.pem` (0600) in the data
+ * directory.
  */
 import { createHash, createPublicKey, generateKeyPairSync, type KeyObject, randomUUID } from "node:crypto";
 import { mkdir, readFile } from "node:fs/promises";
@@ -86,18 +87,27 @@ export class ServiceAccountTokens {
   }
 }
 
+const keyFile = "token-key.pem";
+
+/** Undefined when the directory holds none. */
+export async function readTokenKey(directory: string): Promise<KeyObject | undefined> {
+  try {
+    return parsePrivateKey(await readFile(join(directory, keyFile), "utf8"));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
 /** Loads the signing key or makes one; without a directory it lives as long as the process. */
 export async function loadTokenKey(dataDir: string | undefined): Promise<KeyObject> {
   const make = () => generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey;
   if (!dataDir) return make();
-  const path = join(dataDir, "ca", "token-key.pem");
-  try {
-    return parsePrivateKey(await readFile(path, "utf8"));
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-  }
+  const directory = join(dataDir, "ca");
+  const known = await readTokenKey(directory);
+  if (known) return known;
   const key = make();
-  await mkdir(join(dataDir, "ca"), { recursive: true, mode: 0o700 });
-  await writeWhole(path, key.export({ type: "pkcs8", format: "pem" }) as string, 0o600);
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  await writeWhole(join(directory, keyFile), key.export({ type: "pkcs8", format: "pem" }) as string, 0o600);
   return key;
 }

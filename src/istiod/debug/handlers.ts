@@ -42,6 +42,10 @@ export const debugPages: Readonly<Record<string, DebugPage>> = {
   endpointz: { help: "Endpoints of every service", handle: endpointz },
   list: { help: "This list", handle: () => Object.entries(debugPages).map(([name, { help }]) => ({ name: `/debug/${name}`, help })) },
   mesh: { help: "Mesh configuration in force", handle: (server) => server.mesh },
+  ndsz: {
+    help: "DNS names as sent to a proxy's agent: ?proxyID=ID",
+    handle: (server, query) => resourcesOf(server, proxyOf(server, query), typeUrls.nds),
+  },
   problems: { help: "Configuration that could not be taken, with file and line", handle: problems },
   push_status: {
     help: "Last push: counts, conflicts, what stands in the way of policies, and configuration that is not translated",

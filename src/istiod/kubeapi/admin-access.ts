@@ -6,7 +6,7 @@ import { formatHostPort } from "../../lib/host-port.ts";
 import { writeWhole } from "../../lib/write-whole.ts";
 import { CertificateAuthority } from "../ca/certificate-authority.ts";
 import { loadSelfSigned } from "../ca/self-signed.ts";
-import { adminGroup } from "./server.ts";
+import { adminGroup } from "./users.ts";
 
 const adminDays = 90;
 

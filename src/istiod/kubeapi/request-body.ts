@@ -1,44 +1,86 @@
-/** The object of a request: JSON, or the protobuf that kubectl prefers for Kubernetes' own kinds. */
+/** The body of a request: JSON, YAML where it is announced, or the protobuf that kubectl prefers for Kubernetes' own kinds. Nothing of it is trusted. */
 import type { IncomingMessage } from "node:http";
-import { fromBinary } from "@bufbuild/protobuf";
-import { TokenRequestSchema, UnknownSchema } from "../../api/gen/kubernetes/v1/token_request_pb.js";
+import { LineCounter } from "yaml";
+import { parseYamlDocument } from "../../api/documents/parse-yaml.ts";
+import { toPlainValue } from "../../api/documents/plain-value.ts";
+import { decodeEnvelope, protobufMediaType } from "./protobuf/decode-envelope.ts";
 import { ApiError } from "./status.ts";
 
-const maxBytes = 1024 * 1024;
-const protobufMagic = Buffer.from("k8s\0", "latin1");
+/** Kubernetes' own limit. */
+export const maxBodyBytes = 3 * 1024 * 1024;
+/** Deeper than any object is; bounds the recursion of all that goes through one. */
+const maxDepth = 100;
 
-/** Undefined when there is no body. Throws ApiError. */
-export async function readObject(request: IncomingMessage): Promise<unknown> {
+const yamlMediaTypes: ReadonlySet<string> = new Set(["application/yaml", "application/x-yaml", "application/apply-patch+yaml"]);
+
+export interface Body {
+  /** Without parameters, lower case; "" when there is none. */
+  readonly mediaType: string;
+  /** Undefined when there is no body. */
+  readonly value: unknown;
+}
+
+/** Throws ApiError. */
+export async function readBody(request: IncomingMessage): Promise<Body> {
+  const bytes = await readBytes(request);
+  const mediaType = (request.headers["content-type"] ?? "").split(";", 1)[0]!.trim().toLowerCase();
+  if (bytes.length === 0) return { mediaType, value: undefined };
+  const value = parse(bytes, mediaType);
+  checkDepth(value);
+  return { mediaType, value };
+}
+
+async function readBytes(request: IncomingMessage): Promise<Buffer> {
+  const tooLarge = () =>
+    new ApiError(413, `Request entity too large: limit is ${maxBodyBytes}`, {
+      details: { causes: [{ reason: "", message: "limit exceeded" }] },
+    });
+  if (Number(request.headers["content-length"] ?? 0) > maxBodyBytes) throw tooLarge();
   const chunks: Buffer[] = [];
-  let bytes = 0;
+  let length = 0;
   for await (const chunk of request as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes > maxBytes) throw new ApiError(413, `the object is larger than ${maxBytes} bytes`);
+    length += chunk.length;
+    if (length > maxBodyBytes) throw tooLarge();
     chunks.push(chunk);
   }
-  if (bytes === 0) return undefined;
-  const body = Buffer.concat(chunks);
+  return Buffer.concat(chunks, length);
+}
+
+function parse(bytes: Buffer, mediaType: string): unknown {
+  if (mediaType === protobufMediaType) return decodeEnvelope(bytes);
+  const text = bytes.toString("utf8");
+  if (yamlMediaTypes.has(mediaType) && !/^\s*[[{]/.test(text)) return parseYaml(text);
+  if (mediaType !== "" && !/^application\/(?:.+\+)?(?:json|yaml|x-yaml)$/.test(mediaType)) {
+    throw new ApiError(
+      415,
+      `the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, ${protobufMediaType}`,
+    );
+  }
   try {
-    return body.subarray(0, protobufMagic.length).equals(protobufMagic)
-      ? decodeProtobuf(body.subarray(protobufMagic.length))
-      : JSON.parse(body.toString("utf8"));
+    return JSON.parse(text);
   } catch (error) {
-    if (error instanceof ApiError) throw error;
-    throw new ApiError(400, `the object can't be read: ${(error as Error).message}`);
+    throw new ApiError(400, `the object provided is unrecognized: it is not JSON: ${(error as Error).message}`);
   }
 }
 
-function decodeProtobuf(bytes: Uint8Array): unknown {
-  const { typeMeta, raw } = fromBinary(UnknownSchema, bytes);
-  if (typeMeta?.kind !== "TokenRequest") throw new ApiError(400, `a ${typeMeta?.kind || "nameless object"} is taken as JSON only`);
-  const { spec } = fromBinary(TokenRequestSchema, raw);
-  return {
-    kind: typeMeta.kind,
-    apiVersion: typeMeta.apiVersion,
-    spec: {
-      audiences: spec?.audiences ?? [],
-      ...(spec?.expirationSeconds === undefined ? {} : { expirationSeconds: Number(spec.expirationSeconds) }),
-      ...(spec?.boundObjectRef?.name ? { boundObjectRef: spec.boundObjectRef } : {}),
-    },
-  };
+function parseYaml(text: string): unknown {
+  const document = parseYamlDocument(text, new LineCounter());
+  const value = typeof document === "string" ? new Error(document) : (document.errors[0] ?? toPlainValue(document));
+  if (value instanceof Error) throw new ApiError(400, `the object provided is unrecognized: it is not YAML: ${value.message}`);
+  return value;
+}
+
+/** Level by level, without recursion. A key `__proto__` is no field of any kind's. */
+function checkDepth(value: unknown): void {
+  let level: unknown[] = [value];
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > maxDepth) throw new ApiError(400, `the object is nested deeper than ${maxDepth} levels`);
+    const next: unknown[] = [];
+    for (const item of level) {
+      if (typeof item !== "object" || item === null) continue;
+      if (Object.hasOwn(item, "__proto__")) throw new ApiError(400, 'the object has a key "__proto__"');
+      for (const child of Object.values(item)) if (typeof child === "object" && child !== null) next.push(child);
+    }
+    level = next;
+  }
 }

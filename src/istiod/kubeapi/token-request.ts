@@ -2,9 +2,6 @@
 import { type ServiceAccountTokens, TokenError, tokenIssuer } from "../ca/service-account-tokens.ts";
 import { ApiError } from "./status.ts";
 
-export const tokenPath =
-  /^\/api\/v1\/namespaces\/(?<namespace>[a-z0-9.-]{1,253})\/serviceaccounts\/(?<serviceAccount>[a-z0-9.-]{1,253})\/token$/;
-
 const defaultSeconds = 3600;
 const maxAudiences = 16;
 

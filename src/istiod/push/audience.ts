@@ -26,12 +26,12 @@ export class AudienceKeys {
     this.#labels = [...labels].sort();
   }
 
-  /** `scope` names what the proxy's Sidecar lets it see. */
-  keyOf(proxy: ProxyNode, scope: string): string {
+  /** `scope` names what the proxy's Sidecar lets it see; `usesAllocated`: whether it knows services by allocated addresses. */
+  keyOf(proxy: ProxyNode, scope: string, usesAllocated: boolean): string {
     const { INTERCEPTION_MODE, UNPRIVILEGED_POD, "file-credential": fileCredential, credential } = proxy.metadata;
     const families = [...new Set(proxy.ipAddresses.map((address) => (address.includes(":") ? "v6" : "v4")))].sort().join("");
     const labels = this.#labels.map((label) => proxy.labels[label]);
-    const capture = [INTERCEPTION_MODE, UNPRIVILEGED_POD];
+    const capture = [INTERCEPTION_MODE, UNPRIVILEGED_POD, usesAllocated];
     // Where clusters say that certificates come from.
     const secrets = [proxy.hasIdentity, fileCredential, credential];
     const filters = [proxy.hasIstioFilters, proxy.tellsOnlyMesh];

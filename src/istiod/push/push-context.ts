@@ -13,10 +13,15 @@ import type { ConfigObject } from "../../api/kinds/object.ts";
 import type { PeerAuthentication } from "../../api/kinds/peer-authentication.ts";
 import type { RequestAuthentication } from "../../api/kinds/request-authentication.ts";
 import type { Secret } from "../../api/kinds/secret.ts";
+import type { ServiceAccount } from "../../api/kinds/service-account.ts";
 import type { Sidecar } from "../../api/kinds/sidecar.ts";
 import type { VirtualService } from "../../api/kinds/virtual-service.ts";
 import type { MeshConfig } from "../../api/mesh/mesh-config.ts";
+import type { MeshNetworks } from "../../api/mesh/mesh-networks.ts";
 import type { ProxyNode } from "../../api/node.ts";
+import type { TrustUpdate } from "../../api/trust-update.ts";
+import type { AddressAllocation } from "../../registry/allocated-addresses.ts";
+import { Networks } from "../../registry/networks.ts";
 import { type ObjectsOf, Registry } from "../../registry/registry.ts";
 import { isVisible, type Service, selectorMatches, serviceKey } from "../../registry/service.ts";
 import { type JwksFetchMode, type JwksSnapshot, noJwks } from "../jwks/jwks-source.ts";
@@ -24,6 +29,7 @@ import { AudienceKeys } from "./audience.ts";
 import { DestinationRuleIndex } from "./destination-rules.ts";
 import { type MergedGateway, mergeGateways } from "./merged-gateway.ts";
 import { PeerAuthenticationIndex } from "./peer-authentication.ts";
+import { SecretReaders } from "./secret-readers.ts";
 import { SecurityPolicies } from "./security-policies.ts";
 import { serviceIdentities } from "./service-identities.ts";
 import { buildSidecarScope, SidecarIndex, type SidecarScope } from "./sidecar-scope.ts";
@@ -36,12 +42,16 @@ export interface PushContextInput {
   readonly objects: ObjectsOf;
   /** `cluster.local` */
   readonly domain: string;
+  /** How services without address get one; default hashed. */
+  readonly allocation?: AddressAllocation;
   /** PEM of the roots that workloads are to trust, each by itself. */
-  readonly trustedRoots?: readonly string[];
+  readonly trust?: TrustUpdate;
   /** Keys of token issuers. */
   readonly jwks?: JwksSnapshot;
   /** Default `istiod`. */
   readonly jwksFetchMode?: JwksFetchMode;
+  /** Networks as the operator lists them. */
+  readonly networks?: MeshNetworks;
 }
 
 /** What is the same for all proxies that see and are the same, see audience.ts. */
@@ -56,14 +66,16 @@ export class PushContext {
   readonly mesh: MeshConfig;
   readonly domain: string;
   readonly registry: Registry;
+  readonly networks: Networks;
   readonly virtualServices: VirtualServiceIndex;
   readonly destinationRules: DestinationRuleIndex;
   readonly peerAuthentications: PeerAuthenticationIndex;
   readonly objects: ObjectsOf;
-  readonly trustedRoots: readonly string[];
+  readonly trust: TrustUpdate;
   readonly jwks: JwksSnapshot;
   readonly jwksFetchMode: JwksFetchMode;
   readonly securityPolicies: SecurityPolicies;
+  readonly secretReaders: SecretReaders;
   /** Encoded resources that several proxies share, by a key that names all they were made from. */
   readonly encoded = new Map<string, EncodedResource>();
   readonly #merged = new Map<ProxyNode, MergedGateway>();
@@ -80,7 +92,7 @@ export class PushContext {
     this.mesh = input.mesh;
     this.domain = input.domain;
     this.objects = input.objects;
-    this.trustedRoots = input.trustedRoots ?? [];
+    this.trust = input.trust ?? { roots: [], revocations: undefined };
     this.jwks = input.jwks ?? noJwks;
     this.jwksFetchMode = input.jwksFetchMode ?? "istiod";
     this.securityPolicies = new SecurityPolicies(
@@ -88,7 +100,13 @@ export class PushContext {
       input.objects("RequestAuthentication") as ConfigObject<RequestAuthentication>[],
       input.mesh.rootNamespace,
     );
-    this.registry = new Registry(input.objects, { domain: input.domain, defaultServiceExportTo: input.mesh.defaultServiceExportTo });
+    this.secretReaders = new SecretReaders(input.objects("ServiceAccount") as ConfigObject<ServiceAccount>[]);
+    this.networks = new Networks(input.objects, input.networks, input.mesh.rootNamespace);
+    this.registry = new Registry(input.objects, {
+      domain: input.domain,
+      defaultServiceExportTo: input.mesh.defaultServiceExportTo,
+      ...(input.allocation ? { allocation: input.allocation } : {}),
+    });
     this.virtualServices = new VirtualServiceIndex(
       input.objects("VirtualService") as ConfigObject<VirtualService>[],
       input.domain,
@@ -169,7 +187,7 @@ export class PushContext {
     if (known) return known;
     const sidecar = proxy.type === "sidecar" ? this.#sidecars.select(proxy) : undefined;
     const scopeKey = `${proxy.namespace}|${sidecar ? `${sidecar.metadata.namespace}/${sidecar.metadata.name}` : ""}`;
-    const key = this.#audienceKeys.keyOf(proxy, scopeKey);
+    const key = this.#audienceKeys.keyOf(proxy, scopeKey, this.registry.usesAllocated(proxy));
     const audience = this.#audiences.get(key) ?? {
       scope: this.#scope(scopeKey, sidecar, proxy.namespace),
       resources: new Map(),

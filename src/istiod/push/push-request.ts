@@ -12,23 +12,23 @@ import type { ConfigObject, KindName } from "../../api/kinds/object.ts";
 import type { Secret } from "../../api/kinds/secret.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import { type TypeUrl, typeUrls } from "../../api/type-urls.ts";
-import type { Service } from "../../registry/service.ts";
+import { isNamedByEndpoints, type Service } from "../../registry/service.ts";
 import { passesByServerName } from "./merged-gateway.ts";
 import { changedPeerAuthentications, type PeerAuthenticationChanges } from "./peer-authentication.ts";
 import type { PushContext } from "./push-context.ts";
 import { isSameKeys, isSameSelection } from "./security-policies.ts";
 
-const { cds, eds, lds, rds, sds, pcds } = typeUrls;
+const { cds, eds, lds, rds, sds, nds, pcds } = typeUrls;
 
 /** Types that a change of the kind can alter. Kinds that are not listed alter nothing that a proxy gets. */
 const affectedTypes: Partial<Record<ChangedKind, readonly TypeUrl[]>> = {
-  MeshConfig: [cds, eds, lds, rds],
+  MeshConfig: [cds, eds, lds, rds, nds],
   Gateway: [lds, rds],
   VirtualService: [lds, rds],
   DestinationRule: [cds, eds, rds],
-  Sidecar: [cds, eds, lds, rds],
-  ServiceEntry: [cds, eds, lds, rds],
-  Service: [cds, eds, lds, rds],
+  Sidecar: [cds, eds, lds, rds, nds],
+  ServiceEntry: [cds, eds, lds, rds, nds],
+  Service: [cds, eds, lds, rds, nds],
   AuthorizationPolicy: [lds],
   RequestAuthentication: [lds],
   Jwks: [lds],
@@ -36,10 +36,12 @@ const affectedTypes: Partial<Record<ChangedKind, readonly TypeUrl[]>> = {
   TrustBundle: [pcds],
   // Certificates of CAs, which `configmap://` names.
   ConfigMap: [sds],
+  // Who may read which secret.
+  ServiceAccount: [sds],
 };
 
-/** Kinds that only say where endpoints are. */
-const endpointKinds: ReadonlySet<string> = new Set<KindName>(["WorkloadEntry", "Endpoints", "EndpointSlice", "Pod"]);
+/** Kinds that only say where endpoints are, or whether they are switched on. */
+const endpointKinds: ReadonlySet<string> = new Set<KindName>(["WorkloadEntry", "Endpoints", "EndpointSlice", "Pod", "Deployment"]);
 
 /** What concerns a proxy only where its own policies differ. */
 const policyKinds: ReadonlySet<string> = new Set<ChangedKind>(["AuthorizationPolicy", "RequestAuthentication", "Jwks"]);
@@ -81,11 +83,13 @@ export function planPush(
     if (!servicesChanged && (kind === "ServiceEntry" || kind === "Service")) continue;
     for (const typeUrl of affectedTypes[kind] ?? []) types.add(typeUrl);
   }
+  if (before.networks.fingerprint !== after.networks.fingerprint) types.add(eds);
   const needsAllEndpoints = types.has(eds);
   const onlyEndpoints = types.size === 0 && changed.length > 0;
   if (changed.length > 0) {
     types.add(eds);
     if (changed.some((key) => changesClusters(key, before, after))) types.add(cds);
+    if (changed.some((key) => isNamedByEndpoints(after.registry.byKey(key)!))) types.add(nds);
   }
   const { servers, clients } = kinds.has("PeerAuthentication")
     ? changedPeerAuthentications(
@@ -108,7 +112,8 @@ export function planPush(
     typeUrls: types,
     clusters: needsAllEndpoints || !types.has(eds) ? undefined : clustersOf(concerned(), after),
     inboundNamespaces: servers,
-    secretNamespaces: kinds.has("Secret") && !kinds.has("ConfigMap") ? changedSecretNamespaces(before, after) : undefined,
+    secretNamespaces:
+      kinds.has("Secret") && !kinds.has("ConfigMap") && !kinds.has("ServiceAccount") ? changedSecretNamespaces(before, after) : undefined,
   };
 }
 

@@ -175,6 +175,9 @@ spec: {hosts: [${host}], ports: [{number: 443, name: https, protocol: HTTPS}], r
       "PassthroughCluster",
     ]);
     expect(special(clustersOf(routerNode(), push).keys())).toEqual(["BlackHoleCluster"]);
+    // And whom somebody serves secrets beside it, the way there.
+    const beside = clustersOf(routerNode({ metadata: { credential: "true" } }), push);
+    expect(special(beside.keys())).toEqual(["BlackHoleCluster", "sds-external"]);
   });
 
   it("gives the same bytes to proxies that see the same", () => {

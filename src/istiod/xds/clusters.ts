@@ -21,11 +21,12 @@ import { passesByServerName } from "../push/merged-gateway.ts";
 import type { PushContext } from "../push/push-context.ts";
 import { usesAutoMutualTls } from "../push/service-mutual-tls.ts";
 import { inlineLoadAssignment } from "./endpoints.ts";
+import { externalSdsCluster } from "./external-sds.ts";
 import { inboundClusters, inboundSource } from "./inbound-clusters.ts";
 import { clusterExchange } from "./istio-filters.ts";
 import { localitySettings, needsLocalityWeights } from "./locality.ts";
 import { configPath, duration, istioMetadata, statName } from "./messages.ts";
-import { servesFiles } from "./sds-secrets.ts";
+import { hasExternalSecrets, servesFiles } from "./sds-secrets.ts";
 import { applyTrafficPolicy, enableLocalityWeights, speaksHttp2, type TrafficPolicyContext } from "./traffic-policy.ts";
 import { applyUpstreamTls, namesByRequest } from "./upstream-tls.ts";
 
@@ -33,6 +34,7 @@ export function clusters(proxy: ProxyNode, push: PushContext): EncodedResource[]
   const shared = push.shared("cds", proxy, () => [
     ...push.servicesFor(proxy).flatMap((service) => outboundClusters(service, "outbound", proxy, push)),
     ...specialClusters(proxy).map((name) => encode(specialCluster(name, proxy))),
+    ...(hasExternalSecrets(proxy) ? [encode(externalSdsCluster(push.mesh))] : []),
   ]);
   if (proxy.type === "sidecar") return [...shared, ...inboundClusters(proxy, push).map(encode)];
   return passesByServerName(push.mergedGateway(proxy)) ? [...shared, ...serverNameClusters(proxy, push)] : [...shared];
@@ -54,7 +56,7 @@ function serverNameClusters(proxy: ProxyNode, push: PushContext): readonly Encod
 /** Clusters of one service; the same bytes for all proxies of a type that see the same DestinationRule. */
 function outboundClusters(service: Service, kind: ClusterKind, proxy: ProxyNode, push: PushContext): EncodedResource[] {
   const nameOf = kind === "outbound" ? outboundCluster : sniCluster;
-  const secrets = `${proxy.hasIdentity ? "" : "none"}${servesFiles(proxy) ? "files" : ""}${proxy.metadata.credential === "true" ? "external" : ""}`;
+  const secrets = `${proxy.hasIdentity ? "" : "none"}${servesFiles(proxy) ? "files" : ""}${hasExternalSecrets(proxy) ? "external" : ""}`;
   const rule = push.destinationRules.forService(proxy, service);
   return service.ports
     .filter((port) => port.protocol !== "UDP")

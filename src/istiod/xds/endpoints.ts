@@ -21,6 +21,7 @@ import type { PushContext } from "../push/push-context.ts";
 import { takesMutualTls } from "../push/service-mutual-tls.ts";
 import { localitySettings, prioritize } from "./locality.ts";
 import { endpointAddress, istioMetadata } from "./messages.ts";
+import { networkViewKey, splitHorizon } from "./split-horizon.ts";
 import { mutualTlsMatch, socketMatchNamespace } from "./upstream-tls.ts";
 
 /** Of an EDS cluster by name. A cluster that no longer exists has no endpoints, and says so. */
@@ -54,13 +55,16 @@ function makeAssignment(clusterName: string, proxy: ProxyNode, push: PushContext
   const policy = policyForSubset(rule?.spec.trafficPolicy, subset?.trafficPolicy, name.port);
   const locality = localitySettings(policy, push.mesh);
   // All that the bytes depend on: proxies that agree in it share them.
-  const key = `eds|${clusterName}|${service.namespace}|${rule ? `${rule.namespace}/${rule.name}` : ""}|${locality ? `${formatLocality(proxy.locality)}|${JSON.stringify(proxy.labels)}` : ""}`;
+  const network = networkViewKey(proxy, push);
+  const key = `eds|${clusterName}|${service.namespace}|${network}|${rule ? `${rule.namespace}/${rule.name}` : ""}|${locality ? `${formatLocality(proxy.locality)}|${JSON.stringify(proxy.labels)}` : ""}`;
   const known = push.encoded.get(key);
-  if (known) return { assignment: known, dependsOnPlace: locality !== undefined };
+  const dependsOnPlace = locality !== undefined || network !== "";
+  if (known) return { assignment: known, dependsOnPlace };
 
   const isKnownSubset = name.subset === "" || subset !== undefined;
   const chosen = { service, portName: port.name, labels: subset?.labels ?? {}, tlsMode: policy?.tls?.mode };
-  const endpoints = isKnownSubset ? chooseEndpoints({ ...chosen, onlyMutualTls: isSniCluster(clusterName) }, push) : [];
+  const all = isKnownSubset ? chooseEndpoints({ ...chosen, onlyMutualTls: isSniCluster(clusterName) }, push) : [];
+  const endpoints = splitHorizon(all, proxy, push);
   const groups = localityGroups(
     // A name can't be an EDS address.
     endpoints.filter((endpoint) => isAddress(endpoint.address)),
@@ -72,7 +76,7 @@ function makeAssignment(clusterName: string, proxy: ProxyNode, push: PushContext
   });
   const encoded = encodeResource(clusterName, ClusterLoadAssignmentSchema, message);
   push.encoded.set(key, encoded);
-  return { assignment: encoded, dependsOnPlace: locality !== undefined };
+  return { assignment: encoded, dependsOnPlace };
 }
 
 export interface EndpointChoice {
@@ -115,7 +119,7 @@ export interface LocalityGroup {
 function localityGroups(endpoints: readonly Endpoint[], health: "all" | "healthyOnly"): LocalityGroup[] {
   const byLocality = new Map<string, Endpoint[]>();
   for (const endpoint of endpoints) {
-    if (endpoint.health === "draining") continue;
+    if (endpoint.health === "draining" || endpoint.health === "withheld") continue;
     if (endpoint.health === "unhealthy" && health === "healthyOnly") continue;
     const key = formatLocality(endpoint.locality);
     const list = byLocality.get(key);

@@ -5,6 +5,7 @@ import type { Watch } from "../../ads/subscription.ts";
 import { type Listener, ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
 import { RouteConfigurationSchema } from "../../api/gen/envoy/config/route/v3/route_pb.js";
 import { SecretSchema } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
+import { NameTableSchema } from "../../api/gen/istio/networking/nds/v1/nds_pb.js";
 import type { ProxyNode } from "../../api/node.ts";
 import { type TypeUrl, typeUrls } from "../../api/type-urls.ts";
 import type { PushContext } from "../push/push-context.ts";
@@ -12,6 +13,7 @@ import { clusters } from "./clusters.ts";
 import { loadAssignment } from "./endpoints.ts";
 import { gatewayListeners } from "./gateway-listeners.ts";
 import { gatewayRoutes } from "./gateway-routes.ts";
+import { nameTable } from "./name-table.ts";
 import { proxylessGenerators } from "./proxyless-grpc.ts";
 import { controlPlaneSecret } from "./secrets.ts";
 import { ownListeners } from "./sidecar-listeners.ts";
@@ -27,7 +29,7 @@ export interface GenerateContext {
 }
 
 /** Of the watch's resources, `names` alone where given. */
-export type Generator = (context: GenerateContext, watch: Watch, names: ReadonlySet<string> | undefined) => EncodedResource[];
+export type Generator = (context: GenerateContext, watch: Watch, names: ReadonlySet<string> | undefined) => readonly EncodedResource[];
 
 const envoyGenerators: Partial<Record<string, Generator>> = {
   [typeUrls.cds]: ({ proxy, push }, watch) => wanted(clusters(proxy, push), watch),
@@ -47,7 +49,9 @@ const envoyGenerators: Partial<Record<string, Generator>> = {
       onProblem(typeUrls.sds, name, result?.problem ?? "there is no such secret");
       return [];
     }),
-  [typeUrls.pcds]: ({ push }) => trustBundle(push.trustedRoots),
+  [typeUrls.nds]: ({ proxy, push }) =>
+    push.shared(`nds|${proxy.network}`, proxy, () => [encodeResource("names", NameTableSchema, nameTable(proxy, push))]),
+  [typeUrls.pcds]: ({ push }) => trustBundle(push.trust),
 };
 
 /** The outbound ones are the same for many sidecars; virtualOutbound and the inbound ones are a sidecar's own. */

@@ -51,7 +51,9 @@ function findTarget(name: string, proxy: ProxyNode, push: PushContext): { servic
   const host = name.slice(0, colon);
   const port = Number(name.slice(colon + 1));
   if (colon <= 0 || !Number.isInteger(port)) return undefined;
-  const service = push.servicesFor(proxy).find((candidate) => candidate.host === host || serviceDomains(candidate, proxy).includes(host));
+  const service = push
+    .servicesFor(proxy)
+    .find((candidate) => candidate.host === host || serviceDomains(candidate, proxy, push.registry).includes(host));
   return service?.ports.some((candidate) => candidate.number === port) ? { service, port } : undefined;
 }
 
@@ -85,7 +87,7 @@ function routes(name: string, proxy: ProxyNode, push: PushContext): RouteConfigu
     match: { pathSpecifier: { case: "prefix", value: "" } },
     action: { case: "route", value: { clusterSpecifier: { case: "cluster", value: name }, timeout: duration(0) } },
   });
-  const domains = serviceDomains(service, proxy);
+  const domains = serviceDomains(service, proxy, push.registry);
   return create(RouteConfigurationSchema, {
     name,
     validateClusters: false,

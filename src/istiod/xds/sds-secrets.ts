@@ -5,7 +5,7 @@
  *   kubernetes://[ns/]name     a Secret, from this control plane (secrets.ts); with `-cacert` its CA
  *   configmap://ns/name        a CA that everybody may read, likewise
  *   invalid://                 nothing, ever
- *   sds://name                 whatever listens behind the bootstrap's cluster sds-external
+ *   sds://name                 whatever listens behind the cluster sds-external (external-sds.ts)
  *   file-cert:CERT~KEY, file-root:CA    files on the proxy's machine, by the bootstrap's cluster sds-files-grpc
  *
  * Source: Istio pkg/model/authentication.go, pilot/pkg/security/model/authentication.go, pilot/pkg/model/credentials/resource.go.
@@ -33,7 +33,7 @@ export const credentialSchemes = {
 
 const agentCluster = "sds-grpc";
 const filesCluster = "sds-files-grpc";
-const externalCluster = "sds-external";
+export const externalCluster = "sds-external";
 
 /** The certificate of the workload itself. Who has none should not wait for it for ever. */
 export function workloadCertificate({ hasIdentity }: ProxyNode): SdsSecretConfig {
@@ -50,7 +50,7 @@ export function credentialSecret(credential: string, proxy: ProxyNode): SdsSecre
   if (credential === credentialSchemes.builtin) return workloadCertificate(proxy);
   if (credential === `${credentialSchemes.builtin}${caSuffix}`) return workloadRoots(proxy);
   if (credential.startsWith(credentialSchemes.external)) {
-    if (proxy.metadata.credential === "true")
+    if (hasExternalSecrets(proxy))
       return create(SdsSecretConfigSchema, { name: credential, sdsConfig: grpcSource(externalCluster, "givesUp") });
     return create(SdsSecretConfigSchema, {
       name: secretName(credential.slice(credentialSchemes.external.length)),
@@ -58,6 +58,11 @@ export function credentialSecret(credential: string, proxy: ProxyNode): SdsSecre
     });
   }
   return create(SdsSecretConfigSchema, { name: secretName(credential), sdsConfig: controlPlane() });
+}
+
+/** Whether somebody beside the proxy serves what `sds://` names stand for. */
+export function hasExternalSecrets(proxy: ProxyNode): boolean {
+  return proxy.metadata.credential === "true";
 }
 
 /** Whether something beside the proxy serves files as secrets and watches them; otherwise the proxy reads them itself, once. */

@@ -17,6 +17,8 @@ const push = pushContextOf(
     object("Secret", "edge", "bad-crl-cacert", `stringData: {ca.crt: ${text(ca.root)}, ca.crl: nonsense}`) +
     object("Secret", "edge", "empty", "stringData: {}") +
     object("Secret", "other", "own", `stringData: {${pair}}`) +
+    object("Secret", "istio-system", "cacerts", `stringData: {${pair}, ca.crt: ${text(ca.root)}}`) +
+    `{apiVersion: v1, kind: ServiceAccount, metadata: {name: kept, namespace: edge, annotations: {kubernetes.io/enforce-mountable-secrets: "true"}}, secrets: [{name: own}]}\n---\n` +
     object("ConfigMap", "other", "roots", `data: {ca.crt: ${text(ca.root)}}`),
 );
 
@@ -51,6 +53,25 @@ describe("secrets", () => {
       for (const proxy of [routerNode({ namespace: "edge" }), sidecarNode({ namespace: "edge" })]) {
         expect(kindOf(name, proxy)).toMatch(/may not read|none/);
       }
+    },
+  );
+
+  it.each([
+    ["kept", "kubernetes://own", "tlsCertificate"],
+    ["kept", "kubernetes://with-ca", expect.stringContaining("kept to the secrets that it lists")],
+    ["kept", "kubernetes://with-ca-cacert", "validationContext"],
+    ["default", "kubernetes://with-ca", "tlsCertificate"],
+  ])("account %s reads %s as %s, whatever kind of proxy it is", (serviceAccount, name, expected) => {
+    const metadata = { SERVICE_ACCOUNT: serviceAccount };
+    for (const proxy of [routerNode({ namespace: "edge", metadata }), sidecarNode({ namespace: "edge", metadata })]) {
+      expect(kindOf(name, proxy)).toEqual(expected);
+    }
+  });
+
+  it.each([["kubernetes://cacerts"], ["kubernetes://cacerts-cacert"], ["kubernetes://istio-system/cacerts"]])(
+    "%s, the authority's own, is nobody's",
+    (name) => {
+      expect(kindOf(name, routerNode({ namespace: "istio-system" }))).toContain("authority's own");
     },
   );
 

@@ -1,5 +1,6 @@
 /**
- * SDS from the control plane. A proxy gets only what its namespace holds; another namespace's name is answered like one that does not exist.
+ * SDS from the control plane. A proxy gets only what its namespace holds and its service account may read (push/secret-readers.ts); what
+ * it may not have is answered like what does not exist.
  *
  *   kubernetes://[namespace/]name       a Secret's certificate and key
  *   kubernetes://[namespace/]name-cacert  the CA of that Secret, or of the Secret `name-cacert`
@@ -47,9 +48,9 @@ function withoutCaSuffix(name: string): string | undefined {
 }
 
 function ofSecret(resource: string, { namespace, name }: ObjectName, proxy: ProxyNode, push: PushContext): SecretResult {
-  if (namespace !== proxy.namespace)
-    return { problem: `proxy in namespace "${proxy.namespace}" may not read secret "${namespace}/${name}"` };
   const credential = withoutCaSuffix(name);
+  const refusal = push.secretReaders.refusal(proxy, namespace, credential ?? name, credential !== undefined);
+  if (refusal !== undefined) return { problem: refusal };
   const found = push.secret(namespace, name) ?? (credential === undefined ? undefined : push.secret(namespace, credential));
   if (!found) return undefined;
   return credential === undefined ? certificateSecret(resource, found.spec) : validationSecret(resource, found.spec.data);

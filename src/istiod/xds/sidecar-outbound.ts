@@ -99,7 +99,8 @@ class OutboundTable {
 
   /** HTTP is told apart by its Host, so that one listener serves for all addresses. */
   #ownAddresses(service: Service, port: ServicePort): string[] {
-    const own = isHttp(port.protocol) ? [] : service.addresses.filter((address) => !address.includes("/"));
+    if (isHttp(port.protocol)) return [this.#wildcard];
+    const own = this.#push.registry.addressesFor(service, this.#proxy).filter((address) => !address.includes("/"));
     return own.length > 0 ? own : [this.#wildcard];
   }
 

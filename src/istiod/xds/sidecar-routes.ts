@@ -80,7 +80,7 @@ function virtualHosts(listener: EgressListener, asked: AskedRoutes, proxy: Proxy
     if (trimmed) services.set(service.host, trimmed);
   }
   const groups = hostGroups(listener, services, { proxy, push, port, gateways: new Set([meshGateway]), isTls: false, services });
-  const domains = new DomainTable(services.values());
+  const domains = new DomainTable(services.values(), push.registry);
   const hosts = groups.flatMap((group) => [
     ...group.hosts.map((host) => virtualHost(host, group, domains.takeHost(host) ? [host] : [])),
     ...group.services.map((service) => virtualHost(service.host, group, domains.take(service, proxy, port === 0 ? group.port : undefined))),

@@ -61,8 +61,9 @@ function tlsChains(service: Service, virtualServices: readonly ResolvedVirtualSe
     }
   }
   if (chains.size > 0) return [...chains.values()];
-  const hasOwnAddress = service.addresses.some((address) => !address.includes("/"));
-  const hasNoAddress = service.addresses.length === 0;
+  const addresses = context.push.registry.addressesFor(service, context.proxy);
+  const hasOwnAddress = addresses.some((address) => !address.includes("/"));
+  const hasNoAddress = addresses.length === 0;
   // Behind an address of its own nobody else can be meant; otherwise the server's name is all there is to go by.
   const serverNames = !hasOwnAddress && !(hasNoAddress && context.isBoundElsewhere) ? [service.host] : [];
   return [serviceChain({ serverNames, subnets: own }, service, context)];
@@ -101,8 +102,9 @@ function applies(match: L4MatchAttributes | TLSMatchAttributes, { proxy, port }:
 }
 
 /** The address ranges of a service that has no address of its own. */
-function ownSubnets(service: Service, { isBoundElsewhere }: TcpChainContext): readonly string[] {
-  return isBoundElsewhere || service.addresses.some((address) => !address.includes("/")) ? [] : service.addresses;
+function ownSubnets(service: Service, { isBoundElsewhere, proxy, push }: TcpChainContext): readonly string[] {
+  const addresses = push.registry.addressesFor(service, proxy);
+  return isBoundElsewhere || addresses.some((address) => !address.includes("/")) ? [] : addresses;
 }
 
 function ruleChain(

@@ -64,6 +64,39 @@ describe("sidecar listeners", () => {
     expect([...listeners.values()].map(({ bindToPort }) => bindToPort)).toEqual([undefined, undefined, undefined]);
   });
 
+  describe("of services that were allocated an address", () => {
+    const outside = `
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: out, namespace: default}
+spec:
+  hosts: [out.test]
+  ports: [{number: 5432, name: tcp, protocol: TCP}, {number: 443, name: tls, protocol: TLS}, {number: 8080, name: http, protocol: HTTP}]
+  resolution: DNS
+---`;
+    const namesOf = (metadata: Record<string, string>) => [...listenersOf(sidecarNode({ metadata }), pushContextOf(outside)).keys()];
+    const allocated = "240.240.206.232";
+
+    it("take the ports at that address where DNS is captured, and at any address where it is not", () => {
+      expect(namesOf({ DNS_CAPTURE: "true" })).toEqual(expect.arrayContaining([`${allocated}_5432`, `${allocated}_443`, "0.0.0.0_8080"]));
+      expect(namesOf({})).toEqual(expect.arrayContaining(["0.0.0.0_5432", "0.0.0.0_443", "0.0.0.0_8080"]));
+    });
+
+    it("need no server name there, and know the address as a host", () => {
+      const captured = sidecarNode({ metadata: { DNS_CAPTURE: "true" } });
+      const push = pushContextOf(outside);
+      const chains = (proxy: typeof captured, name: string) =>
+        listenersOf(proxy, push)
+          .get(name)
+          ?.filterChains.map((chain) => chain.filterChainMatch?.serverNames ?? []);
+      expect(chains(captured, `${allocated}_443`)).toEqual([[]]);
+      expect(chains(sidecarNode(), "0.0.0.0_443")).toEqual([["out.test"]]);
+      const domains = (proxy: typeof captured) => routesOf("8080", proxy, push).virtualHosts[0]?.domains;
+      expect(domains(captured)).toEqual(["out.test", "out.test.", allocated]);
+      expect(domains(sidecarNode())).toEqual(["out.test", "out.test."]);
+    });
+  });
+
   it("closes unknown TCP when only the registry is allowed, on the ports of services as well", () => {
     const catchAll = (meshYaml: string) => {
       const listeners = listenersOf(sidecarNode(), pushContextOf(mesh, meshYaml));

@@ -5,6 +5,7 @@
 import { createHash, X509Certificate } from "node:crypto";
 import * as tls from "node:tls";
 import { ConfigError } from "../../api/config-error.ts";
+import { spiffeTrustDomains } from "../../api/envoy/spiffe-validator.ts";
 import {
   type CertificateValidationContext,
   CertificateValidationContext_TrustChainVerification,
@@ -12,8 +13,11 @@ import {
   type TlsCertificate,
 } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/common_pb.js";
 import type { Secret as SecretMessage } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
+import type { SPIFFECertValidatorConfig_TrustDomain } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/tls_spiffe_validator_config_pb.js";
+import type { RevocationLists } from "../../lib/revocation-list.ts";
 import { readDataSource } from "../data-source.ts";
 import { compileStringMatcher, type StringPredicate } from "../router/string-matcher.ts";
+import { compileLeafRevocations, leafRevocationProblem } from "./leaf-revocations.ts";
 
 export interface CertificateSecret {
   readonly kind: "certificate";
@@ -33,7 +37,12 @@ export interface SanMatcher {
 export interface ValidationSecret {
   readonly kind: "validation";
   readonly trustedCa: Buffer | null;
+  /** What the peer's SPIFFE id must begin with, whatever else its names are to be; null: nothing. */
+  readonly spiffePrefix: string | null;
+  /** Of every authority in a chain. */
   readonly crl: Buffer | null;
+  /** Of those that issue peers' certificates, where no more is asked for. */
+  readonly leafRevocations: RevocationLists | null;
   readonly sanMatchers: readonly SanMatcher[];
   readonly spkiHashes: ReadonlySet<string>;
   /** sha256 of the certificate, hex in lower case without colons. */
@@ -130,12 +139,12 @@ export function compileSanMatchers(message: CertificateValidationContext): SanMa
 }
 
 export function compileValidation(message: CertificateValidationContext): ValidationSecret {
-  if (message.customValidatorConfig !== undefined) {
-    throw new ConfigError(`Didn't find a registered implementation for '${message.customValidatorConfig.name}' as certificate validator`);
-  }
+  const spiffe = compileSpiffe(message);
   const sanMatchers = compileSanMatchers(message);
   const trustedCa =
-    message.systemRootCerts !== undefined ? Buffer.from(tls.rootCertificates.join("\n")) : readDataSource(message.trustedCa);
+    message.systemRootCerts !== undefined
+      ? Buffer.from(tls.rootCertificates.join("\n"))
+      : readDataSource(spiffe?.trustBundle ?? message.trustedCa);
   if (trustedCa !== null) {
     try {
       tls.createSecureContext({ ca: trustedCa });
@@ -144,19 +153,34 @@ export function compileValidation(message: CertificateValidationContext): Valida
       throw new ConfigError("Failed to load trusted CA certificates from <inline>", { cause });
     }
   }
+  const crl = readDataSource(message.crl);
   if (trustedCa === null && sanMatchers.length > 0) {
     throw new ConfigError("SAN-based verification of peer certificates without trusted CA is insecure and not allowed");
   }
   return {
     kind: "validation",
     trustedCa,
-    crl: readDataSource(message.crl),
+    spiffePrefix: spiffe === null ? null : `spiffe://${spiffe.name}/`,
+    crl: message.onlyVerifyLeafCertCrl ? null : crl,
+    leafRevocations: message.onlyVerifyLeafCertCrl && crl ? compileLeafRevocations(crl) : null,
     sanMatchers,
     spkiHashes: new Set(message.verifyCertificateSpki),
     certificateHashes: new Set(message.verifyCertificateHash.map((hash) => hash.replaceAll(":", "").toLowerCase())),
     acceptsUntrusted: message.trustChainVerification === CertificateValidationContext_TrustChainVerification.ACCEPT_UNTRUSTED,
     allowsExpired: message.allowExpiredCertificate,
   };
+}
+
+/** With one trust domain the validator comes to that domain's roots and a prefix; several would need the whole chain of a peer. */
+function compileSpiffe(message: CertificateValidationContext): SPIFFECertValidatorConfig_TrustDomain | null {
+  if (message.customValidatorConfig === undefined) return null;
+  const domains = spiffeTrustDomains(message);
+  if (domains === undefined)
+    throw new ConfigError(`Didn't find a registered implementation for '${message.customValidatorConfig.name}' as certificate validator`);
+  const [domain, ...others] = domains;
+  if (domain === undefined || others.length > 0)
+    throw new ConfigError("SPIFFECertValidatorConfig: trust_domains: this proxy takes one, not several");
+  return domain;
 }
 
 /** An exact DNS matcher honours wildcards in the certificate. */
@@ -173,6 +197,14 @@ const sanPrefixes: Readonly<Record<string, SanMatcher["type"]>> = { DNS: "dns", 
 
 /** null when the certificate is acceptable, else what is wrong with it in Envoy's words. The chain was verified before. */
 export function checkPeer(secret: ValidationSecret, certificate: X509Certificate): string | null {
+  if (secret.leafRevocations !== null) {
+    const problem = leafRevocationProblem(secret.leafRevocations, certificate.raw, Date.now());
+    if (problem !== null) return `verify cert failed: X509_verify_cert: certificate verification error at depth 0: ${problem}`;
+  }
+  if (secret.spiffePrefix !== null) {
+    const ids = subjectAltNames(certificate).filter(([type, name]) => type === "uri" && name.startsWith("spiffe://"));
+    if (ids.length !== 1 || !ids[0]![1].startsWith(secret.spiffePrefix)) return "verify cert failed: no trust bundle store";
+  }
   if (secret.sanMatchers.length > 0) {
     const names = subjectAltNames(certificate);
     const matches = secret.sanMatchers.some((matcher) =>

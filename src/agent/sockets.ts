@@ -1,0 +1,72 @@
+/** The sockets that an agent serves to its proxy: the control plane and the certificates, both by way of this agent. */
+import { join } from "node:path";
+import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
+import type { ProxySockets } from "./bootstrap.ts";
+import { controlPlaneAccess } from "./certificates/control-plane-access.ts";
+import { Revocations } from "./certificates/revocations.ts";
+import { SdsServer } from "./certificates/sds-server.ts";
+import { openWorkloadIdentity } from "./certificates/workload-identity.ts";
+import type { WorkloadSecrets } from "./certificates/workload-secrets.ts";
+import type { DnsProxy } from "./dns/dns-proxy.ts";
+import type { AgentEnvironment } from "./environment.ts";
+import { ControlPlaneChoice } from "./last-good/control-plane-choice.ts";
+import type { LastGoodConfig } from "./last-good/last-good-config.ts";
+import { OfflineControlPlane } from "./last-good/offline-control-plane.ts";
+import type { AgentPaths } from "./paths.ts";
+import { XdsProxy } from "./xds-proxy.ts";
+
+export interface SocketsOptions {
+  readonly config: ProxyConfig;
+  readonly environment: AgentEnvironment;
+  readonly paths: AgentPaths;
+  readonly nodeId: string;
+  readonly dns: DnsProxy | undefined;
+  readonly lastGood: LastGoodConfig;
+}
+
+export interface Sockets extends Omit<ProxySockets, "credentials"> {
+  readonly xdsProxy: XdsProxy;
+  readonly choice: ControlPlaneChoice;
+}
+
+export async function startSockets(
+  { config, environment, paths, nodeId, dns, lastGood }: SocketsOptions,
+  parts: AsyncDisposableStack,
+): Promise<Sockets> {
+  const plaintext = config.controlPlaneAuthPolicy === "NONE";
+  const { caAddress, caRoot, caHeaders, istiodName, xdsRoot, xdsHeaders } = environment;
+  const common = { environment, paths, plaintext };
+  // The control plane's name is not that of another authority.
+  const authority = { address: caAddress ?? config.discoveryAddress, rootFile: caRoot, serverName: caAddress ? undefined : istiodName };
+  const { secrets, socket, isServedElsewhere } = await openWorkloadIdentity({
+    ...common,
+    nodeId,
+    access: (present) => controlPlaneAccess({ ...common, ...authority, headers: caHeaders, present }),
+  });
+  if (secrets) parts.use(secrets);
+  const revocations = parts.use(new Revocations(paths.crl));
+  const files = isServedElsewhere ? paths.filesSds : socket;
+  parts.use(await SdsServer.start({ path: files, secrets: isServedElsewhere ? undefined : secrets, revocations }));
+  const { access: lastGoodAccess } = parts.use(await OfflineControlPlane.start(join(config.configPath, "LAST-GOOD"), lastGood));
+  const controlPlane = { address: config.discoveryAddress, rootFile: xdsRoot, serverName: istiodName, headers: xdsHeaders };
+  const present = (): WorkloadSecrets | undefined => secrets?.current;
+  const choice = new ControlPlaneChoice({
+    access: () => controlPlaneAccess({ ...common, ...controlPlane, present }),
+    lastGood,
+    lastGoodAccess,
+  });
+  const xds = join(config.configPath, "XDS");
+  const xdsProxy = parts.use(
+    await XdsProxy.start({
+      path: xds,
+      upstream: choice,
+      lastGood,
+      onTrust: (update) => {
+        revocations.take(update.revocations);
+        secrets?.trust(update.roots);
+      },
+      onNameTable: dns && ((table) => dns.update(table)),
+    }),
+  );
+  return { xds, workload: socket, files, xdsProxy, choice };
+}

@@ -1,0 +1,62 @@
+/** The API put together: what it serves, what it keeps in order, and how its first user gets in. */
+import type { WritableConfigStore } from "../../config/store.ts";
+import type { HostPort } from "../../lib/host-port.ts";
+import type { MeshSource } from "../mesh-source.ts";
+import type { SecurePort } from "../secure-port.ts";
+import { openClientAuthority, writeKubeconfig } from "./admin-access.ts";
+import { ClusterAddresses } from "./admission/cluster-addresses.ts";
+import { DeploymentStatus } from "./controllers/deployment-status.ts";
+import { GarbageCollector } from "./controllers/garbage-collector.ts";
+import { MeshConfigMaps } from "./controllers/mesh-config-maps.ts";
+import { NamespaceController } from "./controllers/namespace-controller.ts";
+import { ObjectEvents } from "./object-events.ts";
+import { KubeApiServer } from "./server.ts";
+import { ListPages } from "./verbs/list-pages.ts";
+
+export interface KubeApiStartOptions {
+  /** Port 0 is any. */
+  readonly address: HostPort;
+  readonly store: WritableConfigStore;
+  readonly secure: SecurePort;
+  readonly mesh: MeshSource<unknown>;
+  readonly networks: MeshSource<unknown>;
+  readonly dataDir: string | undefined;
+  /** Where the kubeconfig of an administrator is written. */
+  readonly kubeconfigOut: string | undefined;
+  /** Of the addresses of Services; see `isServiceRange`. */
+  readonly serviceRange: string;
+}
+
+/** Resolves with the port and what ends it. */
+export async function startKubeApi(options: KubeApiStartOptions): Promise<AsyncDisposable & { readonly port: number }> {
+  const { address, store, secure, mesh, networks, dataDir, kubeconfigOut } = options;
+  await using parts = new AsyncDisposableStack();
+  const events = parts.use(new ObjectEvents(store));
+  const namespaces = parts.use(await NamespaceController.start(store, secure.authority));
+  parts.use(await MeshConfigMaps.start(store, mesh, networks));
+  parts.use(new DeploymentStatus(store));
+  parts.use(new GarbageCollector(store));
+  const clientAuthority = await openClientAuthority(dataDir);
+  const server = parts.use(
+    await KubeApiServer.start({
+      host: address.host || "0.0.0.0",
+      port: address.port,
+      identity: secure.identity,
+      clientRoots: clientAuthority.trustBundle,
+      context: {
+        store,
+        events,
+        pages: new ListPages(),
+        tokens: secure.tokens,
+        addresses: new ClusterAddresses(store, options.serviceRange),
+        namespacesSettled: () => namespaces.settled(),
+      },
+    }),
+  );
+  if (kubeconfigOut) {
+    const { host } = address;
+    await writeKubeconfig({ path: kubeconfigOut, host, port: server.port, clientAuthority, serverRoots: secure.authority.trustBundle });
+  }
+  const moved = parts.move();
+  return { port: server.port, [Symbol.asyncDispose]: () => moved.disposeAsync() };
+}

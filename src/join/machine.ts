@@ -1,0 +1,152 @@
+/**
+ * Changes to a machine that can be undone. Before anything is changed, what was there is written down in a journal; whoever has the journal
+ * can bring it back, also when the process that made the changes is gone.
+ */
+import { execFile } from "node:child_process";
+import { chown, mkdir, readFile, rm, stat } from "node:fs/promises";
+import { dirname } from "node:path";
+import { promisify } from "node:util";
+import { writeWhole } from "../lib/write-whole.ts";
+import { JoinError } from "./join-error.ts";
+import { agentDirectories, type PlannedFile } from "./join-plan.ts";
+
+const run = promisify(execFile);
+const unit = "istio.service";
+const agentUser = "istio-proxy";
+export const journalFile = "/var/lib/istio/join-journal.json";
+
+interface FormerFile {
+  readonly path: string;
+  /** base64; null: there was none. */
+  readonly content: string | null;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+interface Journal {
+  readonly files: readonly FormerFile[];
+  readonly wasEnabled: boolean;
+  readonly wasActive: boolean;
+}
+
+/** Throws JoinError when this is no machine that could join. */
+export async function requireMachine(): Promise<void> {
+  if (process.getuid?.() !== 0) throw new JoinError("joining changes files of the system", "run it as root: sudo topsail join ...");
+  const { stdout } = await systemctl("show", unit, "--property=LoadState").catch(() => ({ stdout: "" }));
+  if (!stdout.includes("loaded")) throw new JoinError("there is no istio.service here", "install the package istio-sidecar first");
+  await agentIds();
+}
+
+export async function applyPlan(files: readonly PlannedFile[]): Promise<void> {
+  const ids = await agentIds();
+  const journal: Journal = {
+    files: await Promise.all(files.map(({ path }) => formerFile(path))),
+    wasEnabled: await succeeds("is-enabled", "--quiet", unit),
+    wasActive: await succeeds("is-active", "--quiet", unit),
+  };
+  // It holds a former token, perhaps.
+  await writeWhole(journalFile, `${JSON.stringify(journal)}\n`, 0o600);
+  for (const directory of agentDirectories) {
+    await mkdir(directory, { recursive: true });
+    await chown(directory, ids.uid, ids.gid);
+  }
+  for (const { path, content, mode, isAgents } of files) {
+    await writeWhole(path, content, mode);
+    if (isAgents) await chown(path, ids.uid, ids.gid);
+  }
+}
+
+export async function startService(): Promise<void> {
+  try {
+    await systemctl("enable", unit);
+    await systemctl("restart", unit);
+  } catch (error) {
+    throw new JoinError(`the service does not start: ${messageOf(error)}`, "journalctl -u istio");
+  }
+}
+
+/** The changes are to stay. */
+export async function forgetJournal(): Promise<void> {
+  await rm(journalFile, { force: true });
+}
+
+/** Whether there was something to undo. */
+export async function rollBack(): Promise<boolean> {
+  let journal: Journal;
+  try {
+    journal = JSON.parse(await readFile(journalFile, "utf8")) as Journal;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
+    throw error;
+  }
+  // First the capture rules, which go with the service: they are what keeps people out.
+  await systemctl("stop", unit).catch(() => undefined);
+  for (const { path, content, mode, uid, gid } of journal.files) {
+    if (content === null) {
+      await rm(path, { force: true });
+      continue;
+    }
+    await writeWhole(path, Buffer.from(content, "base64"), mode);
+    await chown(path, uid, gid);
+  }
+  if (!journal.wasEnabled) await systemctl("disable", unit).catch(() => undefined);
+  if (journal.wasActive) await systemctl("start", unit).catch(() => undefined);
+  await forgetJournal();
+  return true;
+}
+
+/**
+ * Rolls back by itself unless the journal is gone by then; lives in a unit of its own, so that neither the end of the session nor of this
+ * process keeps it from doing so.
+ */
+export async function startGuard(executable: readonly string[], afterSeconds: number): Promise<void> {
+  const timer = ["--unit=istio-join-guard", "--collect", `--on-active=${afterSeconds}s`, "--timer-property=AccuracySec=1s"];
+  await run("systemctl", ["reset-failed", "istio-join-guard.timer"]).catch(() => undefined);
+  await run("systemctl", ["stop", "istio-join-guard.timer"]).catch(() => undefined);
+  try {
+    await run("systemd-run", [...timer, ...executable, "--roll-back"]);
+  } catch (error) {
+    throw new JoinError(`nobody could undo the changes if they lock you out: ${messageOf(error)}`);
+  }
+}
+
+export async function stopGuard(): Promise<void> {
+  await run("systemctl", ["stop", "istio-join-guard.timer"]).catch(() => undefined);
+}
+
+async function formerFile(path: string): Promise<FormerFile> {
+  try {
+    const [{ mode, uid, gid }, content] = [await stat(path), await readFile(path)];
+    return { path, content: content.toString("base64"), mode: mode & 0o777, uid, gid };
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    await mkdir(dirname(path), { recursive: true });
+    return { path, content: null, mode: 0, uid: 0, gid: 0 };
+  }
+}
+
+async function agentIds(): Promise<{ uid: number; gid: number }> {
+  try {
+    const [, , uid, gid] = (await run("getent", ["passwd", agentUser])).stdout.split(":");
+    return { uid: Number(uid), gid: Number(gid) };
+  } catch {
+    throw new JoinError(`there is no user ${agentUser} here`, "install the package istio-sidecar first");
+  }
+}
+
+function systemctl(...args: string[]): Promise<{ stdout: string }> {
+  return run("systemctl", args, { encoding: "utf8" });
+}
+
+function succeeds(...args: string[]): Promise<boolean> {
+  return systemctl(...args).then(
+    () => true,
+    () => false,
+  );
+}
+
+function messageOf(error: unknown): string {
+  const { stderr } = error as { stderr?: string };
+  return stderr?.trim() || (error instanceof Error ? error.message : String(error));
+}
