@@ -38,7 +38,17 @@ export interface ProxyNode {
   readonly hasIstioFilters: boolean;
   /** It is to say nothing of its workload to servers outside of the mesh (proxyHeaders.metadataExchangeHeaders IN_MESH). */
   readonly tellsOnlyMesh: boolean;
+  /** Certificates on the proxy's machine that it is to use in place of the mesh's: as a server, and as a client. */
+  readonly serverFiles?: CertificateFiles | undefined;
+  readonly clientFiles?: CertificateFiles | undefined;
   readonly metadata: Readonly<Record<string, unknown>>;
+}
+
+/** Paths; "" where the node names none. */
+export interface CertificateFiles {
+  readonly chain: string;
+  readonly key: string;
+  readonly roots: string;
 }
 
 /** Why a node can't be served; becomes InvalidArgument. */
@@ -80,8 +90,20 @@ export function parseNode(node: Node | undefined): ProxyNode {
     hasIdentity: proxyConfig?.controlPlaneAuthPolicy !== "NONE",
     hasIstioFilters: hasIstioFilters(node),
     tellsOnlyMesh: proxyConfig?.proxyHeaders?.metadataExchangeHeaders?.mode === "IN_MESH",
+    serverFiles: certificateFiles(metadata, "SERVER"),
+    clientFiles: certificateFiles(metadata, "CLIENT"),
     metadata,
   };
+}
+
+/** TLS_SERVER_CERT_CHAIN, TLS_SERVER_KEY, TLS_SERVER_ROOT_CERT and the same of CLIENT, which count with a chain alone. */
+function certificateFiles(metadata: Record<string, unknown>, side: "SERVER" | "CLIENT"): CertificateFiles | undefined {
+  const [chain, key, roots] = ["CERT_CHAIN", "KEY", "ROOT_CERT"].map((name) => text(metadata[`TLS_${side}_${name}`])) as [
+    string,
+    string,
+    string,
+  ];
+  return chain || (side === "SERVER" && roots) ? { chain, key, roots } : undefined;
 }
 
 /** What of a node's ProxyConfig is looked at here; nobody has checked it. */

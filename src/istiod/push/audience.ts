@@ -33,7 +33,7 @@ export class AudienceKeys {
     const labels = this.#labels.map((label) => proxy.labels[label]);
     const capture = [INTERCEPTION_MODE, UNPRIVILEGED_POD, usesAllocated];
     // Where clusters say that certificates come from.
-    const secrets = [proxy.hasIdentity, fileCredential, credential];
+    const secrets = [proxy.hasIdentity, fileCredential, credential, proxy.serverFiles, proxy.clientFiles];
     const filters = [proxy.hasIstioFilters, proxy.tellsOnlyMesh];
     return JSON.stringify([proxy.type, scope, proxy.dnsDomain, families, capture, secrets, filters, labels]);
   }

@@ -15,8 +15,8 @@ import { CommonTlsContextSchema, DownstreamTlsContextSchema } from "../../api/ge
 import type { MeshConfig } from "../../api/mesh/mesh-config.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import { any } from "./messages.ts";
-import { meshIdentities, validationBySds } from "./peer-validation.ts";
-import { workloadCertificate, workloadRoots } from "./sds-secrets.ts";
+import { serverCredentials } from "./mounted-certificates.ts";
+import { meshIdentities } from "./peer-validation.ts";
 
 /** What clients of the mesh offer. */
 export const meshAlpn = {
@@ -48,7 +48,7 @@ const cipherSuites = [
   "AES128-GCM-SHA256",
 ];
 
-/** The workload's certificate shown, a certificate of the mesh demanded. */
+/** The workload's certificate shown, or what its node has in files; a certificate of the mesh demanded. */
 export function mutualTlsServer(carries: "http" | "tcp", proxy: ProxyNode, mesh: MeshConfig): TransportSocket {
   const { meshMTLS } = mesh;
   const common = create(CommonTlsContextSchema, {
@@ -59,11 +59,7 @@ export function mutualTlsServer(carries: "http" | "tcp", proxy: ProxyNode, mesh:
       tlsMaximumProtocolVersion: TlsParameters_TlsProtocol.TLSv1_3,
       cipherSuites: meshMTLS && meshMTLS.cipherSuites.length > 0 ? [...meshMTLS.cipherSuites] : cipherSuites,
     }),
-    tlsCertificateSdsSecretConfigs: [workloadCertificate(proxy)],
-    validationContextType: validationBySds(
-      create(CertificateValidationContextSchema, { matchTypedSubjectAltNames: meshIdentities(mesh) }),
-      workloadRoots(proxy),
-    ),
+    ...serverCredentials(create(CertificateValidationContextSchema, { matchTypedSubjectAltNames: meshIdentities(mesh) }), proxy),
   });
   return create(TransportSocketSchema, {
     name: "envoy.transport_sockets.tls",
