@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { encodePeer, peerFromMetadata } from "../../src/proxy/telemetry/workload-peer.ts";
 import { askHttp } from "../support/http-ask.ts";
 import { type Identity, makeMeshCa } from "../support/mesh-ca.ts";
+import { type Sample, samplesOf } from "../support/prometheus.ts";
 import { eventually, type RunningProxy, startOurProxy } from "../support/proxies.ts";
 import { startUpstream, type TestUpstream } from "../support/upstream.ts";
 
@@ -221,12 +222,6 @@ describe("metadata exchange and Istio's metrics", () => {
   }, 60_000);
   afterAll(() => stack.disposeAsync());
 
-  interface Sample {
-    readonly name: string;
-    readonly labels: Readonly<Record<string, string>>;
-    readonly value: number;
-  }
-
   const lines = async (proxy: RunningProxy) =>
     (await proxy.admin("/stats/prometheus")).split("\n").filter((line) => /^(istio|envoy_metadata)_/.test(line));
   /** Of what has come: counters of labels that are new are known to the reader a moment after the response. */
@@ -239,15 +234,7 @@ describe("metadata exchange and Istio's metrics", () => {
       `${name} ${JSON.stringify(wanted)}`,
     );
   async function samplesNow(proxy: RunningProxy, name: string, wanted: Readonly<Record<string, string>> = {}): Promise<Sample[]> {
-    return (await lines(proxy))
-      .map((line) => {
-        const match = /^(\w+)\{(.*)\} (\S+)$/.exec(line)!;
-        const labels = Object.fromEntries(
-          [...match[2]!.matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)].map(([, label, value]) => [label!, value!]),
-        );
-        return { name: match[1]!, labels, value: Number(match[3]) };
-      })
-      .filter((sample) => sample.name === name && Object.entries(wanted).every(([label, value]) => sample.labels[label] === value));
+    return samplesOf(await proxy.admin("/stats/prometheus"), name, wanted);
   }
   const ask = (path: string, headers: Record<string, string> = {}) => askHttp("127.0.0.1", ports.http, { line: `GET ${path}`, headers });
 
