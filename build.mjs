@@ -5,6 +5,7 @@
 //   node build.mjs test     build, then the whole test suite            (further words go to vitest)
 //   node build.mjs check    format, lint, types, dead code
 //   node build.mjs bench    build, then the benchmark against Envoy     (further words go to it)
+//   node build.mjs package  build, then packages, repositories, images  (further words go to packaging/main.ts)
 //   node build.mjs gen      only the generated protobuf code
 //
 // The product itself runs on the Node that the npm package node-linux-* carries, never on the caller's.
@@ -116,6 +117,22 @@ function layOutProtos(into) {
     fs.writeFileSync(validate, text.replace(/message StringRules \{/, "message StringRules {\n    optional bool ignore_empty = 26;"));
   }
   fs.cpSync(at("proto"), into, { recursive: true });
+  addToProtos(into);
+}
+
+/** proto/additions.txt: blocks of a file, a line of it, and indented lines that belong behind that line. */
+function addToProtos(into) {
+  const blocks = fs
+    .readFileSync(at("proto", "additions.txt"), "utf8")
+    .split(/^(?=\S+\.proto$)/m)
+    .slice(1);
+  for (const block of blocks) {
+    const [file, anchor, ...lines] = block.trimEnd().split("\n");
+    const full = path.join(into, file);
+    const parts = fs.readFileSync(full, "utf8").split(new RegExp(`^(\\s*${anchor.replace(/[{}]/g, "\\$&")})$`, "m"));
+    if (parts.length !== 3) throw new BuildError(`proto/additions.txt: "${anchor}" is not once in ${file}`);
+    fs.writeFileSync(full, `${parts[0]}${parts[1]}\n${lines.join("\n")}\n${parts[2]}`);
+  }
 }
 
 function generate() {
@@ -154,7 +171,7 @@ async function bundle() {
   const esbuild = await import("esbuild");
   const version = JSON.parse(fs.readFileSync(at("package.json"), "utf8")).version;
   const revision = spawnSync("git", ["rev-parse", "--short=12", "HEAD"], { cwd: root, encoding: "utf8" }).stdout?.trim() || "unknown";
-  await esbuild.build({
+  const { metafile } = await esbuild.build({
     absWorkingDir: root,
     entryPoints: { topsail: "src/main.ts", "proxy-worker": "src/proxy/worker.ts" },
     outdir: at("build", "bundle"),
@@ -173,7 +190,10 @@ async function bundle() {
       "import.meta.url": '"file:///topsail"', // only read when running from source
     },
     loader: { ".html": "text", ".css": "text", ".svg": "text" },
+    metafile: true,
   });
+  // For the bill of materials of packages.
+  fs.writeFileSync(at("build", "bundle", "meta.json"), JSON.stringify(metafile));
 }
 
 /** A copy of Node without its symbol table where binutils is there. Only before injection: stripping afterwards breaks the executable. */
@@ -257,12 +277,16 @@ try {
     case "check":
       check();
       break;
+    case "package":
+      await build();
+      await become(node26, [at("packaging", "main.ts"), ...rest]);
+      break;
     case "bench":
       await build();
       await become(node26, [at("bench", "main.ts"), ...rest]);
       break;
     default:
-      throw new BuildError(`unknown task "${task}": build, gen, start, test, check or bench`);
+      throw new BuildError(`unknown task "${task}": build, gen, start, test, check, package or bench`);
   }
 } catch (error) {
   if (!(error instanceof BuildError)) throw error;

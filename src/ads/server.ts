@@ -298,6 +298,7 @@ class Connection<Request, Response> implements AdsConnection {
     const nonce = `${version}${randomUUID()}`;
     watch.nonceSent = nonce;
     watch.versionSent = version;
+    watch.sentAt = Date.now();
     const isWritable = this.#stream.write(this.#dialect.response(watch, { version, nonce, resources, removed: [...removed, ...missing] }));
     if (!isWritable) {
       this.#isFull = true;

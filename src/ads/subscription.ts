@@ -25,6 +25,8 @@ export interface Watch {
   nonceSent: string;
   nonceAcked: string;
   versionSent: string;
+  /** Of the last response, in milliseconds since 1970; absent before the first. */
+  sentAt?: number;
   /** Why the client refused the last response; cleared by the next ACK. */
   lastError: string | undefined;
   /** The next request is answered even if it looks like an ACK: Envoy warms clusters by asking EDS again with an old nonce. */

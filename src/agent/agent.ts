@@ -29,6 +29,8 @@ import { nodeIdentity } from "./node.ts";
 import { agentPaths } from "./paths.ts";
 import { ProxyAdmin } from "./proxy-admin.ts";
 import type { EffectiveProxyConfig } from "./proxy-config.ts";
+import { ControlPlaneRelay } from "./relay/control-plane-relay.ts";
+import { ownPorts } from "./relay/own-ports.ts";
 import type { RunningProxy } from "./running-proxy.ts";
 import { startSockets } from "./sockets.ts";
 import { StatusServer } from "./status-server.ts";
@@ -60,12 +62,20 @@ export class Agent implements AsyncDisposable {
   readonly proxy: RunningProxy;
   readonly admin: ProxyAdmin;
   readonly #config: ProxyConfig;
+  readonly #hasCertificate: () => boolean;
   readonly #parts: AsyncDisposableStack;
 
-  private constructor(proxy: RunningProxy, admin: ProxyAdmin, config: ProxyConfig, parts: AsyncDisposableStack) {
+  private constructor(
+    proxy: RunningProxy,
+    admin: ProxyAdmin,
+    config: ProxyConfig,
+    hasCertificate: () => boolean,
+    parts: AsyncDisposableStack,
+  ) {
     this.proxy = proxy;
     this.admin = admin;
     this.#config = config;
+    this.#hasCertificate = hasCertificate;
     this.#parts = parts;
   }
 
@@ -90,7 +100,10 @@ export class Agent implements AsyncDisposable {
     const dns = answersDns(node, options.type) ? parts.use(await DnsProxy.start(dnsProxyOptions(node, environment, paths))) : undefined;
     await mkdir(config.configPath, { recursive: true, mode: 0o700 });
     const lastGood = parts.use(await LastGoodConfig.load(join(config.configPath, "last-good"), node.id));
-    const { xdsProxy, choice, ...ownSockets } = await startSockets({ config, environment, paths, nodeId: node.id, dns, lastGood }, parts);
+    const sockets = await startSockets({ config, environment, paths, nodeId: node.id, dns, lastGood }, parts);
+    const { xdsProxy, choice, access, hasCertificate, ...ownSockets } = sockets;
+    if (config.controlPlaneAuthPolicy !== "NONE")
+      parts.use(ControlPlaneRelay.start({ access, node, ports: ownPorts({ environment, config, statusHost: options.statusHost }) }));
     const credentialSocket = hasCredentialSocket ? paths.credentialSds : undefined;
     if (config.statusPort !== 0) {
       parts.use(
@@ -127,9 +140,10 @@ export class Agent implements AsyncDisposable {
     const proxy: RunningProxy = {
       ...(running.live && { live: running.live }),
       exited: Promise.race([running.exited, quit.promise]),
+      checkAlive: () => running.checkAlive(),
       [Symbol.asyncDispose]: () => running[Symbol.asyncDispose](),
     };
-    return new Agent(proxy, admin, config, parts.move());
+    return new Agent(proxy, admin, config, hasCertificate, parts.move());
   }
 
   /** Resolves when the proxy serves what the control plane gave it, or rejects with the signal's reason. */
@@ -137,11 +151,24 @@ export class Agent implements AsyncDisposable {
     const aborted = new Promise<never>((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
     // Before that, to ask would only take time from what it waits for.
     await Promise.race([this.proxy.live, aborted]);
-    while (!(await this.admin.isReady())) await delay(50, undefined, { signal });
+    // Most are within two seconds; without a control plane it may take days.
+    for (let asked = 1; !(await this.isReady()); asked++) await delay(asked < 40 ? 50 : 1_000, undefined, { signal });
+  }
+
+  /** The proxy serves with configuration from the control plane, and where it needs a certificate there is one. */
+  async isReady(): Promise<boolean> {
+    return this.#hasCertificate() && (await this.admin.isReady());
+  }
+
+  /** Resolves when the proxy's threads have answered. */
+  async checkAlive(): Promise<void> {
+    await Promise.all([this.admin.checkAlive(), this.proxy.checkAlive()]);
   }
 
   /** Before an orderly end: clients are told to go, and get terminationDrainDuration for it. */
   async drain(): Promise<void> {
+    // Nobody has been served yet, so nobody needs to be told.
+    if (!(await this.isReady())) return;
     try {
       await this.admin.drain();
     } catch (error) {

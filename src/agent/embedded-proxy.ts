@@ -42,6 +42,10 @@ export class EmbeddedProxy implements RunningProxy {
     return new EmbeddedProxy(server, ended.promise);
   }
 
+  checkAlive(): Promise<void> {
+    return this.#server.checkAlive();
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#server[Symbol.asyncDispose]();
   }

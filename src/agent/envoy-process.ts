@@ -49,6 +49,9 @@ export class EnvoyProcess implements RunningProxy {
     return new EnvoyProcess(child);
   }
 
+  /** An Envoy watches its workers itself, and ends when one hangs; its main thread is asked through the admin port, as any other. */
+  async checkAlive(): Promise<void> {}
+
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#child.exitCode === null && this.#child.signalCode === null) this.#child.kill("SIGKILL");
     await this.exited;

@@ -6,11 +6,15 @@ import { fail } from "../lib/fail.ts";
 import { HostPortError } from "../lib/host-port.ts";
 import { isLogLevel, log } from "../lib/log.ts";
 import { version } from "../lib/version.ts";
+import { ServiceManager, serviceVariables } from "../platform/service-manager.ts";
 import { Agent } from "./agent.ts";
 import { CaptureError } from "./capture/capture-settings.ts";
 import { captureCommands } from "./capture/command.ts";
 import { CommandError } from "./capture/command-runner.ts";
 import { EnvironmentError, readEnvironment } from "./environment.ts";
+import { machineCommand } from "./machine/command.ts";
+import { EnvironmentFileError } from "./machine/environment-file.ts";
+import { MachineError } from "./machine/machine-environment.ts";
 import { effectiveProxyConfig } from "./proxy-config.ts";
 import { RequestError, requestCommands } from "./request-command.ts";
 
@@ -42,6 +46,15 @@ export async function main(args: string[]): Promise<number> {
       exitCode = await runProxy(type, options);
     });
   for (const command of [...captureCommands(process.env), ...requestCommands()]) program.addCommand(command.copyInheritedSettings(program));
+  const machine = machineCommand({
+    env: process.env,
+    runProxy: async (type, { variables, agentFlags }) => {
+      Object.assign(process.env, variables);
+      exitCode = await main(["proxy", type, ...agentFlags]);
+    },
+  });
+  program.addCommand(machine.copyInheritedSettings(program));
+  for (const command of machine.commands) command.copyInheritedSettings(program);
   try {
     await program.parseAsync(args, { from: "user" });
     return exitCode;
@@ -55,7 +68,9 @@ export async function main(args: string[]): Promise<number> {
 
 /** Their messages say all there is to say. */
 function isUsersMistake(error: unknown): error is Error {
-  return [EnvironmentError, HostPortError, CaptureError, CommandError, RequestError].some((kind) => error instanceof kind);
+  return [EnvironmentError, HostPortError, CaptureError, CommandError, RequestError, EnvironmentFileError, MachineError].some(
+    (kind) => error instanceof kind,
+  );
 }
 
 async function runProxy(type: string, options: ProxyOptions): Promise<number> {
@@ -66,6 +81,8 @@ async function runProxy(type: string, options: ProxyOptions): Promise<number> {
   const environment = readEnvironment(process.env);
   const proxyConfig = effectiveProxyConfig(await readMesh(options.meshConfig), environment.proxyConfig);
 
+  using manager = ServiceManager.connect(process.env);
+  for (const name of serviceVariables) delete process.env[name];
   await using agent = await Agent.start({
     type,
     domain: options.domain,
@@ -76,19 +93,37 @@ async function runProxy(type: string, options: ProxyOptions): Promise<number> {
     logLevel: options.proxyLogLevel,
     statusHost: environment.bindAddress ?? "0.0.0.0",
   });
+  const stopWaiting = new AbortController();
+  if (manager) tellManager(manager, agent, proxyConfig.config.discoveryAddress, stopWaiting.signal);
   const signalled = Promise.withResolvers<"signal">();
   const onSignal = () => signalled.resolve("signal");
   process.once("SIGINT", onSignal);
   process.once("SIGTERM", onSignal);
   const ended = await Promise.race([signalled.promise, agent.proxy.exited]);
+  stopWaiting.abort();
+  manager?.stopping();
   if (ended !== "signal") return ended;
 
   // A second signal means now.
   const again = Promise.withResolvers<void>();
   process.once("SIGINT", again.resolve);
   process.once("SIGTERM", again.resolve);
+  manager?.status("Draining");
   await Promise.race([agent.drain(), again.promise, agent.proxy.exited]);
   return 0;
+}
+
+/** Ready is who serves what the control plane gave; a control plane that is away may take its time, as long as this process lives. */
+function tellManager(manager: ServiceManager, agent: Agent, controlPlane: string, signal: AbortSignal): void {
+  manager.status(`Waiting for configuration from ${controlPlane}`);
+  manager.watch(() => agent.checkAlive());
+  agent.ready(signal).then(
+    () => {
+      manager.status(`Serving, configured by ${controlPlane}`);
+      manager.ready();
+    },
+    () => undefined, // stopped before
+  );
 }
 
 /** A mesh configuration that isn't there means Istio's defaults. */

@@ -22,7 +22,7 @@ describe.each([
       isDelta,
       send: (bytes) =>
         void requests.push(isDelta ? fromBinary(DeltaDiscoveryRequestSchema, bytes) : fromBinary(DiscoveryRequestSchema, bytes)),
-      onTrustBundle: () => {},
+      onTrust: () => {},
       ...(options.withoutNames ? {} : { onNameTable: (table: NameTable) => void tables.push(table) }),
     });
     return { own, requests, tables };

@@ -30,6 +30,11 @@ export class ProxyAdmin {
     }
   }
 
+  /** Resolves when the proxy's main thread has answered. */
+  async checkAlive(): Promise<void> {
+    await this.#stats("^server\\.state$");
+  }
+
   /** Ask clients to go: responses carry `connection: close` while new connections are still taken. */
   async drain(): Promise<void> {
     await this.#post("/drain_listeners?graceful");

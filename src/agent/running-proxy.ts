@@ -6,6 +6,8 @@ export interface RunningProxy extends AsyncDisposable {
   readonly exited: Promise<number>;
   /** Resolves when it has begun to serve; absent where only its admin port can tell. */
   readonly live?: Promise<void>;
+  /** Resolves when all of the proxy's threads have answered; does not while one hangs. */
+  checkAlive(): Promise<void>;
 }
 
 export interface StartProxyOptions {

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
 import type { ProxySockets } from "./bootstrap.ts";
-import { controlPlaneAccess } from "./certificates/control-plane-access.ts";
+import { type Access, controlPlaneAccess } from "./certificates/control-plane-access.ts";
 import { Revocations } from "./certificates/revocations.ts";
 import { SdsServer } from "./certificates/sds-server.ts";
 import { openWorkloadIdentity } from "./certificates/workload-identity.ts";
@@ -27,6 +27,10 @@ export interface SocketsOptions {
 export interface Sockets extends Omit<ProxySockets, "credentials"> {
   readonly xdsProxy: XdsProxy;
   readonly choice: ControlPlaneChoice;
+  /** Whether there is a certificate of the workload's, or none is needed. */
+  readonly hasCertificate: () => boolean;
+  /** How the control plane is called. */
+  readonly access: () => Promise<Access>;
 }
 
 export async function startSockets(
@@ -50,11 +54,8 @@ export async function startSockets(
   const { access: lastGoodAccess } = parts.use(await OfflineControlPlane.start(join(config.configPath, "LAST-GOOD"), lastGood));
   const controlPlane = { address: config.discoveryAddress, rootFile: xdsRoot, serverName: istiodName, headers: xdsHeaders };
   const present = (): WorkloadSecrets | undefined => secrets?.current;
-  const choice = new ControlPlaneChoice({
-    access: () => controlPlaneAccess({ ...common, ...controlPlane, present }),
-    lastGood,
-    lastGoodAccess,
-  });
+  const access = () => controlPlaneAccess({ ...common, ...controlPlane, present });
+  const choice = new ControlPlaneChoice({ access, lastGood, lastGoodAccess });
   const xds = join(config.configPath, "XDS");
   const xdsProxy = parts.use(
     await XdsProxy.start({
@@ -68,5 +69,6 @@ export async function startSockets(
       onNameTable: dns && ((table) => dns.update(table)),
     }),
   );
-  return { xds, workload: socket, files, xdsProxy, choice };
+  const hasCertificate = () => secrets === undefined || secrets.current !== undefined;
+  return { xds, workload: socket, files, xdsProxy, choice, access, hasCertificate };
 }

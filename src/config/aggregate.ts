@@ -10,7 +10,7 @@ import { type ConfigEvent, type ConfigStore, type Precondition, StoreError, type
  * Writes go to the one source that can be written, and are refused for objects of the others.
  *
  * The aggregate counts revisions of its own, for the sources' don't compare, and gives them to the objects as resource
- * versions; a writer's precondition is translated back. It owns its sources and disposes them.
+ * versions; a writer's precondition is translated back. It owns its sources and disposes them, unless they are only lent to it.
  */
 export class AggregateStore implements WritableConfigStore {
   readonly name: string;
@@ -20,9 +20,11 @@ export class AggregateStore implements WritableConfigStore {
   /** Which source each object comes from, and that source's version of it. */
   readonly #owned = new Map<string, { readonly source: ConfigStore; readonly object: ConfigObject }>();
   readonly #watches: Disposable[];
+  readonly #ownsSources: boolean;
 
   /** `writable` is one of the sources, or absent. The sources are in the order of precedence. */
-  constructor(sources: readonly ConfigStore[], writable?: WritableConfigStore) {
+  constructor(sources: readonly ConfigStore[], writable?: WritableConfigStore, options: { readonly ownsSources?: boolean } = {}) {
+    this.#ownsSources = options.ownsSources ?? true;
     this.name = sources.map((source) => source.name).join(" + ");
     this.#sources = sources;
     this.#writable = writable;
@@ -84,6 +86,7 @@ export class AggregateStore implements WritableConfigStore {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const watch of this.#watches) watch[Symbol.dispose]();
+    if (!this.#ownsSources) return;
     for (const source of this.#sources.toReversed()) await source[Symbol.asyncDispose]();
   }
 

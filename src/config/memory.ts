@@ -7,14 +7,15 @@ import type { ConfigEvent, Precondition, WatchOptions, WritableConfigStore } fro
 
 /** A store that lives as long as its process; for tests and for what needn't outlive a restart. */
 export class MemoryStore implements WritableConfigStore {
-  readonly name = "memory";
+  readonly name: string;
   readonly isShared: boolean;
   readonly problems: readonly ConfigError[] = [];
   readonly #table = new ObjectTable(freshRevision());
   readonly #now: () => number;
 
   /** `isShared`: it stands for one that is, in a test. */
-  constructor(options: { readonly now?: () => number; readonly isShared?: boolean } = {}) {
+  constructor(options: { readonly now?: () => number; readonly isShared?: boolean; readonly name?: string } = {}) {
+    this.name = options.name ?? "memory";
     this.#now = options.now ?? Date.now;
     this.isShared = options.isShared ?? false;
   }

@@ -119,11 +119,11 @@ describe("istioctl validate", () => {
 describe("istioctl version", () => {
   it("tells the client's version in Istio's shapes", async () => {
     expect((await istioctl(["version"])).out).toMatch(/^client version: \S+\n$/);
-    expect((await istioctl(["version", "--short=false"])).out).toMatch(/^client version: \S+, revision: /);
+    expect((await istioctl(["version", "--short=false"])).out).toMatch(/^client version: version\.BuildInfo\{Version:"/);
     expect(JSON.parse((await istioctl(["version", "-o", "json"])).out)).toMatchObject({
       clientVersion: { version: expect.any(String), revision: expect.any(String) },
     });
-    expect((await istioctl(["version", "-o", "yaml"])).out).toMatch(/^clientVersion:\n {2}version: /);
+    expect((await istioctl(["version", "-o", "yaml"])).out).toMatch(/^clientVersion:\n {2}golang_version: /);
     expect(await istioctl(["version", "-o", "xml"])).toMatchObject({ code: 1, err: "Error: --output must be 'yaml' or 'json'\n" });
   });
 });

@@ -53,6 +53,49 @@ describe("DiscoveryServer", () => {
   });
 });
 
+describe("what became of EnvoyFilters", () => {
+  const yaml = `
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: { name: door, namespace: default }
+spec: { servers: [{ port: { number: 8080, name: http, protocol: HTTP }, hosts: ["*"] }] }
+---
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: { name: f, namespace: default }
+spec:
+  configPatches:
+    - { applyTo: LISTENER, match: { context: GATEWAY }, patch: { operation: MERGE, value: { stat_prefix: x } } }
+    - { applyTo: LISTENER, match: { context: SIDECAR_INBOUND }, patch: { operation: MERGE, value: { stat_prefix: y } } }
+    - { applyTo: CLUSTER, match: { cluster: { service: nobody } }, patch: { operation: REMOVE } }
+    - { applyTo: BOOTSTRAP, patch: { operation: MERGE, value: {} } }
+`;
+
+  it("is counted, and shown with what of them is not acted on", async () => {
+    await using store = new MemoryStore();
+    const objects = objectsOf(yaml);
+    for (const kind of ["Gateway", "EnvoyFilter"] as const) for (const object of objects(kind)) await store.put(object);
+    using server = new DiscoveryServer({ store, mesh: defaultMesh(), domain: "cluster.local" });
+    server.markReady();
+    const session = server.onConnect(node, connection, peer);
+    const state = { nonceSent: "", nonceAcked: "", versionSent: "", lastError: undefined, alwaysRespond: false };
+    for (const typeUrl of [typeUrls.lds, typeUrls.cds]) {
+      session.generate({ typeUrl, isWildcard: true, names: new Set(), sent: new Map(), ...state }, undefined);
+    }
+    server.collectMetrics();
+    const metrics = await server.metrics.registry.metrics();
+    expect(metrics.split("\n").filter((line) => line.startsWith("pilot_envoy_filter_status{"))).toEqual([
+      'pilot_envoy_filter_status{name="default/f",patch="listener",result="applied"} 1',
+      'pilot_envoy_filter_status{name="default/f",patch="cluster",result="applied"} 0',
+      'pilot_envoy_filter_status{name="default/f",patch="bootstrap",result="applied"} 0',
+    ]);
+    expect(debugPages.push_status!.handle(server, new URLSearchParams())).toMatchObject({
+      envoyFilters: [{ name: "default/f", patches: [{ applied: true }, { applied: false }, { applied: false }, { applied: false }] }],
+      untranslated: [expect.stringContaining("EnvoyFilter/default/f: configPatches[3]: proxies take their bootstrap")],
+    });
+  });
+});
+
 describe("callers of the secure port", () => {
   const caller = (namespace: string, serviceAccount: string) => ({
     address: "10.0.0.9:1",

@@ -12,22 +12,24 @@ import { status } from "@grpc/grpc-js";
 import { type AdsConnection, type AdsHandler, type AdsSession, type Peer, StreamRefused } from "../ads/server.ts";
 import type { Watch } from "../ads/subscription.ts";
 import type { Node } from "../api/gen/envoy/config/core/v3/base_pb.js";
+import { formatKey, keyOf } from "../api/kinds/object.ts";
 import type { MeshConfig } from "../api/mesh/mesh-config.ts";
 import type { MeshNetworks } from "../api/mesh/mesh-networks.ts";
-import { NodeError, type ProxyNode, parseNode } from "../api/node.ts";
-import { formatSpiffeId } from "../api/spiffe.ts";
+import type { ProxyNode } from "../api/node.ts";
 import type { TrustUpdate } from "../api/trust-update.ts";
 import { typeUrls } from "../api/type-urls.ts";
 import type { ConfigStore } from "../config/store.ts";
 import { log } from "../lib/log.ts";
 import { isLoopback } from "../lib/loopback.ts";
 import type { AddressAllocation } from "../registry/allocated-addresses.ts";
+import { admitNode } from "./admit-node.ts";
 import type { JwksResolver } from "./jwks/jwks-resolver.ts";
 import { type JwksFetchMode, jwksSourcesOf } from "./jwks/jwks-source.ts";
 import { IstiodMetrics, shortType } from "./metrics.ts";
 import { ObjectRemarks } from "./object-remarks.ts";
 import { concernsProxies } from "./push/concerns-proxies.ts";
 import { Debouncer } from "./push/debounce.ts";
+import { PatchStatus } from "./push/patch-status.ts";
 import { PushContext } from "./push/push-context.ts";
 import { type ChangedKind, planPush, scopeFor } from "./push/push-request.ts";
 import { untranslated } from "./push/untranslated.ts";
@@ -76,7 +78,13 @@ export interface Connected {
   readonly connectedAt: Date;
   /** Of a workload whose WorkloadEntry follows its agent. */
   readonly registration: Registration | undefined;
+  /** It has taken its listeners once: it serves. */
+  isReady: boolean;
+  /** What is wrong with its workload, as its agent reports. */
+  healthProblem: string | undefined;
 }
+
+export type ConnectionObserver = (entry: Connected, isConnected: boolean) => void;
 
 export class DiscoveryServer implements AdsHandler, Disposable {
   readonly metrics: IstiodMetrics;
@@ -84,6 +92,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
   readonly store: ConfigStore;
   readonly #options: DiscoveryServerOptions;
   readonly #connected = new Map<string, Connected>();
+  readonly #observers = new Set<ConnectionObserver>();
   readonly #debouncer: Debouncer<ChangedKind>;
   readonly #watch: Disposable;
   readonly #meshListeners = new Set<(mesh: MeshConfig) => void>();
@@ -97,6 +106,10 @@ export class DiscoveryServer implements AdsHandler, Disposable {
   #isReady = false;
   readonly #untranslated = new ObjectRemarks("configuration has no effect");
   readonly #policyProblems = new ObjectRemarks("policy is in force in part");
+  /** What became of the patches of EnvoyFilters. */
+  readonly patchStatus = new PatchStatus(({ object, index }, reason) =>
+    scope.warn("patch is not applied", { object: formatKey(keyOf(object)), patch: `configPatches[${index}]`, reason }),
+  );
 
   constructor(options: DiscoveryServerOptions) {
     this.#options = options;
@@ -132,6 +145,12 @@ export class DiscoveryServer implements AdsHandler, Disposable {
 
   get connected(): readonly Connected[] {
     return [...this.#connected.values()];
+  }
+
+  /** Calls back when proxies come, go, or change in how they do. */
+  observeConnected(onChange: ConnectionObserver): Disposable {
+    this.#observers.add(onChange);
+    return { [Symbol.dispose]: () => void this.#observers.delete(onChange) };
   }
 
   /** What the objects of the newest context ask for and does not happen: `Kind/namespace/name: sentence`. */
@@ -187,6 +206,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     const { rejectedConfigs } = this.metrics;
     rejectedConfigs.reset();
     for (const { gateway } of this.gatewayConflicts()) rejectedConfigs.inc({ type: "gateway", name: gateway });
+    this.metrics.showPatches(this.#context.envoyFilters.objects, this.patchStatus);
   }
 
   /** Servers of Gateways that a connected gateway could not be given. */
@@ -206,13 +226,14 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     if (this.#connected.size >= (this.#options.maxConnections ?? 20_000)) {
       throw new StreamRefused(status.RESOURCE_EXHAUSTED, "too many connected proxies");
     }
-    const proxy = withIdentity(parsedOrRefused(node), peer);
+    const proxy = admitNode(node, peer);
     const id = `${proxy.id}-${++this.#connectionCounter}`;
     const connectedAt = new Date();
     const close = (reason: StreamRefused) => connection.close(reason);
     const registration = this.#options.registration?.connect({ proxy, identities: peer.identities, connectedAt, close });
-    const entry: Connected = { id, proxy, connection, peer, connectedAt, registration };
+    const entry: Connected = { id, proxy, connection, peer, connectedAt, registration, isReady: false, healthProblem: undefined };
     this.#connected.set(id, entry);
+    this.#tellObservers(entry);
     this.metrics.connected.inc({ version: proxy.istioVersion || "unknown" });
     scope.info("proxy connected", { proxy: id, type: proxy.type, peer: peer.address, protocol: connection.kind });
     return this.#session(entry);
@@ -225,7 +246,13 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       connection.close(new StreamRefused(status.UNAVAILABLE, "server is shutting down"));
   }
 
-  #session({ id, proxy, peer, registration }: Connected): AdsSession {
+  #tellObservers(entry: Connected): void {
+    const isConnected = this.#connected.has(entry.id);
+    for (const onChange of this.#observers) onChange(entry, isConnected);
+  }
+
+  #session(entry: Connected): AdsSession {
+    const { id, proxy, peer, registration } = entry;
     const { metrics } = this;
     // Over plaintext nobody has proved anything; what listens on loopback is this machine's own.
     const mayReadSecrets = peer.identities !== undefined || isLoopback(addressOf(peer));
@@ -242,8 +269,18 @@ export class DiscoveryServer implements AdsHandler, Disposable {
         metrics.onReject(typeUrl, proxy.id);
         scope.warn("proxy refused configuration", { proxy: id, type: shortType(typeUrl), reason: message });
       },
-      onAck: (typeUrl) => metrics.onAccept(typeUrl, proxy.id),
-      onHealth: (problem) => registration?.report(problem),
+      onAck: (typeUrl) => {
+        metrics.onAccept(typeUrl, proxy.id);
+        if (entry.isReady || typeUrl !== typeUrls.lds) return;
+        entry.isReady = true;
+        this.#tellObservers(entry);
+      },
+      onHealth: (problem) => {
+        registration?.report(problem);
+        if (entry.healthProblem === problem) return;
+        entry.healthProblem = problem;
+        this.#tellObservers(entry);
+      },
       onStale: (typeUrl) => metrics.expiredNonce.inc({ type: shortType(typeUrl) }),
       onSent: (typeUrl, resources, bytes) => {
         metrics.pushes.inc({ type: shortType(typeUrl) });
@@ -252,6 +289,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       },
       onClosed: () => {
         this.#connected.delete(id);
+        this.#tellObservers(entry);
         registration?.disconnect();
         metrics.connected.dec({ version: proxy.istioVersion || "unknown" });
         scope.info("proxy disconnected", { proxy: id });
@@ -342,6 +380,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       objects: objectsOf(this.store),
       domain: this.#options.domain,
       trust: this.#trust,
+      patchOutcomes: this.patchStatus,
       ...(this.#networks ? { networks: this.#networks } : {}),
       ...(this.#options.allocation ? { allocation: this.#options.allocation } : {}),
       ...(this.#options.jwks ? { jwks: this.#options.jwks.snapshot() } : {}),
@@ -351,6 +390,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     this.metrics.contextTime.observe((performance.now() - started) / 1000);
     this.metrics.services.set(context.registry.services.length);
     this.metrics.virtualServices.set(context.virtualServices.all.length);
+    this.patchStatus.keep(context.envoyFilters.objects);
     const objects = this.store.list();
     this.#untranslated.replace(objects, untranslated);
     this.#policyProblems.replace(objects, (object) => policyProblems(object, context));
@@ -361,28 +401,4 @@ export class DiscoveryServer implements AdsHandler, Disposable {
 /** `ip:port` without the port. */
 function addressOf({ address }: Peer): string {
   return address.slice(0, address.lastIndexOf(":")).replace(/^\[|\]$/g, "");
-}
-
-/**
- * A proxy is given what its namespace and service account may see, so it must be who it says; whoever does not say gets the account that it
- * proved. Source: Istio pilot/pkg/xds/auth.go (checkConnectionIdentity).
- */
-function withIdentity(proxy: ProxyNode, { identities, address }: Peer): ProxyNode {
-  if (!identities) return proxy;
-  const proved = identities.find(
-    ({ namespace, serviceAccount }) =>
-      namespace === proxy.namespace && (proxy.serviceAccount === "" || serviceAccount === proxy.serviceAccount),
-  );
-  if (proved) return { ...proxy, serviceAccount: proved.serviceAccount };
-  scope.warn("proxy refused", { proxy: proxy.id, peer: address, identities: identities.map(formatSpiffeId).join(",") });
-  throw new StreamRefused(status.PERMISSION_DENIED, `no identity of the caller matches the node ${proxy.nodeId}`);
-}
-
-function parsedOrRefused(node: Node | undefined): ProxyNode {
-  try {
-    return parseNode(node);
-  } catch (error) {
-    if (error instanceof NodeError) throw new StreamRefused(status.INVALID_ARGUMENT, error.message);
-    throw error;
-  }
 }

@@ -16,6 +16,7 @@ import { AddressAllocator } from "./addresses/address-allocator.ts";
 import type { ForeignBundles } from "./ca/trust-bundle.ts";
 import { MonitoringServer } from "./debug/http-server.ts";
 import { DiscoveryServer } from "./discovery-server.ts";
+import type { ProxyEnvironment } from "./fetch/proxy-environment.ts";
 import { GrpcServer } from "./grpc-server.ts";
 import { JwksResolver } from "./jwks/jwks-resolver.ts";
 import type { JwksFetchMode } from "./jwks/jwks-source.ts";
@@ -48,6 +49,8 @@ export interface IstiodOptions {
   readonly serverNames?: readonly string[];
   /** Where the roots of other trust domains are published, whose workloads may call the secure port. */
   readonly foreignBundles?: ForeignBundles;
+  /** By which documents of others, keys and roots, are fetched; absent: by none. */
+  readonly proxies?: ProxyEnvironment;
   /** How published roots are fetched. */
   readonly bundles?: SecurePortOptions["bundles"];
   /** Kubernetes-compatible API; needs the secure port. */
@@ -112,6 +115,7 @@ export class Istiod implements AsyncDisposable {
     const jwks = parts.use(
       await JwksResolver.start({
         cacheFile: options.dataDir && join(options.dataDir, "issuer-keys.json"),
+        proxies: options.proxies,
         ...(options.jwksRefreshMs === undefined ? {} : { refreshMs: options.jwksRefreshMs }),
       }),
     );
@@ -156,7 +160,7 @@ export class Istiod implements AsyncDisposable {
             authorityDir: options.authorityDir,
             serverNames: options.serverNames ?? [],
             foreignBundles: options.foreignBundles,
-            bundles: options.bundles,
+            bundles: { proxies: options.proxies, ...options.bundles },
             store,
           }),
         )
@@ -164,7 +168,20 @@ export class Istiod implements AsyncDisposable {
     const { kubeApi: address, dataDir, kubeconfigOut, serviceRange = defaultServiceRange } = options;
     const kubeApi =
       secure && address
-        ? parts.use(await startKubeApi({ address, store, secure, mesh, networks, dataDir, kubeconfigOut, serviceRange }))
+        ? parts.use(
+            await startKubeApi({
+              address,
+              store,
+              discovery,
+              secure,
+              secureHost: options.secureGrpc?.host ?? "",
+              mesh,
+              networks,
+              dataDir,
+              kubeconfigOut,
+              serviceRange,
+            }),
+          )
         : undefined;
     return new Istiod(discovery, grpc, monitoring, secure, kubeApi, parts.move());
   }

@@ -6,7 +6,9 @@ import { StoreError } from "../config/store.ts";
 import { fail } from "../lib/fail.ts";
 import { formatHostPort, HostPortError, parseHostPort } from "../lib/host-port.ts";
 import { isLogLevel, log } from "../lib/log.ts";
+import { ServiceManager } from "../platform/service-manager.ts";
 import { type ForeignBundles, parseForeignBundles } from "./ca/trust-bundle.ts";
+import { readProxyEnvironment } from "./fetch/proxy-environment.ts";
 import { Istiod } from "./istiod.ts";
 import type { JwksFetchMode } from "./jwks/jwks-source.ts";
 import { defaultServiceRange, isServiceRange } from "./kubeapi/admission/cluster-addresses.ts";
@@ -139,6 +141,8 @@ export async function main(args: string[]): Promise<number> {
     const unlessOff = (text: string, flag: string) => (text === "" ? undefined : parseHostPort(text, flag, "listen"));
     const secureGrpc = unlessOff(options.secureGRPCAddr, "--secureGRPCAddr");
     const kubeApi = unlessOff(options.kubeAPIAddr, "--kubeAPIAddr");
+    using manager = ServiceManager.connect(process.env);
+    manager?.status("Reading configuration");
     await using istiod = await Istiod.start({
       configDir: options.configDir,
       meshConfig: options.meshConfig,
@@ -152,6 +156,7 @@ export async function main(args: string[]): Promise<number> {
       serviceRange: options.serviceClusterIpRange,
       serverNames: options.serverName ?? [],
       foreignBundles,
+      proxies: readProxyEnvironment(process.env),
       monitoring,
       domain: options.domain,
       jwksFetchMode,
@@ -166,10 +171,15 @@ export async function main(args: string[]): Promise<number> {
       monitoring: formatHostPort({ host: monitoring.host, port: istiod.monitoringPort }),
       objects: istiod.discovery.store.list().length,
     });
+    // The control plane is one thread: that the check ran at all is the answer.
+    manager?.watch(async () => undefined);
+    manager?.status(`Serving on port ${istiod.secure?.port ?? istiod.grpcPort}`);
+    manager?.ready();
     await new Promise<void>((resolve) => {
       process.once("SIGINT", resolve);
       process.once("SIGTERM", resolve);
     });
+    manager?.stopping();
     return 0;
   } catch (error) {
     return explain(error);

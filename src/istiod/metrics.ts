@@ -1,10 +1,28 @@
 /** Istiod's own metrics, by the names that Istio's dashboards and alerts know. Source: Istio pilot/pkg/xds/monitoring.go. */
 import { X509Certificate } from "node:crypto";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import type { PatchedMessage } from "../api/envoy/patched-messages.ts";
 import { type TypeUrl, typeUrls } from "../api/type-urls.ts";
 import { revision, version } from "../lib/version.ts";
 import type { CertificateAuthority } from "./ca/certificate-authority.ts";
 import type { CertificateOutcome } from "./ca/certificate-service.ts";
+import type { EnvoyFilterIndex } from "./push/envoy-filter-index.ts";
+import type { PatchStatus } from "./push/patch-status.ts";
+
+/** The `patch` label of pilot_envoy_filter_status. Source: Istio pilot/pkg/networking/core/envoyfilter/monitoring.go. */
+const patchTypes: Readonly<Record<PatchedMessage, string>> = {
+  BOOTSTRAP: "bootstrap",
+  CLUSTER: "cluster",
+  EXTENSION_CONFIG: "extensionconfig",
+  FILTER_CHAIN: "filterchain",
+  HTTP_FILTER: "httpfilter",
+  HTTP_ROUTE: "route",
+  LISTENER: "listener",
+  LISTENER_FILTER: "listenerfilter",
+  NETWORK_FILTER: "networkfilter",
+  ROUTE_CONFIGURATION: "route",
+  VIRTUAL_HOST: "vhost",
+};
 
 const shortNames = new Map<string, string>(Object.entries(typeUrls).map(([short, typeUrl]) => [typeUrl, short]));
 
@@ -40,6 +58,11 @@ export class IstiodMetrics {
   readonly rejectedConfigs = this.#gauge("pilot_total_rejected_configs", "Parts of the configuration that could not be used.", [
     "type",
     "name",
+  ]);
+  readonly #envoyFilters = this.#gauge("pilot_envoy_filter_status", "Whether patches of an EnvoyFilter were applied, or failed.", [
+    "name",
+    "patch",
+    "result",
   ]);
   readonly services = this.#gauge("pilot_services", "Services in the registry.");
   readonly #certificates = {
@@ -98,6 +121,19 @@ export class IstiodMetrics {
 
   onKeysFetched(isSuccess: boolean): void {
     this.#keyFetches[isSuccess ? "success" : "failure"].inc();
+  }
+
+  showPatches(objects: EnvoyFilterIndex["objects"], status: PatchStatus): void {
+    this.#envoyFilters.reset();
+    for (const object of objects) {
+      const name = `${object.metadata.namespace}/${object.metadata.name}`;
+      const patches = status.describe(object);
+      for (const patch of new Set(patches.map(({ applyTo }) => patchTypes[applyTo]))) {
+        const ofType = patches.filter(({ applyTo }) => patchTypes[applyTo] === patch);
+        this.#envoyFilters.set({ name, patch, result: "applied" }, ofType.some(({ applied }) => applied) ? 1 : 0);
+        if (ofType.some(({ failures }) => failures.length > 0)) this.#envoyFilters.set({ name, patch, result: "error" }, 1);
+      }
+    }
   }
 
   rootExpires({ trustBundle }: CertificateAuthority): void {

@@ -5,6 +5,8 @@ import { experimental, status } from "@grpc/grpc-js";
 import { adsService, StreamRefused } from "../ads/server.ts";
 import type { WritableConfigStore } from "../config/store.ts";
 import { log } from "../lib/log.ts";
+import { agentRelayService } from "./agents/agent-relay-service.ts";
+import { AgentRelays } from "./agents/agent-relays.ts";
 import { Authenticator, Unauthenticated } from "./ca/authenticator.ts";
 import { BundleEndpoints, type BundleEndpointsOptions } from "./ca/bundle-endpoints.ts";
 import type { CertificateAuthority } from "./ca/certificate-authority.ts";
@@ -51,6 +53,8 @@ export class SecurePort implements AsyncDisposable {
   readonly authority: CertificateAuthority;
   readonly tokens: ServiceAccountTokens;
   readonly identity: ServerIdentity;
+  /** By which connected agents' proxies can be asked. */
+  readonly relays: AgentRelays;
   readonly #parts: AsyncDisposableStack;
 
   private constructor(
@@ -58,12 +62,14 @@ export class SecurePort implements AsyncDisposable {
     authority: CertificateAuthority,
     tokens: ServiceAccountTokens,
     identity: ServerIdentity,
+    relays: AgentRelays,
     parts: AsyncDisposableStack,
   ) {
     this.port = port;
     this.authority = authority;
     this.tokens = tokens;
     this.identity = identity;
+    this.relays = relays;
     this.#parts = parts;
   }
 
@@ -89,6 +95,7 @@ export class SecurePort implements AsyncDisposable {
       roots,
       issueToken: async (account) => (await tokens.issue(account, ["istio-ca"], machineTokenSeconds)).token,
     });
+    const relays = new AgentRelays();
     const grpc = parts.use(
       await GrpcServer.start({
         host,
@@ -104,6 +111,7 @@ export class SecurePort implements AsyncDisposable {
             onOutcome: (outcome) => metrics.onCertificate(outcome),
           }),
           onboardingService({ invitations, roots }),
+          agentRelayService(relays, (call) => authenticator.authenticate(call).catch(refuse)),
         ],
       }),
     );
@@ -114,7 +122,7 @@ export class SecurePort implements AsyncDisposable {
     tellRoots();
     parts.use(trust.onChange(tellRoots));
     scope.info("certificate authority", { origin });
-    return new SecurePort(grpc.port, authority, tokens, identity, parts.move());
+    return new SecurePort(grpc.port, authority, tokens, identity, relays, parts.move());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -14,6 +14,11 @@ export function fractionOf(percent: FractionalPercent | undefined): number {
   }
 }
 
+/** True for that share of the calls. */
+export function drawn(chance: number): boolean {
+  return chance >= 1 || (chance > 0 && Math.random() < chance);
+}
+
 /** Runtime layers are no part of a worker: the default value counts. `missing` when nothing is configured. */
 export function runtimeFraction(percent: RuntimeFractionalPercent | undefined, missing: number): number {
   return percent === undefined ? missing : fractionOf(percent.defaultValue);

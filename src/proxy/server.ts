@@ -22,7 +22,6 @@ import { AdminServer } from "./admin/admin-server.ts";
 import { daysUntilExpiry } from "./admin/certs.ts";
 import { ClusterManager } from "./config/cluster-manager.ts";
 import { ConfigSources } from "./config/config-sources.ts";
-import { grpcClustersOf } from "./config/fields-without-effect.ts";
 import { ListenerManager } from "./config/listener-manager.ts";
 import { NamedResources } from "./config/named-resources.ts";
 import { ResourceValidator } from "./config/resource-validator.ts";
@@ -90,7 +89,6 @@ export class ProxyServer implements AsyncDisposable {
     const configLog = log.scope("config");
     this.validator = new ResourceValidator({
       warn: (message) => configLog.warn(message),
-      grpcClusters: grpcClustersOf(bootstrap),
       hasCluster: (name) => this.clusters.has(name),
     });
     this.levels = new LoggerLevels(log, options.logLevel, options.componentLogLevel);
@@ -199,6 +197,11 @@ export class ProxyServer implements AsyncDisposable {
 
   get state(): ServerState {
     return this.#isHealthFailed && this.#state === "LIVE" ? "DRAINING" : this.#state;
+  }
+
+  /** Resolves when every worker has answered. */
+  checkAlive(): Promise<void> {
+    return this.#workers.checkAlive();
   }
 
   /** Where the admin interface listens; undefined when the bootstrap has none. */

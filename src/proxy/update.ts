@@ -64,12 +64,18 @@ export interface WorkerReopenLogs {
   readonly type: "reopenLogs";
 }
 
+/** Are you there? Answered by `alive` when the worker's event loop gets to it. */
+export interface WorkerPing {
+  readonly type: "ping";
+  readonly sequence: number;
+}
+
 /** Close everything. Answered by the end of the worker's port. */
 export interface WorkerStop {
   readonly type: "stop";
 }
 
-export type ToWorker = WorkerUpdate | WorkerDrain | WorkerHealth | WorkerReopenLogs | WorkerStop;
+export type ToWorker = WorkerUpdate | WorkerDrain | WorkerHealth | WorkerReopenLogs | WorkerPing | WorkerStop;
 
 /** The update is in force. `errors` names what could not be applied, such as a port that is taken; the rest stands. */
 export interface WorkerApplied {
@@ -82,6 +88,11 @@ export interface WorkerApplied {
   }[];
   /** Listeners that are bound, with the port that the kernel gave where the configuration said 0. */
   readonly bound: readonly { readonly name: string; readonly address: string; readonly port: number }[];
+}
+
+export interface WorkerAlive {
+  readonly type: "alive";
+  readonly sequence: number;
 }
 
 /** New statistics were registered in this worker; see stats/store.ts. Sent at most once per event-loop turn. */
@@ -101,7 +112,7 @@ export interface WorkerLog {
   readonly message: string;
 }
 
-export type FromWorker = WorkerApplied | WorkerStats | WorkerLog;
+export type FromWorker = WorkerApplied | WorkerAlive | WorkerStats | WorkerLog;
 
 /** What its thread is told of a new worker: what it is, and the port by which it talks with its proxy's main thread. */
 export interface WorkerStart {

@@ -40,6 +40,14 @@ interface Waiting {
   readonly reject: (error: Error) => void;
 }
 
+/** The one question whether they live that is open; a worker that hangs must not collect more of them. */
+interface Ping {
+  readonly sequence: number;
+  readonly answered: Promise<void>;
+  readonly resolve: () => void;
+  left: number;
+}
+
 export class WorkerGroup implements AsyncDisposable {
   /** Rejects when a worker ends without having been told to. Never resolves. */
   readonly failed: Promise<never>;
@@ -48,6 +56,7 @@ export class WorkerGroup implements AsyncDisposable {
   #sources: StatsSource[] = [];
   #sequence = 0;
   #waiting = new Map<number, Waiting>();
+  #ping: Ping | undefined;
   #fail: (error: Error) => void;
   #isStopping = false;
   #options: WorkerGroupOptions;
@@ -91,6 +100,16 @@ export class WorkerGroup implements AsyncDisposable {
 
   reopenLogs(): void {
     this.#post({ type: "reopenLogs" });
+  }
+
+  /** Resolves when every worker has got round to answering; while one hangs, it does not. */
+  checkAlive(): Promise<void> {
+    if (!this.#ping) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#ping = { sequence: ++this.#sequence, answered: promise, resolve, left: this.#workers.length };
+      this.#post({ type: "ping", sequence: this.#ping.sequence });
+    }
+    return this.#ping.answered;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -146,6 +165,13 @@ export class WorkerGroup implements AsyncDisposable {
         if (waiting.answers.length < this.#workers.length) return;
         this.#waiting.delete(message.sequence);
         waiting.resolve(merge(waiting.answers));
+        return;
+      }
+      case "alive": {
+        const ping = this.#ping;
+        if (ping?.sequence !== message.sequence || --ping.left > 0) return;
+        this.#ping = undefined;
+        ping.resolve();
         return;
       }
       case "stats":

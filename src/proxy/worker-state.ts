@@ -232,6 +232,7 @@ export class WorkerState implements AsyncDisposable {
       old?.isBound &&
       config.bindsToPort &&
       old.config.reusesPort === config.reusesPort &&
+      old.config.isTransparent === config.isTransparent &&
       old.config.addresses.map(addressText).join() === config.addresses.map(addressText).join();
     if (sameAddress) listener.adopt(old);
     else await listener.listen();

@@ -4,7 +4,7 @@
  */
 import { type MessagePort, parentPort } from "node:worker_threads";
 import { shrinkHeap } from "../platform/release-memory.ts";
-import type { ToWorker, WorkerData, WorkerStart } from "./update.ts";
+import type { FromWorker, ToWorker, WorkerData, WorkerStart } from "./update.ts";
 import { WorkerState } from "./worker-state.ts";
 
 if (parentPort === null) throw new Error("worker.ts is the entry of a worker thread");
@@ -27,6 +27,9 @@ function run(data: WorkerData, port: MessagePort): void {
         return;
       case "reopenLogs":
         state.reopenLogs();
+        return;
+      case "ping":
+        port.postMessage({ type: "alive", sequence: message.sequence } satisfies FromWorker);
         return;
       case "stop":
         void state[Symbol.asyncDispose]().finally(() => port.close());

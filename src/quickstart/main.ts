@@ -88,6 +88,8 @@ async function start(directory: string, ports: QuickstartPorts): Promise<Running
       meshConfig: join(directory, "mesh-config.yaml"),
       grpc: { host: "127.0.0.1", port: ports.xds },
       secureGrpc: { host: "127.0.0.1", port: ports.secureXds },
+      kubeApi: { host: "127.0.0.1", port: ports.kubeApi },
+      kubeconfigOut: join(directory, "kubeconfig"),
       monitoring: { host: "127.0.0.1", port: ports.monitoring },
       domain: "cluster.local",
     }),
@@ -127,7 +129,7 @@ Topsail is up: a control plane, an ingress gateway and ${workloads.length} sampl
   gateway's admin   http://localhost:${ports.admin}      (config_dump, clusters, stats ...)
   control plane     http://localhost:${ports.monitoring}/debug/list
   workloads         ${workloads[0]!.address} and on       (sidecar :${ports.inbound}, application :${ports.application}, admin :${ports.admin})
-  configuration     ${shown}/
+  configuration     ${shown}/                kubectl --kubeconfig ${shown}/kubeconfig get vs
 
 Try:
   1. Open ${url}/productpage in a browser: a book with black stars.

@@ -18,6 +18,8 @@ export interface QuickstartPorts {
   readonly application: number;
   /** xDS and certificate authority over TLS. */
   readonly secureXds: number;
+  /** For kubectl. */
+  readonly kubeApi: number;
 }
 
 const istioPorts: QuickstartPorts = {
@@ -32,6 +34,7 @@ const istioPorts: QuickstartPorts = {
   inbound: 9080,
   application: 9081,
   secureXds: 15012,
+  kubeApi: 16443,
 };
 
 export function quickstartPorts(from: number | undefined): QuickstartPorts {

@@ -178,6 +178,8 @@ async function runSide(name: string, start: (bootstrap: unknown) => Promise<Runn
       for (let i = 0; i < (spec.repeat ?? 1); i++) exchanges.push(await exchange(port, spec, String(index), mask));
     }
     for (const one of exchanges) open.push([one.outcome, one]);
+    const callsSince = () => [grpc, grpcTls].reduce((count, { seen }, which) => count + seen.length - grpcBefore[which]!, 0);
+    if (spec.calls) await eventually(() => (callsSince() >= spec.calls! ? true : undefined), `${spec.calls} gRPC calls`);
     const seen = upstreams.flatMap((upstream, which) =>
       upstream.seen.slice(before[which]).map((request) => ({ upstream: upstream.name, request: describe(request) })),
     );

@@ -55,7 +55,7 @@ describe.skipIf(!envoyBinary)("The quickstart's proxies", () => {
     const starters = { envoy: startRealEnvoy, topsail: (bootstrap: unknown) => startOurProxy(bootstrap, { workerThreads }) };
     // One after the other, or both might be told the same ports.
     for (const name of sideNames) {
-      const ports = quickstartPorts(await freePortRow(11));
+      const ports = quickstartPorts(await freePortRow(12));
       const { "mesh-config.yaml": meshYaml = "", ...files } = configurationFiles(ports);
       const controlPlane = stack.use(await startControlPlane("", { files, meshYaml }));
       stack.use(await startSampleServers(ports));

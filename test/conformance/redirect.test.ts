@@ -1,6 +1,6 @@
 /**
- * Sidecars as on machines of their own: traffic redirected by iptables in network namespaces, Envoy and our proxy as caller and called,
- * mutual TLS between them. The applications know nothing of it.
+ * Sidecars as on machines of their own: traffic captured by iptables in network namespaces, redirected or (inbound, TPROXY) handed over as
+ * it is; Envoy and our proxy as caller and called, mutual TLS between them. The applications know nothing of it.
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -46,11 +46,12 @@ const ports = [
   { name: "tcp-first", port: 9001, targetPort: 9001, serves: "greeting", mode: "STRICT" },
   { name: "tcp-either", port: 9002, targetPort: 9002, serves: "echo", mode: "PERMISSIVE" },
   { name: "tcp-plain", port: 9003, targetPort: 9003, serves: "greeting", mode: "DISABLE" },
+  { name: "tcp-peer", port: 9004, targetPort: 9004, serves: "peer", mode: "PERMISSIVE" },
 ] as const;
 /** Of no service. */
 const undeclaredPort = 9100;
 
-describe.skipIf(problem !== undefined)("sidecars to which traffic is redirected", () => {
+describe.skipIf(problem !== undefined).each(["REDIRECT", "TPROXY"] as const)("sidecars to which traffic comes by %s", (mode) => {
   const stack = new AsyncDisposableStack();
   const namespaces = new Map<string, NetworkNamespace>();
   const directory = mkdtempSync(join(tmpdir(), "topsail-redirect-"));
@@ -59,10 +60,8 @@ describe.skipIf(problem !== undefined)("sidecars to which traffic is redirected"
 
   beforeAll(async () => {
     stack.defer(() => rmSync(directory, { recursive: true, force: true }));
-    const [first, ...others] = await startNamespaces([hubAddress, ...machines.map(({ address }) => address)], {
-      outbound: 15001,
-      inbound: 15006,
-    });
+    const proxyPorts = { outbound: 15001, inbound: 15006 };
+    const [first, ...others] = await startNamespaces([hubAddress, ...machines.map(({ address }) => address)], proxyPorts, mode);
     hub = stack.use(first!);
     for (const [index, namespace] of others.entries()) namespaces.set(machines[index]!.name, stack.use(namespace));
     controlPlane = stack.use(await startControlPlane(configuration()));
@@ -105,7 +104,7 @@ describe.skipIf(problem !== undefined)("sidecars to which traffic is redirected"
       object("security.istio.io/v1", "PeerAuthentication", "shop", {
         selector: { matchLabels: { role: "server" } },
         mtls: { mode: "STRICT" },
-        portLevelMtls: Object.fromEntries(ports.map(({ targetPort, mode }) => [targetPort, { mode }])),
+        portLevelMtls: Object.fromEntries(ports.map((port) => [port.targetPort, { mode: port.mode }])),
       }),
     ].join("---\n");
   }
@@ -134,7 +133,7 @@ describe.skipIf(problem !== undefined)("sidecars to which traffic is redirected"
       xds: { pipe: { path: xdsPath } },
       isDelta: true,
       sdsPath,
-      metadata: { SERVICE_ACCOUNT: role },
+      metadata: { SERVICE_ACCOUNT: role, INTERCEPTION_MODE: mode },
     });
   }
 
@@ -202,6 +201,12 @@ describe.skipIf(problem !== undefined)("sidecars to which traffic is redirected"
       [9003, "", "greeting"],
     ])("TCP on port %i, whoever speaks first", async (port, text, expected) => {
       expect(await send(client, server, port, text)).toBe(expected);
+    });
+
+    it(`and the application sees ${mode === "TPROXY" ? "its caller's address" : "the proxy's"}`, async () => {
+      const peer = mode === "TPROXY" ? machine("client", client).address : "127.0.0.6";
+      expect(JSON.parse((await get(client, server, 80)).slice(4))).toMatchObject({ peer });
+      expect(await send(client, server, 9004, "")).toBe(`peer ${peer}`);
     });
   });
 

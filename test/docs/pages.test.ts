@@ -7,6 +7,7 @@ import { globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { kubectls } from "../support/kubectl.ts";
 import { binary } from "../support/topsail.ts";
 
 const root = join(import.meta.dirname, "..", "..");
@@ -19,7 +20,8 @@ const elsewhere: Readonly<Record<string, string>> = {
   "npm run bench": "bench/, too long for a test",
 };
 
-const hasKubectl = spawnSync("kubectl", ["version", "--client"]).status === 0;
+/** What a page may need and a machine may lack. */
+const missingTools = [...(kubectls.length > 0 ? [] : ["kubectl"]), ...["dig"].filter((tool) => spawnSync("which", [tool]).status !== 0)];
 
 interface Step {
   readonly line: number;
@@ -51,18 +53,20 @@ class Session {
     const path = join(directory, ".bin");
     mkdirSync(path);
     symlinkSync(binary, join(path, "topsail"));
+    if (kubectls[0]?.startsWith("/")) symlinkSync(kubectls[0], join(path, "kubectl"));
     // A process group of its own, so that whatever a page leaves running ends with it.
     this.#shell = spawn("bash", ["--norc", "--noprofile"], {
       cwd: directory,
       detached: true,
-      stdio: ["pipe", "pipe", "pipe"],
+      stdio: ["pipe", "pipe", "inherit"],
       env: { ...process.env, PATH: `${path}:${process.env.PATH}`, NO_COLOR: "1" },
     });
     const collect = (chunk: Buffer) => {
       this.#output += chunk;
     };
     this.#shell.stdout.on("data", collect);
-    this.#shell.stderr.on("data", collect);
+    // Through one pipe, so that what a command says on stderr comes before the marker behind it.
+    this.#shell.stdin.write("exec 2>&1\n");
   }
 
   async run(commands: string, timeoutMs: number): Promise<string> {
@@ -115,10 +119,10 @@ describe.each(pages)("%s", (page) => {
         .every((command) => command.replace(/\s*#.*$/, "") in elsewhere),
   );
 
-  const isMissingKubectl = !hasKubectl && steps.some(({ commands }) => /^kubectl /m.test(commands));
-  if (isMissingKubectl) process.stderr.write(`${page}: skipped, there is no kubectl on this machine\n`);
+  const missing = missingTools.filter((tool) => steps.some(({ commands }) => new RegExp(`^${tool} `, "m").test(commands)));
+  if (missing.length > 0) process.stderr.write(`${page}: skipped, there is no ${missing.join(", ")} on this machine\n`);
 
-  it.runIf(steps.length > 0 && !isMissingKubectl)("does what it says", { timeout: 120_000 }, async () => {
+  it.runIf(steps.length > 0 && missing.length === 0)("does what it says", { timeout: 120_000 }, async () => {
     const directory = mkdtempSync(join(tmpdir(), "topsail-docs-"));
     const session = new Session(directory);
     try {

@@ -61,7 +61,7 @@ function sizeOf(pid: number): Size {
 describe("configuration churn under load", () => {
   it("fails no request, leaks nothing and ends right", { timeout: (seconds + 60) * 1000 }, async () => {
     const directory = mkdtempSync(join(tmpdir(), "churn-"));
-    const port = await freePortRow(11);
+    const port = await freePortRow(12);
     const config = join(directory, "config");
     await using quickstart = new TopsailProcess(["quickstart", "--ports-from", String(port), "--dir", config]);
     const agent = new Agent({ keepAlive: true, maxSockets: clients });

@@ -271,6 +271,10 @@ describe("DNS of agents that are not to answer", () => {
         await agent.printed("starting");
         expect(agent.stderr.includes("dns\tserving")).toBe(answers);
       }
+      await using _ = await DnsUpstream.start(() => [], "127.0.0.1", first + 4);
+      await using blocked = start("sidecar", { ISTIO_META_DNS_CAPTURE: "true" });
+      expect(await blocked.exited).not.toBe(0);
+      expect(blocked.stderr).toMatch(/^error: DNS_PROXY_ADDR: .*EADDRINUSE/m);
       await using refused = start("sidecar", { ISTIO_META_DNS_CAPTURE: "perhaps" });
       expect(await refused.exited).not.toBe(0);
       expect(refused.stderr).toMatch(/^error: ISTIO_META_DNS_CAPTURE: "perhaps" is neither true nor false$/m);

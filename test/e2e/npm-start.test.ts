@@ -10,7 +10,7 @@ const root = join(import.meta.dirname, "..", "..");
 describe("npm start", () => {
   it("serves the book page within seconds when everything is built, and ends when it is told to", { timeout: 60_000 }, async () => {
     const directory = mkdtempSync(join(tmpdir(), "npm-start-"));
-    const port = await freePortRow(9);
+    const port = await freePortRow(11);
     const child = spawn("npm", ["start", "--", "--ports-from", String(port), "--dir", join(directory, "config")], {
       cwd: root,
       stdio: ["ignore", "pipe", "inherit"],

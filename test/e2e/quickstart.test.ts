@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { meshNodes } from "../../src/quickstart/mesh-agent.ts";
 import { askHttp } from "../support/http-ask.ts";
+import { callApi, readKubeconfig } from "../support/kube-api.ts";
 import { freePortRow, isFree } from "../support/ports.ts";
 import { TopsailProcess } from "../support/topsail.ts";
 
@@ -16,7 +17,7 @@ let quickstart: TopsailProcess;
 
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), "quickstart-test-"));
-  first = await freePortRow(11);
+  first = await freePortRow(12);
   quickstart = new TopsailProcess(["quickstart", "--ports-from", String(first), "--dir", join(directory, "config")]);
   await quickstart.printed("Ctrl-C stops everything.");
 });
@@ -65,6 +66,12 @@ describe("quickstart", () => {
     expect(body).toContain("★★★★★");
     expect(body).toContain("reviews-v2");
     expect(body).toContain("color:#222");
+  });
+
+  it("serves kubectl the configuration of its files", async () => {
+    const config = readKubeconfig(join(directory, "config", "kubeconfig"));
+    const { code, body } = await callApi(config, "GET", "/apis/networking.istio.io/v1/namespaces/default/virtualservices/reviews");
+    expect([code, body.kind]).toEqual([200, "VirtualService"]);
   });
 
   it("answers httpbin by host, with what a gateway adds", async () => {
@@ -147,7 +154,7 @@ describe("quickstart", () => {
 
 describe("quickstart, when a port is taken", () => {
   it("says which in one line, with the way out", async () => {
-    const taken = await freePortRow(11);
+    const taken = await freePortRow(12);
     const other = new TopsailProcess(["quickstart", "--ports-from", String(taken), "--dir", join(directory, "one")]);
     await other.printed("Ctrl-C stops everything.");
     const second = new TopsailProcess(["quickstart", "--ports-from", String(taken), "--dir", join(directory, "two")]);

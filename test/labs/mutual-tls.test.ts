@@ -7,7 +7,6 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { httpGet, istioObject, LabMesh, labProxies } from "../support/lab-mesh.ts";
 import { samplesOf } from "../support/prometheus.ts";
 import { eventually } from "../support/proxies.ts";
-import { runTopsail } from "../support/topsail.ts";
 
 /** So that certificates are renewed while the steps run. */
 const certificateSeconds = 6;
@@ -39,7 +38,7 @@ describe.each(labProxies)("A mesh with mutual TLS, run by $name", ({ binaryPath 
   });
 
   it("shows the certificates of a proxy", () => {
-    const { status, stdout } = runTopsail(["istioctl", "proxy-config", "secret", "--proxy-admin-port", lab.at("customers", "admin")]);
+    const { status, stdout } = lab.istioctl("proxy-config", "secret", "customers");
     expect(status).toBe(0);
     const rows = stdout
       .trimEnd()
@@ -170,7 +169,7 @@ describe.each(labProxies)("A mesh with mutual TLS, run by $name", ({ binaryPath 
 
   it("renews certificates under load without losing a request", async () => {
     const serial = () => {
-      const { stdout } = runTopsail(["istioctl", "pc", "secret", "--proxy-admin-port", lab.at("httpbin", "admin")]);
+      const { stdout } = lab.istioctl("pc", "secret", "httpbin.default");
       return /^default +.* true +(?<serial>[0-9a-f]{20,})/m.exec(stdout)?.groups?.serial;
     };
     const serials = new Set([serial()]);

@@ -82,10 +82,13 @@ const packages: Record<string, string> = {
 
 /** Where short names would be the same. */
 const fullNames: Record<string, string> = {
+  HttpHeaderMutation: "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+  HeaderMutationPerRoute: "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",
   HttpSetMetadata: "envoy.extensions.filters.http.set_metadata.v3.Config",
   HttpSetFilterState: "envoy.extensions.filters.http.set_filter_state.v3.Config",
   NetworkSetFilterState: "envoy.extensions.filters.network.set_filter_state.v3.Config",
   NetworkExtAuthz: "envoy.extensions.filters.network.ext_authz.v3.ExtAuthz",
+  NetworkRateLimit: "envoy.extensions.filters.network.ratelimit.v3.RateLimit",
   NetworkLocalRateLimit: "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit",
   NetworkRBAC: "envoy.extensions.filters.network.rbac.v3.RBAC",
 };

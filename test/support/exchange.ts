@@ -29,6 +29,8 @@ export interface RequestSpec {
   };
   /** Sent so often, one after the other; only the set of outcomes is compared (weights, load balancing). */
   readonly repeat?: number;
+  /** So many gRPC calls are waited for, of which some come when the response is through. */
+  readonly calls?: number;
   /** Sent so often at the same time; the sorted list of outcomes is compared. */
   readonly parallel?: number;
 }

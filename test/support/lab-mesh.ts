@@ -18,7 +18,7 @@ import { envoyBinary } from "./envoy.ts";
 import { createToken, type Kubeconfig, readKubeconfig } from "./kube-api.ts";
 import { freePortRow } from "./ports.ts";
 import { eventually } from "./proxies.ts";
-import { TopsailProcess } from "./topsail.ts";
+import { type Finished, runTopsail, TopsailProcess } from "./topsail.ts";
 
 export type Json = Record<string, unknown>;
 
@@ -55,6 +55,7 @@ const systemNamespace = "istio-system";
 
 export class LabMesh implements AsyncDisposable {
   readonly directory = mkdtempSync(join(tmpdir(), "lab-"));
+  readonly kubeconfig = join(this.directory, "kubeconfig");
   readonly agents = new Map<string, TopsailProcess>();
   readonly ports: Readonly<
     Record<"xds" | "monitoring" | "gateway" | "sidecar" | "outbound" | "status" | "stats" | "apps" | "admin", number>
@@ -90,19 +91,18 @@ export class LabMesh implements AsyncDisposable {
     writeFileSync(join(directory, "mesh-config.yaml"), stringify(meshConfig));
     this.apply("services", ...workloads.flatMap((workload) => this.#objectsOf(workload)));
     this.apply("ingress", ...this.#ingress());
-    const kubeconfig = join(directory, "kubeconfig");
     const istiod = this.#stack.use(
       new TopsailProcess(
         [
           ...["istiod", "--configDir", "mesh", "--dataDir", "state", "--meshConfig", "mesh-config.yaml", "--grpcAddr", "127.0.0.1:0"],
           ...["--secureGRPCAddr", `127.0.0.1:${ports.xds}`, "--monitoringAddr", `127.0.0.1:${ports.monitoring}`],
-          ...["--kubeAPIAddr", "127.0.0.1:0", "--kubeconfig-out", kubeconfig],
+          ...["--kubeAPIAddr", "127.0.0.1:0", "--kubeconfig-out", this.kubeconfig],
         ],
         { cwd: directory },
       ),
     );
     await istiod.printed("serving");
-    const config = readKubeconfig(kubeconfig);
+    const config = readKubeconfig(this.kubeconfig);
     for (const { name, hasSidecar = true } of workloads) {
       const address = this.addressOf(name);
       const listen = hasSidecar ? `127.0.0.1:${this.#applicationPort(name)}` : `${address}:${ports.sidecar}`;
@@ -183,14 +183,15 @@ export class LabMesh implements AsyncDisposable {
     return expect.poll(async () => (await this.viaGateway(workload, path, headers)).status, { timeout: 15_000 });
   }
 
-  /** Where a workload's proxy, or `ingress`, has its port. */
-  at(proxy: string, port: "admin" | "stats"): string {
-    return `${proxy === "ingress" ? "127.0.0.1" : this.addressOf(proxy)}:${this.ports[port]}`;
+  /** Of a workload's proxy, or of `ingress`. */
+  async metrics(proxy: string): Promise<string> {
+    const address = proxy === "ingress" ? "127.0.0.1" : this.addressOf(proxy);
+    const response = await fetch(`http://${address}:${this.ports.stats}/stats/prometheus`);
+    return response.text();
   }
 
-  async metrics(proxy: string): Promise<string> {
-    const response = await fetch(`http://${this.at(proxy, "stats")}/stats/prometheus`);
-    return response.text();
+  istioctl(...args: string[]): Finished {
+    return runTopsail(["istioctl", ...args], { env: { ...(process.env as Record<string, string>), KUBECONFIG: this.kubeconfig } });
   }
 
   async #startAgent(

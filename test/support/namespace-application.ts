@@ -1,7 +1,7 @@
 /**
  * An application and its caller inside a network namespace, as a program of its own.
  *
- *     serve ADDRESS http:8080 echo:9000 greeting:9001 dns:53    prints `ready`; runs until its input ends
+ *     serve ADDRESS http:8080 echo:9000 greeting:9001 peer:9004 dns:53    prints `ready`; runs until its input ends
  *     get URL                                            prints the status and the body
  *     send ADDRESS PORT TEXT                             prints what came back within the time, TEXT "" waits to be spoken to
  */
@@ -14,11 +14,9 @@ const patienceMs = 4000;
 const servers: Record<string, (address: string, port: number) => Promise<unknown>> = {
   http: (address, port) =>
     new Promise<void>((resolve) => {
-      createHttpServer((request, response) => response.end(JSON.stringify({ path: request.url, headers: request.headers }))).listen(
-        port,
-        address,
-        resolve,
-      );
+      createHttpServer(({ url: path, headers, socket }, response) =>
+        response.end(JSON.stringify({ path, headers, peer: socket.remoteAddress })),
+      ).listen(port, address, resolve);
     }),
   echo: (address, port) =>
     new Promise<void>((resolve) => {
@@ -37,6 +35,11 @@ const servers: Record<string, (address: string, port: number) => Promise<unknown
       address,
       port,
     ),
+  /** Says who it is that calls. */
+  peer: (address, port) =>
+    new Promise<void>((resolve) => {
+      createServer((socket) => socket.on("error", () => {}).write(`peer ${socket.remoteAddress}`)).listen(port, address, resolve);
+    }),
   greeting: (address, port) =>
     new Promise<void>((resolve) => {
       createServer((socket) => socket.on("error", () => {}).write("greeting")).listen(port, address, resolve);

@@ -42,6 +42,7 @@ export function namespacesProblem(): string | undefined {
 export async function startNamespaces(
   addresses: readonly string[],
   proxyPorts: { outbound: number; inbound: number },
+  inboundMode: "REDIRECT" | "TPROXY" = "REDIRECT",
 ): Promise<NetworkNamespace[]> {
   const processes = await Promise.all(addresses.map(start));
   const [hub] = processes;
@@ -58,7 +59,7 @@ export async function startNamespaces(
     run(child, ["ip", "route", "add", "default", "dev", "eth0"]);
     const ids = ["--proxy-uid", String(proxyGroup), "--proxy-gid", String(proxyGroup)];
     const ports = ["--envoy-port", String(proxyPorts.outbound), "--inbound-capture-port", String(proxyPorts.inbound)];
-    const everything = ["--istio-inbound-ports", "*", "--istio-service-cidr", "*"];
+    const everything = ["--istio-inbound-ports", "*", "--istio-service-cidr", "*", "--istio-inbound-interception-mode", inboundMode];
     run(child, [process.execPath, program, "pilot-agent", "istio-iptables", ...ids, ...ports, ...everything]);
   }
   return processes.map((child, index) => ({

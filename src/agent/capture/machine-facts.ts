@@ -9,7 +9,7 @@ export async function loadMachineFacts(run: CommandRunner, proxyUser: string): P
   return { proxyUser: await findUser(run, proxyUser), hasIpv6: hasIpv6(), nameServers: await loadNameServers() };
 }
 
-async function findUser(run: CommandRunner, name: string): Promise<MachineFacts["proxyUser"]> {
+export async function findUser(run: CommandRunner, name: string): Promise<MachineFacts["proxyUser"]> {
   try {
     const [, , uid, gid] = (await run("getent", ["passwd", name])).split(":");
     return uid && gid ? { uid, gid } : undefined;

@@ -224,6 +224,15 @@ describe("DnsProxy", () => {
       expect(quiet.asked).toHaveLength(before);
     });
 
+    it.each(["255.255.255.255", "127.0.0.1:9"])("asks the next one when %s can't be reached", async (unreachable) => {
+      const good = await upstream(known);
+      writeFileSync(resolvConf, `nameserver ${unreachable}\n${good.line}`);
+      const proxy = await startWithNames([], { timeoutMs: 60_000 });
+      for (const ask of [resolve, overTcp]) {
+        expect((await ask(proxy, "a.example")).answers).toEqual(["a.example. 5 A 192.0.2.1"]);
+      }
+    });
+
     it("passes on that none could answer, and fails where none said anything", async () => {
       const proxy = await startWithNames([await upstream((asked) => [reply(asked, { code: 5 })]), await upstream(silent)]);
       expect(await resolve(proxy, "a.example")).toMatchObject({ code: "REFUSED" });
@@ -501,7 +510,7 @@ describe("DnsProxy", () => {
   it("names its variable when it can't listen", async () => {
     const proxy = await start([]);
     await expect(start([], { address: `127.0.0.1:${proxy.port}` })).rejects.toThrow(
-      /DNS proxy can't listen on 127\.0\.0\.1:\d+: .*EADDRINUSE/,
+      /DNS_PROXY_ADDR: .* can't listen on 127\.0\.0\.1:\d+: .*EADDRINUSE/,
     );
     await expect(start([], { address: "nonsense" })).rejects.toThrow(/DNS_PROXY_ADDR/);
   });

@@ -12,9 +12,10 @@ import { isIP } from "node:net";
 import { networkInterfaces } from "node:os";
 import type { Registry } from "prom-client";
 import type { NameTable } from "../../api/gen/istio/networking/nds/v1/nds_pb.js";
-import { formatHostPort, type HostPort, parseHostPort } from "../../lib/host-port.ts";
+import { formatHostPort, type HostPort, HostPortError, parseHostPort } from "../../lib/host-port.ts";
 import { maskedIp, parseIp } from "../../lib/ip-range.ts";
 import { log } from "../../lib/log.ts";
+import { EnvironmentError } from "../environment.ts";
 import { Answerer } from "./answerer.ts";
 import { DnsMetrics } from "./dns-metrics.ts";
 import { Forwarder } from "./forwarder.ts";
@@ -67,14 +68,17 @@ export class DnsProxy implements AsyncDisposable {
     this.#answerer = new Answerer({ forwarder: this.#forwarder, metrics, forwardsBeforeTable });
   }
 
-  /** Rejects when the address can't be listened on. */
+  /** Rejects with EnvironmentError or HostPortError when the address can't be listened on. */
   static async start(options: DnsProxyOptions): Promise<DnsProxy> {
     const made = new DnsProxy(options);
     try {
       await made.#listen();
     } catch (error) {
       await made[Symbol.asyncDispose]();
-      throw new Error(`DNS proxy can't listen on ${options.address}: ${(error as Error).message}`, { cause: error });
+      if (error instanceof HostPortError) throw error;
+      throw new EnvironmentError(`DNS_PROXY_ADDR: the DNS proxy can't listen on ${options.address}: ${(error as Error).message}`, {
+        cause: error,
+      });
     }
     made.#onResolvConf();
     scope.info("serving", {
@@ -99,8 +103,8 @@ export class DnsProxy implements AsyncDisposable {
   }
 
   update(table: NameTable): void {
+    this.#answerer.table = this.#lookupTable(table);
     this.#table = table;
-    this.#rebuild();
   }
 
   /** The table with all names that it is asked by, as Istio's agent shows it; undefined before the first one. */
@@ -145,7 +149,7 @@ export class DnsProxy implements AsyncDisposable {
     if (this.#nameservers.length < nameservers.length)
       scope.info("a nameserver that is this proxy is left out", { path: this.#options.resolvConf });
     if (this.#nameservers.length === 0) scope.warn("there is no nameserver for names outside the mesh", { path: this.#options.resolvConf });
-    this.#rebuild();
+    if (this.#table) this.#answerer.table = this.#lookupTable(this.#table);
   }
 
   #isOurselves({ host, port }: HostPort): boolean {
@@ -154,11 +158,11 @@ export class DnsProxy implements AsyncDisposable {
     );
   }
 
-  #rebuild(): void {
-    if (!this.#table) return;
+  #lookupTable(table: NameTable): LookupTable {
     const [searchDomain] = this.#resolvConf.config.search;
-    this.#answerer.table = new LookupTable(this.#table, this.#options.domain, searchDomain);
-    scope.debug("name table", { names: this.#answerer.table.size });
+    const made = new LookupTable(table, this.#options.domain, searchDomain);
+    scope.debug("name table", { names: made.size });
+    return made;
   }
 }
 

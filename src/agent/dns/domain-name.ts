@@ -2,16 +2,22 @@
 import { maxNameBytes } from "./protocol.ts";
 
 const maxLabelBytes = 63;
+const lengthBytes = Array.from({ length: maxLabelBytes + 1 }, (_, length) => String.fromCharCode(length));
 
 /** In lower case, with or without the final dot; undefined for what is no name. */
 export function encodeName(text: string): string | undefined {
-  const bare = text.toLowerCase().replace(/\.$/, "");
-  if (bare === "") return text === "." ? "\0" : undefined;
+  // Names beyond ASCII travel in their xn-- form.
+  if (text === "." || text === "" || /[^\x20-\x7e]/.test(text)) return text === "." ? "\0" : undefined;
+  const lower = text.toLowerCase();
+  const end = lower.endsWith(".") ? lower.length - 1 : lower.length;
   let wire = "";
-  for (const label of bare.split(".")) {
-    // Names beyond ASCII travel in their xn-- form.
-    if (label.length === 0 || label.length > maxLabelBytes || /[^\x20-\x7e]/.test(label)) return undefined;
-    wire += String.fromCharCode(label.length) + label;
+  for (let start = 0; start <= end; ) {
+    const dot = lower.indexOf(".", start);
+    const labelEnd = dot < 0 || dot > end ? end : dot;
+    const length = labelEnd - start;
+    if (length === 0 || length > maxLabelBytes) return undefined;
+    wire += lengthBytes[length] + lower.slice(start, labelEnd);
+    start = labelEnd + 1;
   }
   return wire.length < maxNameBytes ? `${wire}\0` : undefined;
 }

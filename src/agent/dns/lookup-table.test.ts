@@ -85,6 +85,9 @@ describe("LookupTable", () => {
     ["foo.foons.svc.mesh.company.net.", "10.1.2.3"],
     ["foo.svc.mesh.company.net.ns1.svc.cluster.local.", "foo.svc.mesh.company.net. -> 10.1.2.3"],
     ["example.localhost.", "3.3.3.3"],
+    ["wildcard.ns1.svc.cluster.local.", undefined],
+    ["x.b.wildcard.ns1.svc.cluster.local.", "x.b.wildcard. -> 11.11.11.11"],
+    ["ns1.svc.cluster.local.", undefined],
     ["dual.localhost.", "2.2.2.2"],
     ["ipv6.localhost.", ""],
     [".", undefined],
@@ -106,6 +109,17 @@ describe("LookupTable", () => {
     expect(find(mixed, "web")).toBe("1.1.1.1");
     expect(find(mixed, "web.ns1.svc.cluster.local")).toBe("2.2.2.2");
     expect(find(mixed, "b.ns1.ns1.svc.cluster.local")).toBe("5.5.5.5");
+  });
+
+  it("takes of two wildcards the one that leaves more of the name, be it made by a search domain or not", () => {
+    const both = tableOf({
+      "*.ns1.svc.cluster.local": external("1.1.1.1"),
+      "*.wild.test": external("2.2.2.2"),
+      "*.deep.wild.test.ns1.svc.cluster.local": external("3.3.3.3"),
+    });
+    expect(find(both, "foo.ns1.svc.cluster.local")).toBe("1.1.1.1");
+    expect(find(both, "a.wild.test.ns1.svc.cluster.local")).toBe("a.wild.test. -> 2.2.2.2");
+    expect(find(both, "a.deep.wild.test.ns1.svc.cluster.local")).toBe("3.3.3.3");
   });
 
   it("has no search forms where there is no search domain", () => {
@@ -135,6 +149,12 @@ describe("LookupTable", () => {
     const aliases = tableOf({
       "out.ns1.svc.cluster.local": { registry: "Kubernetes", shortname: "out", namespace: "ns1", alias: "example.com" },
       "in.ns1.svc.cluster.local": { registry: "Kubernetes", shortname: "in", namespace: "ns1", alias: "www.google.com" },
+      "searched.ns1.svc.cluster.local": {
+        registry: "Kubernetes",
+        shortname: "searched",
+        namespace: "ns1",
+        alias: "www.google.com.ns1.svc.cluster.local",
+      },
       "twice.ns1.svc.cluster.local": { registry: "Kubernetes", shortname: "twice", namespace: "ns1", alias: "out.ns1.svc.cluster.local" },
       "round.ns1.svc.cluster.local": { registry: "Kubernetes", shortname: "round", namespace: "ns1", alias: "round.ns1.svc.cluster.local" },
       ...istios,
@@ -142,6 +162,7 @@ describe("LookupTable", () => {
     expect(find(aliases, "out")).toBe("alias of example.com.");
     expect(find(aliases, "out.ns1.ns1.svc.cluster.local")).toBe("out.ns1. -> alias of example.com.");
     expect(find(aliases, "in.ns1")).toBe("1.1.1.1");
+    expect(find(aliases, "searched")).toBe("1.1.1.1");
     expect(find(aliases, "twice")).toBe("alias of example.com.");
     expect(find(aliases, "round")).toBe("alias of round.ns1.svc.cluster.local.");
   });

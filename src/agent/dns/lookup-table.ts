@@ -1,10 +1,10 @@
 /**
  * What is known of which name, ready to be copied into answers: made when a name table arrives, only read when a query does.
  *
- * A name that is in the table under several forms is found under each. Beside them stand the names that resolvers make of those by the
- * first search domain, `www.example.com.default.svc.cluster.local` for `www.example.com`: answered by a CNAME to the name that was meant,
- * which spares the client the rest of its search. Real names count before such ones, whole names before short forms.
- * Source: Istio pkg/dns/client/dns.go (LookupTable).
+ * A name that is in the table under several forms is found under each. So are the names that resolvers make of those by the first search
+ * domain, `www.example.com.default.svc.cluster.local` for `www.example.com`: answered by a CNAME to the name that was meant, which spares
+ * the client the rest of its search. Real names count before such ones, whole names before short forms.
+ * Source: Istio pkg/dns/client/dns.go (LookupTable), which keeps each such name, and where it was made of a wildcard's leads to the wildcard.
  */
 import type { NameTable } from "../../api/gen/istio/networking/nds/v1/nds_pb.js";
 import { parseIp } from "../../lib/ip-range.ts";
@@ -36,42 +36,44 @@ export interface Known {
   readonly aliasOf: string;
 }
 
+/** What is known of a name, and of the same name with the search domain behind it. */
+interface Entry {
+  readonly plain: Known;
+  readonly searched: Known;
+}
+
 export class LookupTable {
-  readonly #exact = new Map<string, Known>();
+  readonly #exact = new Map<string, Entry>();
   /** By what stands behind the `*.`. */
-  readonly #wildcards = new Map<string, Known>();
+  readonly #wildcards = new Map<string, Entry>();
+  /** The search domain's labels and the root, as they end a name; "" for none. */
+  readonly #suffix: string;
 
   constructor(table: NameTable, domain: ProxyDomain, searchDomain: string | undefined) {
-    const entries = Object.entries(table.table).map(([host, info]) => ({
-      forms: nameForms(host, info, domain),
-      alias: info.ips.length === 0 ? (encodeName(info.alias) ?? "") : "",
-      info,
-    }));
-    const known = new Map(entries.map((entry) => [entry, knownAddresses(entry.info.ips)]));
-    const usable = entries.filter((entry) => entry.alias !== "" || known.get(entry)!.a.count + known.get(entry)!.aaaa.count > 0);
-    const addressed = usable.filter(({ alias }) => alias === "");
-    const aliases = usable.filter(({ alias }) => alias !== "");
-    for (const entry of addressed) this.#add(entry.forms[0]!, known.get(entry)!);
-    for (const entry of addressed) for (const form of entry.forms.slice(1)) this.#add(form, known.get(entry)!);
-    const aliasOf = new Map(aliases.map(({ forms, alias }) => [encodeName(forms[0]!), alias]));
-    for (const entry of aliases) {
-      let { alias } = entry;
-      for (let step = 0; step < maxAliases && aliasOf.has(alias); step++) alias = aliasOf.get(alias)!;
-      const meant = this.find(alias) ?? { ...known.get(entry)!, aliasOf: alias };
-      known.set(entry, meant);
-      for (const form of entry.forms) this.#add(form, meant);
+    this.#suffix = (searchDomain && encodeName(searchDomain)) || "";
+    const aliases = new Map<string, { readonly forms: string[]; readonly target: string }>();
+    const shortForms: { readonly forms: string[]; readonly entry: Entry }[] = [];
+    for (const [host, info] of Object.entries(table.table)) {
+      const forms = nameForms(host, info, domain);
+      const target = info.ips.length === 0 ? encodeName(info.alias) : undefined;
+      if (target !== undefined) aliases.set(encodeName(forms[0]!) ?? "", { forms, target });
+      const known = knownAddresses(info.ips);
+      if (known.a.count + known.aaaa.count === 0) continue;
+      const entry = this.#entryOf(known);
+      this.#add(forms[0]!, entry);
+      if (forms.length > 1) shortForms.push({ forms, entry });
     }
-    if (searchDomain === undefined) return;
-    const search = searchDomain.toLowerCase().replace(/\.$/, "");
-    const suffix = encodeName(search);
-    if (suffix === undefined) return;
-    for (const entry of usable) {
-      const expanded = { ...known.get(entry)!, suffixBytes: suffix.length - 1 };
-      for (const form of entry.forms) if (!isWithin(form, search)) this.#add(`${form}${search}.`, expanded);
+    for (const { forms, entry } of shortForms) for (const form of forms.slice(1)) this.#add(form, entry);
+    for (const { forms, target: first } of aliases.values()) {
+      let target = first;
+      for (let step = 0; step < maxAliases; step++) target = aliases.get(target)?.target ?? target;
+      const meant = this.find(target) ?? { ...noAddresses, aliasOf: target };
+      const entry = this.#entryOf({ ...meant, suffixBytes: 0 });
+      for (const form of forms) this.#add(form, entry);
     }
   }
 
-  /** Names that are known, wildcards and search forms included. */
+  /** Names that are known, wildcards among them. */
   get size(): number {
     return this.#exact.size + this.#wildcards.size;
   }
@@ -79,50 +81,63 @@ export class LookupTable {
   /** By a name in wire form and lower case: the name itself, else the wildcard that leaves the most of it. Hot. */
   find(name: string): Known | undefined {
     const exact = this.#exact.get(name);
-    if (exact !== undefined || this.#wildcards.size === 0) return exact;
+    if (exact !== undefined) return exact.plain;
+    const suffix = this.#suffix;
+    // Not twice: nobody means a name of the search domain with the search domain behind it.
+    let meant = "";
+    if (suffix !== "" && name.length > suffix.length && name.endsWith(suffix)) {
+      meant = `${name.slice(0, -suffix.length)}\0`;
+      if (meant.endsWith(suffix)) meant = "";
+      const searched = meant === "" ? undefined : this.#exact.get(meant);
+      if (searched !== undefined) return searched.searched;
+    }
+    if (this.#wildcards.size === 0) return undefined;
     let at = 0;
     for (let length = name.charCodeAt(0); length > 0; length = name.charCodeAt(at)) {
       at += length + 1;
       const found = this.#wildcards.get(name.slice(at));
-      if (found !== undefined) return found;
+      if (found !== undefined) return found.plain;
+      if (at >= meant.length) continue;
+      const searched = this.#wildcards.get(meant.slice(at));
+      if (searched !== undefined) return searched.searched;
     }
     return undefined;
   }
 
-  #add(name: string, known: Known): void {
+  #entryOf(plain: Known): Entry {
+    return { plain, searched: { a: plain.a, aaaa: plain.aaaa, suffixBytes: this.#suffix.length - 1, aliasOf: plain.aliasOf } };
+  }
+
+  #add(name: string, entry: Entry): void {
     const wire = encodeName(name);
     if (wire === undefined) return;
     const isWildcard = wire.startsWith("\x01*");
     const [map, key] = isWildcard ? [this.#wildcards, wire.slice(2)] : [this.#exact, wire];
-    if (!map.has(key)) map.set(key, known);
+    if (!map.has(key)) map.set(key, entry);
   }
 }
 
-function isWithin(name: string, domain: string): boolean {
-  return name === `${domain}.` || name.endsWith(`.${domain}.`);
-}
-
 function knownAddresses(ips: readonly string[]): Known {
-  const addresses = ips.flatMap((ip) => (parseIp(ip) ? [addressBytes(ip)] : []));
+  const v4: Buffer[] = [];
+  const v6: Buffer[] = [];
+  for (const ip of ips) {
+    const bytes = addressBytes(ip);
+    if (bytes) (bytes.length === 4 ? v4 : v6).push(bytes);
+  }
   return {
-    a: addressRecords(
-      recordType.a,
-      addresses.filter(({ length }) => length === 4),
-    ),
-    aaaa: addressRecords(
-      recordType.aaaa,
-      addresses.filter(({ length }) => length === 16),
-    ),
+    a: v4.length > 0 ? addressRecords(recordType.a, v4) : noAddresses.a,
+    aaaa: v6.length > 0 ? addressRecords(recordType.aaaa, v6) : noAddresses.aaaa,
     suffixBytes: 0,
     aliasOf: "",
   };
 }
 
-/** An IPv4 address may come mapped into IPv6. */
-function addressBytes(ip: string): Buffer {
-  const words = parseIp(ip)!;
-  const bytes = Buffer.alloc(words.length * 4);
-  for (const [index, word] of words.entries()) bytes.writeUInt32BE(word, index * 4);
+/** An IPv4 address may come mapped into IPv6. Undefined for what is no address. */
+function addressBytes(ip: string): Buffer | undefined {
+  const words = parseIp(ip);
+  if (!words) return undefined;
+  const bytes = Buffer.allocUnsafe(words.length * 4);
+  for (let i = 0; i < words.length; i++) bytes.writeUInt32BE(words[i]!, i * 4);
   return words.length === 4 && words[0] === 0 && words[1] === 0 && words[2] === 0xffff ? bytes.subarray(12) : bytes;
 }
 
@@ -134,7 +149,7 @@ const questionPointer = 0xc000 | headerBytes;
 
 function addressRecords(type: number, addresses: readonly Buffer[]): AddressRecords {
   const recordBytes = recordHeaderBytes + (type === recordType.a ? 4 : 16);
-  const bytes = Buffer.alloc(addresses.length * recordBytes);
+  const bytes = Buffer.allocUnsafe(addresses.length * recordBytes);
   for (const [index, address] of addresses.entries()) {
     const at = index * recordBytes;
     bytes.writeUInt16BE(questionPointer, at);
@@ -146,3 +161,5 @@ function addressRecords(type: number, addresses: readonly Buffer[]): AddressReco
   }
   return { type, recordBytes, count: addresses.length, bytes };
 }
+
+const noAddresses = { a: addressRecords(recordType.a, []), aaaa: addressRecords(recordType.aaaa, []) };

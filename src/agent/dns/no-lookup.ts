@@ -1,7 +1,9 @@
+import type { LookupOneOptions } from "node:dns";
 import { isIPv6 } from "node:net";
 
-/** Node's sockets look every address up, even one that is an address already: without this each packet waits for a turn of the event loop. */
-export function noLookup(address: string, options: unknown, callback?: (error: null, address: string, family: number) => void): void {
-  const done = (callback ?? options) as (error: null, address: string, family: number) => void;
-  done(null, address, isIPv6(address) ? 6 : 4);
+type OnLookup = (error: NodeJS.ErrnoException | null, address: string, family: number) => void;
+
+/** Node's UDP sockets look every address up, even what is one already: without this each packet waits for a turn of the event loop. */
+export function noLookup(address: string, _: LookupOneOptions, onLookup: OnLookup): void {
+  onLookup(null, address, isIPv6(address) ? 6 : 4);
 }

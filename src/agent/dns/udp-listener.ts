@@ -17,6 +17,8 @@ export class UdpListener implements AsyncDisposable {
   private constructor(socket: Socket, answerer: Answerer) {
     this.#socket = socket;
     socket.on("message", (packet, { address, port }) => {
+      // From nowhere: Node throws when it is to send there.
+      if (port === 0) return;
       const answer = answerer.answer(packet, "udp", address, port);
       if (answer === "ignore") return;
       if (answer === "forward") answerer.forward(packet, "udp", (response) => this.#send(response, port, address));
@@ -28,7 +30,7 @@ export class UdpListener implements AsyncDisposable {
 
   /** Rejects with the system's error. */
   static async start(host: string, port: number, answerer: Answerer): Promise<UdpListener> {
-    const socket = createSocket({ type: isIPv6(host) ? "udp6" : "udp4", lookup: noLookup as never, recvBufferSize: receiveBufferBytes });
+    const socket = createSocket({ type: isIPv6(host) ? "udp6" : "udp4", lookup: noLookup, recvBufferSize: receiveBufferBytes });
     await new Promise<void>((resolve, reject) => {
       socket.once("error", reject);
       socket.bind({ address: host, port, exclusive: true }, () => {

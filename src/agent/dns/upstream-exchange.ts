@@ -31,7 +31,7 @@ export interface Question {
 
 export function exchangeUdp(server: HostPort, question: Question, events: ExchangeEvents): Exchange {
   const query = withFreshId(question.packet);
-  const socket = createSocket({ type: isIPv6(server.host) ? "udp6" : "udp4", lookup: noLookup as never });
+  const socket = createSocket({ type: isIPv6(server.host) ? "udp6" : "udp4", lookup: noLookup });
   let isOpen = false;
   let isOver = false;
   const end = (response: Buffer | undefined) => {
@@ -46,13 +46,16 @@ export function exchangeUdp(server: HostPort, question: Question, events: Exchan
     const verdict = judge(response, query, question.questionEnd);
     if (verdict !== "stray") end(verdict === "answer" ? response : undefined);
   });
-  socket.connect(server.port, server.host, () => {
+  // Node's types leave the error out that it calls back with, of a network that can't be reached for instance.
+  const onConnect = (error?: Error) => {
     if (isOver) return;
+    if (error) return end(undefined);
     isOpen = true;
     const { address, port } = socket.address();
     events.onOpen(address, port);
     send();
-  });
+  };
+  socket.connect(server.port, server.host, onConnect);
   return {
     resend: () => {
       if (isOpen) send();

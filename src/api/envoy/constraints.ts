@@ -10,6 +10,7 @@ import { type ReflectMessage, reflect } from "@bufbuild/protobuf/reflect";
 import { type Any, anyUnpack, type Duration } from "@bufbuild/protobuf/wkt";
 import { RE2JS } from "re2js";
 import { disabled, type FieldRules, KnownRegex, required, rules } from "../gen/validate/validate_pb.js";
+import { resolveTypedStruct } from "./typed-struct.ts";
 
 export interface ConstraintViolation {
   /** `ClusterValidationError.Name: value length must be at least 1 characters`, causes of embedded messages joined by ` | caused by `. */
@@ -57,7 +58,7 @@ class Checker {
   }
 
   #checkAny(any: Any): Failure | undefined {
-    const content = anyUnpack(any, this.#registry);
+    const content = anyUnpack(resolveTypedStruct(any), this.#registry);
     const desc = content && this.#registry.getMessage(content.$typeName);
     if (!content || !desc) return undefined;
     const failure = this.check(desc, reflect(desc, content));

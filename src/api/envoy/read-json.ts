@@ -19,7 +19,7 @@ import {
   ScalarType,
 } from "@bufbuild/protobuf";
 import type { GenMessage } from "@bufbuild/protobuf/codegenv2";
-import { ConfigError, type SourcePosition } from "../config-error.ts";
+import { ConfigError, type ConfigErrorOptions, type SourcePosition } from "../config-error.ts";
 import { newerFields } from "./newer-fields.ts";
 
 export type FieldPath = readonly (string | number)[];
@@ -37,13 +37,26 @@ export interface ReadJsonOptions {
 /** Protobuf's own limit. */
 const maxDepth = 100;
 
-/** Throws ConfigError. */
+/** The message is in Envoy's words. `path` and `reason` are for those who have a place of their own for the one, and words for the other. */
+export class JsonError extends ConfigError {
+  readonly path: FieldPath;
+  readonly reason: string;
+
+  constructor(message: string, path: FieldPath, reason: string, options: ConfigErrorOptions) {
+    super(message, { ...options, field: pathText(path) });
+    this.path = path;
+    this.reason = reason;
+  }
+}
+
+/** Throws JsonError. */
 export function readJson<T extends Message>(schema: GenMessage<T>, json: JsonValue, options: ReadJsonOptions): T {
   const checked = new Walk(schema, options).message(schema, json, [], []);
   try {
     return fromJson(schema, checked, { registry: options.registry, ignoreUnknownFields: true }) as MessageShape<typeof schema> as T;
   } catch (cause) {
-    throw new ConfigError(`Unable to parse JSON as proto (INVALID_ARGUMENT: ${(cause as Error).message})`, { cause });
+    const reason = (cause as Error).message;
+    throw new JsonError(`Unable to parse JSON as proto (INVALID_ARGUMENT: ${reason})`, [], reason, { cause });
   }
 }
 
@@ -178,8 +191,8 @@ class Walk {
     if (typeof typeUrl !== "string") return this.#fail(path, shown, type, "missing @type in Any is only allowed for an empty object");
     const desc = this.#options.registry.getMessage(typeUrl.slice(typeUrl.lastIndexOf("/") + 1));
     if (!desc) {
-      throw new ConfigError(`Unable to parse JSON as proto (INVALID_ARGUMENT: could not find @type '${typeUrl}')`, {
-        field: pathText(path),
+      const reason = `could not find @type '${typeUrl}'`;
+      throw new JsonError(`Unable to parse JSON as proto (INVALID_ARGUMENT: ${reason})`, path, reason, {
         position: this.#options.locate?.(path),
       });
     }
@@ -229,10 +242,12 @@ class Walk {
     if (desc.values.some((value) => value.name === json)) return json;
     const number = isNumeric(json) ? Number(json) : Number.NaN;
     if (Number.isInteger(number)) return number;
-    throw new ConfigError(
-      `Protobuf message (type ${this.#root.typeName} reason INVALID_ARGUMENT: unknown enum value: '${json}') has unknown fields`,
+    const reason = `unknown enum value: '${json}'`;
+    throw new JsonError(
+      `Protobuf message (type ${this.#root.typeName} reason INVALID_ARGUMENT: ${reason}) has unknown fields`,
+      path,
+      reason,
       {
-        field: pathText(path),
         position: this.#options.locate?.(path),
         hint: `one of ${desc.values.map((value) => value.name).join(", ")}`,
       },
@@ -240,18 +255,19 @@ class Walk {
   }
 
   #unknownField(path: FieldPath, desc: DescMessage, shown: readonly string[], key: string): never {
-    const reason = `${this.#where(path, shown, shown.length === 0 ? undefined : `message ${desc.typeName}`)}: no such field: '${key}'`;
-    throw new ConfigError(`Protobuf message (type ${this.#root.typeName} reason INVALID_ARGUMENT: ${reason}) has unknown fields`, {
-      field: pathText(path),
-      position: this.#options.locate?.(path),
-    });
+    const where = this.#where(path, shown, shown.length === 0 ? undefined : `message ${desc.typeName}`);
+    const reason = `no such field: '${key}'`;
+    throw new JsonError(
+      `Protobuf message (type ${this.#root.typeName} reason INVALID_ARGUMENT: ${where}: ${reason}) has unknown fields`,
+      path,
+      reason,
+      { position: this.#options.locate?.(path) },
+    );
   }
 
   #fail(path: FieldPath, shown: readonly string[], type: string, reason: string): never {
-    throw new ConfigError(`Unable to parse JSON as proto (INVALID_ARGUMENT: ${this.#where(path, shown, type)}: ${reason})`, {
-      field: pathText(path),
-      position: this.#options.locate?.(path),
-    });
+    const message = `Unable to parse JSON as proto (INVALID_ARGUMENT: ${this.#where(path, shown, type)}: ${reason})`;
+    throw new JsonError(message, path, `is not a ${type}: ${reason}`, { position: this.#options.locate?.(path) });
   }
 
   /** `invalid JSON in envoy.config.bootstrap.v3.Bootstrap @ static_resources.listeners[0]: message ..., near 12:5` */

@@ -3,7 +3,9 @@
  * JSON form of a message (proto field names), inside typed_config too.
  */
 import { type DescField, type DescMessage, getOption, hasOption, type JsonObject, type JsonValue, type Registry } from "@bufbuild/protobuf";
+import { AnySchema } from "@bufbuild/protobuf/wkt";
 import { sensitive } from "../gen/udpa/annotations/sensitive_pb.js";
+import { isTypedStruct } from "./typed-struct.ts";
 
 const redactedText = "[redacted]";
 const redactedBytes = Buffer.from(redactedText).toString("base64");
@@ -15,14 +17,22 @@ export function redactJson(desc: DescMessage, json: JsonObject, registry: Regist
     const inner = typeof typeUrl === "string" ? registry.getMessage(typeUrl.slice(typeUrl.lastIndexOf("/") + 1)) : undefined;
     return inner ? redactJson(inner, json, registry) : json;
   }
+  if (isTypedStruct(desc.typeName)) {
+    if (typeof json.type_url !== "string" || json.value === undefined || !isObject(json.value)) return json;
+    const value = redactJson(AnySchema, { ...json.value, "@type": json.type_url }, registry);
+    const { "@type": _type, ...fields } = value;
+    return { ...json, value: fields };
+  }
   if (desc.file.proto.package === "google.protobuf" || !mayHold(desc)) return json;
   let out = json;
   for (const field of desc.fields) {
-    const value = json[field.name];
+    // A TypedStruct may be written by either name.
+    const name = Object.hasOwn(json, field.name) ? field.name : field.jsonName;
+    const value = json[name];
     if (value === undefined) continue;
     const changed =
       hasOption(field, sensitive) && getOption(field, sensitive) ? redactValue(field, value) : redactInside(field, value, registry);
-    if (changed !== value) out = { ...out, [field.name]: changed };
+    if (changed !== value) out = { ...out, [name]: changed };
   }
   return out;
 }

@@ -2,6 +2,7 @@
 import type { DescMessage, Message, Registry } from "@bufbuild/protobuf";
 import { type ReflectMessage, reflect } from "@bufbuild/protobuf/reflect";
 import { type Any, anyUnpack } from "@bufbuild/protobuf/wkt";
+import { resolveTypedStruct } from "./typed-struct.ts";
 
 /** One message with the messages around it, outermost first, without the Any between them. */
 export interface VisitedMessage {
@@ -17,7 +18,7 @@ export function walkMessages(schema: DescMessage, message: Message, registry: Re
   function walk(current: ReflectMessage, parents: readonly ReflectMessage[]): void {
     const { desc } = current;
     if (desc.typeName === "google.protobuf.Any") {
-      const content = anyUnpack(current.message as Any, registry);
+      const content = anyUnpack(resolveTypedStruct(current.message as Any), registry);
       const inner = content && registry.getMessage(content.$typeName);
       if (content && inner) walk(reflect(inner, content), parents);
       return;

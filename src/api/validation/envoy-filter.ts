@@ -1,14 +1,6 @@
-import { type DescMessage, fromJson, type JsonValue } from "@bufbuild/protobuf";
 import { RE2JS } from "re2js";
-import { envoyTypes } from "../envoy/type-registry.ts";
-import { BootstrapSchema } from "../gen/envoy/config/bootstrap/v3/bootstrap_pb.js";
-import { ClusterSchema } from "../gen/envoy/config/cluster/v3/cluster_pb.js";
-import { TypedExtensionConfigSchema } from "../gen/envoy/config/core/v3/extension_pb.js";
-import { FilterChainSchema, FilterSchema, ListenerFilterSchema } from "../gen/envoy/config/listener/v3/listener_components_pb.js";
-import { ListenerSchema } from "../gen/envoy/config/listener/v3/listener_pb.js";
-import { RouteSchema, VirtualHostSchema } from "../gen/envoy/config/route/v3/route_components_pb.js";
-import { RouteConfigurationSchema } from "../gen/envoy/config/route/v3/route_pb.js";
-import { HttpFilterSchema } from "../gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
+import { type PatchedMessage, readPatchValue } from "../envoy/patched-messages.ts";
+import { JsonError } from "../envoy/read-json.ts";
 import type { EnvoyConfigObjectPatch, EnvoyFilter, EnvoyFilterApplyTo } from "../kinds/envoy-filter.ts";
 import type { ConfigObject } from "../kinds/object.ts";
 import { isPlainObject } from "../schema/decode.ts";
@@ -41,21 +33,6 @@ const oldFilterNames: Readonly<Record<string, string>> = {
   "envoy.listener.http_inspector": "envoy.filters.listener.http_inspector",
   "envoy.listener.original_dst": "envoy.filters.listener.original_dst",
   "envoy.listener.proxy_protocol": "envoy.filters.listener.proxy_protocol",
-};
-
-/** The message that a patch's value is a part of. */
-const patchedMessages: Readonly<Partial<Record<EnvoyFilterApplyTo, DescMessage>>> = {
-  BOOTSTRAP: BootstrapSchema,
-  CLUSTER: ClusterSchema,
-  EXTENSION_CONFIG: TypedExtensionConfigSchema,
-  FILTER_CHAIN: FilterChainSchema,
-  HTTP_FILTER: HttpFilterSchema,
-  HTTP_ROUTE: RouteSchema,
-  LISTENER: ListenerSchema,
-  LISTENER_FILTER: ListenerFilterSchema,
-  NETWORK_FILTER: FilterSchema,
-  ROUTE_CONFIGURATION: RouteConfigurationSchema,
-  VIRTUAL_HOST: VirtualHostSchema,
 };
 
 type MatchField = "listener" | "routeConfiguration" | "cluster";
@@ -101,14 +78,13 @@ function checkPatch(patch: EnvoyConfigObjectPatch, report: FieldReport): void {
   else if (operation !== "REMOVE" && value === undefined) report.at("patch", "value").error(`is missing: ${operation} needs it`);
   checkProxyVersion(patch.match?.proxy?.proxyVersion ?? "", report.at("match", "proxy", "proxyVersion"));
   checkMatch(patch, report.at("match"));
-  const message = patchedMessages[patch.applyTo];
-  if (message && value) checkValue(message, value, report.at("patch", "value"));
+  if (patch.applyTo !== "INVALID" && value) checkValue(patch.applyTo, value, report.at("patch", "value"));
 }
 
 function checkProxyVersion(pattern: string, report: FieldReport): void {
   if (pattern === "") return;
   if (pattern.length > maxProxyVersionLength) {
-    report.warn(`is longer than ${maxProxyVersionLength} characters and is passed over`);
+    report.warn(`is longer than ${maxProxyVersionLength} characters and matches no proxy`);
     return;
   }
   try {
@@ -142,23 +118,18 @@ function warnOldName(name: string, report: FieldReport): void {
 }
 
 /** The value must be of the patched message; a field that we don't know may be one of a newer Envoy's, so it is only told of. */
-function checkValue(message: DescMessage, value: Record<string, unknown>, report: FieldReport): void {
-  const parse = (ignoreUnknownFields: boolean) => {
-    try {
-      fromJson(message, value as JsonValue, { registry: envoyTypes, ignoreUnknownFields });
-      return undefined;
-    } catch (error) {
-      return error instanceof Error ? error.message : String(error);
-    }
-  };
-  const problem = parse(true);
-  if (problem !== undefined) {
-    const hint = problem.includes(".v2.") ? "; the v2 API is gone, use the v3 type" : "";
-    report.error(`is not a ${message.typeName}: ${problem}${hint}`);
+function checkValue(applyTo: PatchedMessage, value: Record<string, unknown>, report: FieldReport): void {
+  try {
+    readPatchValue(applyTo, value, {
+      onUnknownField: (path, typeName) => report.at(...path).warn(`is no field of ${typeName}, and is left out`),
+      onNewerField: (path, typeName) => report.at(...path).warn(`is a newer field of ${typeName}, and is left out`),
+    });
+  } catch (error) {
+    if (!(error instanceof JsonError)) throw error;
+    const hint = error.reason.includes(".v2.") ? "; the v2 API is gone, use the v3 type" : (error.hint && `; ${error.hint}`) || "";
+    report.at(...error.path).error(`${error.reason}${hint}`);
     return;
   }
-  const strictProblem = parse(false);
-  if (strictProblem !== undefined) report.warn(`may not be understood: ${strictProblem}`);
   warnUntypedConfigs(value, report);
 }
 

@@ -85,7 +85,7 @@ describe("EnvoyFilter", () => {
     [
       "wants values of Envoy's types",
       patch("applyTo: CLUSTER, patch: { operation: MERGE, value: { connect_timeout: soon } }"),
-      `${P}.patch.value: is not a envoy.config.cluster.v3.Cluster`,
+      `${P}.patch.value.connect_timeout: is not a message google.protobuf.Duration: duration must end with a single 's'`,
       always,
     ],
     [
@@ -93,13 +93,28 @@ describe("EnvoyFilter", () => {
       patch(
         "applyTo: HTTP_FILTER, patch: { operation: ADD, value: { name: x, typed_config: { '@type': type.googleapis.com/envoy.config.filter.http.lua.v2.Lua } } }",
       ),
-      `${P}.patch.value: is not a`,
+      `${P}.patch.value.typed_config: could not find @type 'type.googleapis.com/envoy.config.filter.http.lua.v2.Lua'; the v2 API is gone`,
+      always,
+    ],
+    [
+      "looks into typed configurations",
+      patch(
+        "applyTo: HTTP_FILTER, patch: { operation: ADD, value: { name: x, typed_config: { '@type': type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit, token_bucket: { max_tokens: many }, old: 1 } } }",
+      ),
+      `${P}.patch.value.typed_config.token_bucket.max_tokens: is not a uint32: invalid number: 'many'`,
+      always,
+    ],
+    [
+      "takes a TypedStruct of a type that it doesn't know",
+      patch(
+        "applyTo: HTTP_FILTER, patch: { operation: ADD, value: { name: x, typed_config: { '@type': type.googleapis.com/xds.type.v3.TypedStruct, type_url: type.googleapis.com/example.Filter, value: { a: 1 } } } }",
+      ),
       always,
     ],
     [
       "warns of fields that it doesn't know",
       patch("applyTo: CLUSTER, patch: { operation: MERGE, value: { from_the_future: 1 } }"),
-      `W ${P}.patch.value: may not be understood`,
+      `W ${P}.patch.value.from_the_future: is no field of envoy.config.cluster.v3.Cluster`,
       always,
     ],
     [

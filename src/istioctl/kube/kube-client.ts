@@ -1,4 +1,4 @@
-/** The Kubernetes API as istioctl needs it: an object read, an object posted. Ours or a cluster's. */
+/** The Kubernetes API as istioctl needs it: an object read, an object posted, a pod's port asked. Ours or a cluster's. */
 import { request as requestHttp } from "node:http";
 import { request as requestHttps } from "node:https";
 import { isPlainObject } from "../../api/schema/decode.ts";
@@ -38,16 +38,17 @@ export class KubeClient {
     return this.#call("POST", path, body);
   }
 
+  /** What somebody behind the API answers, as it is. */
+  async text(method: "GET" | "POST", path: string): Promise<string> {
+    const { code, text } = await this.#exchange(method, path, undefined);
+    if (code >= 400) throw new KubeError(code, messageOf(parsed(text)) ?? (text.trim().slice(0, 1000) || `status ${code}`));
+    return text;
+  }
+
   async #call(method: string, path: string, body?: KubeObject): Promise<KubeObject> {
     const { code, text } = await this.#exchange(method, path, body);
-    let answer: unknown;
-    try {
-      answer = JSON.parse(text);
-    } catch {
-      answer = undefined;
-    }
-    if (code >= 400)
-      throw new KubeError(code, isPlainObject(answer) && typeof answer.message === "string" ? answer.message : `status ${code}`);
+    const answer = parsed(text);
+    if (code >= 400) throw new KubeError(code, messageOf(answer) ?? `status ${code}`);
     if (!isPlainObject(answer)) throw new CliError(`${this.#access.server.origin}${path} answered with something else than an object`);
     return answer;
   }
@@ -89,6 +90,19 @@ export class KubeClient {
       call.end(body && JSON.stringify(body));
     });
   }
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Of a Status. */
+function messageOf(answer: unknown): string | undefined {
+  return isPlainObject(answer) && typeof answer.message === "string" ? answer.message : undefined;
 }
 
 /** Path of an object: `objectPath("v1", "istio-system", "configmaps", "istio")`. */

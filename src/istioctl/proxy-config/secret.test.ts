@@ -59,7 +59,7 @@ describe("istioctl proxy-config secret", () => {
     await new Promise<void>((resolve) => admin.listen(0, "127.0.0.1", resolve));
     const port = String((admin.address() as AddressInfo).port);
     const { out } = await istioctl(["pc", "s", "--proxy-admin-port", port, "-o", "json"]);
-    expect(JSON.parse(out)).toMatchObject({ dynamic_active_secrets: [{ name: "default" }, { name: "ROOTCA" }] });
+    expect(JSON.parse(out)).toMatchObject({ dynamicActiveSecrets: [{ name: "default" }, { name: "ROOTCA" }] });
     admin.close();
   });
 
@@ -68,8 +68,9 @@ describe("istioctl proxy-config secret", () => {
     ["a dump without secrets", ["-f", "-"], '{"configs":[]}', "Error: the config dump has no SecretsConfigDump"],
     ["a file that is not there", ["-f", "/nonexistent"], "", "Error: /nonexistent can't be read"],
     ["nobody at the port", ["--proxy-admin-port", "1"], "", "Error: no proxy can be asked at http://127.0.0.1:1/config_dump"],
-    ["a port that is none", ["--proxy-admin-port", "x"], "", "Error: --proxy-admin-port x is neither a port nor an address of loopback"],
-    ["a workload's name", ["web-1"], "", 'Error: "web-1": proxies elsewhere'],
+    ["a port that is none", ["--proxy-admin-port", "x"], "", "Error: --proxy-admin-port x is no port"],
+    ["a workload's name and a file", ["web-1", "-f", "-"], "", "Error: either a name or --file, not both"],
+    ["a workload's name and no API", ["web-1", "--kubeconfig", "/nonexistent"], "", "Error: kubeconfig /nonexistent can't be read"],
     [
       "another format",
       ["-f", "-", "-o", "xml"],

@@ -2,6 +2,8 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { startApiControlPlane } from "../../../test/support/api-control-plane.ts";
+import { callApi } from "../../../test/support/kube-api.ts";
 import { decodeObject } from "../../api/documents/decode-object.ts";
 import type { ConfigObject } from "../../api/kinds/object.ts";
 import { AggregateStore } from "../../config/aggregate.ts";
@@ -153,5 +155,54 @@ describe("AddressPool", () => {
     taken.delete("240.240.1.0");
     taken.delete("2001:2::100");
     expect(pool.take((address) => taken.has(address))).toEqual(["240.240.1.0", "2001:2::100"]);
+  });
+});
+
+describe("addresses of ServiceEntries, by the API", () => {
+  const entries = "/apis/networking.istio.io/v1/namespaces/default/serviceentries";
+  const object = (labels: Record<string, string> = {}) => ({
+    apiVersion: "networking.istio.io/v1",
+    kind: "ServiceEntry",
+    metadata: { name: "api", namespace: "default", labels },
+    spec: { hosts: ["api.example.com"], ports: [{ number: 5432, name: "tcp", protocol: "TCP" }], resolution: "DNS" },
+  });
+  const fromFile = `
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: from-file, namespace: files}
+spec: {hosts: [file.example.com], ports: [{number: 5432, name: tcp, protocol: TCP}], resolution: DNS}
+`;
+
+  it("appear in the status, stay when the entry is written anew, and go when it asks for none", async () => {
+    await using plane = await startApiControlPlane({ "se.yaml": fromFile });
+    const call = (method: string, path: string, body?: unknown, headers: Record<string, string> = {}) =>
+      callApi(plane.config, method, path, body, undefined, headers);
+    const addresses = async (path = `${entries}/api`) => {
+      const { body } = (await call("GET", path)) as { body: { status?: { addresses?: { value: string; host: string }[] } } };
+      return body.status?.addresses ?? [];
+    };
+    expect(await call("POST", entries, object())).toMatchObject({ code: 201 });
+    await expect.poll(addresses).toEqual([
+      { value: "240.240.0.1", host: "api.example.com" },
+      { value: "2001:2::1", host: "api.example.com" },
+    ]);
+    const before = await addresses();
+    const label = (labels: Record<string, string>) =>
+      call("PATCH", `${entries}/api`, { metadata: { labels } }, { "content-type": "application/merge-patch+json" });
+    expect(await label({ app: "x" })).toMatchObject({ code: 200 });
+    const { metadata } = (await call("GET", `${entries}/api`)).body as { metadata: { resourceVersion: string } };
+    const written = object({ app: "y" });
+    const replaced = { ...written, metadata: { ...written.metadata, resourceVersion: metadata.resourceVersion } };
+    expect(await call("PUT", `${entries}/api`, replaced)).toMatchObject({ code: 200 });
+    await expect.poll(addresses).toEqual(before);
+    expect(await label({ "networking.istio.io/enable-autoallocate-ip": "false" })).toMatchObject({ code: 200 });
+    await expect.poll(addresses).toEqual([]);
+    // What is in a file can't be written to; its address is known all the same.
+    expect(await addresses("/apis/networking.istio.io/v1/namespaces/files/serviceentries/from-file")).toEqual([]);
+    const { registry } = plane.istiod.discovery.context;
+    expect(registry.get("file.example.com", "files")?.allocatedAddresses).toEqual([
+      expect.stringMatching(/^240\.240\./),
+      expect.stringMatching(/^2001:2::f0f0:/),
+    ]);
   });
 });

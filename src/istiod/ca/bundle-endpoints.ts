@@ -5,7 +5,8 @@
 import { readFile } from "node:fs/promises";
 import { log } from "../../lib/log.ts";
 import { writeWhole } from "../../lib/write-whole.ts";
-import { fetchDocument } from "../jwks/fetch-document.ts";
+import { fetchDocument } from "../fetch/fetch-document.ts";
+import type { ProxyEnvironment } from "../fetch/proxy-environment.ts";
 import { parseSpiffeBundle } from "./spiffe-bundle.ts";
 
 const scope = log.scope("trustBundle");
@@ -19,6 +20,7 @@ export interface BundleEndpointsOptions {
   readonly retryMs?: number | undefined;
   /** PEM of CAs that servers are judged by; default are the machine's. */
   readonly trustedCas?: readonly string[] | undefined;
+  readonly proxies?: ProxyEnvironment | undefined;
 }
 
 interface Entry {
@@ -85,10 +87,10 @@ export class BundleEndpoints implements AsyncDisposable {
 
   async #fetch(url: string, entry: Entry): Promise<void> {
     const { signal } = this.#disposal;
-    const { refreshMs, retryMs, trustedCas } = this.#options;
+    const { refreshMs, retryMs, trustedCas, proxies } = this.#options;
     let nextMs = refreshMs;
     try {
-      const bundle = await fetchDocument(url, { timeoutMs: fetchTimeoutMs, signal, trustedCas });
+      const bundle = await fetchDocument(url, { timeoutMs: fetchTimeoutMs, signal, trustedCas, proxies });
       const { roots, refreshSeconds } = parseSpiffeBundle(bundle);
       entry.failures = 0;
       if (refreshSeconds !== undefined) nextMs = Math.min(refreshMs, Math.max(leastRefreshMs, refreshSeconds * 1000));

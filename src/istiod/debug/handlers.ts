@@ -48,19 +48,22 @@ export const debugPages: Readonly<Record<string, DebugPage>> = {
   },
   problems: { help: "Configuration that could not be taken, with file and line", handle: problems },
   push_status: {
-    help: "Last push: counts, conflicts, what stands in the way of policies, and configuration that is not translated",
+    help: "Last push: counts, conflicts, what stands in the way of policies, what became of patches, and configuration that is not translated",
     handle: pushStatus,
   },
   registryz: { help: "Services of the registry", handle: registryz },
   resourcesz: { help: "Resource names that every proxy watches", handle: adsz },
-  syncz: { help: "What every proxy was sent and acknowledged", handle: syncz },
+  syncz: { help: "What every proxy was sent and acknowledged; ?namespace= of one namespace", handle: syncz },
 };
 
-function syncz(server: DiscoveryServer) {
-  return server.connected.map(({ proxy, connection }) => ({
+function syncz(server: DiscoveryServer, query: URLSearchParams) {
+  const namespace = query.get("namespace");
+  const shown = namespace ? server.connected.filter(({ proxy }) => proxy.namespace === namespace) : server.connected;
+  return shown.map(({ proxy, connection }) => ({
     cluster_id: proxy.clusterId,
     proxy: proxy.id,
     proxy_type: proxy.type,
+    proxy_namespace: proxy.namespace,
     istio_version: proxy.istioVersion,
     ...Object.fromEntries(
       (["cds", "eds", "lds", "rds", "sds", "ecds"] as const).flatMap((short) => {
@@ -73,6 +76,17 @@ function syncz(server: DiscoveryServer) {
           ...(watch.lastError === undefined ? [] : [[`${prefix}_error`, watch.lastError]]),
         ];
       }),
+    ),
+    resources: Object.fromEntries(
+      [...connection.subscriptions.watches.values()].map((watch) => [
+        watch.typeUrl,
+        {
+          sent: watch.nonceSent || undefined,
+          acked: watch.nonceAcked || undefined,
+          sentTime: watch.sentAt === undefined ? undefined : new Date(watch.sentAt).toISOString(),
+          lastError: watch.lastError,
+        },
+      ]),
     ),
   }));
 }
@@ -134,6 +148,10 @@ function pushStatus(server: DiscoveryServer) {
     virtualServices: context.virtualServices.all.length,
     untranslated: server.untranslated,
     policyProblems: server.policyProblems,
+    envoyFilters: context.envoyFilters.objects.map((object) => ({
+      name: `${object.metadata.namespace}/${object.metadata.name}`,
+      patches: server.patchStatus.describe(object),
+    })),
     gatewayConflicts: server.gatewayConflicts(),
     providerConflicts: providerConflicts(
       server.connected.map(({ proxy }) => proxy),
@@ -149,7 +167,7 @@ function problems(server: DiscoveryServer) {
 function configDump(server: DiscoveryServer, query: URLSearchParams) {
   const entry = proxyOf(server, query);
   return {
-    configs: (["cds", "lds", "rds", "eds"] as const).map((short) => ({
+    configs: (["cds", "lds", "rds", "eds", "ecds"] as const).map((short) => ({
       type: typeUrls[short],
       resources: resourcesOf(server, entry, typeUrls[short]),
     })),

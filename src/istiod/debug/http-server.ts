@@ -8,9 +8,9 @@ import type { AddressInfo } from "node:net";
 import { closeHttp, listenHttp } from "../../lib/http-listen.ts";
 import { log } from "../../lib/log.ts";
 import { isLoopback } from "../../lib/loopback.ts";
-import { revision, version } from "../../lib/version.ts";
 import type { DiscoveryServer } from "../discovery-server.ts";
-import { DebugError, debugPages } from "./handlers.ts";
+import { DebugError } from "./handlers.ts";
+import { isDebugPath, monitoringPage } from "./monitoring-pages.ts";
 
 const scope = log.scope("monitoring");
 
@@ -46,29 +46,15 @@ export class MonitoringServer implements AsyncDisposable {
       const url = URL.parse(request.url ?? "/", "http://localhost");
       if (!url) return text(response, 400, "bad request\n");
       if (request.method !== "GET" && request.method !== "HEAD") return text(response, 405, "method not allowed\n");
-      if (url.pathname === "/metrics") {
-        this.#server.collectMetrics();
-        const body = await this.#server.metrics.registry.metrics();
-        return void response.writeHead(200, { "content-type": this.#server.metrics.registry.contentType }).end(body);
-      }
-      if (url.pathname === "/version") return text(response, 200, `${version}-${revision}-Clean`);
-      if (url.pathname === "/ready") return text(response, this.#server.isReady ? 200 : 503, "");
-      if (url.pathname === "/debug" || url.pathname.startsWith("/debug/")) return this.#debug(request, response, url);
-      return text(response, 404, "404 page not found\n");
+      if (isDebugPath(url.pathname) && !isLoopback(request.socket.remoteAddress))
+        throw new DebugError(403, "debug pages are served to this machine alone");
+      const { status, contentType, body } = await monitoringPage(this.#server, url.pathname, url.searchParams);
+      response.writeHead(status, { "content-type": contentType }).end(body);
     } catch (error) {
       if (error instanceof DebugError) return text(response, error.status, `${error.message}\n`);
       scope.error("request failed", { path: request.url, error: error instanceof Error ? (error.stack ?? error.message) : error });
       if (!response.headersSent) text(response, 500, "internal error\n");
     }
-  }
-
-  #debug(request: IncomingMessage, response: ServerResponse, url: URL): void {
-    if (!isLoopback(request.socket.remoteAddress)) throw new DebugError(403, "debug pages are served to this machine alone");
-    const name = url.pathname.slice("/debug/".length) || "list";
-    const page = Object.hasOwn(debugPages, name) ? debugPages[name] : undefined;
-    if (!page) throw new DebugError(404, `no debug page "${name}"; see /debug/list`);
-    const body = `${JSON.stringify(page.handle(this.#server, url.searchParams), undefined, 2)}\n`;
-    response.writeHead(200, { "content-type": "application/json" }).end(body);
   }
 }
 

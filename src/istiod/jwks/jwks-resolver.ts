@@ -10,7 +10,8 @@
 import { readFile } from "node:fs/promises";
 import { log } from "../../lib/log.ts";
 import { writeWhole } from "../../lib/write-whole.ts";
-import { fetchDocument } from "./fetch-document.ts";
+import { fetchDocument } from "../fetch/fetch-document.ts";
+import type { ProxyEnvironment } from "../fetch/proxy-environment.ts";
 import { type FetchText, fetchJwks } from "./fetch-jwks.ts";
 import type { JwksSnapshot, JwksSource } from "./jwks-source.ts";
 import { problemOfJwks } from "./usable-keys.ts";
@@ -25,6 +26,8 @@ export interface JwksResolverOptions {
   /** After a first failure without keys, doubled with each further one up to a minute. Default 1 s. */
   readonly retryMs?: number;
   readonly fetchText?: FetchText;
+  /** By which issuers are asked. */
+  readonly proxies?: ProxyEnvironment | undefined;
 }
 
 export interface JwksObserver {
@@ -60,7 +63,7 @@ export class JwksResolver implements AsyncDisposable {
     this.#options = {
       refreshMs: 20 * 60_000,
       retryMs: 1000,
-      fetchText: (url, timeoutMs) => fetchDocument(url, { timeoutMs, signal }),
+      fetchText: (url, timeoutMs) => fetchDocument(url, { timeoutMs, signal, proxies: options.proxies }),
       ...options,
     };
     this.#kept = kept;

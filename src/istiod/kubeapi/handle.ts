@@ -5,6 +5,8 @@ import { requireNamespace } from "./admission/namespaces.ts";
 import type { Answer, ApiContext, ApiRequest } from "./context.ts";
 import { type Document, discoveryDocument } from "./discovery.ts";
 import { openApiDocument } from "./openapi/openapi-documents.ts";
+import { parseProxyPath } from "./proxy/proxy-path.ts";
+import { proxyRequest } from "./proxy/proxy-request.ts";
 import { readBody } from "./request-body.ts";
 import { type ObjectPath, parseObjectPath } from "./request-path.ts";
 import { answerReview, findReview } from "./reviews.ts";
@@ -61,6 +63,11 @@ export async function handleRequest(
     if (!isAuthenticated(user)) requireMayPath(user, path, "post");
     if (method !== "POST") throw methodNotAllowed();
     return { code: 201, body: answerReview(review.apiVersion, review.review, user, (await readBody(message)).value) };
+  }
+  const proxied = parseProxyPath(path);
+  if (proxied) {
+    await proxyRequest(context, proxied, request, message, response);
+    return undefined;
   }
   const target = parseObjectPath(path);
   if (!target) {

@@ -30,7 +30,8 @@ export async function readBody(request: IncomingMessage): Promise<Body> {
   return { mediaType, value };
 }
 
-async function readBytes(request: IncomingMessage): Promise<Buffer> {
+/** As it is. Throws ApiError when it is too large. */
+export async function readBytes(request: IncomingMessage): Promise<Buffer> {
   const tooLarge = () =>
     new ApiError(413, `Request entity too large: limit is ${maxBodyBytes}`, {
       details: { causes: [{ reason: "", message: "limit exceeded" }] },

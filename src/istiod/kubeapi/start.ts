@@ -1,11 +1,17 @@
 /** The API put together: what it serves, what it keeps in order, and how its first user gets in. */
+import { AggregateStore } from "../../config/aggregate.ts";
 import type { WritableConfigStore } from "../../config/store.ts";
 import type { HostPort } from "../../lib/host-port.ts";
+import { AgentPods } from "../agents/agent-pods.ts";
+import { monitoringPage } from "../debug/monitoring-pages.ts";
+import type { DiscoveryServer } from "../discovery-server.ts";
 import type { MeshSource } from "../mesh-source.ts";
 import type { SecurePort } from "../secure-port.ts";
 import { openClientAuthority, writeKubeconfig } from "./admin-access.ts";
 import { ClusterAddresses } from "./admission/cluster-addresses.ts";
+import { keepControlPlaneService } from "./controllers/control-plane-service.ts";
 import { DeploymentStatus } from "./controllers/deployment-status.ts";
+import { expireEvents } from "./controllers/event-expiry.ts";
 import { GarbageCollector } from "./controllers/garbage-collector.ts";
 import { MeshConfigMaps } from "./controllers/mesh-config-maps.ts";
 import { NamespaceController } from "./controllers/namespace-controller.ts";
@@ -17,7 +23,10 @@ export interface KubeApiStartOptions {
   /** Port 0 is any. */
   readonly address: HostPort;
   readonly store: WritableConfigStore;
+  readonly discovery: DiscoveryServer;
   readonly secure: SecurePort;
+  /** Where the secure port listens; "" for all addresses. */
+  readonly secureHost: string;
   readonly mesh: MeshSource<unknown>;
   readonly networks: MeshSource<unknown>;
   readonly dataDir: string | undefined;
@@ -29,13 +38,18 @@ export interface KubeApiStartOptions {
 
 /** Resolves with the port and what ends it. */
 export async function startKubeApi(options: KubeApiStartOptions): Promise<AsyncDisposable & { readonly port: number }> {
-  const { address, store, secure, mesh, networks, dataDir, kubeconfigOut } = options;
+  const { address, store, discovery, secure, mesh, networks, dataDir, kubeconfigOut } = options;
   await using parts = new AsyncDisposableStack();
-  const events = parts.use(new ObjectEvents(store));
+  const pods = parts.use(new AgentPods(discovery));
+  const shown = parts.use(new AggregateStore([store, pods.store], store, { ownsSources: false }));
+  const events = parts.use(new ObjectEvents(shown));
   const namespaces = parts.use(await NamespaceController.start(store, secure.authority));
   parts.use(await MeshConfigMaps.start(store, mesh, networks));
-  parts.use(new DeploymentStatus(store));
+  parts.use(new DeploymentStatus(shown));
   parts.use(new GarbageCollector(store));
+  parts.use(expireEvents(store));
+  const addresses = new ClusterAddresses(store, options.serviceRange);
+  await keepControlPlaneService(store, addresses, { host: options.secureHost, port: secure.port });
   const clientAuthority = await openClientAuthority(dataDir);
   const server = parts.use(
     await KubeApiServer.start({
@@ -44,11 +58,17 @@ export async function startKubeApi(options: KubeApiStartOptions): Promise<AsyncD
       identity: secure.identity,
       clientRoots: clientAuthority.trustBundle,
       context: {
-        store,
+        store: shown,
         events,
         pages: new ListPages(),
         tokens: secure.tokens,
-        addresses: new ClusterAddresses(store, options.serviceRange),
+        addresses,
+        targets: {
+          relays: secure.relays,
+          controlPlanePod: pods.controlPlane,
+          systemNamespace: () => discovery.mesh.rootNamespace,
+          controlPlanePage: (path, query) => monitoringPage(discovery, path, query),
+        },
         namespacesSettled: () => namespaces.settled(),
       },
     }),

@@ -26,8 +26,11 @@ export class AudienceKeys {
     this.#labels = [...labels].sort();
   }
 
-  /** `scope` names what the proxy's Sidecar lets it see; `usesAllocated`: whether it knows services by allocated addresses. */
-  keyOf(proxy: ProxyNode, scope: string, usesAllocated: boolean): string {
+  /**
+   * `scope` names what the proxy's Sidecar lets it see, `patches` the EnvoyFilters' patches of all that; `usesAllocated`: whether it knows
+   * services by allocated addresses.
+   */
+  keyOf(proxy: ProxyNode, scope: string, patches: string, usesAllocated: boolean): string {
     const { INTERCEPTION_MODE, UNPRIVILEGED_POD, "file-credential": fileCredential, credential } = proxy.metadata;
     const families = [...new Set(proxy.ipAddresses.map((address) => (address.includes(":") ? "v6" : "v4")))].sort().join("");
     const labels = this.#labels.map((label) => proxy.labels[label]);
@@ -35,6 +38,6 @@ export class AudienceKeys {
     // Where clusters say that certificates come from.
     const secrets = [proxy.hasIdentity, fileCredential, credential, proxy.serverFiles, proxy.clientFiles];
     const filters = [proxy.hasIstioFilters, proxy.tellsOnlyMesh];
-    return JSON.stringify([proxy.type, scope, proxy.dnsDomain, families, capture, secrets, filters, labels]);
+    return JSON.stringify([proxy.type, scope, proxy.dnsDomain, families, capture, secrets, filters, labels, patches]);
   }
 }

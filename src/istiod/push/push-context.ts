@@ -8,6 +8,7 @@ import type { EncodedResource } from "../../ads/resource.ts";
 import type { AuthorizationPolicy } from "../../api/kinds/authorization-policy.ts";
 import type { ConfigMap } from "../../api/kinds/config-map.ts";
 import type { DestinationRule } from "../../api/kinds/destination-rule.ts";
+import type { EnvoyFilter } from "../../api/kinds/envoy-filter.ts";
 import type { Gateway } from "../../api/kinds/gateway.ts";
 import type { ConfigObject } from "../../api/kinds/object.ts";
 import type { PeerAuthentication } from "../../api/kinds/peer-authentication.ts";
@@ -27,7 +28,9 @@ import { isVisible, type Service, selectorMatches, serviceKey } from "../../regi
 import { type JwksFetchMode, type JwksSnapshot, noJwks } from "../jwks/jwks-source.ts";
 import { AudienceKeys } from "./audience.ts";
 import { DestinationRuleIndex } from "./destination-rules.ts";
+import { EnvoyFilterIndex } from "./envoy-filter-index.ts";
 import { type MergedGateway, mergeGateways } from "./merged-gateway.ts";
+import { nobodyHears, type PatchOutcomes } from "./patch-status.ts";
 import { PeerAuthenticationIndex } from "./peer-authentication.ts";
 import { SecretReaders } from "./secret-readers.ts";
 import { SecurityPolicies } from "./security-policies.ts";
@@ -50,6 +53,8 @@ export interface PushContextInput {
   readonly jwks?: JwksSnapshot;
   /** Default `istiod`. */
   readonly jwksFetchMode?: JwksFetchMode;
+  /** Hears what becomes of the patches of EnvoyFilters; default nobody. */
+  readonly patchOutcomes?: PatchOutcomes;
   /** Networks as the operator lists them. */
   readonly networks?: MeshNetworks;
 }
@@ -70,6 +75,8 @@ export class PushContext {
   readonly virtualServices: VirtualServiceIndex;
   readonly destinationRules: DestinationRuleIndex;
   readonly peerAuthentications: PeerAuthenticationIndex;
+  readonly envoyFilters: EnvoyFilterIndex;
+  readonly patchOutcomes: PatchOutcomes;
   readonly objects: ObjectsOf;
   readonly trust: TrustUpdate;
   readonly jwks: JwksSnapshot;
@@ -122,6 +129,8 @@ export class PushContext {
       input.objects("PeerAuthentication") as ConfigObject<PeerAuthentication>[],
       input.mesh.rootNamespace,
     );
+    this.envoyFilters = new EnvoyFilterIndex(input.objects("EnvoyFilter") as ConfigObject<EnvoyFilter>[], input.mesh.rootNamespace);
+    this.patchOutcomes = input.patchOutcomes ?? nobodyHears;
     this.#sidecars = new SidecarIndex(input.objects("Sidecar") as ConfigObject<Sidecar>[], input.mesh.rootNamespace);
     this.#audienceKeys = new AudienceKeys(
       input.objects("VirtualService") as ConfigObject<VirtualService>[],
@@ -187,7 +196,8 @@ export class PushContext {
     if (known) return known;
     const sidecar = proxy.type === "sidecar" ? this.#sidecars.select(proxy) : undefined;
     const scopeKey = `${proxy.namespace}|${sidecar ? `${sidecar.metadata.namespace}/${sidecar.metadata.name}` : ""}`;
-    const key = this.#audienceKeys.keyOf(proxy, scopeKey, this.registry.usesAllocated(proxy));
+    const patches = this.envoyFilters.forProxy(proxy).key;
+    const key = this.#audienceKeys.keyOf(proxy, scopeKey, patches, this.registry.usesAllocated(proxy));
     const audience = this.#audiences.get(key) ?? {
       scope: this.#scope(scopeKey, sidecar, proxy.namespace),
       resources: new Map(),

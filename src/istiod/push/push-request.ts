@@ -13,16 +13,17 @@ import type { Secret } from "../../api/kinds/secret.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import { type TypeUrl, typeUrls } from "../../api/type-urls.ts";
 import { isNamedByEndpoints, type Service } from "../../registry/service.ts";
+import { changedPatchTypes } from "./envoy-filter-index.ts";
 import { passesByServerName } from "./merged-gateway.ts";
 import { changedPeerAuthentications, type PeerAuthenticationChanges } from "./peer-authentication.ts";
 import type { PushContext } from "./push-context.ts";
 import { isSameKeys, isSameSelection } from "./security-policies.ts";
 
-const { cds, eds, lds, rds, sds, nds, pcds } = typeUrls;
+const { cds, eds, lds, rds, sds, ecds, nds, pcds } = typeUrls;
 
 /** Types that a change of the kind can alter. Kinds that are not listed alter nothing that a proxy gets. */
 const affectedTypes: Partial<Record<ChangedKind, readonly TypeUrl[]>> = {
-  MeshConfig: [cds, eds, lds, rds, nds],
+  MeshConfig: [cds, eds, lds, rds, nds, ecds],
   Gateway: [lds, rds],
   VirtualService: [lds, rds],
   DestinationRule: [cds, eds, rds],
@@ -100,7 +101,7 @@ export function planPush(
     : noChanges;
   if (clients.size > 0) types.add(cds).add(eds);
   if (servers.size > 0) types.add(lds);
-  if (types.size === 0) return undefined;
+  if (types.size === 0 && !(kinds.has("EnvoyFilter") && !samePatches(before, after))) return undefined;
   const concerned = () => [
     ...changed.flatMap((key) => after.registry.byKey(key) ?? []),
     ...after.registry.services.filter(({ namespace }) => clients.has(namespace)),
@@ -139,8 +140,20 @@ export function scopeFor(request: PushRequest, proxy: ProxyNode, before: PushCon
     if (request.kinds.has("Gateway") && passes !== passesByServerName(before.mergedGateway(proxy))) typeUrls.add(cds);
   }
   if (request.secretNamespaces && !request.secretNamespaces.has(proxy.namespace)) typeUrls.delete(sds);
+  if (request.kinds.has("EnvoyFilter")) {
+    const [older, newer] = [before, after].map(({ envoyFilters }) => envoyFilters.forProxy(proxy));
+    for (const typeUrl of changedPatchTypes(proxy, older!, newer!)) typeUrls.add(typeUrl);
+  }
   if (typeUrls.size === 0) return undefined;
   return request.clusters ? { typeUrls, clusters: request.clusters } : { typeUrls };
+}
+
+/** Of all EnvoyFilters; whom a difference concerns is a matter of each proxy. */
+function samePatches(before: PushContext, after: PushContext): boolean {
+  const [older, newer] = [before, after].map(({ envoyFilters }) =>
+    envoyFilters.objects.map(({ metadata, spec }) => [metadata.namespace, metadata.name, metadata.creationTimestamp, spec]),
+  );
+  return JSON.stringify(older) === JSON.stringify(newer);
 }
 
 function samePolicies(proxy: ProxyNode, before: PushContext, after: PushContext): boolean {

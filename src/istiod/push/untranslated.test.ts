@@ -11,12 +11,28 @@ function sentences(group: string, kind: string, spec: string): string[] {
   return objects.flatMap(untranslated);
 }
 
+const envoyFilter = "networking.istio.io/v1alpha3";
 const networking = "networking.istio.io/v1";
 const security = "security.istio.io/v1";
 
 describe("untranslated configuration", () => {
   it.each([
-    ["networking.istio.io/v1alpha3", "EnvoyFilter", "{configPatches: []}", "not applied"],
+    [envoyFilter, "EnvoyFilter", "{configPatches: [{applyTo: BOOTSTRAP, patch: {operation: MERGE, value: {}}}]}", "it is not patched"],
+    [envoyFilter, "EnvoyFilter", "{configPatches: [{applyTo: CLUSTER, patch: {operation: REPLACE, value: {}}}]}", "REPLACE does nothing"],
+    [envoyFilter, "EnvoyFilter", "{configPatches: [{applyTo: HTTP_FILTER, patch: {operation: REMOVE}}]}", "names the filter"],
+    [
+      envoyFilter,
+      "EnvoyFilter",
+      "{configPatches: [{applyTo: LISTENER_FILTER, match: {listener: {portNumber: 80}}, patch: {operation: MERGE, value: {}}}]}",
+      "names the filter",
+    ],
+    [
+      envoyFilter,
+      "EnvoyFilter",
+      "{configPatches: [{applyTo: HTTP_FILTER, match: {context: WAYPOINT}, patch: {operation: ADD, value: {}}}]}",
+      "waypoints",
+    ],
+    [envoyFilter, "EnvoyFilter", "{targetRefs: [{kind: Service, name: a}]}", "target Service a is for waypoints"],
     ["extensions.istio.io/v1alpha1", "WasmPlugin", "{url: 'oci://x/y:1'}", "no plugin is run"],
     ["telemetry.istio.io/v1", "Telemetry", "{}", "no effect"],
     ["networking.istio.io/v1beta1", "ProxyConfig", "{concurrency: 2}", "no effect"],

@@ -7,13 +7,13 @@
 import { isKind, type ObjectOf, type SpecOf } from "../../api/kinds/index.ts";
 import type { ConfigObject, KindName } from "../../api/kinds/object.ts";
 import { namesPrivateSecret } from "./destination-rules.ts";
+import { idlePatches } from "./idle-patches.ts";
 import { meshGateway } from "./virtual-services.ts";
 
 type Policy = NonNullable<SpecOf<"DestinationRule">["trafficPolicy"]>;
 
 /** Kinds that are read, validated and kept, and change nothing. */
 const wholeKinds: Partial<Record<KindName, string>> = {
-  EnvoyFilter: "patches are not applied in this version",
   WasmPlugin: "no plugin is run in this version",
   Telemetry: "has no effect in this version; access logs are configured by meshConfig.accessLogFile",
   ProxyConfig: "has no effect in this version; proxies take meshConfig.defaultConfig and their own command line",
@@ -28,6 +28,7 @@ export function untranslated(object: ConfigObject): string[] {
   if (isKind(object, "ServiceEntry")) {
     return object.spec.resolution === "DYNAMIC_DNS" ? ["resolution DYNAMIC_DNS is not translated: the hosts have no endpoints"] : [];
   }
+  if (isKind(object, "EnvoyFilter")) return idlePatches(object);
   if (isKind(object, "Sidecar")) return ofSidecar(object);
   if (isKind(object, "VirtualService")) return ofVirtualService(object);
   return [];

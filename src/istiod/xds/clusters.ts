@@ -21,7 +21,10 @@ import { passesByServerName } from "../push/merged-gateway.ts";
 import type { PushContext } from "../push/push-context.ts";
 import { usesAutoMutualTls } from "../push/service-mutual-tls.ts";
 import { inlineLoadAssignment } from "./endpoints.ts";
+import { addedClusters, patchCluster } from "./envoy-filter/patch-clusters.ts";
+import { inboundSide, outboundSide } from "./envoy-filter/patched-side.ts";
 import { externalSdsCluster } from "./external-sds.ts";
+import { firstOfEachName } from "./first-of-each-name.ts";
 import { inboundClusters, inboundSource } from "./inbound-clusters.ts";
 import { clusterExchange } from "./istio-filters.ts";
 import { localitySettings, needsLocalityWeights } from "./locality.ts";
@@ -33,11 +36,23 @@ import { applyUpstreamTls, namesByRequest, settingsWithFiles, type UpstreamTlsCo
 export function clusters(proxy: ProxyNode, push: PushContext): EncodedResource[] {
   const shared = push.shared("cds", proxy, () => [
     ...push.servicesFor(proxy).flatMap((service) => outboundClusters(service, "outbound", proxy, push)),
-    ...specialClusters(proxy).map((name) => encode(specialCluster(name, proxy))),
+    ...specialClusters(proxy)
+      .flatMap((name) => {
+        const side = name === inboundPassthroughCluster ? inboundSide(proxy, push) : outboundSide(proxy, push);
+        return patchCluster(specialCluster(name, proxy), side) ?? [];
+      })
+      .map(encode),
+    ...addedClusters(outboundSide(proxy, push)).map(encode),
     ...(hasExternalSecrets(proxy) ? [encode(externalSdsCluster(push.mesh))] : []),
   ]);
-  if (proxy.type === "sidecar") return [...shared, ...inboundClusters(proxy, push).map(encode)];
-  return passesByServerName(push.mergedGateway(proxy)) ? [...shared, ...serverNameClusters(proxy, push)] : [...shared];
+  if (proxy.type === "sidecar") return firstOfEachName([...shared, ...patchedInboundClusters(proxy, push).map(encode)]);
+  return firstOfEachName(passesByServerName(push.mergedGateway(proxy)) ? [...shared, ...serverNameClusters(proxy, push)] : shared);
+}
+
+function patchedInboundClusters(proxy: ProxyNode, push: PushContext): Cluster[] {
+  const side = inboundSide(proxy, push);
+  const own = inboundClusters(proxy, push).flatMap(({ cluster, hosts }) => patchCluster(cluster, side, hosts) ?? []);
+  return [...own, ...addedClusters(side)];
 }
 
 /**
@@ -58,13 +73,14 @@ function outboundClusters(service: Service, kind: ClusterKind, proxy: ProxyNode,
   const nameOf = kind === "outbound" ? outboundCluster : sniCluster;
   const secrets = `${proxy.hasIdentity ? "" : "none"}${servesFiles(proxy) ? "files" : ""}${hasExternalSecrets(proxy) ? "external" : ""}${proxy.clientFiles ? JSON.stringify(proxy.clientFiles) : ""}`;
   const rule = push.destinationRules.forService(proxy, service);
+  const side = outboundSide(proxy, push);
   return service.ports
     .filter((port) => port.protocol !== "UDP")
     .flatMap((port) => {
       const subsets = ["", ...(rule?.spec.subsets.map((subset) => subset.name) ?? [])];
       return subsets.flatMap((subset) => {
         const name = nameOf(service.host, port.number, subset);
-        const key = `cds|${proxy.type}|${proxy.hasIstioFilters}|${lookupFamily(proxy)}|${secrets}|${service.namespace}|${name}|${rule ? `${rule.namespace}/${rule.name}/${rule.exportKey}` : ""}`;
+        const key = `cds|${proxy.type}|${proxy.hasIstioFilters}|${lookupFamily(proxy)}|${secrets}|${side.patches.clusterKey}|${service.namespace}|${name}|${rule ? `${rule.namespace}/${rule.name}/${rule.exportKey}` : ""}`;
         const known = push.encoded.get(key);
         if (known) return [known];
         const cluster = serviceCluster(
@@ -73,8 +89,9 @@ function outboundClusters(service: Service, kind: ClusterKind, proxy: ProxyNode,
           proxy,
           push,
         );
-        if (!cluster) return [];
-        const encoded = encode(cluster);
+        const patched = cluster && patchCluster(cluster, side);
+        if (!patched) return [];
+        const encoded = encode(patched);
         push.encoded.set(key, encoded);
         return [encoded];
       });

@@ -2,7 +2,7 @@
 
 import { type EncodedResource, encodeResource } from "../../ads/resource.ts";
 import type { Watch } from "../../ads/subscription.ts";
-import { type Listener, ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
+import { TypedExtensionConfigSchema } from "../../api/gen/envoy/config/core/v3/extension_pb.js";
 import { RouteConfigurationSchema } from "../../api/gen/envoy/config/route/v3/route_pb.js";
 import { SecretSchema } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
 import { NameTableSchema } from "../../api/gen/istio/networking/nds/v1/nds_pb.js";
@@ -11,13 +11,15 @@ import { type TypeUrl, typeUrls } from "../../api/type-urls.ts";
 import type { PushContext } from "../push/push-context.ts";
 import { clusters } from "./clusters.ts";
 import { loadAssignment } from "./endpoints.ts";
-import { gatewayListeners } from "./gateway-listeners.ts";
+import { extensionConfigs } from "./envoy-filter/extension-configs.ts";
+import { serverPorts } from "./envoy-filter/match-route.ts";
+import { patchRoutes } from "./envoy-filter/patch-routes.ts";
+import { outboundSide } from "./envoy-filter/patched-side.ts";
 import { gatewayRoutes } from "./gateway-routes.ts";
+import { listeners } from "./listeners.ts";
 import { nameTable } from "./name-table.ts";
 import { proxylessGenerators } from "./proxyless-grpc.ts";
 import { controlPlaneSecret } from "./secrets.ts";
-import { ownListeners } from "./sidecar-listeners.ts";
-import { outboundListeners } from "./sidecar-outbound.ts";
 import { sidecarRoutes } from "./sidecar-routes.ts";
 import { trustBundle } from "./trust-bundle.ts";
 
@@ -34,13 +36,14 @@ export type Generator = (context: GenerateContext, watch: Watch, names: Readonly
 const envoyGenerators: Partial<Record<string, Generator>> = {
   [typeUrls.cds]: ({ proxy, push }, watch) => wanted(clusters(proxy, push), watch),
   [typeUrls.eds]: ({ proxy, push }, watch, names) => [...(names ?? watch.names)].map((name) => loadAssignment(name, proxy, push)),
-  [typeUrls.lds]: ({ proxy, push }, watch) =>
-    wanted(proxy.type === "router" ? encodeListeners(gatewayListeners(proxy, push)) : sidecarListenerResources(proxy, push), watch),
+  [typeUrls.lds]: ({ proxy, push }, watch) => wanted(listeners(proxy, push), watch),
   [typeUrls.rds]: ({ proxy, push }, watch, names) =>
     [...(names ?? watch.names)].flatMap((name) =>
-      proxy.type === "router"
-        ? encodeResource(name, RouteConfigurationSchema, gatewayRoutes(name, proxy, push))
-        : push.shared(`rds|${name}`, proxy, () => [encodeResource(name, RouteConfigurationSchema, sidecarRoutes(name, proxy, push))]),
+      proxy.type === "router" ? routes(name, proxy, push) : push.shared(`rds|${name}`, proxy, () => routes(name, proxy, push)),
+    ),
+  [typeUrls.ecds]: ({ proxy, push }, watch, names) =>
+    extensionConfigs(push.envoyFilters.forProxy(proxy), names ?? watch.names, push.patchOutcomes).map((config) =>
+      encodeResource(config.name, TypedExtensionConfigSchema, config),
     ),
   [typeUrls.sds]: ({ proxy, push, onProblem }, watch, names) =>
     [...(names ?? watch.names)].flatMap((name) => {
@@ -54,14 +57,13 @@ const envoyGenerators: Partial<Record<string, Generator>> = {
   [typeUrls.pcds]: ({ push }) => trustBundle(push.trust),
 };
 
-/** The outbound ones are the same for many sidecars; virtualOutbound and the inbound ones are a sidecar's own. */
-function sidecarListenerResources(proxy: ProxyNode, push: PushContext): EncodedResource[] {
-  const outbound = push.shared("lds", proxy, () => encodeListeners(outboundListeners(proxy, push)));
-  return [...outbound, ...encodeListeners(ownListeners(proxy, push))];
-}
-
-function encodeListeners(listeners: readonly Listener[]): EncodedResource[] {
-  return listeners.map((listener) => encodeResource(listener.name, ListenerSchema, listener));
+function routes(name: string, proxy: ProxyNode, push: PushContext): EncodedResource[] {
+  const side = outboundSide(proxy, push);
+  const table =
+    proxy.type === "router"
+      ? patchRoutes(gatewayRoutes(name, proxy, push), side, serverPorts(push.mergedGateway(proxy)))
+      : patchRoutes(sidecarRoutes(name, proxy, push), side);
+  return [encodeResource(name, RouteConfigurationSchema, table)];
 }
 
 /** The generator of a type for a proxy; node metadata GENERATOR chooses another family than Envoy's. */

@@ -16,14 +16,21 @@ import { type InboundTarget, inboundTargets } from "./inbound-targets.ts";
 import { endpointAddress, istioMetadata, statName } from "./messages.ts";
 import { applyTrafficPolicy } from "./traffic-policy.ts";
 
-export function inboundClusters(proxy: ProxyNode, push: PushContext): Cluster[] {
+export interface InboundCluster {
+  readonly cluster: Cluster;
+  /** Services that it leads to. */
+  readonly hosts: readonly string[];
+}
+
+export function inboundClusters(proxy: ProxyNode, push: PushContext): InboundCluster[] {
   return inboundTargets(proxy, push).map((target) => {
     const name = inboundCluster(target.port);
     const application = applicationOf(target, proxy, push);
+    const services = servicesOf(target, push, proxy);
     const cluster = create(ClusterSchema, {
       name,
       altStatName: statName(name),
-      metadata: istioMetadata({ services: servicesOf(target, push, proxy) }),
+      metadata: istioMetadata({ services }),
       clusterDiscoveryType: { case: "type", value: application ? Cluster_DiscoveryType.STATIC : Cluster_DiscoveryType.ORIGINAL_DST },
     });
     if (application) {
@@ -45,7 +52,7 @@ export function inboundClusters(proxy: ProxyNode, push: PushContext): Cluster[] 
       direction: "inbound",
       sniffs: target.protocol === "unsupported",
     });
-    return cluster;
+    return { cluster, hosts: services.map(({ host }) => host) };
   });
 }
 

@@ -40,6 +40,11 @@ export function isIntercepted(proxy: ProxyNode): boolean {
   return proxy.metadata.INTERCEPTION_MODE !== "NONE";
 }
 
+/** Inbound packets reach the proxy as they are, by TPROXY rules: it takes them for any address, and calls the workload from the client's. */
+export function isTransparent(proxy: ProxyNode): boolean {
+  return proxy.metadata.INTERCEPTION_MODE === "TPROXY";
+}
+
 function ofServices(proxy: ProxyNode, push: PushContext): InboundTarget[] {
   // Without redirection the application has its ports itself; only a Sidecar can say where the proxy should listen.
   if (!isIntercepted(proxy)) return [];

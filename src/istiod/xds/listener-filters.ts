@@ -3,6 +3,7 @@ import { create, type DescMessage, type MessageInitShape } from "@bufbuild/proto
 import { type ListenerFilter, ListenerFilterSchema } from "../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
 import { HttpInspectorSchema } from "../../api/gen/envoy/extensions/filters/listener/http_inspector/v3/http_inspector_pb.js";
 import { OriginalDstSchema } from "../../api/gen/envoy/extensions/filters/listener/original_dst/v3/original_dst_pb.js";
+import { OriginalSrcSchema } from "../../api/gen/envoy/extensions/filters/listener/original_src/v3/original_src_pb.js";
 import { TlsInspectorSchema } from "../../api/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.js";
 import { any } from "./messages.ts";
 
@@ -21,6 +22,11 @@ export function tlsInspector(): ListenerFilter {
 /** Finds out whether the first bytes are HTTP. */
 export function httpInspector(): ListenerFilter {
   return filter("http_inspector", HttpInspectorSchema, {});
+}
+
+/** Shows the workload the client's address instead of the proxy's; the mark brings what it answers back to the proxy. */
+export function originalSrc(): ListenerFilter {
+  return filter("original_src", OriginalSrcSchema, { mark: 1337 });
 }
 
 /** Finds out where a redirected connection was meant to go. */

@@ -229,6 +229,27 @@ describe("a Sidecar's ingress listeners", () => {
     expect(chains("STRICT")).toEqual(["tls -> http mutual"]);
   });
 
+  it("are taken as they come, and handed on from their clients' addresses, with TPROXY", () => {
+    const listenersIn = (mode: string) => listenersOf(proxy({ INTERCEPTION_MODE: mode }), pushContextOf(workload));
+    const filters = (mode: string) =>
+      listenersIn(mode)
+        .get("virtualInbound")!
+        .listenerFilters.map(({ name }) => name.slice("envoy.filters.listener.".length));
+    const inspectors = ["tls_inspector", "http_inspector"];
+    expect(filters("TPROXY")).toEqual(["original_dst", "original_src", ...inspectors]);
+    expect(filters("REDIRECT")).toEqual(["original_dst", ...inspectors]);
+    const transparent = (mode: string) => [...listenersIn(mode).values()].filter((one) => one.transparent).map(({ name }) => name);
+    expect(transparent("TPROXY").sort()).toEqual(["virtualInbound", "virtualOutbound"]);
+    expect(transparent("REDIRECT")).toEqual([]);
+  });
+
+  it("of ports that a Sidecar does not capture, are bound as ever with TPROXY", () => {
+    const listeners = listenersOf(proxy({ INTERCEPTION_MODE: "TPROXY" }), pushContextOf(workload + ingress(", captureMode: NONE")));
+    const bound = listeners.get("10.9.1.1_8443")!;
+    expect(bound.transparent).toBeUndefined();
+    expect(bound.listenerFilters.map(({ name }) => name)).not.toContain("envoy.filters.listener.original_src");
+  });
+
   describe("without interception", () => {
     const none = { INTERCEPTION_MODE: "NONE" };
     const names = (spec: string, ip = "10.9.1.1", metadata: object = none) =>

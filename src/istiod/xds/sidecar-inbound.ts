@@ -16,12 +16,14 @@ import { listenerAccessLogs } from "./access-log.ts";
 import { type AuthFilters, authFilters } from "./auth-filters.ts";
 import { wildcardAddress } from "./bind-address.ts";
 import { downstreamTls } from "./downstream-tls.ts";
+import { patchRoutes } from "./envoy-filter/patch-routes.ts";
+import { inboundSide } from "./envoy-filter/patched-side.ts";
 import { httpConnectionManager } from "./http-connection-manager.ts";
 import { type Carried, type InboundPort, inboundFilterChains, inboundShapes, terminating } from "./inbound-filter-chains.ts";
-import { type InboundTarget, inboundTargets, isIntercepted } from "./inbound-targets.ts";
+import { type InboundTarget, inboundTargets, isIntercepted, isTransparent } from "./inbound-targets.ts";
 import { inspectorsFor } from "./inspectors.ts";
 import { connectionExchange, istioTcpFilters } from "./istio-filters.ts";
-import { originalDst } from "./listener-filters.ts";
+import { originalDst, originalSrc } from "./listener-filters.ts";
 import { configMetadata, duration, socketAddress } from "./messages.ts";
 import { mutualTlsServer } from "./mutual-tls.ts";
 import { inboundRoutes } from "./sidecar-routes.ts";
@@ -44,7 +46,10 @@ export function inboundListeners(proxy: ProxyNode, push: PushContext): Listener[
     ...passthroughChains(targets, mutualTls, authFilters(proxy, push), proxy, push),
     ...captured,
   ];
-  return [listener("virtualInbound", wildcardAddress(proxy), port, chains, "redirected", push), ...bound];
+  return [
+    listener("virtualInbound", wildcardAddress(proxy), port, chains, isTransparent(proxy) ? "handed over" : "redirected", push),
+    ...bound,
+  ];
 }
 
 /** Who has no certificate can't be called by mutual TLS where that is left to the client. What is required stays required. */
@@ -59,7 +64,7 @@ function listener(
   address: string,
   port: number,
   filterChains: FilterChain[],
-  traffic: "redirected" | "bound",
+  traffic: "redirected" | "handed over" | "bound",
   { mesh }: PushContext,
 ): Listener {
   return create(ListenerSchema, {
@@ -68,7 +73,12 @@ function listener(
     trafficDirection: TrafficDirection.INBOUND,
     accessLog: listenerAccessLogs(mesh),
     filterChains,
-    listenerFilters: [...(traffic === "redirected" ? [originalDst()] : []), ...inspectorsFor(filterChains)],
+    ...(traffic === "handed over" ? { transparent: true } : {}),
+    listenerFilters: [
+      ...(traffic === "bound" ? [] : [originalDst()]),
+      ...(traffic === "handed over" ? [originalSrc()] : []),
+      ...inspectorsFor(filterChains),
+    ],
     listenerFiltersTimeout: duration(mesh.protocolDetectionTimeout ?? 0),
     continueOnListenerFiltersTimeout: true,
     maxConnectionsToAcceptPerSocketEvent: 1,
@@ -96,6 +106,7 @@ function passthroughChains(
   proxy: ProxyNode,
   push: PushContext,
 ): FilterChain[] {
+  const side = inboundSide(proxy, push);
   const declared = new Set(targets.map(({ port }) => port));
   const named = [...mutualTls.portModes.keys()].filter((port) => !declared.has(port)).sort((a, b) => a - b);
   return [undefined, ...named].flatMap((port) => {
@@ -104,7 +115,8 @@ function passthroughChains(
       name: (carries) => (carries === "http" ? "virtualInbound-catchall-http" : "virtualInbound"),
       filters: (carries) => {
         const cluster = inboundPassthroughCluster;
-        return inboundFilters(carries, { cluster, statPrefix: cluster, routes: inboundRoutes(cluster, 0, "") }, auth, proxy, push);
+        const routes = patchRoutes(inboundRoutes(cluster, 0, ""), side);
+        return inboundFilters(carries, { cluster, statPrefix: cluster, routes }, auth, proxy, push);
       },
       transportSocket: (carries) => mutualTlsServer(carries, proxy, push.mesh),
     };
@@ -125,7 +137,8 @@ function targetChains(target: InboundTarget, mutualTls: WorkloadMutualTls, proxy
       port,
       name: () => name,
       filters: (carries) => {
-        const routes = inboundRoutes(cluster, target.servicePort, `${target.host}:${target.servicePort}/*`);
+        const own = inboundRoutes(cluster, target.servicePort, `${target.host}:${target.servicePort}/*`);
+        const routes = patchRoutes(own, inboundSide(proxy, push));
         return inboundFilters(carries, { cluster, statPrefix: `inbound_${name}`, routes }, auth, proxy, push);
       },
       transportSocket: (carries) =>

@@ -1,7 +1,6 @@
 /**
- * The listeners of a sidecar that are its own, whoever else sees the same: virtualOutbound, to which all that its workload calls is
- * redirected, and the inbound ones (sidecar-inbound.ts). Those for outbound ports (sidecar-outbound.ts) only take over what
- * virtualOutbound hands them by its original destination.
+ * virtualOutbound, the listener of a sidecar to which all that its workload calls is redirected. Those for outbound ports
+ * (sidecar-outbound.ts) only take over what it hands them by its original destination.
  * Source: Istio pilot/pkg/networking/core/listener_builder.go.
  */
 import { create } from "@bufbuild/protobuf";
@@ -13,27 +12,23 @@ import type { ProxyNode } from "../../api/node.ts";
 import type { PushContext } from "../push/push-context.ts";
 import { listenerAccessLogs } from "./access-log.ts";
 import { wildcardAddress } from "./bind-address.ts";
-import { isIntercepted } from "./inbound-targets.ts";
+import { isIntercepted, isTransparent } from "./inbound-targets.ts";
 import { istioTcpFilters } from "./istio-filters.ts";
 import { socketAddress } from "./messages.ts";
-import { inboundListeners } from "./sidecar-inbound.ts";
 import { catchAllCluster } from "./sidecar-outbound.ts";
 import { tcpProxy } from "./tcp-proxy.ts";
 
-/** Without interception there is nothing to redirect: listeners take their ports themselves. */
-export function ownListeners(proxy: ProxyNode, push: PushContext): Listener[] {
-  const inbound = inboundListeners(proxy, push);
-  return isIntercepted(proxy) ? [virtualOutbound(proxy, push), ...inbound] : inbound;
-}
-
-function virtualOutbound(proxy: ProxyNode, push: PushContext): Listener {
+/** Empty without interception: there is nothing to redirect, listeners take their ports themselves. */
+export function virtualOutbound(proxy: ProxyNode, push: PushContext): Listener[] {
+  if (!isIntercepted(proxy)) return [];
   const port = push.mesh.proxyListenPort || 15001;
   const stats = istioTcpFilters("sidecarOutbound", proxy, push.mesh);
   const catchAll = catchAllCluster(push.sidecarScope(proxy).outboundMode);
-  return create(ListenerSchema, {
+  const listener = create(ListenerSchema, {
     name: "virtualOutbound",
     address: socketAddress(wildcardAddress(proxy), port),
     useOriginalDst: true,
+    ...(isTransparent(proxy) ? { transparent: true } : {}),
     trafficDirection: TrafficDirection.OUTBOUND,
     accessLog: listenerAccessLogs(push.mesh),
     filterChains: [
@@ -50,4 +45,5 @@ function virtualOutbound(proxy: ProxyNode, push: PushContext): Listener {
     ],
     maxConnectionsToAcceptPerSocketEvent: 1,
   });
+  return [listener];
 }

@@ -7,6 +7,7 @@ import { readFileSync } from "node:fs";
 import type { JsonObject } from "@bufbuild/protobuf";
 import { type Any, anyUnpack } from "@bufbuild/protobuf/wkt";
 import { ConfigError } from "../../api/config-error.ts";
+import { resolveTypedStruct } from "../../api/envoy/typed-struct.ts";
 import type { AccessLog as AccessLogConfig } from "../../api/gen/envoy/config/accesslog/v3/accesslog_pb.js";
 import type { DataSource } from "../../api/gen/envoy/config/core/v3/base_pb.js";
 import type { SubstitutionFormatString } from "../../api/gen/envoy/config/core/v3/substitution_format_string_pb.js";
@@ -43,7 +44,7 @@ export function compileAccessLog(config: AccessLogConfig, context: AccessLogCont
 }
 
 function compileLogger(config: AccessLogConfig, context: AccessLogContext): { path: string; format: CompiledFormat } {
-  const any = config.configType.case === "typedConfig" ? config.configType.value : undefined;
+  const any = config.configType.case === "typedConfig" ? resolveTypedStruct(config.configType.value) : undefined;
   const file = any && unpack(any, FileAccessLogSchema);
   if (file) return { path: file.path, format: compileFileFormat(file.accessLogFormat, context) };
   const stdout = any && unpack(any, StdoutAccessLogSchema);

@@ -39,6 +39,12 @@ type Segment = string | Operator;
 
 const operatorPattern = /%([A-Z0-9_]+)(?:\(([^)]*)\))?(?::([0-9]+))?%/y;
 
+/** A format that is one operator and nothing besides, whose value keeps its type; undefined for any other. Throws ConfigError as well. */
+export function compileOneOperator(format: string): Operator | undefined {
+  const [only, ...more] = parse(format, {});
+  return typeof only === "function" && more.length === 0 ? only : undefined;
+}
+
 /** Throws ConfigError, in Envoy's words, for what is no format. */
 export function compileFormat(format: string, options: FormatOptions = {}): CompiledFormat {
   const segments = parse(format, options);

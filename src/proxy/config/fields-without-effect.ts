@@ -8,7 +8,6 @@ import type { DescMessage, Message } from "@bufbuild/protobuf";
 import type { ReflectMessage } from "@bufbuild/protobuf/reflect";
 import { envoyTypes } from "../../api/envoy/type-registry.ts";
 import { walkMessages } from "../../api/envoy/walk-messages.ts";
-import { type Bootstrap, BootstrapSchema } from "../../api/gen/envoy/config/bootstrap/v3/bootstrap_pb.js";
 import type { HttpConnectionManager } from "../../api/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 
 /** Type name without `envoy.` and the version -> names of its fields, separated by spaces. */
@@ -45,7 +44,6 @@ const fieldsWithoutEffect: Readonly<Record<string, string>> = {
   "extensions.filters.http.ext_authz.ExtAuthz":
     "validate_mutations typed_metadata_context_namespaces route_typed_metadata_context_namespaces decoder_header_mutation_rules " +
     "enable_dynamic_metadata_ingestion bootstrap_metadata_labels_key",
-  "extensions.filters.http.ratelimit.RateLimitPerRoute": "rate_limits",
   "extensions.filters.network.http_connection_manager.HttpConnectionManager":
     "tracing access_log_flush_interval flush_access_log_on_new_request access_log_options early_header_mutation_extensions " +
     "represent_ipv4_remote_address_as_ipv4_mapped_ipv6 path_normalization_options proxy_status_config " +
@@ -67,11 +65,8 @@ function shortName({ typeName }: DescMessage): string {
   return typeName.replace(/\.v\d+(?:alpha|beta)?\d*\./, ".");
 }
 
-/**
- * A sentence for each such field of the resource, with the first place where it stands. `grpcClusters`: clusters that only the
- * main thread talks to, by gRPC, so that they may speak HTTP/2.
- */
-export function warningsOf(schema: DescMessage, message: Message, grpcClusters: ReadonlySet<string> = new Set()): string[] {
+/** A sentence for each such field of the resource, with the first place where it stands. */
+export function warningsOf(schema: DescMessage, message: Message): string[] {
   const found = new Map<string, { readonly place: string; more: number }>();
   const note = (what: string, place: string) => {
     const known = found.get(what);
@@ -86,7 +81,7 @@ export function warningsOf(schema: DescMessage, message: Message, grpcClusters: 
       const field = desc.fields.find((candidate) => candidate.name === name);
       if (field && inner.isSet(field)) note(`${desc.name}.${name} has no effect in this proxy`, placeOf([...parents.slice(1), inner]));
     }
-    const special = specialCase(desc, inner, parents, grpcClusters);
+    const special = specialCase(desc, inner, parents);
     if (special) note(special, placeOf([...parents.slice(1), inner]));
   });
   return [...found].map(([what, { place, more }]) => {
@@ -97,29 +92,14 @@ export function warningsOf(schema: DescMessage, message: Message, grpcClusters: 
 }
 
 /** What depends on more than one field. */
-function specialCase(
-  desc: DescMessage,
-  message: ReflectMessage,
-  parents: readonly ReflectMessage[],
-  grpcClusters: ReadonlySet<string>,
-): string | undefined {
+function specialCase(desc: DescMessage, message: ReflectMessage, parents: readonly ReflectMessage[]): string | undefined {
   const has = (name: string) => message.isSet(desc.fields.find((field) => field.name === name)!);
   const cluster = parents[0] ?? message;
-  const speaksHttp2 = "HTTP/2 is not spoken to upstreams by this proxy: requests are answered 502";
-  const isGrpc = grpcClusters.has(nameOf(cluster));
   switch (shortName(desc)) {
-    case "envoy.config.cluster.Cluster": {
-      const extension = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-      const options = (message.message as unknown as { typedExtensionProtocolOptions: Record<string, unknown> })
-        .typedExtensionProtocolOptions;
-      return has("http2_protocol_options") && options[extension] === undefined && !isGrpc ? speaksHttp2 : undefined;
-    }
     case "envoy.extensions.upstreams.http.HttpProtocolOptions":
       return has("auto_config")
         ? "HttpProtocolOptions.auto_config: this proxy speaks HTTP/1.1 to upstreams, whatever they offer"
         : undefined;
-    case "envoy.extensions.upstreams.http.HttpProtocolOptions.ExplicitHttpConfig":
-      return has("http2_protocol_options") && !isGrpc ? speaksHttp2 : undefined;
     case "envoy.config.core.HttpProtocolOptions":
       return shortName(cluster.desc) === "envoy.config.cluster.Cluster" && has("max_stream_duration")
         ? "HttpProtocolOptions.max_stream_duration has no effect in this proxy"
@@ -159,21 +139,4 @@ function placeOf(messages: readonly ReflectMessage[]): string {
 function nameOf(message: ReflectMessage): string {
   const { name } = message.message as unknown as { name?: unknown };
   return typeof name === "string" ? name : "";
-}
-
-/** Static clusters that only gRPC clients call: those that gRPC services of the bootstrap name, and sockets of the agent beside us. */
-export function grpcClustersOf(bootstrap: Bootstrap): ReadonlySet<string> {
-  const names = new Set<string>();
-  for (const { name, loadAssignment } of bootstrap.staticResources?.clusters ?? []) {
-    const endpoints = (loadAssignment?.endpoints ?? []).flatMap(({ lbEndpoints }) => lbEndpoints);
-    const isPipe = endpoints.map(
-      ({ hostIdentifier }) => hostIdentifier.case === "endpoint" && hostIdentifier.value.address?.address.case === "pipe",
-    );
-    if (isPipe.length > 0 && isPipe.every(Boolean)) names.add(name);
-  }
-  walkMessages(BootstrapSchema, bootstrap, envoyTypes, ({ desc, message }) => {
-    if (desc.typeName !== "envoy.config.core.v3.GrpcService.EnvoyGrpc") return;
-    names.add((message.message as unknown as { clusterName: string }).clusterName);
-  });
-  return names;
 }

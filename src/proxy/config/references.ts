@@ -6,6 +6,7 @@ import type { DescMessage, Message } from "@bufbuild/protobuf";
 import { type ReflectMessage, reflect } from "@bufbuild/protobuf/reflect";
 import { type Any, anyUnpack } from "@bufbuild/protobuf/wkt";
 import { envoyTypes } from "../../api/envoy/type-registry.ts";
+import { resolveTypedStruct } from "../../api/envoy/typed-struct.ts";
 import type { RouteConfiguration } from "../../api/gen/envoy/config/route/v3/route_pb.js";
 import type {
   HttpConnectionManager,
@@ -44,7 +45,7 @@ export function findReferences(desc: DescMessage, message: Message): References 
         inlineRoutes.push(node.message as RouteConfiguration);
         return;
       case "google.protobuf.Any": {
-        const content = anyUnpack(node.message as Any, envoyTypes);
+        const content = anyUnpack(resolveTypedStruct(node.message as Any), envoyTypes);
         const inner = content && envoyTypes.getMessage(content.$typeName);
         if (content && inner && mayRefer(inner)) visit(reflect(inner, content));
         return;

@@ -18,13 +18,12 @@ import { Telemetry } from "../telemetry/telemetry.ts";
 import { compileSecret, SecretStore } from "../tls/secret.ts";
 import { compileCluster } from "../upstream/cluster-config.ts";
 import { warningsOf } from "./fields-without-effect.ts";
+import { Http2Clusters } from "./http2-clusters.ts";
 import { checkRouteClusters } from "./route-clusters.ts";
 
 export interface ResourceValidatorOptions {
   /** Hears what is accepted and odd, or has no effect; the same words once. */
   readonly warn?: (message: string) => void;
-  /** Clusters that only gRPC clients of the main thread talk to; see grpcClustersOf. */
-  readonly grpcClusters?: ReadonlySet<string>;
   /** Clusters that there are, warm or not; absent: routes may name any. */
   readonly hasCluster?: (name: string) => boolean;
 }
@@ -36,6 +35,7 @@ export class ResourceValidator {
   #sinks = new AccessLogSinks({ flushIntervalMs: 1000, validateOnly: true });
   readonly #options: ResourceValidatorOptions;
   #warned = new Set<string>();
+  readonly #http2 = new Http2Clusters();
 
   constructor(options: ResourceValidatorOptions = {}) {
     this.#options = options;
@@ -43,8 +43,9 @@ export class ResourceValidator {
 
   /** Each throws ConfigError for what can't be used. */
   cluster(message: Cluster): void {
-    compileCluster(message, this.#context());
+    const { name, protocol } = compileCluster(message, this.#context());
     this.#warnOf(ClusterSchema, message);
+    for (const warning of this.#http2.onCluster(name, protocol === "http2")) this.#warn(warning);
   }
 
   listener(message: Listener): void {
@@ -52,12 +53,14 @@ export class ResourceValidator {
     for (const log of config.accessLogs) log.close();
     this.#checkClusters(ListenerSchema, message, true);
     this.#warnOf(ListenerSchema, message);
+    for (const warning of this.#http2.onListener(message)) this.#warn(warning);
   }
 
   routes(message: RouteConfiguration): void {
     compileRouteConfiguration(message, this.#context());
     this.#checkClusters(RouteConfigurationSchema, message, false);
     this.#warnOf(RouteConfigurationSchema, message);
+    for (const warning of this.#http2.onRoutes(message)) this.#warn(warning);
   }
 
   secret(message: Secret): void {
@@ -71,7 +74,7 @@ export class ResourceValidator {
 
   #warnOf(schema: DescMessage, message: Message): void {
     if (!this.#options.warn) return;
-    for (const warning of warningsOf(schema, message, this.#options.grpcClusters)) this.#warn(warning);
+    for (const warning of warningsOf(schema, message)) this.#warn(warning);
   }
 
   #warn(message: string): void {

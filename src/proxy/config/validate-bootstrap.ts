@@ -3,7 +3,6 @@ import { ConfigError } from "../../api/config-error.ts";
 import type { Bootstrap } from "../../api/gen/envoy/config/bootstrap/v3/bootstrap_pb.js";
 import { TagExtractor } from "../stats/tags.ts";
 import { checkStaticAssignment } from "./cluster-manager.ts";
-import { grpcClustersOf } from "./fields-without-effect.ts";
 import { ResourceValidator } from "./resource-validator.ts";
 
 /** Throws ConfigError. */
@@ -19,7 +18,6 @@ export function validateBootstrap(
   const clusters = new Set((resources?.clusters ?? []).map(({ name }) => name));
   const validator = new ResourceValidator({
     hasCluster: (name) => clusters.has(name),
-    grpcClusters: grpcClustersOf(bootstrap),
     ...(warn && { warn }),
   });
   for (const secret of resources?.secrets ?? []) validator.secret(secret);

@@ -7,6 +7,9 @@ import type { FilterState, StreamInfo } from "../stream-info.ts";
 /** Kinds of objects that are plain text; others mean something to parts of Envoy that this proxy doesn't have. */
 const textFactories = new Set(["envoy.string", "envoy.hashable_string", "istio.hashable_string"]);
 
+/** How much a request counts for the rate limit service. */
+export const hitsAddendKey = "envoy.ratelimit.hits_addend";
+
 export type FilterStateSetter = (info: StreamInfo, state: FilterState) => void;
 
 export function compileFilterStateValues(values: readonly FilterStateValue[]): FilterStateSetter {
@@ -20,11 +23,12 @@ function compileValue({ key, factoryKey, value, skipIfEmpty }: FilterStateValue)
   if (key.case === undefined) throw new ConfigError("FilterStateValue: key: value is required");
   if (value.case === undefined) throw new ConfigError("FilterStateValue: value: value is required");
   const factory = factoryKey || key.value;
-  if (!textFactories.has(factory)) throw new ConfigError(`'${factory}' does not have an object factory`);
+  const isNumber = factory === hitsAddendKey;
+  if (!isNumber && !textFactories.has(factory)) throw new ConfigError(`'${factory}' does not have an object factory`);
   const format = compileSubstitutionFormat(value.value);
   const name = key.value;
   return (info, state) => {
     const text = format(info);
-    if (text !== "" || !skipIfEmpty) state.set(name, text);
+    if (isNumber ? /^\d+$/.test(text) && Number(text) < 2 ** 32 : text !== "" || !skipIfEmpty) state.set(name, text);
   };
 }

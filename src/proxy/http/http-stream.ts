@@ -492,6 +492,19 @@ export class HttpStream {
     this.#refreshRoute();
     return this.choice?.perFilterConfig.get(name) ?? this.route?.perFilterConfig.get(name);
   }
+
+  /** The same of all levels that have one: the route configuration's first, the weighted cluster's last. For filters that add them up. */
+  perFilterConfigs(name: string): ReadonlySet<unknown> {
+    this.#refreshRoute();
+    const levels = new Set<unknown>();
+    const { route, choice } = this;
+    // A level that has none has that of the one above.
+    for (const level of [route?.scope.outerFilterConfig, route?.scope.perFilterConfig, route?.perFilterConfig, choice?.perFilterConfig]) {
+      const config = level?.get(name);
+      if (config !== undefined) levels.add(config);
+    }
+    return levels;
+  }
 }
 
 const noTrailers: HeaderList = [];

@@ -4,6 +4,7 @@ import type { HttpStream } from "../http/http-stream.ts";
 import { RequestInfo } from "../http/request-info.ts";
 import type { ConnectionInfo, TlsInfo } from "../stream-info.ts";
 import { Transport, type TransportHandler } from "../transport.ts";
+import type { OriginalSource } from "../upstream/open-socket.ts";
 import type { ListenerDrain } from "./listener-drain.ts";
 import type { ConnectionReader } from "./network-filter.ts";
 import { ReaderGate } from "./network-filter-chain.ts";
@@ -21,6 +22,8 @@ export interface DownstreamConnectionParts {
   readonly directRemoteAddress: string;
   readonly localAddress: string;
   readonly directLocalAddress: string;
+  readonly isRedirected: boolean;
+  readonly originalSource: OriginalSource | null;
   readonly requestedServerName: string;
   readonly filterChainName: string;
   readonly tls: TlsInfo | null;
@@ -35,6 +38,10 @@ export class DownstreamConnection {
   readonly remoteIsLoopback: boolean;
   readonly localIp: string;
   readonly localPort: number;
+  /** The local address is where it was meant to go, and not the listener that was given it. */
+  readonly isRedirected: boolean;
+  /** What endpoints shall see as the client; null: the proxy. */
+  readonly originalSource: OriginalSource | null;
   readonly isTls: boolean;
   readonly drain: ListenerDrain;
   /** performance.now() of the event that is being handled; saves asking the clock for every header. */
@@ -50,10 +57,13 @@ export class DownstreamConnection {
   decideClose: (stream: HttpStream) => void = () => {};
   /** Closes when idle or after the present request: a drain that has run out of patience closes at once. */
   shutdown: (isForced: boolean) => void = () => this.destroy();
+  /** Set by a filter that lets the connection wait: it is closed before it could proceed. */
+  onGoneWaiting: (() => void) | null = null;
   readonly #acceptedAtEpochMs: number;
   readonly #onClosed: (connection: DownstreamConnection) => void;
   #streamInfo: RequestInfo | null = null;
   #gate: ReaderGate | null = null;
+  #proceed: (() => void) | null = null;
   #isClosed = false;
 
   constructor(parts: DownstreamConnectionParts) {
@@ -62,6 +72,8 @@ export class DownstreamConnection {
     this.remoteIsLoopback = parts.remoteIp.startsWith("127.") || parts.remoteIp === "::1";
     this.localIp = parts.localIp;
     this.localPort = parts.localPort;
+    this.isRedirected = parts.isRedirected;
+    this.originalSource = parts.originalSource;
     this.isTls = parts.tls !== null;
     this.drain = parts.drain;
     this.#acceptedAtEpochMs = parts.acceptedAtEpochMs;
@@ -96,6 +108,30 @@ export class DownstreamConnection {
     return this.#streamInfo;
   }
 
+  /** No filter has the transport yet; what the socket has to say meanwhile is that it is gone. */
+  wait(proceed: () => void): void {
+    this.#proceed = proceed;
+    this.socket.on("error", ignore);
+    this.socket.once("close", this.#gone);
+  }
+
+  /** Where a filter has let the connection wait, it goes to those behind. */
+  proceed(): void {
+    const proceed = this.#proceed;
+    if (proceed === null || this.#isClosed) return;
+    this.#stopWaiting();
+    proceed();
+  }
+
+  #gone = (): void => this.closed();
+
+  #stopWaiting(): void {
+    this.#proceed = null;
+    this.onGoneWaiting = null;
+    this.socket.removeListener("error", ignore);
+    this.socket.removeListener("close", this.#gone);
+  }
+
   /** Opened once, by the terminal filter; `handler` gets what the readers let through. */
   openTransport(handler: TransportHandler): Transport {
     const gate = this.readers === null ? null : new ReaderGate(this.readers, handler);
@@ -117,6 +153,10 @@ export class DownstreamConnection {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.onceClosed?.();
+    if (this.#proceed !== null) {
+      this.#proceed = null;
+      this.onGoneWaiting?.();
+    }
     this.#onClosed(this);
   }
 
@@ -126,3 +166,6 @@ export class DownstreamConnection {
     this.closed();
   }
 }
+
+/** Of a socket that waits: its close says the same. */
+function ignore(): void {}

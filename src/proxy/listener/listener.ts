@@ -8,7 +8,8 @@
  */
 import * as net from "node:net";
 import type * as tls from "node:tls";
-import { filterApplies } from "../filters/listener/index.ts";
+import { makeTransparent } from "../../platform/transparent-socket.ts";
+import { filterApplies, originalSource } from "../filters/listener/index.ts";
 import { bindFailure } from "../node-error.ts";
 import type { StatIndex, StatsStore } from "../stats/store.ts";
 import { responseFlags } from "../stream-info.ts";
@@ -137,6 +138,10 @@ export class Listener {
       server.removeAllListeners("error");
       server.on("error", (error) => this.#host.log("error", `listener ${this.config.name}: ${error.message}`));
       this.#servers.push({ address, server });
+      if (this.config.isTransparent && address.port >= 0 && !makeTransparent(descriptorOf(server), address.host.includes(":") ? 6 : 4)) {
+        this.stopListening();
+        throw new Error("Setting socket options failed: a transparent listener needs CAP_NET_ADMIN");
+      }
     }
   }
 
@@ -199,6 +204,9 @@ export class Listener {
       if (destination !== null && (destination.ip !== accepted.localIp || destination.port !== accepted.localPort)) {
         accepted.localIp = destination.ip;
         accepted.localPort = destination.port;
+        accepted.isRedirected = true;
+      } else if (this.config.isTransparent) {
+        // Packets were handed over as they are: the socket has the address that they were meant for.
         accepted.isRedirected = true;
       }
     }
@@ -398,6 +406,8 @@ export class Listener {
       directRemoteAddress: remoteAddress,
       localAddress: addressText({ host: accepted.localIp, port: accepted.localPort }),
       directLocalAddress: addressText({ host: plainIp(raw.localAddress ?? ""), port: raw.localPort ?? 0 }),
+      isRedirected: accepted.isRedirected,
+      originalSource: originalSource(this.config.listenerFilters, accepted.localPort, remoteIp),
       requestedServerName: accepted.hello?.serverName ?? "",
       filterChainName: chain?.name ?? "",
       tls: info,
@@ -433,6 +443,10 @@ const noDrain = new ListenerDrain();
 const notTls = { kind: "none" } as const;
 
 function ignore(): void {}
+
+function descriptorOf(server: net.Server): number {
+  return (server as unknown as { readonly _handle: { readonly fd: number } | null })._handle?.fd ?? -1;
+}
 
 /** Dual-stack sockets show IPv4 peers as ::ffff:1.2.3.4. */
 function plainIp(address: string): string {

@@ -1,7 +1,9 @@
 /** How bytes and connections pass; with real connections and filters: test/conformance/bootstrap/rbac-network.yaml. */
+import { Socket } from "node:net";
 import { describe, expect, it } from "vitest";
 import type { Transport, TransportHandler } from "../transport.ts";
-import type { DownstreamConnection } from "./downstream-connection.ts";
+import { DownstreamConnection } from "./downstream-connection.ts";
+import { ListenerDrain } from "./listener-drain.ts";
 import type { ConnectionReader, ReadStatus } from "./network-filter.ts";
 import { NetworkFilterChain, ReaderGate } from "./network-filter-chain.ts";
 
@@ -131,5 +133,62 @@ describe("NetworkFilterChain", () => {
     const { seen, chain } = run(0);
     chain.dispose();
     expect(seen.slice(1)).toEqual(["dispose 0", "dispose 1", "dispose terminal"]);
+  });
+
+  describe("with a filter that lets connections wait", () => {
+    function waiting() {
+      const seen: string[] = [];
+      const filter = (name: string, result: "wait" | null) => ({
+        name,
+        onConnection(connection: DownstreamConnection) {
+          seen.push(name);
+          connection.onGoneWaiting = () => seen.push(`${name}: gone`);
+          return result;
+        },
+        dispose() {},
+      });
+      const terminal = { name: "t", isTerminal: true, onConnection: () => seen.push("terminal"), dispose() {} } as const;
+      const socket = new Socket();
+      const connection = new DownstreamConnection({
+        ...{ id: 1, acceptedAtEpochMs: 0, socket, remoteIp: "10.0.0.1", remotePort: 1, localIp: "10.0.0.2", localPort: 2 },
+        ...{
+          remoteAddress: "",
+          directRemoteAddress: "",
+          localAddress: "",
+          directLocalAddress: "",
+          isRedirected: false,
+          originalSource: null,
+        },
+        ...{ requestedServerName: "", filterChainName: "", tls: null, drain: new ListenerDrain(), onClosed: () => seen.push("closed") },
+      });
+      new NetworkFilterChain([filter("a", "wait"), filter("b", "wait")], terminal).onConnection(connection);
+      return { seen, connection, socket };
+    }
+
+    it("asks those behind when it says so, each once", () => {
+      const { seen, connection } = waiting();
+      expect(seen).toEqual(["a"]);
+      connection.proceed();
+      expect(seen).toEqual(["a", "b"]);
+      connection.proceed();
+      connection.proceed();
+      expect(seen).toEqual(["a", "b", "terminal"]);
+    });
+
+    it("tells it of a client that is gone, and nobody else", async () => {
+      const { seen, connection, socket } = waiting();
+      const closed = new Promise((resolve) => socket.once("close", resolve));
+      socket.destroy(new Error("reset"));
+      await closed;
+      expect(seen).toEqual(["a", "a: gone", "closed"]);
+      connection.proceed();
+      expect(seen).toHaveLength(3);
+    });
+
+    it("tells it of a connection that a drain closes", () => {
+      const { seen, connection } = waiting();
+      connection.shutdown(true);
+      expect(seen).toEqual(["a", "a: gone", "closed"]);
+    });
   });
 });

@@ -16,9 +16,17 @@ export class NetworkFilterChain implements TerminalNetworkFilter {
   }
 
   onConnection(connection: DownstreamConnection): void {
-    for (const filter of this.#filters) {
-      const reader = filter.onConnection(connection);
+    this.#offer(connection, 0);
+  }
+
+  #offer(connection: DownstreamConnection, from: number): void {
+    for (let i = from; i < this.#filters.length; i++) {
+      const reader = this.#filters[i]!.onConnection(connection);
       if (connection.isClosed) return;
+      if (reader === "wait") {
+        connection.wait(() => this.#offer(connection, i + 1));
+        return;
+      }
       if (reader === null) continue;
       connection.readers ??= [];
       connection.readers.push(reader);

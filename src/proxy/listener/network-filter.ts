@@ -22,8 +22,11 @@ export interface TerminalNetworkFilter {
 /** Sees connections on their way to the terminal filter. */
 export interface NetworkReadFilter {
   readonly name: string;
-  /** Nothing was read yet. What it returns sees what arrives; null: nothing has to. A connection that it closes goes no further. */
-  onConnection(connection: DownstreamConnection): ConnectionReader | null;
+  /**
+   * Nothing was read yet. What it returns sees what arrives; null: nothing has to. A connection that it closes goes no further. `wait`: it
+   * goes on when the filter calls `connection.proceed()`, never from within here; until then the filters behind don't know of it.
+   */
+  onConnection(connection: DownstreamConnection): ConnectionReader | null | "wait";
   dispose(): void;
 }
 

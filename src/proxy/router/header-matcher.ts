@@ -117,15 +117,18 @@ export function compileHeaderListMatcher(matcher: HeaderMatcher): (headers: Head
   };
 }
 
-/** Raw text without percent-decoding; of a repeated key the first counts. */
-export function compileQueryParameterMatcher(matcher: QueryParameterMatcher): RouteCondition {
+/** `read`: by default raw text without percent-decoding; of a repeated key the first counts. */
+export function compileQueryParameterMatcher(
+  matcher: QueryParameterMatcher,
+  read: (path: string, name: string) => string | undefined = queryParameter,
+): RouteCondition {
   const name = matcher.name;
   if (name === "") throw new ConfigError("QueryParameterMatcher: name is required");
   const specifier = matcher.queryParameterMatchSpecifier;
   const test = specifier.case === "stringMatch" ? compileStringMatcher(specifier.value) : null;
   const wantsPresent = specifier.case === "presentMatch" ? specifier.value : true;
   return (info) => {
-    const value = queryParameter(info.path, name);
+    const value = read(info.path, name);
     if (test === null) return (value !== undefined) === wantsPresent;
     return value !== undefined && test(value);
   };

@@ -8,13 +8,16 @@ import {
   RateLimit_Action_MetaData_Source,
   type RateLimit_Action as RateLimitAction,
   type RateLimit as RateLimitMessage,
+  RateLimit_XRateLimitOption as XRateLimitOption,
 } from "../../api/gen/envoy/config/route/v3/route_components_pb.js";
 import type { MetadataKey } from "../../api/gen/envoy/type/metadata/v3/metadata_pb.js";
 import { RateLimitUnit } from "../../api/gen/envoy/type/v3/ratelimit_unit_pb.js";
 import { ipOf, maskedIp } from "../../lib/ip-range.ts";
 import { getHeader } from "../http/header-list.ts";
 import type { StreamInfo } from "../stream-info.ts";
+import { decodedQueryParameter } from "./decoded-query.ts";
 import { compileHeaderMatcher, compileQueryParameterMatcher, type RouteCondition } from "./header-matcher.ts";
+import { compileHitsAddend, type HitsAddend } from "./hits-addend.ts";
 import { valueAt } from "./metadata-matcher.ts";
 import type { ClusterChoice, Route } from "./route.ts";
 
@@ -27,6 +30,10 @@ export interface Descriptor {
   readonly entries: readonly DescriptorEntry[];
   /** What the request's metadata wants instead of the service's limit; null: nothing. */
   readonly limit: { readonly requestsPerUnit: number; readonly unit: RateLimitUnit } | null;
+  /** How much the request counts; null: once, if the service doesn't say otherwise. */
+  readonly hits: number | null;
+  /** Whether responses are told of the limit; null: as the filter says. */
+  readonly tellsLimits: boolean | null;
 }
 
 /** A request with its route; every HttpStream is one. */
@@ -38,16 +45,21 @@ export interface RoutedRequest {
 
 interface PolicyEntry {
   readonly make: (request: RoutedRequest) => Descriptor | null;
+  /** Counts when the response is through, and can limit only requests that come later. */
+  readonly countsAfterwards: boolean;
   /** Named in a runtime key by which ratelimit can be told to leave it out; local_ratelimit leaves it out always. */
   readonly hasDisableKey: boolean;
 }
 
 export class RateLimitPolicy {
+  /** Whether some of it counts when the response is through. */
+  readonly hasAfterwards: boolean;
   /** By stage. */
   readonly #stages: ReadonlyMap<number, readonly PolicyEntry[]>;
 
   constructor(stages: ReadonlyMap<number, readonly PolicyEntry[]>) {
     this.#stages = stages;
+    this.hasAfterwards = [...stages.values()].flat().some(({ countsAfterwards }) => countsAfterwards);
   }
 
   get isEmpty(): boolean {
@@ -55,24 +67,31 @@ export class RateLimitPolicy {
   }
 
   /** Adds what the entries of that stage make of the request. */
-  collect(stage: number, request: RoutedRequest, into: Descriptor[], { withDisableKey }: { readonly withDisableKey: boolean }): void {
-    for (const { make, hasDisableKey } of this.#stages.get(stage) ?? []) {
-      if (hasDisableKey && !withDisableKey) continue;
+  collect(stage: number, request: RoutedRequest, into: Descriptor[], { withDisableKey, afterwards = false }: CollectOptions): void {
+    for (const { make, hasDisableKey, countsAfterwards } of this.#stages.get(stage) ?? []) {
+      if ((hasDisableKey && !withDisableKey) || countsAfterwards !== afterwards) continue;
       const descriptor = make(request);
       if (descriptor !== null) into.push(descriptor);
     }
   }
 
-  /** Of all entries, whatever their stage: a policy that stands in a filter has none. */
-  descriptorsOf(request: RoutedRequest): Descriptor[] {
+  /** Of a filter's own policy, which has no stages. */
+  descriptorsOf(request: RoutedRequest, afterwards = false): Descriptor[] {
     const into: Descriptor[] = [];
-    for (const stage of this.#stages.keys()) this.collect(stage, request, into, { withDisableKey: true });
+    this.collect(0, request, into, { withDisableKey: true, afterwards });
     return into;
   }
 }
 
+export interface CollectOptions {
+  readonly withDisableKey: boolean;
+  /** What counts when the response is through, instead of what decides on the request. Default false. */
+  readonly afterwards?: boolean;
+}
+
 const maxStage = 10;
 
+/** Of a route or a virtual host. There `hits_addend` has no effect, in Envoy neither. */
 export function compileRateLimits(messages: readonly RateLimitMessage[], nodeCluster: string): RateLimitPolicy {
   if (messages.length === 0) return noRateLimits;
   const stages = new Map<number, PolicyEntry[]>();
@@ -80,10 +99,27 @@ export function compileRateLimits(messages: readonly RateLimitMessage[], nodeClu
     const stage = message.stage ?? 0;
     if (stage > maxStage) throw new ConfigError(`RateLimit: stage: value must be less than or equal to ${maxStage}`);
     const entries = stages.get(stage) ?? [];
-    entries.push({ make: compileEntry(message, nodeCluster), hasDisableKey: message.disableKey !== "" });
+    entries.push({
+      make: compileEntry(message, nodeCluster, null),
+      hasDisableKey: message.disableKey !== "",
+      countsAfterwards: message.applyOnStreamDone,
+    });
     stages.set(stage, entries);
   }
   return new RateLimitPolicy(stages);
+}
+
+/** Of a filter's own configuration, for all routes or for one. Throws ConfigError in Envoy's words. */
+export function compileFilterRateLimits(messages: readonly RateLimitMessage[], nodeCluster: string): RateLimitPolicy {
+  if (messages.length === 0) return noRateLimits;
+  const entries = messages.map((message): PolicyEntry => {
+    if (message.stage !== undefined || message.disableKey !== "") {
+      throw new ConfigError("'stage' field and 'disable_key' field are not supported");
+    }
+    const make = compileEntry(message, nodeCluster, compileHitsAddend(message.hitsAddend));
+    return { make, hasDisableKey: false, countsAfterwards: message.applyOnStreamDone };
+  });
+  return new RateLimitPolicy(new Map([[0, entries]]));
 }
 
 export const noRateLimits = new RateLimitPolicy(new Map());
@@ -96,7 +132,7 @@ export function descriptorsOf(
   request: RoutedRequest,
   stage: number,
   virtualHost: VirtualHostRateLimits,
-  options: { readonly withDisableKey: boolean },
+  options: CollectOptions,
 ): Descriptor[] {
   const { route } = request;
   const into: Descriptor[] = [];
@@ -111,11 +147,16 @@ export function descriptorsOf(
 /** What an action says: an entry, nothing (`skip`), or that there is to be no descriptor (null). */
 type Action = (request: RoutedRequest) => DescriptorEntry | "skip" | null;
 
-function compileEntry({ actions: messages, limit }: RateLimitMessage, nodeCluster: string): PolicyEntry["make"] {
+function compileEntry(
+  { actions: messages, limit, xRatelimitOption }: RateLimitMessage,
+  nodeCluster: string,
+  hitsOf: HitsAddend | null,
+): PolicyEntry["make"] {
   if (messages.length === 0) throw new ConfigError("RateLimit: actions: value must contain at least 1 item(s)");
   const actions = messages.map((message) => compileAction(message, nodeCluster));
   const override = limit?.overrideSpecifier;
   const limitKey = override?.case === "dynamicMetadata" ? compileMetadataKey(override.value.metadataKey) : null;
+  const tellsLimits = xRatelimitOption === XRateLimitOption.UNSPECIFIED ? null : xRatelimitOption === XRateLimitOption.DRAFT_VERSION_03;
   return (request) => {
     const entries: DescriptorEntry[] = [];
     for (const action of actions) {
@@ -123,7 +164,10 @@ function compileEntry({ actions: messages, limit }: RateLimitMessage, nodeCluste
       if (entry === null) return null;
       if (entry !== "skip") entries.push(entry);
     }
-    return { entries, limit: limitKey === null ? null : limitOf(limitKey(request.info.dynamicMetadata)) };
+    const hits = hitsOf === null ? null : hitsOf(request.info);
+    if (hits === undefined) return null;
+    const ownLimit = limitKey === null ? null : limitOf(limitKey(request.info.dynamicMetadata));
+    return { entries, limit: ownLimit, hits, tellsLimits };
   };
 }
 
@@ -143,6 +187,14 @@ function compileAction({ actionSpecifier: action }: RateLimitAction, nodeCluster
       const read = headerReader(headerName.toLowerCase());
       return ({ info }) => {
         const value = read(info);
+        return value === undefined ? (skipIfAbsent ? "skip" : null) : { key, value };
+      };
+    }
+    case "queryParameters": {
+      const { queryParameterName: name, descriptorKey: key, skipIfAbsent } = action.value;
+      if (name === "" || key === "") throw new ConfigError("QueryParameters: query_parameter_name and descriptor_key are required");
+      return ({ info }) => {
+        const value = decodedQueryParameter(info.path, name);
         return value === undefined ? (skipIfAbsent ? "skip" : null) : { key, value };
       };
     }
@@ -176,7 +228,7 @@ function compileAction({ actionSpecifier: action }: RateLimitAction, nodeCluster
       if (queryParameters.length === 0)
         throw new ConfigError("QueryParameterValueMatch: query_parameters: value must contain at least 1 item(s)");
       return onMatch(
-        queryParameters.map(compileQueryParameterMatcher),
+        queryParameters.map((matcher) => compileQueryParameterMatcher(matcher, decodedQueryParameter)),
         expectMatch ?? true,
         descriptorKey || "query_match",
         descriptorValue,

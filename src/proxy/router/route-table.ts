@@ -30,6 +30,8 @@ export interface RouteScope {
   readonly includesAttemptCount: boolean;
   readonly includesAttemptCountInResponse: boolean;
   readonly perFilterConfig: ReadonlyMap<string, unknown>;
+  /** Of the route configuration alone. */
+  readonly outerFilterConfig: ReadonlyMap<string, unknown>;
   readonly maxDirectResponseBytes: number;
   readonly rateLimits: RateLimitPolicy;
 }
@@ -193,6 +195,7 @@ function compileVirtualHost(
     includesAttemptCount: message.includeRequestAttemptCount,
     includesAttemptCountInResponse: message.includeAttemptCountInResponse,
     perFilterConfig: new Map([...configFilters, ...context.compilePerFilterConfig(message.typedPerFilterConfig)]),
+    outerFilterConfig: configFilters,
     maxDirectResponseBytes: config.maxDirectResponseBodySizeBytes ?? defaultMaxDirectResponseBytes,
     rateLimits: compileRateLimits(message.rateLimits, context.nodeCluster),
   };

@@ -260,7 +260,10 @@ function compileConditions(match: RouteMatch, isConnect: boolean): RouteConditio
   const conditions: RouteCondition[] = [];
   // CONNECT matches connect_matcher, and nothing else does.
   if (isConnect) conditions.push((info) => info.method === "CONNECT");
-  conditions.push(...match.headers.map(compileHeaderMatcher), ...match.queryParameters.map(compileQueryParameterMatcher));
+  conditions.push(
+    ...match.headers.map(compileHeaderMatcher),
+    ...match.queryParameters.map((matcher) => compileQueryParameterMatcher(matcher)),
+  );
   if (match.grpc !== undefined) conditions.push((info) => isGrpc(info));
   if (match.runtimeFraction !== undefined) {
     const chance = runtimeFraction(match.runtimeFraction, 1);
@@ -283,7 +286,10 @@ function compileConditions(match: RouteMatch, isConnect: boolean): RouteConditio
 /** What a filter looks at that has rules by RouteMatch (jwt_authn): path, headers and query parameters, and nothing else of it. */
 export function compileRequestMatch(match: RouteMatch): RouteCondition {
   const path = compilePath(match);
-  const conditions = [...match.headers.map(compileHeaderMatcher), ...match.queryParameters.map(compileQueryParameterMatcher)];
+  const conditions = [
+    ...match.headers.map(compileHeaderMatcher),
+    ...match.queryParameters.map((matcher) => compileQueryParameterMatcher(matcher)),
+  ];
   return (info) => {
     if (path.isConnect ? info.method !== "CONNECT" : !path.matches(pathWithoutQuery(info.path))) return false;
     for (const condition of conditions) if (!condition(info)) return false;

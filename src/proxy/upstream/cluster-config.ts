@@ -1,6 +1,7 @@
 /** envoy.config.cluster.v3.Cluster, checked and with defaults filled in. Opens nothing; usable in any thread. */
 import { anyUnpack } from "@bufbuild/protobuf/wkt";
 import { ConfigError } from "../../api/config-error.ts";
+import { resolveTypedStruct } from "../../api/envoy/typed-struct.ts";
 import {
   Cluster_DiscoveryType,
   Cluster_LbPolicy,
@@ -12,7 +13,6 @@ import { MetadataExchangeSchema } from "../../api/gen/envoy/tcp/metadataexchange
 import type { CompileContext } from "../compile-context.ts";
 import { durationMs } from "../duration.ts";
 import { type PeerExchange, peerExchange } from "../telemetry/peer-exchange.ts";
-import { configTypeName, decodeConfig } from "../typed-config.ts";
 import { compileThresholds, type Thresholds } from "./circuit-breakers.ts";
 import type { LoadBalancerPolicy } from "./load-balancer.ts";
 import { compileMeshMetadata, type MeshMetadata } from "./mesh-metadata.ts";
@@ -132,11 +132,13 @@ export function compileCluster(message: ClusterMessage, context: CompileContext)
 function compileFilters({ filters }: ClusterMessage, context: CompileContext): PeerExchange | null {
   let exchange: PeerExchange | null = null;
   for (const { name, typedConfig } of filters) {
-    const typeName = typedConfig === undefined ? "" : configTypeName(typedConfig);
-    if (typedConfig === undefined || typeName !== MetadataExchangeSchema.typeName) {
+    const any = typedConfig && resolveTypedStruct(typedConfig);
+    const config = any && anyUnpack(any, MetadataExchangeSchema);
+    if (config === undefined) {
+      const typeName = any?.typeUrl.slice(any.typeUrl.lastIndexOf("/") + 1) ?? "";
       throw new ConfigError(`Didn't find a registered implementation for '${name}' with type URL: '${typeName}'`);
     }
-    exchange = peerExchange(decodeConfig(MetadataExchangeSchema, typedConfig), context);
+    exchange = peerExchange(config, context);
   }
   return exchange;
 }

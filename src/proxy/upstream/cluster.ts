@@ -10,6 +10,7 @@ import type { ClusterConfig } from "./cluster-config.ts";
 import { ClusterStats } from "./cluster-stats.ts";
 import { ConnectionPool } from "./connection-pool.ts";
 import { Host, type HostDescription, type HostHealth, hostKey } from "./host.ts";
+import type { OriginalSource } from "./open-socket.ts";
 import { PrioritySet } from "./priority-set.ts";
 import { chooseTransportSocket } from "./transport-socket.ts";
 
@@ -82,7 +83,7 @@ export class Cluster {
     const host = this.#makeHost(key, description);
     // Destinations come from outside: those without connections make room again.
     if (this.#hosts.size >= 1024) {
-      for (const [other, { pools }] of this.#hosts) if (pools.every((pool) => pool.isUnused)) this.#hosts.delete(other);
+      for (const [other, { isUnused }] of this.#hosts) if (isUnused) this.#hosts.delete(other);
     }
     this.#hosts.set(key, host);
     return host;
@@ -154,12 +155,13 @@ export class Cluster {
     }
   }
 
-  /** Connections to the host; an offer matters to TLS alone. Hot. */
-  pool(host: Host, offer: AlpnOffer | null = null): ConnectionPool {
+  /** Connections to the host, of their own for each ALPN that requests ask for, and for each client whose address is shown. Hot. */
+  pool(host: Host, offer: AlpnOffer | null = null, source: OriginalSource | null = null): ConnectionPool {
+    // An offer matters to TLS alone.
     const wanted = host.transportSocket.tls === null ? null : offer;
-    const { pools } = host;
+    const pools = source === null ? host.pools : host.poolsOf(source);
     for (let i = 0; i < pools.length; i++) if (pools[i]!.alpnOffer === wanted) return pools[i]!;
-    const made = new ConnectionPool(this, host, wanted);
+    const made = new ConnectionPool(this, host, wanted, source);
     pools.push(made);
     return made;
   }

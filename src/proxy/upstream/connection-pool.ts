@@ -10,6 +10,7 @@ import type { Priority } from "./circuit-breakers.ts";
 import type { Cluster } from "./cluster.ts";
 import type { Host } from "./host.ts";
 import { Http1Client, type UpstreamReset } from "./http1-client.ts";
+import type { OriginalSource } from "./open-socket.ts";
 
 /** A request that wants a connection. */
 export interface PoolWaiter {
@@ -25,16 +26,19 @@ export class ConnectionPool {
   readonly host: Host;
   /** null: what the cluster's TLS settings offer. */
   readonly alpnOffer: AlpnOffer | null;
+  /** Whose connections these are, to the endpoint's eyes; null: the proxy's own. */
+  readonly source: OriginalSource | null;
   readonly #idle: Http1Client[] = [];
   readonly #waiting: PoolWaiter[] = [];
   readonly #connecting = new Set<Http1Client>();
   readonly #busy = new Set<Http1Client>();
   #isDraining = false;
 
-  constructor(cluster: Cluster, host: Host, alpnOffer: AlpnOffer | null = null) {
+  constructor(cluster: Cluster, host: Host, alpnOffer: AlpnOffer | null, source: OriginalSource | null) {
     this.cluster = cluster;
     this.host = host;
     this.alpnOffer = alpnOffer;
+    this.source = source;
   }
 
   get isUnused(): boolean {
@@ -84,8 +88,7 @@ export class ConnectionPool {
     this.#isDraining = true;
     for (const client of this.#idle.splice(0)) client.close("local");
     for (const client of this.#connecting) if (this.#waiting.length === 0) client.close("local");
-    const index = this.host.pools.indexOf(this);
-    if (index >= 0) this.host.pools.splice(index, 1);
+    this.host.forgetPool(this);
   }
 
   // --- called by clients ---

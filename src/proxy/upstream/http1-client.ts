@@ -4,7 +4,7 @@
  *
  *      connecting -> idle <-> busy -> closed
  */
-import * as net from "node:net";
+import type * as net from "node:net";
 import type * as tls from "node:tls";
 import { Http1Parser, type Http1ParserSink } from "../http/http1-parser.ts";
 import { restoreUpgrade } from "../http/request-preparation.ts";
@@ -15,6 +15,7 @@ import { tlsInfo } from "../tls/server-context.ts";
 import { Transport, type TransportHandler } from "../transport.ts";
 import type { Priority } from "./circuit-breakers.ts";
 import type { ConnectionPool } from "./connection-pool.ts";
+import { openSocket } from "./open-socket.ts";
 
 /** Why a request lost its connection, or never got one; Envoy's words for it are in http/local-reply.ts. */
 export type UpstreamReset =
@@ -104,17 +105,7 @@ export class Http1Client implements TransportHandler, Http1ParserSink {
     stats.store.add(host.at.cx_active, 1);
     cluster.resources[this.#priority].addConnection(1);
     this.#connectStarted = performance.now();
-    const { address, port } = host.description;
-    const socket =
-      port < 0
-        ? net.connect({ path: address })
-        : net.connect({
-            host: address,
-            port,
-            noDelay: true,
-            ...(config.keepAlive === null ? {} : { keepAlive: true, keepAliveInitialDelay: config.keepAlive.idleMs }),
-            ...(config.bindAddress === "" ? {} : { localAddress: config.bindAddress }),
-          });
+    const socket = openSocket(host.description, { config, source: this.pool.source });
     this.#socket = socket;
     this.#connectTimer = setTimeout(() => {
       stats.store.add(stats.at.upstream_cx_connect_timeout, 1);

@@ -2,6 +2,7 @@
  * Status of Deployments: how many of the pods that they select there are, and are ready. Nothing here makes or ends pods: a pod is the
  * record of something that runs, written by whoever runs it.
  */
+import { isDeepStrictEqual } from "node:util";
 import { wantedReplicas } from "../../../api/kinds/deployment.ts";
 import type { ObjectOf } from "../../../api/kinds/index.ts";
 import { isPodOver, isPodReady } from "../../../api/kinds/pod-state.ts";
@@ -46,6 +47,7 @@ export class DeploymentStatus implements AsyncDisposable {
     // What a file says of its Deployment is the file's.
     if (!deployment || deployment.position) return;
     const status = statusOf(deployment, this.#podsOf(deployment), new Date());
+    if (isDeepStrictEqual(status, deployment.status)) return;
     const { resourceVersion } = deployment.metadata;
     await this.#store.put({ ...deployment, status, raw: { ...deployment.raw, status } }, { resourceVersion });
   }

@@ -39,7 +39,7 @@ export class NamespaceController implements AsyncDisposable {
   /** Resolves when all namespaces have what they need. */
   static async start(store: WritableConfigStore, authority: CertificateAuthority): Promise<NamespaceController> {
     const made = new NamespaceController(store, authority);
-    for (const name of seeds) await ensureObject(store, namespaceNamed(name));
+    await Promise.all(seeds.map((name) => ensureObject(store, namespaceNamed(name))));
     for (const name of new Set(store.list().map(({ kind, metadata }) => (kind === "Namespace" ? metadata.name : metadata.namespace))))
       made.#queue.add(name);
     await made.settled();
@@ -74,13 +74,18 @@ export class NamespaceController implements AsyncDisposable {
     } else if (isTerminating(namespace.raw)) {
       await this.#empty(name);
     } else {
-      await ensureObject(this.#store, { apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "default", namespace: name } });
-      await keepObject(this.#store, {
+      const account = ensureObject(this.#store, {
+        apiVersion: "v1",
+        kind: "ServiceAccount",
+        metadata: { name: "default", namespace: name },
+      });
+      const roots = keepObject(this.#store, {
         apiVersion: "v1",
         kind: "ConfigMap",
         metadata: { name: rootConfigMap, namespace: name, labels: { "istio.io/config": "true" } },
         data: { "root-cert.pem": this.#authority.trustBundle },
       });
+      await Promise.all([account, roots]);
     }
   }
 

@@ -1,6 +1,7 @@
 /** Objects that the control plane itself keeps. */
 import { decodeObject } from "../../../api/documents/decode-object.ts";
 import type { ConfigObject, ObjectKey } from "../../../api/kinds/object.ts";
+import { saysTheSame } from "../../../config/stamp.ts";
 import { StoreError, type WritableConfigStore } from "../../../config/store.ts";
 
 /** Makes the object if there is none of its name. */
@@ -25,7 +26,9 @@ export async function keepObject(store: WritableConfigStore, raw: Record<string,
     ...(raw.metadata as object),
     ...(Object.keys(labels).length > 0 ? { labels } : {}),
   };
-  await store.put(made({ ...raw, metadata }).object);
+  const wanted = made({ ...raw, metadata }).object;
+  // To write what stands there already would cost a sync of the disk.
+  if (!stored || !saysTheSame(wanted, stored)) await store.put(wanted);
 }
 
 function made(raw: Record<string, unknown>): { object: ConfigObject; key: ObjectKey } {

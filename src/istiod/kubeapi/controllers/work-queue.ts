@@ -5,7 +5,10 @@ const scope = log.scope("kubeapi");
 const firstRetryMs = 200;
 const maxRetryMs = 30_000;
 
-/** Does a piece of work for each key, one at a time and once however often the key was added; what fails is tried again, ever more seldom. */
+/** Keys that are worked on at the same time: their writes share a transaction. */
+const maxAtOnce = 64;
+
+/** Does a piece of work for each key, once however often the key was added meanwhile; what fails is tried again, ever more seldom. */
 export class WorkQueue<Key extends string> implements AsyncDisposable {
   readonly #name: string;
   readonly #work: (key: Key) => Promise<void>;
@@ -34,16 +37,21 @@ export class WorkQueue<Key extends string> implements AsyncDisposable {
   async #run(): Promise<void> {
     // Whoever adds several keys in one go adds them all before the first is worked on.
     await Promise.resolve();
-    for (const key of this.#pending) {
-      this.#pending.delete(key);
-      try {
-        await this.#work(key);
-        this.#failures.delete(key);
-      } catch (error) {
-        this.#retry(key, error);
-      }
+    while (this.#pending.size > 0) {
+      const keys = [...this.#pending].slice(0, maxAtOnce);
+      for (const key of keys) this.#pending.delete(key);
+      await Promise.all(keys.map((key) => this.#do(key)));
     }
     this.#running = undefined;
+  }
+
+  async #do(key: Key): Promise<void> {
+    try {
+      await this.#work(key);
+      this.#failures.delete(key);
+    } catch (error) {
+      this.#retry(key, error);
+    }
   }
 
   #retry(key: Key, error: unknown): void {

@@ -125,7 +125,7 @@ describe("list and watch", () => {
         object: {
           kind: "WorkloadEntry",
           metadata: {
-            resourceVersion: String(plane.istiod.discovery.store.revision),
+            resourceVersion: (await list()).metadata.resourceVersion,
             annotations: { "k8s.io/initial-events-end": "true" },
           },
         },

@@ -1,17 +1,18 @@
 /** The HTTP filters that this proxy has, and how a chain of them is compiled. */
-import { create, fromBinary } from "@bufbuild/protobuf";
+import { fromBinary } from "@bufbuild/protobuf";
 import type { Any } from "@bufbuild/protobuf/wkt";
 import { ConfigError } from "../../../api/config-error.ts";
+import { resolveTypedStruct } from "../../../api/envoy/typed-struct.ts";
 import { FilterConfigSchema } from "../../../api/gen/envoy/config/route/v3/route_components_pb.js";
 import type { HttpFilter as HttpFilterMessage } from "../../../api/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import type { CompileContext } from "../../compile-context.ts";
 import type { FilterCompileContext, HttpFilter, HttpFilterDefinition, TerminalFilter } from "../../http/http-filter.ts";
-import { configTypeName, decodeConfig } from "../../typed-config.ts";
 import { alpn } from "./alpn.ts";
 import { cors } from "./cors.ts";
 import { disabledFilter } from "./disabled-filter.ts";
 import { extAuthz } from "./ext-authz/ext-authz.ts";
 import { fault } from "./fault.ts";
+import { headerMutation } from "./header-mutation.ts";
 import { istioStats } from "./istio-stats.ts";
 import { jwtAuthn } from "./jwt-authn/jwt-authn.ts";
 import { localRateLimit } from "./local-ratelimit.ts";
@@ -28,6 +29,7 @@ export const httpFilters: readonly HttpFilterDefinition[] = [
   cors,
   extAuthz,
   fault,
+  headerMutation,
   istioStats,
   jwtAuthn,
   localRateLimit,
@@ -78,7 +80,7 @@ function compileHttpFilter(message: HttpFilterMessage, context: FilterCompileCon
   if (message.configType.case === "configDiscovery") {
     throw new ConfigError(`config_discovery of filter '${message.name}' is not supported by this proxy yet`);
   }
-  const any = message.configType.value;
+  const any = typedConfigOf(message);
   const definition = definitionOf(message);
   if (any === undefined && definition !== undefined) {
     context.warn(`filter '${message.name}' has no typed_config; its defaults are used`);
@@ -86,17 +88,21 @@ function compileHttpFilter(message: HttpFilterMessage, context: FilterCompileCon
   if (definition === undefined) {
     if (message.isOptional) return null;
     throw new ConfigError(
-      `Didn't find a registered implementation for '${message.name}' with type URL: '${any === undefined ? "" : configTypeName(any)}'`,
+      `Didn't find a registered implementation for '${message.name}' with type URL: '${any === undefined ? "" : typeNameOf(any)}'`,
     );
   }
-  const config = any === undefined ? create(definition.schema) : decodeConfig(definition.schema, any);
+  const config = fromBinary(definition.schema, any?.value ?? new Uint8Array());
   return definition.create(config as never, context, message.name);
 }
 
 /** Envoy of old looked filters up by name; tutorials still show it. Today's Envoy refuses what has no type. */
-function definitionOf({ name, configType }: HttpFilterMessage): HttpFilterDefinition | undefined {
-  if (configType.case === "typedConfig") return byTypeName.get(configTypeName(configType.value));
-  return byName.get(name);
+function definitionOf(message: HttpFilterMessage): HttpFilterDefinition | undefined {
+  const any = typedConfigOf(message);
+  return any === undefined ? byName.get(message.name) : byTypeName.get(typeNameOf(any));
+}
+
+function typedConfigOf({ configType }: HttpFilterMessage): Any | undefined {
+  return configType.case === "typedConfig" ? resolveTypedStruct(configType.value) : undefined;
 }
 
 /** `typed_per_filter_config`: what each filter makes of its own. A FilterConfig around it may disable the filter. */
@@ -115,6 +121,7 @@ export function compilePerFilterConfig(config: { readonly [name: string]: Any },
       inner = wrapper.config;
       if (inner === undefined) continue;
     }
+    inner = resolveTypedStruct(inner);
     const typeName = typeNameOf(inner);
     const definition = httpFilters.find((filter) => filter.perRoute?.schema.typeName === typeName);
     if (definition?.perRoute === undefined) {

@@ -11,13 +11,13 @@ import {
 } from "../../../api/gen/envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit_pb.js";
 import { grpcStatusNumber } from "../../../api/grpc-status.ts";
 import type { CompileContext } from "../../compile-context.ts";
-import { runtimeFraction } from "../../fraction.ts";
+import { drawn, runtimeFraction } from "../../fraction.ts";
 import { defineHttpFilter, type FilterStatus, type HttpFilter } from "../../http/http-filter.ts";
 import type { HttpStream } from "../../http/http-stream.ts";
 import type { DownstreamConnection } from "../../listener/downstream-connection.ts";
 import { applyHeaderEdits, compileHeaderEdits, type HeaderEdit } from "../../router/header-mutation.ts";
 import {
-  compileRateLimits,
+  compileFilterRateLimits,
   type Descriptor,
   descriptorsOf,
   type RateLimitPolicy,
@@ -29,7 +29,6 @@ import { checkDefaultBucket, compileLocalDescriptors, LocalLimiter, type LocalLi
 import { type TokenBucket, tokenBucketOptions } from "../ratelimit/token-bucket.ts";
 import { disabledFilter } from "./disabled-filter.ts";
 
-/** shadow_mode stays 0: no descriptor that we know can be only tried. */
 const statNames = ["enabled", "enforced", "rate_limited", "ok", "shadow_mode"] as const;
 
 interface Policy {
@@ -85,7 +84,7 @@ function compilePolicy(config: LocalRateLimit, context: CompileContext): Policy 
     enforcedChance: runtimeFraction(config.filterEnforced, 0),
     limiter: isPerConnection ? null : new LocalLimiter(limiterOptions, () => context.cells.cell(identity)),
     limiterOptions,
-    rateLimits: compileRateLimits(config.rateLimits, context.nodeCluster),
+    rateLimits: compileFilterRateLimits(config.rateLimits, context.nodeCluster),
     stage: config.stage,
     virtualHostRateLimits: virtualHostOptions[config.vhRateLimits] ?? "override",
     // Only errors: whoever was limited must not take it for success.
@@ -150,13 +149,18 @@ class LocalRateLimitFilter implements HttpFilter {
     const policy = (override as Policy | undefined) ?? this.#standard;
     if (!drawn(policy.enabledChance)) return "continue";
     this.#stats.add(policy.at.enabled, 1);
-    const { isAllowed, bucket } = limiterOf(policy, stream.connection).ask(describe(policy, stream));
-    if (policy.tellsLimits && bucket !== null) this.#remember(stream, { bucket, isLimited: false });
-    if (isAllowed) {
+    const verdict = limiterOf(policy, stream.connection).ask(describe(policy, stream));
+    const told = (verdict.tellsLimits ?? policy.tellsLimits) ? verdict.bucket : null;
+    if (told !== null) this.#remember(stream, { bucket: told, isLimited: false });
+    if (verdict.isAllowed && !verdict.isShadowed) {
       this.#stats.add(policy.at.ok, 1);
       return "continue";
     }
     this.#stats.add(policy.at.rate_limited, 1);
+    if (verdict.isAllowed) {
+      this.#stats.add(policy.at.shadow_mode, 1);
+      return "continue";
+    }
     if (!drawn(policy.enforcedChance)) {
       applyHeaderEdits(policy.requestEdits, stream.info.requestHeaders, stream.info);
       return "continue";
@@ -164,7 +168,7 @@ class LocalRateLimitFilter implements HttpFilter {
     this.#stats.add(policy.at.enforced, 1);
     const extra: HeaderList = [];
     applyHeaderEdits(policy.responseEdits, extra, stream.info);
-    this.#remember(stream, { bucket: policy.tellsLimits ? bucket : null, isLimited: true });
+    this.#remember(stream, { bucket: told, isLimited: true });
     if (policy.isResourceExhausted) stream.localReplyGrpcStatus = resourceExhausted;
     stream.sendLocalReply(policy.status, "local_rate_limited", "local_rate_limited", extra);
     return "stop";
@@ -189,10 +193,6 @@ class LocalRateLimitFilter implements HttpFilter {
     }
     return "continue";
   }
-}
-
-function drawn(chance: number): boolean {
-  return chance >= 1 || (chance > 0 && Math.random() < chance);
 }
 
 export const localRateLimit = defineHttpFilter({

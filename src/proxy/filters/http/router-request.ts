@@ -291,7 +291,7 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
       this.#setHost(host.description.hostname, this.#action!.appendsForwardedHost, true);
     }
     this.#isWaiting = true;
-    this.#pool = cluster.pool(host, stream.alpnOffer);
+    this.#pool = cluster.pool(host, stream.alpnOffer, stream.connection.originalSource);
     this.#pool.newStream(this);
   }
 
@@ -315,8 +315,8 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
       if (match !== null) return cluster.originalDestination(match[1]!, Number(match[2]));
       if (written !== undefined) cluster.stats.store.add(cluster.stats.at.original_dst_host_invalid, 1);
     }
-    // Only a redirected connection has a destination other than the listener that took it.
-    if (connection.info.localAddress === connection.info.directLocalAddress) return null;
+    // Another has no destination than the listener that took it.
+    if (!connection.isRedirected) return null;
     return cluster.originalDestination(connection.localIp, connection.localPort);
   }
 

@@ -1,17 +1,20 @@
 /** The listener filters that this proxy has: what they look for in the first bytes of a connection, or in its socket. */
 
 import type { DescMessage } from "@bufbuild/protobuf";
-import { fromBinary } from "@bufbuild/protobuf";
+import { fromBinary, isMessage } from "@bufbuild/protobuf";
 import { ConfigError } from "../../../api/config-error.ts";
+import { resolveTypedStruct } from "../../../api/envoy/typed-struct.ts";
 import type {
   ListenerFilter,
   ListenerFilterChainMatchPredicate,
 } from "../../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
 import { HttpInspectorSchema } from "../../../api/gen/envoy/extensions/filters/listener/http_inspector/v3/http_inspector_pb.js";
 import { OriginalDstSchema } from "../../../api/gen/envoy/extensions/filters/listener/original_dst/v3/original_dst_pb.js";
+import { OriginalSrcSchema } from "../../../api/gen/envoy/extensions/filters/listener/original_src/v3/original_src_pb.js";
 import { TlsInspectorSchema } from "../../../api/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.js";
+import type { OriginalSource } from "../../upstream/open-socket.ts";
 
-export type ListenerFilterKind = "httpInspector" | "originalDst" | "tlsInspector";
+type ListenerFilterKind = "httpInspector" | "originalDst" | "originalSrc" | "tlsInspector";
 
 interface ListenerFilterDefinition {
   readonly name: string;
@@ -23,22 +26,35 @@ interface ListenerFilterDefinition {
 export const listenerFilters: readonly ListenerFilterDefinition[] = [
   { name: "envoy.filters.listener.http_inspector", schema: HttpInspectorSchema, kind: "httpInspector" },
   { name: "envoy.filters.listener.original_dst", schema: OriginalDstSchema, kind: "originalDst" },
+  { name: "envoy.filters.listener.original_src", schema: OriginalSrcSchema, kind: "originalSrc" },
   { name: "envoy.filters.listener.tls_inspector", schema: TlsInspectorSchema, kind: "tlsInspector" },
 ];
 
-/** The filters of a listener; of each, whether it leaves out connections to a port (`filter_disabled`). */
-export type ListenerFilters = ReadonlyMap<ListenerFilterKind, (port: number) => boolean>;
+export interface ListenerFilters {
+  /** Of each filter that is there, whether it leaves out connections to a port (`filter_disabled`). */
+  readonly leavesOut: ReadonlyMap<ListenerFilterKind, (port: number) => boolean>;
+  /** `mark` of original_src. */
+  readonly sourceMark: number;
+}
 
 /** Whether the filter is there and looks at connections to the port. */
 export function filterApplies(filters: ListenerFilters, kind: ListenerFilterKind, port: number): boolean {
-  const leavesOut = filters.get(kind);
+  const leavesOut = filters.leavesOut.get(kind);
   return leavesOut !== undefined && !leavesOut(port);
 }
 
+/** What original_src shows endpoints of a connection from `remoteIp` to the port. */
+export function originalSource(filters: ListenerFilters, port: number, remoteIp: string): OriginalSource | null {
+  // A client of a Unix domain socket has no address.
+  if (remoteIp === "" || !filterApplies(filters, "originalSrc", port)) return null;
+  return { ip: remoteIp, mark: filters.sourceMark };
+}
+
 export function compileListenerFilters(messages: readonly ListenerFilter[]): ListenerFilters {
-  const kinds = new Map<ListenerFilterKind, (port: number) => boolean>();
+  const leavesOut = new Map<ListenerFilterKind, (port: number) => boolean>();
+  let sourceMark = 0;
   for (const message of messages) {
-    const any = message.configType.case === "typedConfig" ? message.configType.value : undefined;
+    const any = message.configType.case === "typedConfig" ? resolveTypedStruct(message.configType.value) : undefined;
     const typeName = any === undefined ? "" : any.typeUrl.slice(any.typeUrl.lastIndexOf("/") + 1);
     const definition = listenerFilters.find((filter) =>
       any === undefined ? filter.name === message.name : filter.schema.typeName === typeName,
@@ -46,10 +62,13 @@ export function compileListenerFilters(messages: readonly ListenerFilter[]): Lis
     if (definition === undefined) {
       throw new ConfigError(`Didn't find a registered implementation for '${message.name}' with type URL: '${typeName}'`);
     }
-    if (any !== undefined) fromBinary(definition.schema, any.value);
-    kinds.set(definition.kind, message.filterDisabled === undefined ? () => false : compilePredicate(message.filterDisabled));
+    if (any !== undefined) {
+      const config = fromBinary(definition.schema, any.value);
+      if (isMessage(config, OriginalSrcSchema)) sourceMark = config.mark;
+    }
+    leavesOut.set(definition.kind, message.filterDisabled === undefined ? () => false : compilePredicate(message.filterDisabled));
   }
-  return kinds;
+  return { leavesOut, sourceMark };
 }
 
 function compilePredicate({ rule }: ListenerFilterChainMatchPredicate): (port: number) => boolean {

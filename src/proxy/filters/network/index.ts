@@ -1,6 +1,8 @@
 /** The network filters that this proxy has. To add one: its file, and its line here. */
+import { fromBinary } from "@bufbuild/protobuf";
 import type { Any } from "@bufbuild/protobuf/wkt";
 import { ConfigError } from "../../../api/config-error.ts";
+import { resolveTypedStruct } from "../../../api/envoy/typed-struct.ts";
 import type { Filter } from "../../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
 import type {
   NetworkFilterContext,
@@ -9,12 +11,12 @@ import type {
   TerminalNetworkFilter,
 } from "../../listener/network-filter.ts";
 import { NetworkFilterChain } from "../../listener/network-filter-chain.ts";
-import { configTypeName, decodeConfig } from "../../typed-config.ts";
 import { extAuthz } from "./ext-authz.ts";
 import { httpConnectionManager } from "./http-connection-manager.ts";
 import { istioStats } from "./istio-stats.ts";
 import { localRateLimit } from "./local-ratelimit.ts";
 import { metadataExchange } from "./metadata-exchange.ts";
+import { rateLimit } from "./ratelimit.ts";
 import { rbac } from "./rbac.ts";
 import { setFilterState } from "./set-filter-state.ts";
 import { tcpProxy } from "./tcp-proxy.ts";
@@ -26,6 +28,7 @@ export const networkFilters: readonly NetworkFilterDefinition[] = [
   istioStats,
   localRateLimit,
   metadataExchange,
+  rateLimit,
   rbac,
   setFilterState,
   tcpProxy,
@@ -39,7 +42,7 @@ export function compileNetworkFilters(messages: readonly Filter[], context: Netw
   for (const [index, message] of messages.entries()) {
     const any = configOf(message);
     const definition = definitionOf(message.name, any);
-    const made = definition.create(decodeConfig(definition.schema, any) as never, context, message.name);
+    const made = definition.create(fromBinary(definition.schema, any.value) as never, context, message.name);
     const isLast = index === messages.length - 1;
     if (!("isTerminal" in made)) {
       filters.push(made);
@@ -57,13 +60,13 @@ export function compileNetworkFilters(messages: readonly Filter[], context: Netw
 }
 
 function configOf({ name, configType }: Filter): Any {
-  if (configType.case === "typedConfig") return configType.value;
+  if (configType.case === "typedConfig") return resolveTypedStruct(configType.value);
   if (configType.case === undefined) throw unknownFilter(name, "");
   throw new ConfigError(`config_discovery of filter '${name}' is not supported by this proxy yet`);
 }
 
-function definitionOf(name: string, any: Any): NetworkFilterDefinition {
-  const typeName = configTypeName(any);
+function definitionOf(name: string, { typeUrl }: Any): NetworkFilterDefinition {
+  const typeName = typeUrl.slice(typeUrl.lastIndexOf("/") + 1);
   const definition = byTypeName.get(typeName);
   if (definition === undefined) throw unknownFilter(name, typeName);
   return definition;

@@ -5,7 +5,7 @@
  * the client. Then each side's chunks are written to the other; a side that is full stops the reading of the other; a FIN is
  * passed on and leaves the other direction open; a reset is passed on as a reset.
  */
-import * as net from "node:net";
+import type * as net from "node:net";
 import type * as tls from "node:tls";
 import { ConfigError } from "../../../api/config-error.ts";
 import { type TcpProxy, TcpProxySchema } from "../../../api/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js";
@@ -23,6 +23,7 @@ import { tlsInfo } from "../../tls/server-context.ts";
 import { keepChunk, Transport, type TransportHandler } from "../../transport.ts";
 import type { Cluster } from "../../upstream/cluster.ts";
 import type { Host } from "../../upstream/host.ts";
+import { openSocket } from "../../upstream/open-socket.ts";
 
 const counters = [
   "downstream_cx_total",
@@ -211,9 +212,8 @@ class TcpSession implements TransportHandler {
       this.#finish(false, "local");
       return;
     }
-    const isRedirected = connection.info.localAddress !== connection.info.directLocalAddress;
     const host = cluster.config.isOriginalDestination
-      ? isRedirected
+      ? connection.isRedirected
         ? cluster.originalDestination(connection.localIp, connection.localPort)
         : null
       : cluster.choose();
@@ -232,19 +232,7 @@ class TcpSession implements TransportHandler {
     this.#info.upstreamHostName = host.description.hostname;
     this.#countConnection(1);
     this.#connectStarted = performance.now();
-    const { address, port } = host.description;
-    const { keepAlive, bindAddress } = cluster.config;
-    const raw =
-      port < 0
-        ? net.connect({ path: address, allowHalfOpen: true })
-        : net.connect({
-            host: address,
-            port,
-            noDelay: true,
-            allowHalfOpen: true,
-            ...(keepAlive === null ? {} : { keepAlive: true, keepAliveInitialDelay: keepAlive.idleMs }),
-            ...(bindAddress === "" ? {} : { localAddress: bindAddress }),
-          });
+    const raw = openSocket(host.description, { config: cluster.config, source: connection.originalSource, allowHalfOpen: true });
     this.#connecting = raw;
     const fail = (reason: string) => this.#connectFailed(reason);
     this.#connectTimer = setTimeout(() => {

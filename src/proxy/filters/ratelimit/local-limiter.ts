@@ -23,6 +23,8 @@ export interface LocalDescriptor {
   /** Some values are empty: each value that comes gets a bucket of its own. */
   readonly isWildcard: boolean;
   readonly bucket: TokenBucketOptions;
+  /** Its bucket says what would be, and refuses nothing. */
+  readonly isShadow: boolean;
 }
 
 const minFillIntervalMs = 50;
@@ -30,7 +32,7 @@ const minFillIntervalMs = 50;
 /** Throws ConfigError in Envoy's words. */
 export function compileLocalDescriptors(messages: readonly LocalRateLimitDescriptor[]): LocalDescriptor[] {
   const seen = new Set<string>();
-  return messages.map(({ entries, tokenBucket }) => {
+  return messages.map(({ entries, tokenBucket, shadowMode }) => {
     const bucket = tokenBucketOptions(tokenBucket);
     if (bucket.fillIntervalMs < minFillIntervalMs) {
       throw new ConfigError("local rate limit descriptor token bucket fill timer must be >= 50ms");
@@ -41,7 +43,7 @@ export function compileLocalDescriptors(messages: readonly LocalRateLimitDescrip
       throw new ConfigError(`duplicate descriptor in the local rate descriptor: ${text}`);
     }
     seen.add(key);
-    return { entries, isWildcard: entries.some(({ value }) => value === ""), bucket };
+    return { entries, isWildcard: entries.some(({ value }) => value === ""), bucket, isShadow: shadowMode };
   });
 }
 
@@ -51,42 +53,63 @@ export function checkDefaultBucket(bucket: TokenBucketOptions): void {
 
 export interface LimiterVerdict {
   readonly isAllowed: boolean;
+  /** A descriptor that is only tried would have refused it. */
+  readonly isShadowed: boolean;
   /** The bucket that decided, of which responses may tell; null where none was asked. */
   readonly bucket: TokenBucket | null;
+  /** Whether they do, as the descriptor says; null: it says nothing. */
+  readonly tellsLimits: boolean | null;
+}
+
+interface LimiterBucket {
+  readonly tokens: TokenBucket;
+  readonly isShadow: boolean;
+}
+
+interface Match {
+  readonly bucket: LimiterBucket;
+  readonly descriptor: Descriptor;
 }
 
 export class LocalLimiter {
   readonly #default: TokenBucket | null;
-  readonly #exact = new Map<string, TokenBucket>();
+  readonly #exact = new Map<string, LimiterBucket>();
   readonly #dynamic: readonly DynamicBuckets[];
   readonly #alwaysConsumesDefault: boolean;
 
   constructor(options: LocalLimiterOptions, newCell: () => SharedCell) {
     this.#default = options.defaultBucket === null ? null : new TokenBucket(options.defaultBucket, newCell());
-    for (const { entries, isWildcard, bucket } of options.descriptors) {
-      if (!isWildcard) this.#exact.set(keyOf(entries), new TokenBucket(bucket, newCell()));
+    for (const { entries, isWildcard, bucket, isShadow } of options.descriptors) {
+      if (!isWildcard) this.#exact.set(keyOf(entries), { tokens: new TokenBucket(bucket, newCell()), isShadow });
     }
     this.#dynamic = options.descriptors
       .filter(({ isWildcard }) => isWildcard)
-      .map(({ entries, bucket }) => new DynamicBuckets(entries, bucket, options.maxDynamicBuckets));
+      .map((descriptor) => new DynamicBuckets(descriptor, options.maxDynamicBuckets));
     this.#alwaysConsumesDefault = options.alwaysConsumesDefault;
   }
 
   ask(descriptors: readonly Descriptor[]): LimiterVerdict {
-    const matched: TokenBucket[] = [];
-    for (const { entries } of descriptors) {
-      const bucket = this.#bucketOf(entries);
-      if (bucket !== null) matched.push(bucket);
+    const matched: Match[] = [];
+    for (const descriptor of descriptors) {
+      const bucket = this.#bucketOf(descriptor.entries);
+      if (bucket !== null) matched.push({ bucket, descriptor });
     }
-    if (matched.length > 1) matched.sort((a, b) => a.tokensPerSecond - b.tokensPerSecond);
-    for (const bucket of matched) if (!bucket.consume()) return { isAllowed: false, bucket };
-    const first = matched[0] ?? null;
-    if (this.#default === null || (first !== null && !this.#alwaysConsumesDefault)) return { isAllowed: true, bucket: first };
-    if (!this.#default.consume()) return { isAllowed: false, bucket: this.#default };
-    return { isAllowed: true, bucket: first ?? this.#default };
+    if (matched.length > 1) matched.sort((a, b) => a.bucket.tokens.tokensPerSecond - b.bucket.tokens.tokensPerSecond);
+    let isShadowed = false;
+    for (const match of matched) {
+      const { bucket, descriptor } = match;
+      if (bucket.tokens.consume(descriptor.hits ?? 1)) continue;
+      if (!bucket.isShadow) return verdictBy(match, false, false);
+      isShadowed = true;
+    }
+    const first = matched[0];
+    if (this.#default === null) return first === undefined ? { ...byDefault, bucket: null } : verdictBy(first, true, isShadowed);
+    if (first !== undefined && !this.#alwaysConsumesDefault) return verdictBy(first, true, isShadowed);
+    if (!this.#default.consume()) return { ...byDefault, isAllowed: false, bucket: this.#default };
+    return first === undefined ? { ...byDefault, bucket: this.#default } : verdictBy(first, true, isShadowed);
   }
 
-  #bucketOf(entries: readonly DescriptorEntry[]): TokenBucket | null {
+  #bucketOf(entries: readonly DescriptorEntry[]): LimiterBucket | null {
     const key = keyOf(entries);
     const exact = this.#exact.get(key);
     if (exact !== undefined) return exact;
@@ -95,22 +118,26 @@ export class LocalLimiter {
   }
 }
 
+const byDefault = { isAllowed: true, isShadowed: false, tellsLimits: null } as const;
+
+function verdictBy({ bucket, descriptor }: Match, isAllowed: boolean, isShadowed: boolean): LimiterVerdict {
+  return { isAllowed, isShadowed, bucket: bucket.tokens, tellsLimits: descriptor.tellsLimits };
+}
+
 /** The buckets of a descriptor with wildcards, by what stands for them. Each worker has its own. */
 class DynamicBuckets {
-  readonly #entries: readonly DescriptorEntry[];
-  readonly #options: TokenBucketOptions;
+  readonly #descriptor: LocalDescriptor;
   readonly #max: number;
   /** In the order in which they were asked for. */
-  readonly #buckets = new Map<string, TokenBucket>();
+  readonly #buckets = new Map<string, LimiterBucket>();
 
-  constructor(entries: readonly DescriptorEntry[], options: TokenBucketOptions, max: number) {
-    this.#entries = entries;
-    this.#options = options;
+  constructor(descriptor: LocalDescriptor, max: number) {
+    this.#descriptor = descriptor;
     this.#max = max;
   }
 
   matches(entries: readonly DescriptorEntry[]): boolean {
-    const wanted = this.#entries;
+    const wanted = this.#descriptor.entries;
     if (entries.length !== wanted.length) return false;
     return wanted.every(({ key, value }, index) => {
       const entry = entries[index]!;
@@ -118,12 +145,17 @@ class DynamicBuckets {
     });
   }
 
-  get(key: string): TokenBucket {
-    const bucket = this.#buckets.get(key) ?? new TokenBucket(this.#options, { values: new BigInt64Array(1), at: 0 });
+  get(key: string): LimiterBucket {
+    const bucket = this.#buckets.get(key) ?? this.#newBucket();
     this.#buckets.delete(key);
     this.#buckets.set(key, bucket);
     if (this.#buckets.size > this.#max) this.#buckets.delete(this.#buckets.keys().next().value!);
     return bucket;
+  }
+
+  #newBucket(): LimiterBucket {
+    const { bucket, isShadow } = this.#descriptor;
+    return { tokens: new TokenBucket(bucket, { values: new BigInt64Array(1), at: 0 }), isShadow };
   }
 }
 

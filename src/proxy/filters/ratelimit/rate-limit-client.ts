@@ -8,9 +8,10 @@ import {
   RateLimitResponseSchema,
 } from "../../../api/gen/envoy/service/ratelimit/v3/rls_pb.js";
 import type { Descriptor } from "../../router/rate-limit-policy.ts";
-import type { HeaderList, StreamInfo } from "../../stream-info.ts";
+import { filterStateOf, type HeaderList, type StreamInfo } from "../../stream-info.ts";
 import type { AsyncCall } from "../../upstream/async-client.ts";
 import type { GrpcService } from "../../upstream/grpc-service.ts";
+import { hitsAddendKey } from "../filter-state-values.ts";
 
 export interface Answered {
   readonly kind: "ok" | "overLimit";
@@ -38,12 +39,27 @@ export class RateLimitClient {
   ask(domain: string, descriptors: readonly Descriptor[], info: StreamInfo, done: (verdict: RateLimitVerdict) => void): AsyncCall {
     const request = create(RateLimitRequestSchema, {
       domain,
-      descriptors: descriptors.map(({ entries, limit }) => ({ entries: [...entries], ...(limit !== null && { limit }) })),
+      hitsAddend: hitsOf(filterStateOf(info, hitsAddendKey)),
+      descriptors: descriptors.map(({ entries, limit, hits }) => ({
+        entries: entries.map(({ key, value }) => ({ key, value: utf8Of(value) })),
+        ...(limit !== null && { limit }),
+        ...(hits !== null && { hitsAddend: BigInt(hits) }),
+      })),
     });
     return this.#service.call(path, toBinary(RateLimitRequestSchema, request), info, (outcome) => {
       done("message" in outcome ? verdictOf(outcome.message) : { kind: "failed" });
     });
   }
+}
+
+/** 0, which the service takes for 1, where nothing sensible is said. */
+function hitsOf(text: string | undefined): number {
+  return text !== undefined && /^\d{1,10}$/.test(text) ? Math.min(Number(text), 2 ** 32 - 1) : 0;
+}
+
+/** Texts of a request are bytes by latin1 characters; on the wire they are bytes again. */
+function utf8Of(text: string): string {
+  return /[\x80-\xff]/.test(text) ? Buffer.from(text, "latin1").toString("utf8") : text;
 }
 
 function verdictOf(message: Uint8Array): RateLimitVerdict {

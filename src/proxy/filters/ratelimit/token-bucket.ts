@@ -43,14 +43,15 @@ export class TokenBucket {
     this.#now = now;
   }
 
-  /** False: there is no whole token, and nothing was taken. */
-  consume(): boolean {
+  /** False: there are not so many whole tokens, or none was asked for, which Envoy refuses as well. Then nothing was taken. */
+  consume(count = 1): boolean {
+    if (count === 0) return false;
     const now = this.#now();
     let emptyAt = Atomics.load(this.#values, this.#at);
     for (;;) {
       const tokens = this.#tokensAt(now, emptyAt);
-      if (tokens < 1) return false;
-      const next = now - BigInt(Math.round((tokens - 1) * this.#tokenNs));
+      if (tokens < count) return false;
+      const next = now - BigInt(Math.round((tokens - count) * this.#tokenNs));
       const found = Atomics.compareExchange(this.#values, this.#at, emptyAt, next);
       if (found === emptyAt) return true;
       emptyAt = found;

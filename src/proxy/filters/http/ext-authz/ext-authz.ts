@@ -213,12 +213,11 @@ function note({ info }: HttpStream, metadata: Readonly<Record<string, unknown>>)
 
 const noExtensions: { readonly [key: string]: string } = {};
 
-/** Those of the virtual host, the route and the weighted cluster together; the more specific ones win. */
-function extensionsOf({ route, choice }: HttpStream, name: string): { readonly [key: string]: string } {
-  const levels = new Set([route?.scope.perFilterConfig, route?.perFilterConfig, choice?.perFilterConfig].map((level) => level?.get(name)));
+/** Those of all levels together; the more specific ones win. */
+function extensionsOf(stream: HttpStream, name: string): { readonly [key: string]: string } {
   let merged = noExtensions;
-  for (const policy of levels) {
-    if (policy === undefined || policy === disabledFilter) continue;
+  for (const policy of stream.perFilterConfigs(name)) {
+    if (policy === disabledFilter) continue;
     const { contextExtensions } = policy as RoutePolicy;
     merged = merged === noExtensions ? contextExtensions : { ...merged, ...contextExtensions };
   }

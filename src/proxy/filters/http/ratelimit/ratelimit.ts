@@ -1,6 +1,7 @@
 /**
- * envoy.filters.http.ratelimit: a service that counts for many proxies says whether a request may pass, by descriptors that the route's
- * `rate_limits` make of it. Requests without descriptors, and those that go nowhere, are not asked about.
+ * envoy.filters.http.ratelimit: a service that counts for many proxies says whether a request may pass, by descriptors that `rate_limits`
+ * make of it: the route's own for this filter, else the filter's, else those of the route and its virtual host. Requests without
+ * descriptors, and those that go nowhere, are not asked about.
  */
 import {
   RateLimit_XRateLimitHeadersRFCVersion as HeadersVersion,
@@ -11,12 +12,20 @@ import {
   RateLimitPerRoute_VhRateLimitsOptions as VhOptions,
 } from "../../../../api/gen/envoy/extensions/filters/http/ratelimit/v3/rate_limit_pb.js";
 import { grpcStatusNumber } from "../../../../api/grpc-status.ts";
+import type { CompileContext } from "../../../compile-context.ts";
 import { durationMs } from "../../../duration.ts";
+import { drawn, runtimeFraction } from "../../../fraction.ts";
 import { getHeader, removeHeader } from "../../../http/header-list.ts";
 import { defineHttpFilter, type FilterCompileContext, type FilterStatus, type HttpFilter } from "../../../http/http-filter.ts";
 import type { HttpStream } from "../../../http/http-stream.ts";
 import { applyHeaderEdits, compileHeaderEdits, type HeaderEdit } from "../../../router/header-mutation.ts";
-import { descriptorsOf, type VirtualHostRateLimits } from "../../../router/rate-limit-policy.ts";
+import {
+  compileFilterRateLimits,
+  type Descriptor,
+  descriptorsOf,
+  type RateLimitPolicy,
+  type VirtualHostRateLimits,
+} from "../../../router/rate-limit-policy.ts";
 import { type HeaderList, responseFlags } from "../../../stream-info.ts";
 import type { AsyncCall } from "../../../upstream/async-client.ts";
 import { GrpcService } from "../../../upstream/grpc-service.ts";
@@ -35,6 +44,7 @@ interface RoutePolicy {
   readonly virtualHost: VirtualHostRateLimits;
   /** "": the filter's. */
   readonly domain: string;
+  readonly rateLimits: RateLimitPolicy;
 }
 
 /** A request that is being asked about, or was. */
@@ -51,7 +61,11 @@ class RateLimitFilter implements HttpFilter {
   readonly #domain: string;
   readonly #stage: number;
   readonly #requests: "both" | "internal" | "external";
-  readonly #deniesOnFailure: boolean;
+  /** Shares of the requests, in [0, 1]: that are asked about, that are refused when over the limit, and when there is no answer. */
+  readonly #enabledChance: number;
+  readonly #enforcedChance: number;
+  readonly #denyChance: number;
+  readonly #rateLimits: RateLimitPolicy;
   readonly #status: number;
   readonly #errorStatus: number;
   readonly #isResourceExhausted: boolean;
@@ -68,7 +82,10 @@ class RateLimitFilter implements HttpFilter {
     this.#domain = config.domain;
     this.#stage = config.stage;
     this.#requests = config.requestType === "internal" || config.requestType === "external" ? config.requestType : "both";
-    this.#deniesOnFailure = config.failureModeDeny;
+    this.#enabledChance = runtimeFraction(config.filterEnabled, 1);
+    this.#enforcedChance = runtimeFraction(config.filterEnforced, 1);
+    this.#denyChance = runtimeFraction(config.failureModeDenyPercent, config.failureModeDeny ? 1 : 0);
+    this.#rateLimits = compileFilterRateLimits(config.rateLimits, context.nodeCluster);
     this.#status = atLeast400(config.rateLimitedStatus?.code, tooManyRequests);
     this.#errorStatus = atLeast400(config.statusOnError?.code, internalError);
     this.#isResourceExhausted = config.rateLimitedAsResourceExhausted;
@@ -79,15 +96,16 @@ class RateLimitFilter implements HttpFilter {
 
   onRequestHeaders(stream: HttpStream): FilterStatus {
     const policy = stream.perFilterConfig(this.name);
-    if (policy === disabledFilter || !this.#concerns(stream)) return "continue";
+    if (policy === disabledFilter || !drawn(this.#enabledChance) || !this.#concerns(stream)) return "continue";
     const { choice, info } = stream;
     if (choice === null || stream.manager.clusterOf(choice, info.requestHeaders) === undefined) return "continue";
     const route = policy as RoutePolicy | undefined;
-    const descriptors = descriptorsOf(stream, this.#stage, route?.virtualHost ?? "override", { withDisableKey: true });
-    if (descriptors.length === 0) return "continue";
+    const descriptors = this.#describe(stream, route, false);
+    if (descriptors.length === 0 && !this.#countsAfterwards(stream, route)) return "continue";
     const inquiry: Inquiry = { call: null, responseHeaders: [] };
     stream.filterState ??= [];
     stream.filterState[this.#slot] = inquiry;
+    if (descriptors.length === 0) return "continue";
     inquiry.call = this.#client.ask(route?.domain || this.#domain, descriptors, info, (verdict) => {
       inquiry.call = null;
       if (stream.isEnded) return;
@@ -104,7 +122,35 @@ class RateLimitFilter implements HttpFilter {
   }
 
   onStreamEnd(stream: HttpStream): void {
-    (stream.filterState?.[this.#slot] as Inquiry | undefined)?.call?.cancel();
+    const inquiry = stream.filterState?.[this.#slot] as Inquiry | undefined;
+    if (inquiry === undefined) return;
+    if (inquiry.call === null) this.#countAfterwards(stream);
+    else inquiry.call.cancel();
+  }
+
+  /** Which comes before those of routes and virtual hosts; empty: there is none. */
+  #ownPolicy(route: RoutePolicy | undefined): RateLimitPolicy {
+    return route !== undefined && !route.rateLimits.isEmpty ? route.rateLimits : this.#rateLimits;
+  }
+
+  #describe(stream: HttpStream, route: RoutePolicy | undefined, afterwards: boolean): Descriptor[] {
+    const own = this.#ownPolicy(route);
+    if (!own.isEmpty) return own.descriptorsOf(stream, afterwards);
+    return descriptorsOf(stream, this.#stage, route?.virtualHost ?? "override", { withDisableKey: true, afterwards });
+  }
+
+  #countsAfterwards({ route }: HttpStream, policy: RoutePolicy | undefined): boolean {
+    const own = this.#ownPolicy(policy);
+    if (!own.isEmpty) return own.hasAfterwards;
+    return route?.action.kind === "forward" && (route.action.rateLimits.hasAfterwards || route.scope.rateLimits.hasAfterwards);
+  }
+
+  /** The service is told, and its answer concerns nobody. */
+  #countAfterwards(stream: HttpStream): void {
+    const route = stream.perFilterConfig(this.name) as RoutePolicy | undefined;
+    if (!this.#countsAfterwards(stream, route)) return;
+    const descriptors = this.#describe(stream, route, true);
+    if (descriptors.length > 0) this.#client.ask(route?.domain || this.#domain, descriptors, stream.info, () => {});
   }
 
   #concerns({ info }: HttpStream): boolean {
@@ -127,7 +173,7 @@ class RateLimitFilter implements HttpFilter {
       if (this.#tellsLimited) headers.push("x-envoy-ratelimited", "true");
     } else this.#stats.count(stream, "ok");
     if (this.#tellsLimits) headers.push(...limitHeaders(verdict.statuses));
-    if (verdict.kind === "overLimit") {
+    if (verdict.kind === "overLimit" && drawn(this.#enforcedChance)) {
       this.#limit(stream, headers, verdict.body);
       return;
     }
@@ -145,7 +191,7 @@ class RateLimitFilter implements HttpFilter {
   }
 
   #onFailure(stream: HttpStream): void {
-    if (!this.#deniesOnFailure) {
+    if (!drawn(this.#denyChance)) {
       this.#stats.count(stream, "failure_mode_allowed");
       stream.continueRequest();
       return;
@@ -167,8 +213,8 @@ const fromVirtualHost: Readonly<Record<VhOptions, VirtualHostRateLimits>> = {
 };
 
 /** `override_option` has no effect in Envoy either. */
-function compileRoutePolicy({ vhRateLimits, domain }: RateLimitPerRoute): RoutePolicy {
-  return { virtualHost: fromVirtualHost[vhRateLimits] ?? "override", domain };
+function compileRoutePolicy({ vhRateLimits, domain, rateLimits }: RateLimitPerRoute, { nodeCluster }: CompileContext): RoutePolicy {
+  return { virtualHost: fromVirtualHost[vhRateLimits] ?? "override", domain, rateLimits: compileFilterRateLimits(rateLimits, nodeCluster) };
 }
 
 export const rateLimit = defineHttpFilter({

@@ -1,12 +1,15 @@
 /**
  * A document of somebody else's over HTTP, with limits: whoever may write a RequestAuthentication chooses what the control plane asks for,
- * so the answer is small, soon there, and from no address that only means something on this machine's network link.
+ * so the answer is small, soon there, and from no address that only means something on this machine's network link. Behind a proxy that
+ * looks names up by itself the last holds for addresses alone.
  */
 import { type LookupAddress, type LookupOptions, lookup } from "node:dns";
-import { get as httpGet, type IncomingMessage } from "node:http";
+import { type ClientRequest, get as httpGet, type IncomingMessage } from "node:http";
 import { get as httpsGet } from "node:https";
 import { BlockList, isIP, isIPv6, type LookupFunction } from "node:net";
-import { getCACertificates } from "node:tls";
+import { connect as connectTls, getCACertificates } from "node:tls";
+import { type ProxyEnvironment, portOf, proxyFor } from "./proxy-environment.ts";
+import { hostOf, openTunnel, proxyAuthorization, tlsOf } from "./proxy-tunnel.ts";
 
 export interface FetchDocumentOptions {
   /** For all of it, redirects included. */
@@ -14,19 +17,21 @@ export interface FetchDocumentOptions {
   readonly signal?: AbortSignal | undefined;
   /** PEM of CAs that are trusted; default are this machine's and Node's. */
   readonly trustedCas?: readonly string[] | undefined;
+  /** Absent: nobody is asked by way of a proxy. */
+  readonly proxies?: ProxyEnvironment | undefined;
 }
 
 const maxBytes = 1024 * 1024;
 const maxRedirects = 5;
 
 /** Throws an Error whose message says what was wrong. */
-export async function fetchDocument(url: string, { timeoutMs, signal, trustedCas }: FetchDocumentOptions): Promise<string> {
+export async function fetchDocument(url: string, { timeoutMs, signal, trustedCas, proxies }: FetchDocumentOptions): Promise<string> {
   const deadline = AbortSignal.timeout(timeoutMs);
   const either = signal ? AbortSignal.any([signal, deadline]) : deadline;
   try {
     let at = new URL(url);
     for (let redirects = 0; ; redirects++) {
-      const response = await request(at, either, trustedCas);
+      const response = await request(at, { signal: either, ca: trustedCas ?? machineCas(), proxies });
       const next = redirectOf(response, at);
       if (!next) return await bodyOf(response);
       response.destroy();
@@ -40,19 +45,53 @@ export async function fetchDocument(url: string, { timeoutMs, signal, trustedCas
   }
 }
 
-function request(url: URL, signal: AbortSignal, trustedCas: readonly string[] | undefined): Promise<IncomingMessage> {
+interface RequestOptions {
+  readonly signal: AbortSignal;
+  readonly ca: readonly string[];
+  readonly proxies: ProxyEnvironment | undefined;
+}
+
+const headers = { accept: "application/json" };
+
+async function request(url: URL, { signal, ca, proxies }: RequestOptions): Promise<IncomingMessage> {
   if (url.protocol !== "http:" && url.protocol !== "https:") throw new Error(`${url.protocol} is neither http: nor https:`);
-  const host = url.hostname.replace(/^\[|\]$/g, "");
+  const address = hostOf(url);
   // An address is connected to without being looked up.
-  if (isIP(host) && isForbidden(host)) throw new Error(forbidden(host));
-  const options = { signal, agent: false, lookup: lookupAllowed, headers: { accept: "application/json" } };
-  return new Promise((resolve, reject) => {
-    const sent =
-      url.protocol === "https:"
-        ? httpsGet(url, { ...options, ca: [...(trustedCas ?? machineCas())] }, resolve)
-        : httpGet(url, options, resolve);
-    sent.on("error", reject);
-  });
+  if (isIP(address) && isForbidden(address)) throw new Error(forbidden(address));
+  const proxy = proxies && proxyFor(url, proxies);
+  if (proxy) return requestThrough(proxy, url, signal, ca);
+  const options = { signal, agent: false, lookup: lookupAllowed, headers };
+  return answerTo((take) => (url.protocol === "https:" ? httpsGet(url, { ...options, ca: [...ca] }, take) : httpGet(url, options, take)));
+}
+
+/** HTTP proxies are told plain URLs as they are, and see nothing of https. */
+async function requestThrough(proxy: URL, url: URL, signal: AbortSignal, ca: readonly string[]): Promise<IncomingMessage> {
+  const isPlain = url.protocol === "http:";
+  if (isPlain && proxy.protocol.startsWith("http")) {
+    const authorization = proxyAuthorization(proxy);
+    const options = {
+      ...{ host: hostOf(proxy), port: portOf(proxy), path: url.href.replace(/#.*$/, ""), signal, agent: false as const },
+      headers: { ...headers, host: url.host, ...(authorization && { "proxy-authorization": authorization }) },
+    };
+    return answerTo((take) => (proxy.protocol === "https:" ? httpsGet({ ...options, ...tlsOf(proxy, ca) }, take) : httpGet(options, take)));
+  }
+  const host = hostOf(url);
+  const socket = await openTunnel(proxy, { host, port: portOf(url) }, { signal, ca });
+  // Without an agent: one would make connections by itself.
+  const options = { signal, headers };
+  return answerTo((take) =>
+    isPlain
+      ? httpGet(url, { ...options, createConnection: () => socket }, take)
+      : httpsGet(
+          url,
+          { ...options, createConnection: () => connectTls({ socket, ca: [...ca], host, ...(isIP(host) ? {} : { servername: host }) }) },
+          take,
+        ),
+  );
+}
+
+function answerTo(send: (take: (response: IncomingMessage) => void) => ClientRequest): Promise<IncomingMessage> {
+  return new Promise((resolve, reject) => void send(resolve).on("error", reject));
 }
 
 let cas: readonly string[] | undefined;

@@ -1,0 +1,102 @@
+/**
+ * `pilot-agent machine`: what the units of systemd run in place of Istio's script, istio-start.sh, with the same words.
+ *
+ *   machine init    as root, before the agent: secrets' places, and the rules by which traffic is captured, replaced as a whole
+ *   machine run     as istio-proxy: the agent, with the settings of sidecar.env and cluster.env
+ *   machine clean   as root, when the service has ended for good: the rules taken back
+ */
+import { readFile } from "node:fs/promises";
+import { hostname } from "node:os";
+import { Command } from "commander";
+import { log } from "../../lib/log.ts";
+import { runCapture } from "../capture/command.ts";
+import { runCommand } from "../capture/command-runner.ts";
+import { flagValues } from "../capture/flags.ts";
+import { findUser } from "../capture/machine-facts.ts";
+import { agentPaths } from "../paths.ts";
+import { EnvironmentFileError } from "./environment-file.ts";
+import { gatewayDefaults } from "./gateway-defaults.ts";
+import { loadMachineEnvironment } from "./load-environment.ts";
+import { type MachineEnvironment, MachineError } from "./machine-environment.ts";
+import { prepareSecrets } from "./preparation.ts";
+
+const scope = log.scope("machine");
+
+type Variables = Readonly<Record<string, string | undefined>>;
+
+export interface MachineCommandOptions {
+  readonly env: Variables;
+  /** Runs `pilot-agent proxy TYPE FLAGS` with these variables. */
+  readonly runProxy: (type: "sidecar" | "router", environment: MachineEnvironment) => Promise<void>;
+}
+
+interface Options {
+  readonly gateway?: string;
+}
+
+export function machineCommand({ env, runProxy }: MachineCommandOptions): Command {
+  const machine = new Command("machine").description("What istio.service and istio-gateway@.service run");
+  const gateway = ["--gateway <name>", "for istio-gateway@<name>: ingress, egress, eastwest or a name of your own"] as const;
+  machine
+    .command("init")
+    .description("Prepare the machine, and capture its traffic; as root")
+    .option(...gateway)
+    .action((options: Options) => init(options, env));
+  machine
+    .command("run")
+    .description("Run the agent with the settings of sidecar.env and cluster.env")
+    .option(...gateway)
+    .action(async (options: Options) => {
+      const environment = await load(options, env);
+      for (const warning of environment.warnings) scope.warn(warning);
+      if (environment.variables.ISTIO_INBOUND_INTERCEPTION_MODE === "TPROXY") await checkMayBeTransparent();
+      await runProxy(options.gateway === undefined ? "sidecar" : "router", environment);
+    });
+  machine
+    .command("clean")
+    .description("Capture traffic no longer; as root")
+    .action(() => clean(env));
+  return machine;
+}
+
+function load({ gateway }: Options, env: Variables): Promise<MachineEnvironment> {
+  if (gateway !== undefined && !/^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$/.test(gateway))
+    throw new MachineError(`--gateway "${gateway}": is no name of lower-case letters, digits and dashes`);
+  return loadMachineEnvironment(env, gateway === undefined ? {} : gatewayDefaults(gateway, hostname()));
+}
+
+async function init(options: Options, env: Variables): Promise<void> {
+  const { variables } = await load(options, env);
+  const name = variables.ENVOY_USER || "istio-proxy";
+  const user = await findUser(runCommand, name);
+  if (!user) throw new MachineError(`there is no user "${name}" on this machine`);
+  await prepareSecrets(agentPaths(".").token, { uid: Number(user.uid), gid: Number(user.gid) });
+  if (options.gateway !== undefined || isCapturedByHand(variables)) return;
+  await runCapture(flagValues({ "envoy-port": variables.ENVOY_PORT }, variables), variables);
+}
+
+async function clean(env: Variables): Promise<void> {
+  try {
+    if (isCapturedByHand((await load({}, env)).variables)) return;
+  } catch (error) {
+    // What was captured is written down; settings that have become unreadable since are no reason to keep it.
+    if (!(error instanceof EnvironmentFileError || error instanceof MachineError)) throw error;
+    scope.warn("settings can't be read, traffic is set free all the same", { reason: error.message });
+  }
+  await runCapture({ "cleanup-only": "true" }, env);
+}
+
+function isCapturedByHand(variables: Variables): boolean {
+  return variables.ISTIO_CUSTOM_IP_TABLES === "true";
+}
+
+const capNetAdmin = 12n;
+
+/** Sockets that take connections for others' addresses need a capability; without it every captured connection would be refused. */
+async function checkMayBeTransparent(): Promise<void> {
+  const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(await readFile("/proc/self/status", "utf8"))?.[1] ?? "0";
+  if ((BigInt(`0x${effective}`) >> capNetAdmin) & 1n) return;
+  throw new MachineError(
+    "ISTIO_INBOUND_INTERCEPTION_MODE=TPROXY needs CAP_NET_ADMIN: systemctl edit istio, [Service] AmbientCapabilities=CAP_NET_ADMIN",
+  );
+}

@@ -1,0 +1,43 @@
+/** The files of a machine's settings, as they are now. */
+import { readFile } from "node:fs/promises";
+import { hostname, networkInterfaces } from "node:os";
+import { parseEnvironmentFile } from "./environment-file.ts";
+import { type MachineEnvironment, MachineError, machineEnvironment } from "./machine-environment.ts";
+
+type Variables = Readonly<Record<string, string | undefined>>;
+
+/** Relative to the service's directory, which is `/`, or a gateway's own. The second overrides the first. */
+const settings = [
+  { variable: "ISTIO_SIDECAR_CONFIG", file: "./var/lib/istio/envoy/sidecar.env" },
+  { variable: "ISTIO_CLUSTER_CONFIG", file: "./var/lib/istio/envoy/cluster.env" },
+] as const;
+
+/** Throws EnvironmentFileError for a file that can't be understood, MachineError for one that can't be read. `base` holds where nothing else is said. */
+export async function loadMachineEnvironment(env: Variables, base: Variables = {}): Promise<MachineEnvironment> {
+  let given: Variables = { ...base, ...env };
+  for (const { variable, file } of settings) {
+    const path = given[variable] || file;
+    given = { ...given, ...parseEnvironmentFile(await readIfThere(path), path, given) };
+  }
+  return machineEnvironment(given, { hostName: hostname(), addresses: machineAddresses() });
+}
+
+async function readIfThere(path: string): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    if (code === "ENOENT") return "";
+    // Istio goes on without it, and nobody knows why nothing of it holds.
+    throw new MachineError(code === "EACCES" ? `${path} can't be read by the user of this service: chown istio-proxy ${path}` : message, {
+      cause,
+    });
+  }
+}
+
+function machineAddresses(): string[] {
+  return Object.values(networkInterfaces())
+    .flatMap((list) => list ?? [])
+    .filter(({ internal, address }) => !internal && !address.startsWith("fe80:") && !address.startsWith("169.254."))
+    .map(({ address }) => address);
+}

@@ -1,0 +1,97 @@
+import { describe, expect, it } from "vitest";
+import { gatewayDefaults } from "./gateway-defaults.ts";
+import { MachineError, machineEnvironment } from "./machine-environment.ts";
+
+const machine = { hostName: "vm1.example.com", addresses: ["10.1.2.3", "10.9.9.9"] };
+
+describe("machineEnvironment", () => {
+  it("fills in what Istio's script does", () => {
+    expect(machineEnvironment({}, machine)).toEqual({
+      variables: {
+        ISTIO_SVC_IP: "10.1.2.3",
+        INSTANCE_IP: "10.1.2.3",
+        POD_NAME: "vm1",
+        POD_NAMESPACE: "default",
+        ISTIO_SYSTEM_NAMESPACE: "istio-system",
+        CA_ADDR: "istiod.istio-system.svc:15012",
+        PROV_CERT: "./etc/certs",
+        OUTPUT_CERTS: "./etc/certs",
+        PROXY_CONFIG: "serviceCluster: rawvm\ncontrolPlaneAuthPolicy: MUTUAL_TLS",
+        ISTIO_LOCAL_EXCLUDE_PORTS: "22,15020,15021,15090",
+      },
+      agentFlags: [],
+      warnings: [],
+    });
+  });
+
+  it("takes what the files say", () => {
+    const { variables, agentFlags } = machineEnvironment(
+      {
+        ISTIO_NAMESPACE: "shop",
+        ISTIO_SERVICE: "ratings.shop",
+        ISTIO_SVC_IP: "192.0.2.7",
+        POD_NAME: "web",
+        PROV_CERT: "",
+        OUTPUT_CERTS: "/srv/certs",
+        ISTIO_AGENT_FLAGS: "--proxyLogLevel debug  --concurrency 2",
+        ISTIO_LOCAL_EXCLUDE_PORTS: "8080, 22",
+        ISTIO_INBOUND_EXCLUDE_PORTS: "9000",
+        ISTIO_META_NETWORK: "",
+      },
+      machine,
+    );
+    expect(variables).toMatchObject({
+      INSTANCE_IP: "192.0.2.7",
+      POD_NAME: "web",
+      POD_NAMESPACE: "shop",
+      PROV_CERT: "",
+      OUTPUT_CERTS: "/srv/certs",
+      PROXY_CONFIG: "serviceCluster: ratings.shop\ncontrolPlaneAuthPolicy: MUTUAL_TLS",
+      ISTIO_LOCAL_EXCLUDE_PORTS: "8080,22,9000,15020,15021,15090",
+      ISTIO_META_NETWORK: "",
+    });
+    expect(agentFlags).toEqual(["--proxyLogLevel", "debug", "--concurrency", "2"]);
+  });
+
+  it.each([
+    [{ CA_ADDR: "ca:1", PILOT_ADDRESS: "pilot:2", ISTIO_PILOT_PORT: "3" }, "ca:1", "pilot:2"],
+    [{ PILOT_ADDRESS: "pilot:2", ISTIO_PILOT_PORT: "3" }, "pilot:2", "pilot:2"],
+    [{ ISTIO_PILOT_PORT: "3", ISTIO_SYSTEM_NAMESPACE: "mesh" }, "istiod.mesh.svc:3", "istiod.mesh.svc:3"],
+    [{ ISTIO_SYSTEM_NAMESPACE: "mesh" }, "istiod.mesh.svc:15012", undefined],
+  ])("finds authority and control plane of %j", (given, authority, controlPlane) => {
+    const { variables } = machineEnvironment({ ...given, ISTIO_SERVICE: "web" }, machine);
+    expect(variables.CA_ADDR).toBe(authority);
+    expect(/discoveryAddress: (.*)/.exec(variables.PROXY_CONFIG!)?.[1]).toBe(controlPlane);
+    expect(variables.PROXY_CONFIG).toContain("serviceCluster: web");
+  });
+
+  it("leaves a ProxyConfig of the user's own as it is, but for the control plane's address", () => {
+    expect(machineEnvironment({ PROXY_CONFIG: "concurrency: 2" }, machine).variables.PROXY_CONFIG).toBe("concurrency: 2");
+    const named = machineEnvironment({ PROXY_CONFIG: "concurrency: 2", PILOT_ADDRESS: "pilot:2" }, machine);
+    expect(named.variables.PROXY_CONFIG).toBe("concurrency: 2\ndiscoveryAddress: pilot:2");
+  });
+
+  it("says which settings do nothing here", () => {
+    expect(machineEnvironment({ ISTIO_LOG_DIR: "/var/log/istio", EXEC_USER: "me" }, machine).warnings).toEqual([
+      "ISTIO_LOG_DIR has no effect: logs are in the journal: journalctl -u istio",
+      "EXEC_USER has no effect: the unit names the user: systemctl edit istio",
+    ]);
+  });
+
+  it("does not register a machine by its loopback address", () => {
+    expect(() => machineEnvironment({}, { ...machine, addresses: [] })).toThrow(MachineError);
+    expect(machineEnvironment({ ISTIO_SVC_IP: "10.0.0.1" }, { ...machine, addresses: [] }).variables.INSTANCE_IP).toBe("10.0.0.1");
+  });
+});
+
+describe("gatewayDefaults", () => {
+  it.each([
+    ["ingress", "istio-ingressgateway", "ingressgateway", "istio-ingressgateway-service-account"],
+    ["eastwest", "istio-eastwestgateway", "eastwestgateway", "istio-eastwestgateway-service-account"],
+    ["public", "public", "public", "public"],
+  ])("makes of %s what Gateways select", (instance, app, istio, account) => {
+    const base = gatewayDefaults(instance, "edge1.example.com");
+    expect(JSON.parse(base.ISTIO_METAJSON_LABELS!)).toEqual({ app, istio });
+    expect(base).toMatchObject({ SERVICE_ACCOUNT: account, POD_NAME: `${app}-edge1`, ISTIO_NAMESPACE: "istio-system" });
+  });
+});

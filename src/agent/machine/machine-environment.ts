@@ -1,0 +1,75 @@
+/**
+ * What the agent of a machine is told: the variables of sidecar.env, over them those of cluster.env, and Istio's defaults for the rest.
+ * Source: Istio tools/packaging/common/istio-start.sh.
+ */
+import { captureExclusions } from "./capture-exclusions.ts";
+
+type Variables = Readonly<Record<string, string | undefined>>;
+
+/** What the machine says of itself. */
+export interface Machine {
+  readonly hostName: string;
+  /** Its own, without loopback and link-local ones; the first is the one that others call. */
+  readonly addresses: readonly string[];
+}
+
+export class MachineError extends Error {
+  override readonly name = "MachineError";
+}
+
+/** Read by Istio's script, and by nobody here; what there is instead. */
+const withoutEffect: Readonly<Record<string, string>> = {
+  ISTIO_LOG_DIR: "logs are in the journal: journalctl -u istio",
+  ISTIO_BIN_BASE: "the unit names the program: systemctl edit istio",
+  ISTIO_CFG: "the unit names the directory: systemctl edit istio",
+  EXEC_USER: "the unit names the user: systemctl edit istio",
+  ISTIO_DEBUG: "ISTIO_AGENT_FLAGS takes --proxyLogLevel",
+};
+
+export interface MachineEnvironment {
+  readonly variables: Readonly<Record<string, string>>;
+  /** Arguments of `pilot-agent proxy sidecar`. */
+  readonly agentFlags: readonly string[];
+  /** Of settings that do nothing. */
+  readonly warnings: readonly string[];
+}
+
+/** `given`: of the files. Throws MachineError when the machine has no address yet. */
+export function machineEnvironment(given: Variables, { hostName, addresses }: Machine): MachineEnvironment {
+  const namespace = given.ISTIO_NAMESPACE || given.POD_NAMESPACE || "default";
+  const system = given.ISTIO_SYSTEM_NAMESPACE || "istio-system";
+  const address = given.ISTIO_SVC_IP || addresses[0];
+  if (!address) throw new MachineError("this machine has no address but loopback yet, and ISTIO_SVC_IP names none");
+  const controlPlane = given.PILOT_ADDRESS || `istiod.${system}.svc:${given.ISTIO_PILOT_PORT || "15012"}`;
+  const warnings = Object.entries(withoutEffect)
+    .filter(([name]) => given[name])
+    .map(([name, instead]) => `${name} has no effect: ${instead}`);
+  const variables: Record<string, string | undefined> = {
+    ...given,
+    ISTIO_SVC_IP: address,
+    INSTANCE_IP: address,
+    POD_NAME: given.POD_NAME || hostName.split(".")[0],
+    POD_NAMESPACE: namespace,
+    ISTIO_SYSTEM_NAMESPACE: system,
+    CA_ADDR: given.CA_ADDR || controlPlane,
+    // Set and empty means none.
+    PROV_CERT: given.PROV_CERT ?? "./etc/certs",
+    OUTPUT_CERTS: given.OUTPUT_CERTS ?? "./etc/certs",
+    PROXY_CONFIG: proxyConfig(given, controlPlane),
+    ISTIO_LOCAL_EXCLUDE_PORTS: captureExclusions(given),
+  };
+  return {
+    variables: Object.fromEntries(Object.entries(variables).filter((entry): entry is [string, string] => entry[1] !== undefined)),
+    agentFlags: (given.ISTIO_AGENT_FLAGS ?? "").split(" ").filter((flag) => flag !== ""),
+    warnings,
+  };
+}
+
+/** The user's own, as it is; where the control plane is said by variables, that too. Istio then forgets the name of the service. */
+function proxyConfig(given: Variables, controlPlane: string): string {
+  const isNamed = Boolean(given.PILOT_ADDRESS || given.ISTIO_PILOT_PORT);
+  const discovery = isNamed ? `\ndiscoveryAddress: ${controlPlane}` : "";
+  const own = given.PROXY_CONFIG;
+  if (own) return `${own}${discovery}`;
+  return `serviceCluster: ${given.ISTIO_SERVICE || "rawvm"}\ncontrolPlaneAuthPolicy: ${given.ISTIO_CP_AUTH || "MUTUAL_TLS"}${discovery}`;
+}

@@ -1,0 +1,42 @@
+/**
+ * What a machine lacks after a reboot, or when the operator only copied files: the directory of secrets in /run, and a token that is its
+ * user's alone. Runs as root in directories of an unprivileged user, so it follows no link and touches nothing but the two by name.
+ */
+import { constants } from "node:fs";
+import { lchown, mkdir, open } from "node:fs/promises";
+import { dirname } from "node:path";
+import { log } from "../../lib/log.ts";
+
+const scope = log.scope("machine");
+
+export interface User {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** `tokenFile`: `…/var/run/secrets/tokens/istio-token`; need not exist. */
+export async function prepareSecrets(tokenFile: string, { uid, gid }: User): Promise<void> {
+  const tokens = dirname(tokenFile);
+  await mkdir(tokens, { recursive: true, mode: 0o755 });
+  for (const directory of [dirname(tokens), tokens]) await lchown(directory, uid, gid);
+  await using file = await openOwn(tokenFile);
+  if (!file) return;
+  const { mode, nlink } = await file.stat();
+  // Two names: one of them may be somebody else's file.
+  if (nlink !== 1) return scope.warn("the token has a second name, and is left as it is", { file: tokenFile });
+  await file.chown(uid, gid);
+  await file.chmod(0o600);
+  if (mode & 0o077) scope.info("the token is no longer for all to read", { file: tokenFile });
+}
+
+async function openOwn(file: string) {
+  try {
+    return await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT") return undefined;
+    if (code !== "ELOOP") throw error;
+    scope.warn("the token is a link, and is left as it is", { file });
+    return undefined;
+  }
+}

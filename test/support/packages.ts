@@ -1,0 +1,26 @@
+/** The packages of this work tree, built when a test wants them. */
+import { spawn, spawnSync } from "node:child_process";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+
+const root = join(import.meta.dirname, "..", "..");
+export const packagesDirectory = join(root, "dist", "packages");
+
+/** Why there can be none here; undefined: there can. */
+export function packagingProblem(): string | undefined {
+  if (process.getuid?.() !== 0) return "needs root";
+  return spawnSync("apt-get", ["--version"]).status === 0 ? undefined : "needs Debian's apt";
+}
+
+/** `npm run package` with these words, without building the executable again; test files that want it at once wait for each other. */
+export async function buildPackages(args: readonly string[]): Promise<void> {
+  mkdirSync(join(root, "build", "packages"), { recursive: true });
+  const command = [join(root, "build", "packages", "lock"), process.execPath, join(root, "packaging", "main.ts"), ...args];
+  const child = spawn("flock", command, { cwd: root, stdio: ["ignore", "ignore", "pipe"] });
+  let complaint = "";
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    complaint += text;
+  });
+  const code = await new Promise((resolve) => child.once("close", resolve));
+  if (code !== 0) throw new Error(`packaging ended with ${code}: ${complaint}`);
+}
