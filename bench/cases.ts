@@ -7,11 +7,15 @@ export interface BenchCase {
   /** Prefix routes in front of the one that is asked for. */
   readonly routes: number;
   readonly logsAccess: boolean;
-  /** What Envoy's filters check of each request; HAProxy and nginx have no equal and sit it out. */
+  /** What filters do with each request; HAProxy and nginx have no equal and sit it out, and a stock Envoy where the filters are Istio's. */
   readonly checks?: Checks;
 }
 
-export type Checks = { readonly kind: "policies"; readonly count: number } | { readonly kind: "jwt" };
+export type Checks =
+  | { readonly kind: "policies"; readonly count: number }
+  | { readonly kind: "jwt" }
+  /** Metadata exchange and Istio's metrics, as a server's sidecar has them; without `counts` only the headers come. */
+  | { readonly kind: "telemetry"; readonly counts: boolean };
 
 const plain: BenchCase = { name: "HTTP/1.1 1 KiB", kind: "http", bodyBytes: 1024, routes: 0, logsAccess: false };
 
@@ -25,6 +29,8 @@ export const cases: readonly BenchCase[] = [
   { ...plain, name: "20 policies", checks: { kind: "policies", count: 20 } },
   { ...plain, name: "1000 policies", checks: { kind: "policies", count: 1000 } },
   { ...plain, name: "JWT RS256", checks: { kind: "jwt" } },
+  { ...plain, name: "peer headers alone", checks: { kind: "telemetry", counts: false } },
+  { ...plain, name: "peer headers and metrics", checks: { kind: "telemetry", counts: true } },
 ];
 
 /** Path that the last route of the case takes. */

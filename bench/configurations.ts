@@ -2,6 +2,7 @@
 import { generateKeyPairSync, sign } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { encodePeer, peerFromMetadata } from "../src/proxy/telemetry/workload-peer.ts";
 import { type BenchCase, ports } from "./cases.ts";
 
 export interface Material {
@@ -119,6 +120,7 @@ function envoyBootstrap(benchCase: BenchCase, { directory, certificate, key }: M
       listeners: [
         {
           name: "bench",
+          traffic_direction: "INBOUND",
           address: address(ports.proxy),
           filter_chains: [
             { filters: [benchCase.kind === "tcp" ? tcp : http], ...(benchCase.kind === "https" ? { transport_socket: tls } : {}) },
@@ -140,11 +142,26 @@ function envoyBootstrap(benchCase: BenchCase, { directory, certificate, key }: M
   };
 }
 
+/** Of a client's sidecar. */
+const peer = {
+  NAME: "web-v1-75d6b7577f-n22t6",
+  NAMESPACE: "shop",
+  WORKLOAD_NAME: "web-v1",
+  CLUSTER_ID: "Kubernetes",
+  OWNER: "kubernetes://apis/apps/v1/namespaces/shop/deployments/web-v1",
+  LABELS: { app: "web", version: "v1", "service.istio.io/canonical-name": "web", "service.istio.io/canonical-revision": "v1" },
+};
+const peerHeaders = [
+  "x-envoy-peer-metadata-id: sidecar~10.16.0.98~web-v1-75d6b7577f-n22t6.shop~shop.svc.cluster.local",
+  `x-envoy-peer-metadata: ${Buffer.from(encodePeer(peerFromMetadata(peer))).toString("base64")}`,
+];
+
 const issuer = "bench.example.com";
 const signingKey = generateKeyPairSync("rsa", { modulusLength: 2048 });
 
 /** Headers of every request that the checks let pass. */
 export function headersOf({ checks }: BenchCase): readonly string[] {
+  if (checks?.kind === "telemetry") return peerHeaders;
   if (checks?.kind !== "jwt") return [];
   const part = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64url");
   const signed = `${part({ alg: "RS256", kid: "bench" })}.${part({ iss: issuer, sub: "bench", exp: 4_102_444_800 })}`;
@@ -161,6 +178,19 @@ function checkingFilters({ checks }: BenchCase): unknown[] {
   switch (checks?.kind) {
     case undefined:
       return [];
+    case "telemetry": {
+      if (!checks.counts) return [];
+      const byHeaders = [{ istio_headers: {} }];
+      const istio = (name: string, type: string, config: object) => ({
+        name,
+        typed_config: { "@type": `type.googleapis.com/${type}`, ...config },
+      });
+      const config = { downstream_discovery: byHeaders, downstream_propagation: byHeaders };
+      return [
+        istio("istio.metadata_exchange", "io.istio.http.peer_metadata.Config", config),
+        istio("istio.stats", "stats.PluginConfig", { disable_host_header_fallback: true }),
+      ];
+    }
     case "jwt": {
       const jwk = { ...signingKey.publicKey.export({ format: "jwk" }), kid: "bench", alg: "RS256" };
       const provider = { issuer, local_jwks: { inline_string: JSON.stringify({ keys: [jwk] }) }, payload_in_metadata: "payload" };

@@ -17,7 +17,7 @@ const mayImport: Record<string, readonly string[]> = {
   join: ["api", "lib"],
   samples: ["lib"],
   // The quickstart is a composition of the programs, as main.ts is.
-  quickstart: ["istiod", "agent", "samples", "api", "lib"],
+  quickstart: ["istiod", "agent", "proxy", "samples", "platform", "api", "lib"],
 };
 
 interface Import {

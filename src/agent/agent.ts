@@ -13,6 +13,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
 import type { ProxyType } from "../api/node.ts";
 import { log } from "../lib/log.ts";
+import { ownLoopback } from "../lib/loopback.ts";
+import type { WorkerThread } from "../proxy/worker-thread.ts";
 import { bootstrap } from "./bootstrap.ts";
 import { isServed } from "./certificates/workload-identity.ts";
 import { DnsProxy } from "./dns/dns-proxy.ts";
@@ -50,6 +52,8 @@ export interface AgentOptions {
   readonly usesBinary: boolean;
   /** Overrides the ProxyConfig's; 0 leaves it. */
   readonly concurrency: number;
+  /** Threads that the proxies of several agents in this process share; default: threads of its own. */
+  readonly workerThreads?: readonly WorkerThread[];
   readonly logLevel: string;
   /** Where the status port listens. */
   readonly statusHost: string;
@@ -92,7 +96,7 @@ export class Agent implements AsyncDisposable {
       hasCredentialSocket,
       ...(options.addresses ? { addresses: options.addresses } : {}),
     });
-    const admin = new ProxyAdmin(config.proxyAdminPort);
+    const admin = new ProxyAdmin(ownLoopback(environment.bindAddress), config.proxyAdminPort);
     const quit = Promise.withResolvers<number>();
     const dns = answersDns(node, options.type) ? parts.use(await DnsProxy.start(dnsProxyOptions(node, environment, paths))) : undefined;
     await mkdir(config.configPath, { recursive: true, mode: 0o700 });
@@ -120,6 +124,7 @@ export class Agent implements AsyncDisposable {
       bootstrap: bootstrap({ node, environment, proxyConfig: config, sockets: { ...ownSockets, credentials: credentialSocket } }),
       directory: config.configPath,
       concurrency: options.concurrency || (config.concurrency ?? 0),
+      workerThreads: options.workerThreads,
       logLevel: options.logLevel,
       drainTimeMs: config.drainDuration ?? 45_000,
     };
@@ -128,10 +133,13 @@ export class Agent implements AsyncDisposable {
       discovery: config.discoveryAddress,
       proxy: options.usesBinary ? config.binaryPath : "built in",
     });
-    const running = parts.use(options.usesBinary ? await EnvoyProcess.start(config.binaryPath, start) : await EmbeddedProxy.start(start));
+    const running: RunningProxy = parts.use(
+      options.usesBinary ? await EnvoyProcess.start(config.binaryPath, start) : await EmbeddedProxy.start(start),
+    );
     const health = startHealthChecks(config, environment, node.addresses, admin, xdsProxy);
     if (health) parts.use(health);
     const proxy: RunningProxy = {
+      ...(running.live && { live: running.live }),
       exited: Promise.race([running.exited, quit.promise]),
       checkAlive: () => running.checkAlive(),
       [Symbol.asyncDispose]: () => running[Symbol.asyncDispose](),
@@ -141,6 +149,9 @@ export class Agent implements AsyncDisposable {
 
   /** Resolves when the proxy serves what the control plane gave it, or rejects with the signal's reason. */
   async ready(signal: AbortSignal): Promise<void> {
+    const aborted = new Promise<never>((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+    // Before that, to ask would only take time from what it waits for.
+    await Promise.race([this.proxy.live, aborted]);
     // Most are within two seconds; without a control plane it may take days.
     for (let asked = 1; !(await this.isReady()); asked++) await delay(asked < 40 ? 50 : 1_000, undefined, { signal });
   }

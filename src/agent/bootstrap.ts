@@ -3,6 +3,7 @@
  * and metrics. Genuine Envoy v3, accepted by a stock Envoy. Source: Istio tools/packaging/common/envoy_bootstrap.json.
  */
 import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
+import { ownLoopback } from "../lib/loopback.ts";
 import type { AgentEnvironment } from "./environment.ts";
 import type { NodeIdentity } from "./node.ts";
 
@@ -30,6 +31,7 @@ type Json = Record<string, unknown>;
 export function bootstrap({ node, environment, proxyConfig, sockets }: BootstrapOptions): Json {
   const { region, zone, subZone } = node.locality;
   const bind = environment.bindAddress ?? "0.0.0.0";
+  const loopback = ownLoopback(environment.bindAddress);
   return {
     node: {
       id: node.id,
@@ -46,7 +48,7 @@ export function bootstrap({ node, environment, proxyConfig, sockets }: Bootstrap
     stats_config: statsConfig(proxyConfig),
     admin: {
       access_log: [fileAccessLog("/dev/null")],
-      address: socketAddress("127.0.0.1", proxyConfig.proxyAdminPort),
+      address: socketAddress(loopback, proxyConfig.proxyAdminPort),
     },
     dynamic_resources: {
       lds_config: adsSource,
@@ -60,8 +62,8 @@ export function bootstrap({ node, environment, proxyConfig, sockets }: Bootstrap
     },
     static_resources: {
       clusters: [
-        loopbackCluster("prometheus_stats", proxyConfig.proxyAdminPort),
-        loopbackCluster("agent", proxyConfig.statusPort),
+        loopbackCluster("prometheus_stats", loopback, proxyConfig.proxyAdminPort),
+        loopbackCluster("agent", loopback, proxyConfig.statusPort),
         socketCluster("xds-grpc", sockets.xds),
         socketCluster("sds-grpc", sockets.workload),
         socketCluster("sds-files-grpc", sockets.files),
@@ -83,14 +85,14 @@ function socketAddress(address: string, port: number): Json {
 }
 
 /** The `;` ends the name for the tag regexes below. */
-function loopbackCluster(name: string, port: number): Json {
+function loopbackCluster(name: string, address: string, port: number): Json {
   return {
     name,
     alt_stat_name: `${name};`,
     type: "STATIC",
     connect_timeout: "0.250s",
     lb_policy: "ROUND_ROBIN",
-    load_assignment: { cluster_name: name, endpoints: [{ lb_endpoints: [{ endpoint: { address: socketAddress("127.0.0.1", port) } }] }] },
+    load_assignment: { cluster_name: name, endpoints: [{ lb_endpoints: [{ endpoint: { address: socketAddress(address, port) } }] }] },
   };
 }
 

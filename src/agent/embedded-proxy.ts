@@ -10,11 +10,13 @@ const scope = log.scope("proxy");
 
 export class EmbeddedProxy implements RunningProxy {
   readonly exited: Promise<number>;
+  readonly live: Promise<void>;
   readonly #server: ProxyServer;
 
   private constructor(server: ProxyServer, exited: Promise<number>) {
     this.#server = server;
     this.exited = exited;
+    this.live = server.live;
   }
 
   static async start(options: StartProxyOptions): Promise<EmbeddedProxy> {
@@ -22,6 +24,7 @@ export class EmbeddedProxy implements RunningProxy {
     const server = await ProxyServer.start({
       bootstrap: loadBootstrap({ yaml: JSON.stringify(options.bootstrap) }),
       concurrency: options.concurrency,
+      ...(options.workerThreads && { workerThreads: options.workerThreads }),
       logLevel: options.logLevel,
       drainTimeMs: options.drainTimeMs,
       drainStrategy: "immediate",
@@ -34,7 +37,8 @@ export class EmbeddedProxy implements RunningProxy {
     };
     server.failed.catch(fail);
     // Listeners that can't be bound are an end too: there is nothing to serve.
-    server.live.then(releaseMemory, fail);
+    // Who runs several gives memory back once, when all of them are up.
+    server.live.then(options.workerThreads ? undefined : releaseMemory, fail);
     return new EmbeddedProxy(server, ended.promise);
   }
 

@@ -23,7 +23,10 @@ export interface AgentEnvironment {
   readonly prometheusPort: number;
   /** Whether the bootstrap asks for delta xDS, default true. */
   readonly deltaXds: boolean;
-  /** Address to which what listens for the outside binds: 0.0.0.0. Ours, for meshes that live on loopback. */
+  /**
+   * Address to which what listens for the outside binds: 0.0.0.0. Ours, for meshes that live on loopback: one of 127.0.0.0/8 has
+   * the admin interface as well.
+   */
   readonly bindAddress: string | undefined;
   /** Address of the certificate authority; default the control plane's. `CA_PROVIDER` can only be `Citadel`, the protocol of Istio's. */
   readonly caAddress: string | undefined;

@@ -8,9 +8,8 @@ export class ProxyAdmin {
   #hasConfiguration = false;
   #hasStarted = false;
 
-  /** `port` of the admin interface on loopback. */
-  constructor(port: number) {
-    this.#base = `http://127.0.0.1:${port}`;
+  constructor(address: string, port: number) {
+    this.#base = `http://${address}:${port}`;
   }
 
   /** Clusters and listeners came from the control plane, and the workers serve. */

@@ -1,7 +1,11 @@
+import type { WorkerThread } from "../proxy/worker-thread.ts";
+
 /** The proxy under an agent, in this process or as a child: all else the agent does with it goes through its admin port. */
 export interface RunningProxy extends AsyncDisposable {
   /** Resolves with the exit code when the proxy ends by itself. */
   readonly exited: Promise<number>;
+  /** Resolves when it has begun to serve; absent where only its admin port can tell. */
+  readonly live?: Promise<void>;
   /** Resolves when all of the proxy's threads have answered; does not while one hangs. */
   checkAlive(): Promise<void>;
 }
@@ -13,6 +17,8 @@ export interface StartProxyOptions {
   readonly directory: string;
   /** Worker threads, 0 for one a core. */
   readonly concurrency: number;
+  /** Of the proxy in this process: threads to run its workers in, beside those of others. */
+  readonly workerThreads?: readonly WorkerThread[] | undefined;
   /** Envoy's level: trace, debug, info, warning, error, critical, off. */
   readonly logLevel: string;
   readonly drainTimeMs: number;

@@ -3,6 +3,10 @@
  * Source: Istio pkg/model/proxy.go, pilot/pkg/model/context.go.
  */
 import type { Node } from "./gen/envoy/config/core/v3/base_pb.js";
+import { MetadataExchangeSchema } from "./gen/envoy/tcp/metadataexchange/config/metadata_exchange_pb.js";
+import { FilterConfigSchema as AlpnSchema } from "./gen/istio/alpn/config_pb.js";
+import { ConfigSchema as PeerMetadataSchema } from "./gen/istio/http/peer_metadata/config_pb.js";
+import { PluginConfigSchema as StatsSchema } from "./gen/istio/stats/plugin_config_pb.js";
 
 export type ProxyType = "sidecar" | "router";
 
@@ -30,7 +34,21 @@ export interface ProxyNode {
   readonly istioVersion: string;
   /** False for a proxy whose agent is told to do without certificates: it waits for none, and can neither show nor check any. */
   readonly hasIdentity: boolean;
+  /** The proxy has Istio's own filters, which a stock Envoy refuses: istio.stats, istio.alpn and both of metadata exchange. */
+  readonly hasIstioFilters: boolean;
+  /** It is to say nothing of its workload to servers outside of the mesh (proxyHeaders.metadataExchangeHeaders IN_MESH). */
+  readonly tellsOnlyMesh: boolean;
+  /** Certificates on the proxy's machine that it is to use in place of the mesh's: as a server, and as a client. */
+  readonly serverFiles?: CertificateFiles | undefined;
+  readonly clientFiles?: CertificateFiles | undefined;
   readonly metadata: Readonly<Record<string, unknown>>;
+}
+
+/** Paths; "" where the node names none. */
+export interface CertificateFiles {
+  readonly chain: string;
+  readonly key: string;
+  readonly roots: string;
 }
 
 /** Why a node can't be served; becomes InvalidArgument. */
@@ -51,6 +69,7 @@ export function parseNode(node: Node | undefined): ProxyNode {
   if (type !== "sidecar" && type !== "router") throw new NodeError(`invalid node type "${type}" in the service node "${node.id}"`);
 
   const metadata = node.metadata ?? {};
+  const proxyConfig = metadata.PROXY_CONFIG as ProxyConfigOfNode | undefined;
   const labels = stringMap(metadata.LABELS);
   const instanceIps = text(metadata.INSTANCE_IPS).split(",").filter(Boolean);
   const ipAddresses = instanceIps.length > 0 ? instanceIps : ip ? [ip] : [];
@@ -68,9 +87,37 @@ export function parseNode(node: Node | undefined): ProxyNode {
     network: text(metadata.NETWORK),
     serviceAccount: text(metadata.SERVICE_ACCOUNT),
     istioVersion: text(metadata.ISTIO_VERSION),
-    hasIdentity: (metadata.PROXY_CONFIG as { controlPlaneAuthPolicy?: unknown } | undefined)?.controlPlaneAuthPolicy !== "NONE",
+    hasIdentity: proxyConfig?.controlPlaneAuthPolicy !== "NONE",
+    hasIstioFilters: hasIstioFilters(node),
+    tellsOnlyMesh: proxyConfig?.proxyHeaders?.metadataExchangeHeaders?.mode === "IN_MESH",
+    serverFiles: certificateFiles(metadata, "SERVER"),
+    clientFiles: certificateFiles(metadata, "CLIENT"),
     metadata,
   };
+}
+
+/** TLS_SERVER_CERT_CHAIN, TLS_SERVER_KEY, TLS_SERVER_ROOT_CERT and the same of CLIENT, which count with a chain alone. */
+function certificateFiles(metadata: Record<string, unknown>, side: "SERVER" | "CLIENT"): CertificateFiles | undefined {
+  const [chain, key, roots] = ["CERT_CHAIN", "KEY", "ROOT_CERT"].map((name) => text(metadata[`TLS_${side}_${name}`])) as [
+    string,
+    string,
+    string,
+  ];
+  return chain || (side === "SERVER" && roots) ? { chain, key, roots } : undefined;
+}
+
+/** What of a node's ProxyConfig is looked at here; nobody has checked it. */
+interface ProxyConfigOfNode {
+  readonly controlPlaneAuthPolicy?: unknown;
+  readonly proxyHeaders?: { readonly metadataExchangeHeaders?: { readonly mode?: unknown } };
+}
+
+const istioFilterTypes = [PeerMetadataSchema.typeName, MetadataExchangeSchema.typeName, StatsSchema.typeName, AlpnSchema.typeName];
+
+/** Every Envoy lists the types that it can be configured with. */
+function hasIstioFilters({ extensions }: Node): boolean {
+  const types = new Set(extensions.flatMap(({ typeUrls }) => typeUrls));
+  return istioFilterTypes.every((type) => types.has(type));
 }
 
 /** `region/zone/subzone`, missing parts left away; the form of Istio's `locality` fields. */

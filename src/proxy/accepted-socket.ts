@@ -109,6 +109,11 @@ export class AcceptedSocket implements TransportSocket {
     return this.#tls;
   }
 
+  /** By ALPN; false: there was no agreement, or no TLS. */
+  get applicationProtocol(): string | false {
+    return this.#tls?.getALPNNegotiatedProtocol() ?? false;
+  }
+
   /** The socket's own handle, for TLS to be wrapped around it. */
   get plainHandle(): SocketHandle {
     return this.#socket;

@@ -12,6 +12,7 @@ import type { AccessLogContext } from "./accesslog/access-log.ts";
 import type { RouteTable } from "./router/route-table.ts";
 import type { SharedCells } from "./shared-cells.ts";
 import type { StatsStore } from "./stats/store.ts";
+import type { Telemetry } from "./telemetry/telemetry.ts";
 import type { SecretStore } from "./tls/secret.ts";
 import type { TlsSessions } from "./tls/tls-sessions.ts";
 import type { Cluster } from "./upstream/cluster.ts";
@@ -28,6 +29,7 @@ export interface CompileContext {
   /** Node.id and Node.cluster of the bootstrap. */
   readonly nodeId: string;
   readonly nodeCluster: string;
+  readonly telemetry: Telemetry;
   /** Numbers that all workers share. */
   readonly cells: SharedCells;
   /** Something odd that is accepted all the same. */

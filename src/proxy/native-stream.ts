@@ -71,6 +71,8 @@ export interface TlsHandle extends NativeHandle {
   /** SSL_SESSION as DER. */
   getSession(): Buffer | undefined;
   getServername(): string | false;
+  /** What the handshake has agreed on. */
+  getALPNNegotiatedProtocol(): string | false | undefined;
   isSessionReused(): boolean;
   /** Not on OpenSSL's stack: never within a callback of the handshake. */
   destroySSL(): void;

@@ -4,6 +4,7 @@ import type { Log } from "../lib/log.ts";
 import { log as processLog } from "../lib/log.ts";
 import type { BootstrapSource, LoadedBootstrap } from "./config/bootstrap.ts";
 import type { ResolveHost } from "./config/dns-endpoints.ts";
+import type { WorkerThread } from "./worker-thread.ts";
 
 export type DrainStrategy = "immediate" | "gradual";
 
@@ -13,6 +14,8 @@ export interface ProxyServerOptions {
   readonly source?: BootstrapSource;
   /** Worker threads; 0 or absent: one per core. */
   readonly concurrency?: number;
+  /** Threads that several proxies of this process share; default: a thread for each worker. Whoever started them ends them. */
+  readonly workerThreads?: readonly WorkerThread[];
   readonly log?: Log;
   /** Initial level of all loggers, in Envoy's names. Default `info`. */
   readonly logLevel?: string;
@@ -46,8 +49,8 @@ export interface ProxyServerOptions {
 }
 
 /** As above with every default filled in, apart from what is truly optional. */
-export type ResolvedServerOptions = Required<Omit<ProxyServerOptions, "resolveHost" | "xdsBackoffBaseMs" | "source">> &
-  Pick<ProxyServerOptions, "resolveHost" | "xdsBackoffBaseMs" | "source">;
+export type ResolvedServerOptions = Required<Omit<ProxyServerOptions, "resolveHost" | "xdsBackoffBaseMs" | "source" | "workerThreads">> &
+  Pick<ProxyServerOptions, "resolveHost" | "xdsBackoffBaseMs" | "source" | "workerThreads">;
 
 export function resolveServerOptions(options: ProxyServerOptions): ResolvedServerOptions {
   return {

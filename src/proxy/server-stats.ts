@@ -44,7 +44,7 @@ export class ServerStats {
     this.#reader = reader;
     const source = reader.attach();
     // Names must be known the moment somebody reads, and this thread is the one that reads.
-    store.onAdded = () => queueMicrotask(() => source.take(store.takeAdded()));
+    store.onChange = () => queueMicrotask(() => source.take(store.takeChanges()));
     const gauge = (name: string) => [name, store.gauge(`server.${name}`)] as const;
     this.#at = Object.fromEntries(
       [

@@ -29,6 +29,7 @@ import { UpdateQueue } from "./config/update-queue.ts";
 import { checkNode } from "./config/validate-bootstrap.ts";
 import { durationMs } from "./duration.ts";
 import { nodeVersion } from "./envoy-version.ts";
+import { nodeExtensions } from "./extensions.ts";
 import { LoggerLevels } from "./logger-levels.ts";
 import { type ProxyServerOptions, type ResolvedServerOptions, resolveServerOptions } from "./server-options.ts";
 import { ServerStats } from "./server-stats.ts";
@@ -98,6 +99,7 @@ export class ProxyServer implements AsyncDisposable {
     this.#workers = this.#stack.use(
       WorkerGroup.start({
         concurrency: options.concurrency,
+        threads: options.workerThreads,
         data: {
           bootstrap: toBinary(BootstrapSchema, bootstrap),
           fileFlushIntervalMs: options.fileFlushIntervalMs,
@@ -361,6 +363,7 @@ function withNode(options: ResolvedServerOptions) {
   if (options.serviceCluster !== "") node.cluster = options.serviceCluster;
   if (options.serviceZone !== "") node.locality = { ...(node.locality ?? emptyLocality()), zone: options.serviceZone };
   checkNode(bootstrap, node.id, node.cluster);
+  node.extensions = nodeExtensions();
   node.userAgentName = "envoy";
   node.userAgentVersionType = { case: "userAgentBuildVersion", value: nodeVersion() };
   bootstrap.node = node;

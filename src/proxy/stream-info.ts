@@ -5,6 +5,9 @@
  * performance.now(), -1 until the event happened. Headers are flat arrays [name, value, name, value, ...], names in lower case.
  */
 
+import type { WorkloadPeer } from "./telemetry/workload-peer.ts";
+import type { Host } from "./upstream/host.ts";
+
 export type HeaderList = string[];
 
 /** Bits of Envoy's response flags, in the order in which %RESPONSE_FLAGS% prints them; see `responseFlagNames`. */
@@ -182,6 +185,11 @@ export interface StreamInfo {
   upstreamAttempts: number;
   upstreamConnectionId: number;
   upstreamTls: TlsInfo | null;
+  /** The endpoint itself, null before one was chosen. */
+  upstreamEndpoint: Host | null;
+  /** What metadata exchange has found out of either side; undefined: it has not looked yet, or is not asked to; null: nothing. */
+  downstreamPeer: WorkloadPeer | null | undefined;
+  upstreamPeer: WorkloadPeer | null | undefined;
   /** Body of the local reply, for %LOCAL_REPLY_BODY%. */
   localReplyBody: string;
   /** For %DYNAMIC_METADATA% and matchers; null until a filter sets some. */

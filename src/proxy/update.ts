@@ -73,7 +73,7 @@ export interface WorkerPing {
   readonly sequence: number;
 }
 
-/** Close everything and end the thread. Answered by the thread's exit. */
+/** Close everything. Answered by the end of the worker's port. */
 export interface WorkerStop {
   readonly type: "stop";
 }
@@ -103,8 +103,8 @@ export interface WorkerStats {
   readonly type: "stats";
   /** Set when the block was replaced by a larger one. */
   readonly block?: SharedArrayBuffer;
-  /** In the order of their slots, continuing where the last message ended. */
-  readonly added: readonly import("./stats/store.ts").StatDefinition[];
+  /** In the order in which they came. */
+  readonly changes: readonly import("./stats/store.ts").StatChange[];
 }
 
 /** A log line of the worker, written by the main thread so that levels and format are decided in one place. */
@@ -117,7 +117,12 @@ export interface WorkerLog {
 
 export type FromWorker = WorkerApplied | WorkerAlive | WorkerStats | WorkerLog;
 
-/** What a worker is started with. */
+/** What its thread is told of a new worker: what it is, and the port by which it talks with its proxy's main thread. */
+export interface WorkerStart {
+  readonly data: WorkerData;
+  readonly port: import("node:worker_threads").MessagePort;
+}
+
 export interface WorkerData {
   readonly index: number;
   readonly concurrency: number;

@@ -1,24 +1,20 @@
 /**
- * The worker threads, seen from the main thread: started together, told the same updates in the same order, asked nothing.
+ * The workers of a proxy, seen from the main thread: started together, told the same updates in the same order, asked nothing.
  *
  * A worker that dies takes its connections with it and may have died of the configuration that all of them run, so there is
  * no restarting one: `failed` rejects, and the program ends with an error and is started again by what supervises it.
  */
-import { getAsset, isSea } from "node:sea";
-import { Worker } from "node:worker_threads";
 import type { Log } from "../lib/log.ts";
 import { allocateCells } from "./shared-cells.ts";
 import type { StatsReader, StatsSource } from "./stats/stats-reader.ts";
 import type { FromWorker, ToWorker, WorkerApplied, WorkerData, WorkerDrain, WorkerUpdate } from "./update.ts";
-
-/**
- * Room for short-lived objects in each worker. V8 would take 48 MiB of it under load; with 8 a request costs no more
- * (`npm run bench`), and with 4 two and a half times as much.
- */
-const youngGenerationMiB = 8;
+import { type WorkerConnection, WorkerThread } from "./worker-thread.ts";
 
 /** In the type URL of whatever asks for shared numbers: the local rate limits of HTTP and of connections. */
 const userOfCells = ".local_ratelimit.";
+
+/** What a worker that is told to stop may take for it before its thread is ended. */
+const stopTimeoutMs = 5000;
 
 export type UpdateParts = Omit<WorkerUpdate, "type" | "sequence" | "cells">;
 export type DrainParts = Omit<WorkerDrain, "type" | "sequence">;
@@ -31,6 +27,8 @@ export interface UpdateOutcome {
 
 export interface WorkerGroupOptions {
   readonly concurrency: number;
+  /** Threads of somebody else's to run in, one after the other; default: a thread of its own for each worker. */
+  readonly threads?: readonly WorkerThread[] | undefined;
   readonly data: Omit<WorkerData, "index" | "concurrency">;
   readonly stats: StatsReader;
   readonly log: Log;
@@ -53,9 +51,9 @@ interface Ping {
 export class WorkerGroup implements AsyncDisposable {
   /** Rejects when a worker ends without having been told to. Never resolves. */
   readonly failed: Promise<never>;
-  #workers: Worker[] = [];
+  #workers: WorkerConnection[] = [];
+  #ownThreads: WorkerThread[] = [];
   #sources: StatsSource[] = [];
-  #exits: Promise<unknown>[] = [];
   #sequence = 0;
   #waiting = new Map<number, Waiting>();
   #ping: Ping | undefined;
@@ -117,34 +115,27 @@ export class WorkerGroup implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isStopping = true;
     this.#post({ type: "stop" });
-    const patience = setTimeout(() => {
-      for (const worker of this.#workers) void worker.terminate();
-    }, 5000);
-    await Promise.all(this.#exits);
-    clearTimeout(patience);
+    const patience = AbortSignal.timeout(stopTimeoutMs);
+    const overdue = new Promise<void>((resolve) => patience.addEventListener("abort", () => resolve()));
+    await Promise.race([Promise.all(this.#workers.map(({ stopped }) => stopped)), overdue]);
+    await Promise.all(this.#ownThreads.map((thread) => thread[Symbol.asyncDispose]()));
     for (const { reject } of this.#waiting.values()) reject(new Error("the proxy is stopping"));
     this.#waiting.clear();
     for (const source of this.#sources) source.detach();
   }
 
   #startWorker(index: number): void {
-    const workerData: WorkerData = { ...this.#options.data, index, concurrency: this.#options.concurrency };
-    const resourceLimits = { maxYoungGenerationSizeMb: youngGenerationMiB };
-    const options = { workerData, resourceLimits, name: `worker_${index}`, stdout: false, stderr: false };
-    const worker = isSea()
-      ? new Worker(getAsset("proxy-worker", "utf8"), { ...options, eval: true })
-      : new Worker(new URL("./worker.ts", import.meta.url), options);
-    const source = this.#options.stats.attach();
-    worker.on("message", (message: FromWorker) => this.#receive(message, source));
-    worker.on("error", (cause: Error) => this.#fail(new Error(`Worker ${index} failed: ${cause.message}`, { cause })));
-    this.#exits.push(
-      new Promise<void>((resolve) => {
-        worker.on("exit", (code) => {
-          if (!this.#isStopping) this.#fail(new Error(`Worker ${index} ended with code ${code}`));
-          resolve();
-        });
-      }),
-    );
+    const { data, concurrency, threads, stats } = this.#options;
+    const source = stats.attach();
+    let thread = threads?.[index % threads.length];
+    if (thread === undefined) {
+      thread = new WorkerThread(`worker_${index}`);
+      this.#ownThreads.push(thread);
+    }
+    const worker = thread.start({ ...data, index, concurrency }, (message) => this.#receive(message, source));
+    void worker.died.then((reason) => {
+      if (!this.#isStopping) this.#fail(new Error(`Worker ${index} ${reason.message}`, { cause: reason.cause }));
+    });
     this.#workers.push(worker);
     this.#sources.push(source);
   }
@@ -162,7 +153,7 @@ export class WorkerGroup implements AsyncDisposable {
   }
 
   #post(message: ToWorker): void {
-    for (const worker of this.#workers) worker.postMessage(message);
+    for (const worker of this.#workers) worker.post(message);
   }
 
   #receive(message: FromWorker, source: StatsSource): void {

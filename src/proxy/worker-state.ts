@@ -20,6 +20,7 @@ import { addressText, compileListener, type ListenerConfig } from "./listener/li
 import { compileRouteConfiguration, type RouteTable } from "./router/route-table.ts";
 import { type NamedCells, SharedCells } from "./shared-cells.ts";
 import { StatsStore } from "./stats/store.ts";
+import { Telemetry } from "./telemetry/telemetry.ts";
 import { SecretStore } from "./tls/secret.ts";
 import { TlsSessions } from "./tls/tls-sessions.ts";
 import type { FromWorker, NamedBytes, WorkerApplied, WorkerData, WorkerDrain, WorkerUpdate } from "./update.ts";
@@ -66,6 +67,7 @@ export class WorkerState implements AsyncDisposable {
       tlsSessions: this.tlsSessions,
       nodeId: bootstrap.node?.id ?? "",
       nodeCluster: bootstrap.node?.cluster ?? "",
+      telemetry: new Telemetry(bootstrap.node, this.stats),
       cells: new SharedCells(null),
       warn() {}, // the main thread has compiled the same, and said it
       compilePerFilterConfig: (config) => compilePerFilterConfig(config, this.#context),
@@ -77,7 +79,7 @@ export class WorkerState implements AsyncDisposable {
       listenerFor: (ip, port) => this.#listenerFor(ip, port),
       log: (level, message) => this.#log(level, "connection", message),
     };
-    this.stats.onAdded = () => setImmediate(() => post({ type: "stats", ...this.stats.takeAdded() }));
+    this.stats.onChange = () => setImmediate(() => post({ type: "stats", ...this.stats.takeChanges() }));
   }
 
   get listeners(): ReadonlyMap<string, Listener> {
@@ -292,7 +294,7 @@ export class WorkerState implements AsyncDisposable {
 
   #answer(sequence: number, errors: readonly Failure[]): void {
     // What was just registered should be known before the main thread says that the update is in force.
-    this.#post({ type: "stats", ...this.stats.takeAdded() });
+    this.#post({ type: "stats", ...this.stats.takeChanges() });
     const bound = [...this.#listeners].flatMap(([name, listener]) => listener.bound.map((address) => ({ name, ...address })));
     this.#post({ type: "applied", sequence, errors, bound });
   }

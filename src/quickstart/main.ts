@@ -1,25 +1,22 @@
 /**
  * `topsail quickstart`: control plane, ingress gateway and sample mesh in one process, on loopback, without root.
  *
- * The services of the samples have no sidecars here: they call each other through a second listener of the gateway, so that
- * VirtualServices and DestinationRules act on those calls as well.
+ * Gateway and workloads have an agent and a proxy each, with a node, a token, a key and a certificate of their own.
  */
 import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { dirname, join, relative, resolve } from "node:path";
+import { join, relative, resolve } from "node:path";
 import { Command, CommanderError } from "commander";
-import { Agent } from "../agent/agent.ts";
-import { readEnvironment } from "../agent/environment.ts";
-import { agentPaths } from "../agent/paths.ts";
-import { effectiveProxyConfig } from "../agent/proxy-config.ts";
 import { ConfigError } from "../api/config-error.ts";
-import { istioAudience } from "../istiod/ca/service-account-tokens.ts";
 import { Istiod } from "../istiod/istiod.ts";
 import { fail } from "../lib/fail.ts";
 import { log } from "../lib/log.ts";
+import { releaseMemory } from "../platform/release-memory.ts";
+import { WorkerThread } from "../proxy/worker-thread.ts";
+import { meshNodes, startAgent } from "./mesh-agent.ts";
 import { type QuickstartPorts, quickstartPorts } from "./ports.ts";
-import { configurationFiles, gatewayAccount, gatewayLabels, gatewayNamespace, workloads } from "./sample-mesh.ts";
+import { configurationFiles, workloads } from "./sample-mesh.ts";
 import { startSampleServers } from "./sample-servers.ts";
 
 interface Options {
@@ -36,7 +33,7 @@ export async function main(args: string[]): Promise<number> {
     .description("Run a control plane, an ingress gateway and a sample mesh on loopback until Ctrl-C.")
     .option("--ports-from <n>", "take a row of ports from this number on instead of Istio's own")
     .option("--dir <dir>", "where the configuration lies that you edit", "topsail-quickstart")
-    .option("--verbose", "log what control plane and gateway do", false)
+    .option("--verbose", "log what control plane and proxies do", false)
     .exitOverride();
   try {
     command.parse(args, { from: "user" });
@@ -61,7 +58,7 @@ export async function main(args: string[]): Promise<number> {
       process.once("SIGTERM", done);
       void parts.ended.then(() => done());
     });
-    return parts.hasFailed ? fail("the gateway has stopped by itself") : 0;
+    return parts.hasFailed ? fail("a proxy has stopped by itself") : 0;
   } catch (error) {
     if (error instanceof ConfigError) return fail(error.describe(), error.hint);
     const message = error instanceof Error ? error.message : String(error);
@@ -78,7 +75,7 @@ async function prepare(directory: string, ports: QuickstartPorts): Promise<void>
 }
 
 interface Running extends AsyncDisposable {
-  /** Resolves when the gateway ends by itself. */
+  /** Resolves when a proxy ends by itself. */
   readonly ended: Promise<void>;
   readonly hasFailed: boolean;
 }
@@ -98,47 +95,21 @@ async function start(directory: string, ports: QuickstartPorts): Promise<Running
     }),
   );
   parts.use(await startSampleServers(ports));
-  // What the agent writes is its own and goes with it.
+  // What the agents write is their own and goes with them.
   const scratch = await mkdtemp(join(tmpdir(), "topsail-quickstart-"));
   parts.defer(() => rm(scratch, { recursive: true, force: true }));
-  await writeCredentials(istiod, scratch);
-  const agent = parts.use(
-    await Agent.start({
-      type: "router",
-      environment: readEnvironment({
-        POD_NAME: "istio-ingressgateway",
-        POD_NAMESPACE: gatewayNamespace,
-        SERVICE_ACCOUNT: gatewayAccount,
-        INSTANCE_IP: "127.0.0.1",
-        TOPSAIL_BIND_ADDRESS: "127.0.0.1",
-        ENVOY_STATUS_PORT: String(ports.ready),
-        ENVOY_PROMETHEUS_PORT: String(ports.stats),
-        ISTIO_METAJSON_LABELS: JSON.stringify(gatewayLabels),
-      }),
-      proxyConfig: effectiveProxyConfig(
-        undefined,
-        JSON.stringify({
-          configPath: scratch,
-          discoveryAddress: `127.0.0.1:${ports.secureXds}`,
-          proxyAdminPort: ports.admin,
-          statusPort: ports.status,
-          concurrency: 1,
-          drainDuration: "5s",
-        }),
-      ),
-      root: scratch,
-      addresses: ["127.0.0.1"],
-      usesBinary: false,
-      concurrency: 0,
-      logLevel: "warning",
-      statusHost: "127.0.0.1",
-    }),
+  // A thread for each proxy would cost some 30 MB apiece: docs/decisions/0009.
+  const workerThreads = [parts.use(new WorkerThread("worker_0"))];
+  const agents = await Promise.all(
+    meshNodes().map(async (node) => parts.use(await startAgent(node, { istiod, ports, scratch, workerThreads }))),
   );
-  await agent.ready(AbortSignal.timeout(startTimeoutMs));
+  const signal = AbortSignal.timeout(startTimeoutMs);
+  await Promise.all(agents.map((agent) => agent.ready(signal)));
+  releaseMemory();
   const moved = parts.move();
   let hasFailed = false;
   return {
-    ended: agent.proxy.exited.then((code) => {
+    ended: Promise.race(agents.map(({ proxy }) => proxy.exited)).then((code) => {
       hasFailed = code !== 0;
     }),
     get hasFailed() {
@@ -148,29 +119,16 @@ async function start(directory: string, ports: QuickstartPorts): Promise<Running
   };
 }
 
-/** What an agent needs to begin: the root by which it knows the control plane, and a token by which it is known. */
-async function writeCredentials({ secure }: Istiod, root: string): Promise<void> {
-  const paths = agentPaths(root);
-  const account = { namespace: gatewayNamespace, serviceAccount: gatewayAccount };
-  const { token } = await secure!.tokens.issue(account, [istioAudience], 24 * 3600);
-  for (const [path, content] of [
-    [paths.token, token],
-    [paths.root, secure!.authority.trustBundle],
-  ] as const) {
-    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-    await writeFile(path, content, { mode: 0o600 });
-  }
-}
-
 function welcome(directory: string, ports: QuickstartPorts): string {
   const shown = relative(process.cwd(), directory) || directory;
   const url = `http://localhost:${ports.http}`;
   return `
-Topsail is up: a control plane, an ingress gateway and ${workloads.length} sample workloads, all on loopback.
+Topsail is up: a control plane, an ingress gateway and ${workloads.length} sample workloads with a sidecar each, all on loopback.
 
   ingress gateway   ${url}
   gateway's admin   http://localhost:${ports.admin}      (config_dump, clusters, stats ...)
   control plane     http://localhost:${ports.monitoring}/debug/list
+  workloads         ${workloads[0]!.address} and on       (sidecar :${ports.inbound}, application :${ports.application}, admin :${ports.admin})
   configuration     ${shown}/                kubectl --kubeconfig ${shown}/kubeconfig get vs
 
 Try:

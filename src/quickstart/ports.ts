@@ -1,16 +1,21 @@
-/** Addresses of a quickstart: Istio's own where they are free for the taking, or a row of ports from a number on. All on loopback. */
+/**
+ * Ports of a quickstart: Istio's own where they are free for the taking, or a row of ports from a number on. Control plane and gateway are
+ * on 127.0.0.1; each workload has an address of its own in 127.0.0.0/8 and the same ports there.
+ */
 export interface QuickstartPorts {
   readonly http: number;
-  /** Listener of the gateway by which the sample services call each other. */
-  readonly mesh: number;
+  /** Where a sidecar takes what its application calls. */
+  readonly outbound: number;
   readonly xds: number;
   readonly monitoring: number;
   readonly admin: number;
   readonly status: number;
   readonly ready: number;
   readonly stats: number;
-  /** Of every sample service, each on an address of its own. */
-  readonly samples: number;
+  /** Where a sidecar takes what is meant for its workload. */
+  readonly inbound: number;
+  /** Where the application itself listens, behind its sidecar. */
+  readonly application: number;
   /** xDS and certificate authority over TLS. */
   readonly secureXds: number;
   /** For kubectl. */
@@ -19,14 +24,15 @@ export interface QuickstartPorts {
 
 const istioPorts: QuickstartPorts = {
   http: 8080,
-  mesh: 15080,
+  outbound: 15080,
   xds: 15010,
   monitoring: 15014,
   admin: 15000,
   status: 15020,
   ready: 15021,
   stats: 15090,
-  samples: 9080,
+  inbound: 9080,
+  application: 9081,
   secureXds: 15012,
   kubeApi: 16443,
 };

@@ -1,4 +1,11 @@
-/** The workloads of the sample mesh: which service runs on which address of loopback, and its configuration as YAML. */
+/**
+ * The workloads of the sample mesh: which service runs on which address of loopback, and its configuration as YAML.
+ *
+ * Each has a sidecar that needs neither root nor redirected traffic, as its Sidecar resource says:
+ *
+ *     127.0.1.5:9080    inbound: mutual TLS of the mesh, and plaintext unless a PeerAuthentication forbids it ──> 127.0.1.5:9081 application
+ *     127.0.1.5:15080   outbound: an HTTP proxy, at which the application calls the others by their names
+ */
 import { stringify } from "yaml";
 import type { QuickstartPorts } from "./ports.ts";
 
@@ -32,6 +39,12 @@ export const workloads: readonly SampleWorkload[] = list.map(([app, service, ver
   address: `127.0.1.${index + 1}`,
 }));
 
+/** Also the name of its Sidecar and of its WorkloadEntry. */
+export function workloadName({ service, version }: SampleWorkload): string {
+  return `${service}-${version}`;
+}
+
+export const sampleNamespace = "default";
 export const gatewayNamespace = "istio-system";
 export const gatewayAccount = "istio-ingressgateway";
 export const gatewayLabels = { app: "istio-ingressgateway", istio: "ingressgateway" };
@@ -45,13 +58,14 @@ export function configurationFiles(ports: QuickstartPorts): Record<string, strin
     "mesh-config.yaml":
       "# MeshConfig: changes take effect at once. Access logs go to the quickstart's terminal with:\n# accessLogFile: /dev/stdout\n",
     "services.yaml": yaml(
-      "Where the services of the sample mesh run. On real machines each would have an address of its own.",
+      "Where the services of the sample mesh run, and who they are. On real machines each would have an address of its own.",
       services(ports),
     ),
-    "gateway.yaml": yaml(
-      "The doors of the mesh: port 80 of the ingress gateway, and the listener by which services call each other.",
-      gateways(ports),
+    "sidecars.yaml": yaml(
+      "Where the sidecar of each workload listens. No traffic is redirected here, so that it needs neither root nor rules.",
+      workloads.map((workload) => sidecar(workload, ports)),
     ),
+    "gateway.yaml": yaml("The door of the mesh: port 80 of the ingress gateway.", [gateway()]),
     "bookinfo.yaml": yaml("What the ingress gateway does with requests for the bookshop.", [bookinfoRoutes(), ...plainRoutes()]),
     "reviews.yaml": yaml(
       "Which version of reviews is asked. Change the weights and reload the page: v1 has no stars, v2 black ones, v3 red ones.",
@@ -79,11 +93,17 @@ function services(ports: QuickstartPorts): Json[] {
       const own = workloads.filter(({ service }) => service === name);
       return [
         object("v1", "Service", name, {
-          spec: { selector: { app: name }, ports: [{ name: "http", port: own[0]!.servicePort, targetPort: ports.samples }] },
+          spec: { selector: { app: name }, ports: [{ name: "http", port: own[0]!.servicePort, targetPort: ports.inbound }] },
         }),
-        ...own.map(({ version, address }) =>
-          object(networking, "WorkloadEntry", `${name}-${version}`, {
-            spec: { address, labels: { app: name, version }, ports: { http: ports.samples } },
+        object("v1", "ServiceAccount", name, {}),
+        ...own.map((workload) =>
+          object(networking, "WorkloadEntry", workloadName(workload), {
+            spec: {
+              address: workload.address,
+              labels: workloadLabels(workload),
+              ports: { http: ports.inbound },
+              serviceAccount: name,
+            },
           }),
         ),
       ];
@@ -106,15 +126,33 @@ function services(ports: QuickstartPorts): Json[] {
   ];
 }
 
-function gateways(ports: QuickstartPorts): Json[] {
-  const gateway = (name: string, port: number, portName: string) =>
-    object(networking, "Gateway", name, {
-      spec: {
-        selector: { istio: "ingressgateway" },
-        servers: [{ port: { number: port, name: portName, protocol: "HTTP" }, hosts: ["*"] }],
-      },
-    });
-  return [gateway("gateway", 80, "http"), gateway("sample-mesh", ports.mesh, "http-mesh")];
+export function workloadLabels({ service, version }: SampleWorkload): Record<string, string> {
+  return { app: service, version };
+}
+
+function sidecar(workload: SampleWorkload, ports: QuickstartPorts): Json {
+  const bound = (number: number, name: string, protocol: string) => ({
+    port: { number, name, protocol },
+    bind: workload.address,
+    captureMode: "NONE",
+  });
+  return object(networking, "Sidecar", workloadName(workload), {
+    spec: {
+      workloadSelector: { labels: workloadLabels(workload) },
+      // 0.0.0.0 stands for the workload's own address.
+      ingress: [{ ...bound(ports.inbound, "http", "HTTP"), defaultEndpoint: `0.0.0.0:${ports.application}` }],
+      egress: [{ ...bound(ports.outbound, "http-proxy", "HTTP_PROXY"), hosts: ["*/*"] }],
+    },
+  });
+}
+
+function gateway(): Json {
+  return object(networking, "Gateway", "gateway", {
+    spec: {
+      selector: { istio: "ingressgateway" },
+      servers: [{ port: { number: 80, name: "http", protocol: "HTTP" }, hosts: ["*"] }],
+    },
+  });
 }
 
 function route(host: string, port: number, subset?: string, weight?: number): Json {
@@ -140,7 +178,7 @@ function bookinfoRoutes(): Json {
 function plainRoutes(): Json[] {
   return ["details", "ratings"].map((name) =>
     object(networking, "VirtualService", name, {
-      spec: { hosts: [name], gateways: ["mesh", "sample-mesh"], http: [{ route: [route(name, 9080)] }] },
+      spec: { hosts: [name], http: [{ route: [route(name, 9080)] }] },
     }),
   );
 }
@@ -157,7 +195,6 @@ function reviews(): Json[] {
     object(networking, "VirtualService", "reviews", {
       spec: {
         hosts: ["reviews"],
-        gateways: ["mesh", "sample-mesh"],
         http: [{ route: [route("reviews", 9080, "v1", 0), route("reviews", 9080, "v2", 100), route("reviews", 9080, "v3", 0)] }],
       },
     }),
@@ -177,7 +214,6 @@ function customers(): Json[] {
     object(networking, "VirtualService", "customers", {
       spec: {
         hosts: ["customers"],
-        gateways: ["mesh", "sample-mesh"],
         http: [{ route: [route("customers", 80, "v1", 100), route("customers", 80, "v2", 0)] }],
       },
     }),

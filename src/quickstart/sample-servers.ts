@@ -1,20 +1,21 @@
-/** The workloads of the sample mesh as servers in this process; each calls the others through the gateway's listener for that. */
+/** The applications of the sample mesh as servers in this process; each calls the others through its own sidecar. */
 import { samples } from "../samples/index.ts";
 import { SampleServer } from "../samples/sample.ts";
 import type { QuickstartPorts } from "./ports.ts";
-import { workloads } from "./sample-mesh.ts";
+import { workloadName, workloads } from "./sample-mesh.ts";
 
 /** Resolves when all of them listen. Rejects when an address is taken; then none does. */
-export async function startSampleServers(ports: Pick<QuickstartPorts, "mesh" | "samples">): Promise<AsyncDisposable> {
+export async function startSampleServers(ports: Pick<QuickstartPorts, "outbound" | "application">): Promise<AsyncDisposable> {
   await using servers = new AsyncDisposableStack();
-  for (const { app, service, version, address } of workloads) {
+  for (const workload of workloads) {
+    const { app, service, version, address } = workload;
     const options = {
       version,
-      workload: `${service}-${version}`,
-      via: `http://127.0.0.1:${ports.mesh}`,
+      workload: workloadName(workload),
+      via: `http://${address}:${ports.outbound}`,
       domain: "default.svc.cluster.local",
     };
-    servers.use(await SampleServer.start(samples[app]![service]!.create(), options, address, ports.samples));
+    servers.use(await SampleServer.start(samples[app]![service]!.create(), options, address, ports.application));
   }
   return servers.move();
 }

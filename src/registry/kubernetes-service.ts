@@ -95,7 +95,7 @@ function listedEndpoints(
       spec.ports.flatMap((port) =>
         spec.endpoints.flatMap((endpoint) =>
           endpoint.addresses.map((address) => ({
-            ...describeTarget(endpoint.targetRef?.name, namespace, name, workloads),
+            ...describeTarget(endpoint.targetRef?.name, namespace, workloads),
             ...namedBy(endpoint.hostname, name),
             address,
             port: port.port,
@@ -112,14 +112,14 @@ function listedEndpoints(
   return table.spec.subsets.flatMap((subset) =>
     subset.ports.flatMap((port) => [
       ...subset.addresses.map((address) => ({
-        ...describeTarget(address.targetRef?.name, namespace, name, workloads),
+        ...describeTarget(address.targetRef?.name, namespace, workloads),
         ...namedBy(address.hostname, name),
         address: address.ip,
         port: port.port,
         portName: portName(port.name),
       })),
       ...subset.notReadyAddresses.map((address) => ({
-        ...describeTarget(address.targetRef?.name, namespace, name, workloads),
+        ...describeTarget(address.targetRef?.name, namespace, workloads),
         ...namedBy(address.hostname, name),
         address: address.ip,
         port: port.port,
@@ -144,7 +144,6 @@ function healthOfConditions({ conditions }: SliceEndpoint): HealthStatus {
 function describeTarget(
   podName: string | undefined,
   namespace: string,
-  serviceName: string,
   workloads: WorkloadIndex,
 ): Omit<Endpoint, "address" | "port" | "portName"> {
   const pod = podName ? workloads.pod(namespace, podName) : undefined;
@@ -155,7 +154,7 @@ function describeTarget(
     weight: 1,
     serviceAccount: pod?.serviceAccount ?? "",
     namespace,
-    workloadName: pod?.labels.app ?? (podName || serviceName),
+    workloadName: pod?.workloadName ?? podName ?? "",
     health: "healthy",
     tlsMode: pod?.tlsMode ?? "disabled",
     ...(pod?.podHost ? { podHost: pod.podHost } : {}),
@@ -166,7 +165,7 @@ function workloadEndpoint(workload: Workload, port: ServicePort, targetPort: num
   const named = typeof targetPort === "string" && targetPort !== "" ? workload.ports[targetPort] : undefined;
   const number = workload.kind === "entry" ? (workload.ports[port.name] ?? named ?? port.targetPort) : (named ?? port.targetPort);
   return {
-    ...plainEndpoint(workload.address, number, port.name, workload.namespace, workload.labels.app ?? workload.name),
+    ...plainEndpoint(workload.address, number, port.name, workload.namespace, workload.workloadName),
     labels: workload.labels,
     locality: workload.locality,
     network: workload.network,

@@ -51,7 +51,7 @@ export function serviceEntryEndpoints(object: ConfigObject<ServiceEntry>, servic
   if (spec.resolution === "DYNAMIC_DNS") return [];
   const members = spec.workloadSelector
     ? workloads.select(object.metadata.namespace, spec.workloadSelector.labels)
-    : spec.endpoints.map((endpoint) => workloadOfEntry(endpoint, object));
+    : spec.endpoints.map((endpoint, index) => workloadOfEntry(endpoint, object, index));
   const isDns = spec.resolution === "DNS" || spec.resolution === "DNS_ROUND_ROBIN";
   // A DNS service that lists no endpoints is its own endpoint.
   if (members.length === 0 && isDns && !spec.workloadSelector) {
@@ -81,7 +81,7 @@ function endpointAt(address: string, port: ServicePort, number: number, member: 
     weight: member?.weight ?? 1,
     serviceAccount: member?.serviceAccount ?? "",
     namespace: object.metadata.namespace,
-    workloadName: member?.kind === "entry" && !member.labels.app ? object.metadata.name : (member?.labels.app ?? object.metadata.name),
+    workloadName: member?.workloadName ?? object.metadata.name,
     health: member?.health ?? "healthy",
     tlsMode: member?.tlsMode ?? "disabled",
   };

@@ -7,10 +7,13 @@ import { type Locality, parseLocality } from "../api/node.ts";
 import type { ObjectsOf } from "./registry.ts";
 import { type HealthStatus, selectorMatches } from "./service.ts";
 import { StoppedWorkloads } from "./stopped-workloads.ts";
+import { workloadNameOfEntry, workloadNameOfPod } from "./workload-name.ts";
 
 export interface Workload {
   readonly kind: "entry" | "pod";
   readonly name: string;
+  /** What metrics call it: the name of what it is one of. */
+  readonly workloadName: string;
   readonly namespace: string;
   readonly address: string;
   readonly labels: Readonly<Record<string, string>>;
@@ -71,12 +74,14 @@ function labelKey(namespace: string, label: string, value: string): string {
   return `${namespace}/${label}=${value}`;
 }
 
-/** Also for the endpoints that a ServiceEntry lists inline, which have no metadata of their own. */
-export function workloadOfEntry(spec: WorkloadEntry, object: ConfigObject): Workload {
-  const labels = object.kind === "WorkloadEntry" ? { ...object.metadata.labels, ...spec.labels } : spec.labels;
+/** Also for the endpoints that a ServiceEntry lists inline, which have no metadata of their own but their place in the list. */
+export function workloadOfEntry(spec: WorkloadEntry, object: ConfigObject, index?: number): Workload {
+  const isInline = index !== undefined;
+  const labels = isInline ? spec.labels : { ...object.metadata.labels, ...spec.labels };
   return {
     kind: "entry",
     name: object.metadata.name,
+    workloadName: isInline ? `${object.metadata.name}-${index}` : workloadNameOfEntry(object.metadata),
     namespace: object.metadata.namespace,
     address: spec.address,
     labels,
@@ -97,6 +102,7 @@ function workloadOfPod(object: ConfigObject<Pod>): Workload | undefined {
   return {
     kind: "pod",
     name: object.metadata.name,
+    workloadName: workloadNameOfPod(object.metadata),
     namespace: object.metadata.namespace,
     address: spec.podIP,
     labels,

@@ -64,6 +64,13 @@ const propagated = [
 const maxBodyBytes = 1024 * 1024;
 const callTimeoutMs = 10_000;
 
+export interface CallAnswer {
+  readonly status: number;
+  readonly body: string;
+  /** Why there was no answer, where that is known: ECONNRESET. */
+  readonly error?: string;
+}
+
 /** Calls `http://<service><path>`; resolves with status 503 and no body where nobody answers. `service` may carry a port. */
 export function call(
   service: string,
@@ -71,7 +78,7 @@ export function call(
   caller: SampleRequest,
   options: SampleOptions,
   extra: Record<string, string> = {},
-): Promise<{ status: number; body: string }> {
+): Promise<CallAnswer> {
   const authority = options.domain && !service.includes(".") ? service.replace(/^[^:]+/, (name) => `${name}.${options.domain}`) : service;
   const target = new URL(path, options.via ?? `http://${authority}`);
   const headers: Record<string, string> = { ...extra, host: authority };
@@ -80,7 +87,7 @@ export function call(
     if (typeof value === "string" && headers[name] === undefined) headers[name] = value;
   }
   return new Promise((resolve) => {
-    const unanswered = () => resolve({ status: 503, body: "" });
+    const unanswered = (error?: NodeJS.ErrnoException) => resolve({ status: 503, body: "", ...(error?.code ? { error: error.code } : {}) });
     const call = httpRequest(target, { headers, timeout: callTimeoutMs }, (response) => {
       const chunks: Buffer[] = [];
       response.on("data", (chunk: Buffer) => chunks.push(chunk));

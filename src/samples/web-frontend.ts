@@ -4,6 +4,7 @@ import { call, escapeHtml, html, type SampleHandler } from "./sample.ts";
 export const webFrontend: SampleHandler = async (request, options) => {
   if (request.url.pathname !== "/") return undefined;
   const answer = await call("customers.default.svc.cluster.local", "/", request, options);
+  if (answer.error) return html(document(`<p>The customers service did not answer: ${escapeHtml(answer.error)}.</p>`), 502);
   if (answer.status !== 200) return html(document(`<p>The customers service answered with ${answer.status}.</p>`), 502);
   const customers = JSON.parse(answer.body) as Record<string, string>[];
   const columns = Object.keys(customers[0] ?? { name: "" });

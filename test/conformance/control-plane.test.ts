@@ -134,7 +134,7 @@ describe.skipIf(!envoyBinary)("Envoy and our proxy attached to our control plane
     for (const [index, name] of portNames.entries()) values.set(name, String(first + index));
     const configuration = Object.fromEntries(files.map((name) => [name, readFile(name, values).configuration]));
     // The quickstart's own as well, its gateway on ports of its own.
-    for (const [name, text] of Object.entries(configurationFiles(quickstartPorts(await freePortRow(10))))) {
+    for (const [name, text] of Object.entries(configurationFiles(quickstartPorts(await freePortRow(11))))) {
       if (name.endsWith(".yaml") && name !== "mesh-config.yaml") configuration[`quickstart-${name}`] = text;
     }
     const meshYaml = `proxyListenPort: ${values.get("egress")}\nproxyInboundListenPort: ${values.get("ingress")}\n`;

@@ -1,10 +1,15 @@
-/** The quickstart with Envoy as its gateway beside the quickstart as it is: the same pages, by the same versions of the services. */
+/**
+ * The quickstart with Envoys as its gateway and its sidecars beside the quickstart as it is: the same pages, by the same versions of
+ * the services, over the same mutual TLS.
+ */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parse } from "yaml";
+import { WorkerThread } from "../../src/proxy/worker-thread.ts";
+import { meshNodes } from "../../src/quickstart/mesh-agent.ts";
 import { type QuickstartPorts, quickstartPorts } from "../../src/quickstart/ports.ts";
-import { configurationFiles, gatewayAccount, gatewayLabels, gatewayNamespace } from "../../src/quickstart/sample-mesh.ts";
+import { configurationFiles } from "../../src/quickstart/sample-mesh.ts";
 import { startSampleServers } from "../../src/quickstart/sample-servers.ts";
 import { startControlPlane, type TestControlPlane } from "../support/control-plane.ts";
 import { envoyBinary } from "../support/envoy.ts";
@@ -17,14 +22,14 @@ import { eventually, startOurProxy, startRealEnvoy } from "../support/proxies.ts
 import { startSdsServer } from "../support/sds-server.ts";
 
 interface QuickstartRequest extends RequestSpec {
-  readonly port?: "http" | "mesh";
+  /** Workload whose sidecar is asked; absent: the gateway. */
+  readonly from?: string;
   readonly expect: Expectation;
 }
 
 const requests = parse(readFileSync(join(import.meta.dirname, "quickstart.yaml"), "utf8")) as readonly QuickstartRequest[];
-const starters = { envoy: startRealEnvoy, topsail: startOurProxy };
-type SideName = keyof typeof starters;
-const sideNames = Object.keys(starters) as SideName[];
+const sideNames = ["envoy", "topsail"] as const;
+type SideName = (typeof sideNames)[number];
 
 interface Side {
   readonly ports: QuickstartPorts;
@@ -34,33 +39,39 @@ interface Side {
 
 const uuid = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g;
 
-describe.skipIf(!envoyBinary)("The quickstart's gateway", () => {
+describe.skipIf(!envoyBinary)("The quickstart's proxies", () => {
   const stack = new AsyncDisposableStack();
   const sides = new Map<SideName, Side>();
 
   beforeAll(async () => {
     const ca = makeMeshCa();
-    const sds = stack.use(await startSdsServer(ca.issue(`spiffe://cluster.local/ns/${gatewayNamespace}/sa/${gatewayAccount}`), ca.root));
+    const nodes = meshNodes();
+    const sdsPaths = new Map<string, string>();
+    for (const { namespace, account } of nodes) {
+      const uri = `spiffe://cluster.local/ns/${namespace}/sa/${account}`;
+      if (!sdsPaths.has(uri)) sdsPaths.set(uri, stack.use(await startSdsServer(ca.issue(uri), ca.root)).path);
+    }
+    const workerThreads = [stack.use(new WorkerThread("worker_0"))];
+    const starters = { envoy: startRealEnvoy, topsail: (bootstrap: unknown) => startOurProxy(bootstrap, { workerThreads }) };
     // One after the other, or both might be told the same ports.
     for (const name of sideNames) {
-      const ports = quickstartPorts(await freePortRow(9));
+      const ports = quickstartPorts(await freePortRow(12));
       const { "mesh-config.yaml": meshYaml = "", ...files } = configurationFiles(ports);
       const controlPlane = stack.use(await startControlPlane("", { files, meshYaml }));
       stack.use(await startSampleServers(ports));
-      const bootstrap = meshBootstrap({
-        type: "router",
-        name: "istio-ingressgateway",
-        address: "127.0.0.1",
-        labels: gatewayLabels,
-        namespace: gatewayNamespace,
-        xds: controlPlane.istiod.grpcPort,
-        isDelta: true,
-        sdsPath: sds.path,
-      });
-      stack.use(await starters[name](bootstrap));
+      const bootstraps = nodes.map((node) =>
+        meshBootstrap({
+          ...node,
+          xds: controlPlane.istiod.grpcPort,
+          isDelta: true,
+          sdsPath: sdsPaths.get(`spiffe://cluster.local/ns/${node.namespace}/sa/${node.account}`)!,
+          ...(node.type === "sidecar" && { metadata: { INTERCEPTION_MODE: "NONE" } }),
+        }),
+      );
+      await Promise.all(bootstraps.map(async (bootstrap) => stack.use(await starters[name](bootstrap))));
       sides.set(name, { ports, controlPlane, files });
     }
-  });
+  }, 60_000);
   afterAll(() => stack.disposeAsync());
 
   async function ask(name: SideName, request: QuickstartRequest): Promise<Outcome> {
@@ -69,14 +80,17 @@ describe.skipIf(!envoyBinary)("The quickstart's gateway", () => {
     const mask = (text: string) =>
       portNames.reduce((masked, port) => masked.replaceAll(String(ports[port]), `<${port}>`), text.replace(uuid, "<uuid>"));
     const spec = { ...request, host: (request.host ?? "localhost").replace("{{http}}", String(ports.http)) };
-    const { outcome, connection } = await exchange(ports[request.port ?? "http"], spec, "quickstart", mask);
+    const workload = meshNodes().find((node) => node.name === request.from);
+    const port = workload ? ports.outbound : ports.http;
+    const { outcome, connection } = await exchange(port, spec, "quickstart", mask, workload?.address);
     connection?.[Symbol.dispose]();
     return outcome;
   }
 
   async function compare(request: QuickstartRequest): Promise<void> {
     const [envoy, topsail] = [await ask("envoy", request), await ask("topsail", request)];
-    for (const outcome of [envoy, topsail]) expect(problemsOf({ outcomes: [outcome], seen: [] }, request.expect)).toEqual([]);
+    for (const [name, outcome] of Object.entries({ envoy, topsail }))
+      expect(problemsOf({ outcomes: [outcome], seen: [] }, request.expect), name).toEqual([]);
     expect(topsail).toEqual(envoy);
   }
 

@@ -5,8 +5,10 @@
  */
 import type { KeyObject } from "node:crypto";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { TLSSocket } from "node:tls";
 import { status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { stringify } from "yaml";
@@ -30,13 +32,35 @@ const loopback = { host: "127.0.0.1", port: 0 };
 const variants = [{ name: "our proxy", binaryPath: undefined }, ...(envoyBinary ? [{ name: "Envoy", binaryPath: envoyBinary }] : [])];
 const account = "spiffe://cluster.local/ns/edge/sa/gateway";
 
+/** A server that says of its clients: who they showed themselves to be, and which server name they asked for. */
+async function startMutualServer(
+  port: number,
+  { certificate: cert, key }: Identity,
+  ca: string,
+): Promise<AsyncDisposable & { seen(): string[] }> {
+  const seen = new Set<string>();
+  const server = createServer({ cert, key, ca, requestCert: true, rejectUnauthorized: true }, ({ socket }, response) => {
+    const { servername } = socket as TLSSocket & { servername: string };
+    seen.add(`${(socket as TLSSocket).getPeerCertificate().subjectaltname} ${servername}`);
+    response.end("here");
+  });
+  await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
+  return {
+    seen: () => [...seen],
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
 describe.each(variants)("an agent with $name", ({ binaryPath }) => {
   const stack = new AsyncDisposableStack();
   const directory = mkdtempSync(join(tmpdir(), "topsail-secrets-"));
   const at = (...parts: string[]) => join(directory, ...parts);
   let istiod: Istiod;
   let client: Identity;
-  let ports: { mutual: number; files: number; external: number };
+  let ports: { mutual: number; files: number; external: number; server: number };
 
   /** Of the mesh's authority, as SPIRE has one that the same root has signed. */
   async function issue(uri: string): Promise<Identity> {
@@ -49,7 +73,7 @@ describe.each(variants)("an agent with $name", ({ binaryPath }) => {
   beforeAll(async () => {
     stack.defer(() => rmSync(directory, { recursive: true, force: true }));
     const first = await freePortRow(16);
-    ports = { mutual: first, files: first + 1, external: first + 2 };
+    ports = { mutual: first, files: first + 1, external: first + 2, server: first + 3 };
     mkdirSync(at("mesh"));
     writeFileSync(at("mesh", "gateway.yaml"), configuration());
     istiod = stack.use(
@@ -86,7 +110,21 @@ describe.each(variants)("an agent with $name", ({ binaryPath }) => {
           server(ports.external, { mode: "SIMPLE", credentialName: "sds://outside" }),
         ],
       }),
-      object("VirtualService", { hosts: ["*"], gateways: ["edge"], http: [{ directResponse: { status: 200 } }] }),
+      object("ServiceEntry", {
+        hosts: ["server.test"],
+        location: "MESH_INTERNAL",
+        resolution: "STATIC",
+        ports: [{ number: 80, name: "http", protocol: "HTTP" }],
+        endpoints: [{ address: "127.0.0.1", serviceAccount: "server", ports: { http: ports.server } }],
+      }),
+      object("VirtualService", {
+        hosts: ["*"],
+        gateways: ["edge"],
+        http: [
+          { match: [{ uri: { prefix: "/server" } }], route: [{ destination: { host: "server.test", port: { number: 80 } } }] },
+          { directResponse: { status: 200 } },
+        ],
+      }),
     ].join("---\n");
   }
 
@@ -225,6 +263,51 @@ describe.each(variants)("an agent with $name", ({ binaryPath }) => {
     await eventually(async () => (await shown(ports.mutual)) !== before || undefined, "the next certificate");
     // Files are had from the same socket where nobody else has it.
     await eventuallyShows(ports.files, "DNS:third.test");
+  }, 60_000);
+
+  it("uses files that its node names in place of its certificate, as server and as client, and follows them", async () => {
+    writeServed("fifth.test");
+    const { workloadFiles } = agentPaths(at("five"));
+    mkdirSync(workloadFiles, { recursive: true });
+    const own = await issue(account);
+    writeFileSync(join(workloadFiles, "key.pem"), own.key, { mode: 0o600 });
+    writeFileSync(join(workloadFiles, "root-cert.pem"), istiod.secure!.authority.trustBundle);
+    writeFileSync(join(workloadFiles, "cert-chain.pem"), own.certificate);
+
+    const authority = makeMeshCa("of the machine");
+    const write = (role: "server" | "client") => {
+      const { certificate, key } = authority.issue(`spiffe://cluster.local/ns/edge/sa/${role}-file`);
+      writeFileSync(at(`${role}-key.pem`), key, { mode: 0o600 });
+      writeFileSync(at(`${role}-cert.pem`), certificate);
+    };
+    write("server");
+    write("client");
+    writeFileSync(at("file-root.pem"), authority.root);
+    const server = authority.issue("spiffe://cluster.local/ns/edge/sa/server");
+    await using upstream = await startMutualServer(ports.server, server, authority.root);
+    const names = (role: "server" | "client") => ({
+      [`ISTIO_META_TLS_${role.toUpperCase()}_CERT_CHAIN`]: at(`${role}-cert.pem`),
+      [`ISTIO_META_TLS_${role.toUpperCase()}_KEY`]: at(`${role}-key.pem`),
+      [`ISTIO_META_TLS_${role.toUpperCase()}_ROOT_CERT`]: at("file-root.pem"),
+    });
+    await using agent = await startAgent("five", { ...names("server"), ...names("client") });
+    await agent.ready(AbortSignal.timeout(30_000));
+
+    const before = await eventuallyShows(ports.mutual, "URI:spiffe://cluster.local/ns/edge/sa/server-file");
+    const known = authority.issue("spiffe://cluster.local/ns/edge/sa/known");
+    const ask = async ({ key, certificate }: Identity) => {
+      using connection = await RawConnection.open(ports.mutual, { key, cert: certificate });
+      connection.write("GET /server HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n");
+      await connection.until((received) => received.includes("\r\n\r\n"), 5000);
+      return connection.received.toString("latin1");
+    };
+    // The mesh's own authority is not asked for any longer.
+    expect(await ask(client).catch(() => "refused")).not.toContain("HTTP/1.1");
+    expect(await ask(known)).toContain("HTTP/1.1 200 OK");
+    expect(upstream.seen()).toEqual(["URI:spiffe://cluster.local/ns/edge/sa/client-file outbound_.80_._.server.test"]);
+
+    write("server");
+    await eventually(async () => (await shown(ports.mutual)) !== before || undefined, "the next certificate");
   }, 60_000);
 
   it("has its certificate signed by another authority, and trusts both that and the control plane's", async () => {

@@ -1,10 +1,12 @@
 /** The product's main job as a newcomer meets it. */
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { meshNodes } from "../../src/quickstart/mesh-agent.ts";
+import { askHttp } from "../support/http-ask.ts";
 import { callApi, readKubeconfig } from "../support/kube-api.ts";
 import { freePortRow, isFree } from "../support/ports.ts";
 import { TopsailProcess } from "../support/topsail.ts";
@@ -15,7 +17,7 @@ let quickstart: TopsailProcess;
 
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), "quickstart-test-"));
-  first = await freePortRow(11);
+  first = await freePortRow(12);
   quickstart = new TopsailProcess(["quickstart", "--ports-from", String(first), "--dir", join(directory, "config")]);
   await quickstart.printed("Ctrl-C stops everything.");
 });
@@ -41,6 +43,8 @@ function get(
     call.on("error", reject).end();
   });
 }
+
+const addressOf = (workload: string) => meshNodes().find(({ name }) => name === workload)!.address;
 
 function edit(name: string, change: (text: string) => string): void {
   const file = join(directory, "config", name);
@@ -86,6 +90,34 @@ describe("quickstart", () => {
     expect(body).not.toContain("<th>CITY</th>");
   });
 
+  it("calls from sidecar to sidecar over mutual TLS, each workload with an identity of its own", async () => {
+    const { body } = await askHttp(addressOf("web-frontend-v1"), first + 1, {
+      line: "GET /headers",
+      host: "httpbin.default.svc.cluster.local:8000",
+    });
+    const { headers } = JSON.parse(body) as { headers: Record<string, string> };
+    expect(headers["X-Forwarded-Client-Cert"]).toContain("By=spiffe://cluster.local/ns/default/sa/httpbin;");
+    expect(headers["X-Forwarded-Client-Cert"]).toContain("URI=spiffe://cluster.local/ns/default/sa/web-frontend");
+  });
+
+  it("refuses plaintext from outside the mesh when a PeerAuthentication says so", async () => {
+    const outside = () =>
+      askHttp(addressOf("customers-v1"), first + 8, { host: "customers" }).then(
+        ({ status }) => status,
+        (error: NodeJS.ErrnoException) => error.code,
+      );
+    expect(await outside()).toBe(200);
+    const file = join(directory, "config", "strict.yaml");
+    writeFileSync(
+      file,
+      "{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: default}, spec: {mtls: {mode: STRICT}}}",
+    );
+    await expect.poll(outside, { timeout: 5_000 }).toBe("ECONNRESET");
+    expect((await get("/", "web-frontend.localhost")).status).toBe(200);
+    rmSync(file);
+    await expect.poll(outside, { timeout: 5_000 }).toBe(200);
+  });
+
   it("moves traffic within a second when a VirtualService is edited", async () => {
     edit("reviews.yaml", (text) => setWeight("v2", 0)(setWeight("v3", 100)(text)));
     await expect.poll(async () => (await get("/productpage")).body.includes("color:#c0262d"), { timeout: 1_000, interval: 25 }).toBe(true);
@@ -116,13 +148,13 @@ describe("quickstart", () => {
     quickstart.child.kill("SIGINT");
     expect(await quickstart.exited).toBe(0);
     expect(scratch().length).toBe(before - 1);
-    for (let port = first; port < first + 9; port++) expect(await isFree(port)).toBe(true);
+    for (let port = first; port < first + 11; port++) expect(await isFree(port)).toBe(true);
   });
 });
 
 describe("quickstart, when a port is taken", () => {
   it("says which in one line, with the way out", async () => {
-    const taken = await freePortRow(11);
+    const taken = await freePortRow(12);
     const other = new TopsailProcess(["quickstart", "--ports-from", String(taken), "--dir", join(directory, "one")]);
     await other.printed("Ctrl-C stops everything.");
     const second = new TopsailProcess(["quickstart", "--ports-from", String(taken), "--dir", join(directory, "two")]);

@@ -14,6 +14,7 @@ import { type ProxyNode, parseNode } from "../../src/api/node.ts";
 import { typeUrls } from "../../src/api/type-urls.ts";
 import { PushContext } from "../../src/istiod/push/push-context.ts";
 import { generatorFor } from "../../src/istiod/xds/generators.ts";
+import { nodeExtensions } from "../../src/proxy/extensions.ts";
 import { compareAge, type ObjectsOf } from "../../src/registry/registry.ts";
 
 /** Objects in the order of the text, the first one the oldest. Throws what is wrong with the text. */
@@ -46,6 +47,8 @@ export interface NodeInit {
   readonly labels?: Record<string, string>;
   readonly metadata?: JsonObject;
   readonly locality?: { region: string; zone?: string; subZone?: string };
+  /** As our proxy and Istio's are; a stock Envoy is not. */
+  readonly hasIstioFilters?: boolean;
 }
 
 export function routerNode(init: NodeInit = {}): ProxyNode {
@@ -56,12 +59,14 @@ export function sidecarNode(init: NodeInit = {}): ProxyNode {
   return node("sidecar", { ip: "10.9.1.1", ...init });
 }
 
-function node(type: string, { ip = "10.9.0.1", namespace = "default", labels = {}, metadata = {}, locality }: NodeInit): ProxyNode {
+function node(type: string, init: NodeInit): ProxyNode {
+  const { ip = "10.9.0.1", namespace = "default", labels = {}, metadata = {}, locality } = init;
   return parseNode(
     create(NodeSchema, {
       id: `${type}~${ip}~test.${namespace}~${namespace}.svc.cluster.local`,
       metadata: { NAMESPACE: namespace, LABELS: labels, ...metadata },
       ...(locality ? { locality } : {}),
+      ...(init.hasIstioFilters ? { extensions: nodeExtensions() } : {}),
     }),
   );
 }

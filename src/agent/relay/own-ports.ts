@@ -1,5 +1,6 @@
 /** What of this machine the control plane may ask by way of the agent: four ports on it, to read; and of the proxy two things more. */
 import type { ProxyConfig } from "../../api/mesh/proxy-config.ts";
+import { ownLoopback } from "../../lib/loopback.ts";
 import type { AgentEnvironment } from "../environment.ts";
 
 export interface OwnPort {
@@ -21,7 +22,7 @@ export interface OwnPortsOptions {
 
 /** By Istio's numbers, which an operator asks for, and by those that are in use here. */
 export function ownPorts({ environment, config, statusHost }: OwnPortsOptions): ReadonlyMap<number, OwnPort> {
-  const loopback = "127.0.0.1";
+  const loopback = ownLoopback(environment.bindAddress);
   const listenerHost = environment.bindAddress ?? loopback;
   const isAny = statusHost === "" || statusHost === "0.0.0.0" || statusHost === "::";
   const usual: readonly (readonly [number, OwnPort])[] = [

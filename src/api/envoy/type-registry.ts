@@ -137,8 +137,12 @@ import { file_envoy_extensions_upstreams_http_v3_http_protocol_options } from ".
 import { file_envoy_extensions_upstreams_tcp_generic_v3_generic_connection_pool } from "../gen/envoy/extensions/upstreams/tcp/generic/v3/generic_connection_pool_pb.js";
 import { file_envoy_extensions_upstreams_tcp_v3_tcp_protocol_options } from "../gen/envoy/extensions/upstreams/tcp/v3/tcp_protocol_options_pb.js";
 import { file_envoy_service_discovery_v3_discovery } from "../gen/envoy/service/discovery/v3/discovery_pb.js";
+import { file_envoy_tcp_metadataexchange_config_metadata_exchange } from "../gen/envoy/tcp/metadataexchange/config/metadata_exchange_pb.js";
 import { file_envoy_type_matcher_v3_http_inputs } from "../gen/envoy/type/matcher/v3/http_inputs_pb.js";
+import { file_istio_alpn_config } from "../gen/istio/alpn/config_pb.js";
+import { file_istio_http_peer_metadata_config } from "../gen/istio/http/peer_metadata/config_pb.js";
 import { file_istio_networking_nds_v1_nds } from "../gen/istio/networking/nds/v1/nds_pb.js";
+import { file_istio_stats_plugin_config } from "../gen/istio/stats/plugin_config_pb.js";
 import { file_udpa_type_v1_typed_struct } from "../gen/udpa/type/v1/typed_struct_pb.js";
 import { file_xds_type_matcher_v3_domain } from "../gen/xds/type/matcher/v3/domain_pb.js";
 import { file_xds_type_matcher_v3_http_inputs } from "../gen/xds/type/matcher/v3/http_inputs_pb.js";
@@ -275,8 +279,12 @@ const files = [
   file_envoy_extensions_upstreams_tcp_generic_v3_generic_connection_pool,
   file_envoy_extensions_upstreams_tcp_v3_tcp_protocol_options,
   file_envoy_service_discovery_v3_discovery,
+  file_envoy_tcp_metadataexchange_config_metadata_exchange,
   file_envoy_type_matcher_v3_http_inputs,
+  file_istio_alpn_config,
+  file_istio_http_peer_metadata_config,
   file_istio_networking_nds_v1_nds,
+  file_istio_stats_plugin_config,
   file_udpa_type_v1_typed_struct,
   file_xds_type_matcher_v3_domain,
   file_xds_type_matcher_v3_http_inputs,

@@ -62,7 +62,8 @@ const defaultMeshConfig = {
   defaultDestinationRuleExportTo: ["*"],
   dnsRefreshRate: "60s",
   enablePrometheusMerge: true,
-  defaultProviders: {},
+  // As the chart of Istio installs it.
+  defaultProviders: { metrics: ["prometheus"] },
   extensionProviders: [
     { name: "prometheus", prometheus: {} },
     { name: "stackdriver", stackdriver: {} },

@@ -36,7 +36,8 @@ export class AudienceKeys {
     const labels = this.#labels.map((label) => proxy.labels[label]);
     const capture = [INTERCEPTION_MODE, UNPRIVILEGED_POD, usesAllocated];
     // Where clusters say that certificates come from.
-    const secrets = [proxy.hasIdentity, fileCredential, credential];
-    return JSON.stringify([proxy.type, scope, proxy.dnsDomain, families, capture, secrets, labels, patches]);
+    const secrets = [proxy.hasIdentity, fileCredential, credential, proxy.serverFiles, proxy.clientFiles];
+    const filters = [proxy.hasIstioFilters, proxy.tellsOnlyMesh];
+    return JSON.stringify([proxy.type, scope, proxy.dnsDomain, families, capture, secrets, filters, labels, patches]);
   }
 }

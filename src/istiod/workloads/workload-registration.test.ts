@@ -265,6 +265,8 @@ function nodeOf(over: Partial<ProxyNode>): ProxyNode {
     serviceAccount: "ratings",
     istioVersion: "1.30",
     hasIdentity: true,
+    hasIstioFilters: false,
+    tellsOnlyMesh: false,
     metadata: { AUTO_REGISTER_GROUP: "ratings" },
     ...over,
   };

@@ -13,7 +13,7 @@ import {
   ClusterSchema,
 } from "../../api/gen/envoy/config/cluster/v3/cluster_pb.js";
 import { AggregatedConfigSourceSchema, ApiVersion, ConfigSourceSchema } from "../../api/gen/envoy/config/core/v3/config_source_pb.js";
-import type { ClientTLSSettingsMode, Subset } from "../../api/kinds/destination-rule.ts";
+import type { ClientTLSSettingsMode, Subset, TrafficPolicy } from "../../api/kinds/destination-rule.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import type { Service, ServicePort } from "../../registry/service.ts";
 import { policyForSubset, type ResolvedDestinationRule } from "../push/destination-rules.ts";
@@ -26,11 +26,12 @@ import { inboundSide, outboundSide } from "./envoy-filter/patched-side.ts";
 import { externalSdsCluster } from "./external-sds.ts";
 import { firstOfEachName } from "./first-of-each-name.ts";
 import { inboundClusters, inboundSource } from "./inbound-clusters.ts";
+import { clusterExchange } from "./istio-filters.ts";
 import { localitySettings, needsLocalityWeights } from "./locality.ts";
 import { configPath, duration, istioMetadata, statName } from "./messages.ts";
 import { hasExternalSecrets, servesFiles } from "./sds-secrets.ts";
 import { applyTrafficPolicy, enableLocalityWeights, speaksHttp2, type TrafficPolicyContext } from "./traffic-policy.ts";
-import { applyUpstreamTls, namesByRequest } from "./upstream-tls.ts";
+import { applyUpstreamTls, namesByRequest, settingsWithFiles, type UpstreamTlsContextOf } from "./upstream-tls.ts";
 
 export function clusters(proxy: ProxyNode, push: PushContext): EncodedResource[] {
   const shared = push.shared("cds", proxy, () => [
@@ -70,7 +71,7 @@ function serverNameClusters(proxy: ProxyNode, push: PushContext): readonly Encod
 /** Clusters of one service; the same bytes for all proxies of a type that see the same DestinationRule. */
 function outboundClusters(service: Service, kind: ClusterKind, proxy: ProxyNode, push: PushContext): EncodedResource[] {
   const nameOf = kind === "outbound" ? outboundCluster : sniCluster;
-  const secrets = `${proxy.hasIdentity ? "" : "none"}${servesFiles(proxy) ? "files" : ""}${hasExternalSecrets(proxy) ? "external" : ""}`;
+  const secrets = `${proxy.hasIdentity ? "" : "none"}${servesFiles(proxy) ? "files" : ""}${hasExternalSecrets(proxy) ? "external" : ""}${proxy.clientFiles ? JSON.stringify(proxy.clientFiles) : ""}`;
   const rule = push.destinationRules.forService(proxy, service);
   const side = outboundSide(proxy, push);
   return service.ports
@@ -79,7 +80,7 @@ function outboundClusters(service: Service, kind: ClusterKind, proxy: ProxyNode,
       const subsets = ["", ...(rule?.spec.subsets.map((subset) => subset.name) ?? [])];
       return subsets.flatMap((subset) => {
         const name = nameOf(service.host, port.number, subset);
-        const key = `cds|${proxy.type}|${lookupFamily(proxy)}|${secrets}|${side.patches.clusterKey}|${service.namespace}|${name}|${rule ? `${rule.namespace}/${rule.name}/${rule.exportKey}` : ""}`;
+        const key = `cds|${proxy.type}|${proxy.hasIstioFilters}|${lookupFamily(proxy)}|${secrets}|${side.patches.clusterKey}|${service.namespace}|${name}|${rule ? `${rule.namespace}/${rule.name}/${rule.exportKey}` : ""}`;
         const known = push.encoded.get(key);
         if (known) return [known];
         const cluster = serviceCluster(
@@ -113,6 +114,7 @@ function serviceCluster(name: string, destination: Destination, proxy: ProxyNode
   const cluster = create(ClusterSchema, {
     name,
     altStatName: statName(name),
+    filters: clusterExchange(proxy),
     metadata: istioMetadata({
       services: [{ host: service.host, name: service.name, namespace: service.namespace }],
       ...(rule ? { config: configPath("networking.istio.io/v1", "DestinationRule", rule.namespace, rule.name) } : {}),
@@ -123,30 +125,39 @@ function serviceCluster(name: string, destination: Destination, proxy: ProxyNode
     }),
   });
   if (!discover(cluster, destination, mode, proxy, push)) return undefined;
-  const context: TrafficPolicyContext = {
+  const traffic: TrafficPolicyContext = {
     mesh: push.mesh,
     protocol: port.protocol,
     direction: "outbound",
     sniffs: port.protocol === "unsupported" && proxy.type === "sidecar",
-    namesByRequest: destination.kind === "outbound" ? namesByRequest(policy?.tls) : undefined,
   };
-  applyTrafficPolicy(cluster, policy, context);
+  const tls = destination.kind === "outbound" ? upstreamTlsOf(destination, policy, speaksHttp2(policy, traffic), proxy, push) : undefined;
+  applyTrafficPolicy(cluster, policy, { ...traffic, namesByRequest: namesByRequest(tls?.tls) });
   if (cluster.lbPolicy !== Cluster_LbPolicy.CLUSTER_PROVIDED && needsLocalityWeights(localitySettings(policy, push.mesh)))
     enableLocalityWeights(cluster);
-  if (destination.kind === "outbound") {
-    applyUpstreamTls(cluster, {
-      tls: policy?.tls,
-      isAutomatic: proxy.hasIdentity && usesAutoMutualTls(service, port, policy, push),
-      service,
-      identities: push.identitiesOf(service),
-      sni: sniCluster(service.host, port.number, subset?.name),
-      speaksHttp2: speaksHttp2(policy, context),
-      isForChosenWorkloads: rule?.spec.workloadSelector !== undefined,
-      proxy,
-      mesh: push.mesh,
-    });
-  }
+  if (tls) applyUpstreamTls(cluster, tls);
   return cluster;
+}
+
+function upstreamTlsOf(
+  { service, port, subset, rule }: Destination,
+  policy: TrafficPolicy | undefined,
+  isHttp2: boolean,
+  proxy: ProxyNode,
+  push: PushContext,
+): UpstreamTlsContextOf {
+  const context: UpstreamTlsContextOf = {
+    tls: policy?.tls,
+    isAutomatic: (proxy.hasIdentity || proxy.clientFiles !== undefined) && usesAutoMutualTls(service, port, policy, push),
+    service,
+    identities: push.identitiesOf(service),
+    sni: sniCluster(service.host, port.number, subset?.name),
+    speaksHttp2: isHttp2,
+    isForChosenWorkloads: rule?.spec.workloadSelector !== undefined,
+    proxy,
+    mesh: push.mesh,
+  };
+  return { ...context, tls: settingsWithFiles(context) };
 }
 
 /** Where the endpoints come from. False: from nowhere. */
@@ -227,6 +238,7 @@ function specialCluster(name: string, proxy: ProxyNode): Cluster {
     clusterDiscoveryType: { case: "type", value: isBlackHole ? Cluster_DiscoveryType.STATIC : Cluster_DiscoveryType.ORIGINAL_DST },
     ...(isBlackHole ? {} : { lbPolicy: Cluster_LbPolicy.CLUSTER_PROVIDED }),
     ...(name === inboundPassthroughCluster ? { upstreamBindConfig: inboundSource(proxy) } : {}),
+    ...(isBlackHole ? {} : { filters: clusterExchange(proxy) }),
   });
 }
 

@@ -23,9 +23,10 @@ import type { ServerTLSSettings } from "../../api/kinds/gateway.ts";
 import type { MeshConfig } from "../../api/mesh/mesh-config.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import { any } from "./messages.ts";
+import { serverCredentials, validationByFile } from "./mounted-certificates.ts";
 import { serverAlpn } from "./mutual-tls.ts";
 import { exactName, file, validationBySds } from "./peer-validation.ts";
-import { caSuffix, credentialSecret, fileSecret, servesFiles, workloadCertificate, workloadRoots } from "./sds-secrets.ts";
+import { caSuffix, credentialSecret, fileSecret, servesFiles } from "./sds-secrets.ts";
 
 interface DownstreamTlsContextOf {
   readonly http: boolean;
@@ -36,11 +37,10 @@ interface DownstreamTlsContextOf {
 export function downstreamTls(tls: ServerTLSSettings, { http, proxy, mesh }: DownstreamTlsContextOf): TransportSocket {
   const isMesh = tls.mode === "ISTIO_MUTUAL";
   const common = create(CommonTlsContextSchema, {
-    alpnProtocols: [...(isMesh && !http ? serverAlpn.tcp : serverAlpn.http)],
+    alpnProtocols: serverAlpn(isMesh && !http ? "tcp" : "http", proxy),
   });
   if (isMesh) {
-    common.tlsCertificateSdsSecretConfigs = [workloadCertificate(proxy)];
-    common.validationContextType = validationBySds(expectations(tls), workloadRoots(proxy));
+    Object.assign(common, serverCredentials(expectations(tls), proxy));
   } else {
     const params = tlsParameters(tls, mesh);
     if (params) common.tlsParams = params;
@@ -88,10 +88,9 @@ function addValidation(common: CommonTlsContext, tls: ServerTLSSettings, proxy: 
   const ca = tls.caCertCredentialName || (credential === undefined ? "" : `${credential}${caSuffix}`);
   if (ca) {
     common.validationContextType = validationBySds(names, credentialSecret(ca, proxy));
-  } else if (servesFiles(proxy) && tls.caCertificates) {
-    common.validationContextType = validationBySds(names, fileSecret(`file-root:${tls.caCertificates}`));
+  } else if (tls.caCertificates) {
+    common.validationContextType = validationByFile(names, tls.caCertificates, proxy);
   } else {
-    if (tls.caCertificates) names.trustedCa = file(tls.caCertificates);
     common.validationContextType = { case: "validationContext", value: names };
   }
 }

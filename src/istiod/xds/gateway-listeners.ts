@@ -5,7 +5,7 @@
 import { create } from "@bufbuild/protobuf";
 import { sniCluster } from "../../api/cluster-name.ts";
 import { TrafficDirection } from "../../api/gen/envoy/config/core/v3/base_pb.js";
-import { type FilterChain, FilterChainSchema } from "../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
+import { type Filter, type FilterChain, FilterChainSchema } from "../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
 import { type Listener, ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
 import { hostCovers, intersectHosts } from "../../api/hostname.ts";
 import type { ProxyNode } from "../../api/node.ts";
@@ -17,10 +17,11 @@ import { wildcardAddress } from "./bind-address.ts";
 import { downstreamTls } from "./downstream-tls.ts";
 import { httpConnectionManager } from "./http-connection-manager.ts";
 import type { RouteContext } from "./http-routes.ts";
+import { connectionExchange, istioTcpFilters } from "./istio-filters.ts";
 import { tlsInspector } from "./listener-filters.ts";
 import { configMetadata, duration, socketAddress } from "./messages.ts";
 import { meshAlpn } from "./mutual-tls.ts";
-import { routeTargets, tcpProxy } from "./tcp-proxy.ts";
+import { routeTargets, tcpProxy, type WeightedTarget } from "./tcp-proxy.ts";
 
 /** Metadata TOPSAIL_BIND_ADDRESS keeps a gateway for trying out on loopback. */
 function defaultAddress(proxy: ProxyNode): string {
@@ -59,6 +60,7 @@ function filterChains(listener: GatewayListener, name: string, proxy: ProxyNode,
             class: "gateway",
             statPrefix: `outbound_${name}`,
             routes: { rds: first.routeName },
+            proxy,
             mesh: push.mesh,
             authFilters: authFilters(proxy, push).http,
           }),
@@ -81,6 +83,7 @@ function httpsChain(entry: GatewayServer, listenerName: string, proxy: ProxyNode
         class: "gateway",
         statPrefix: entry.server.name || `outbound_${listenerName}`,
         routes: { rds: entry.routeName },
+        proxy,
         mesh: push.mesh,
         authFilters: authFilters(proxy, push).http,
       }),
@@ -109,7 +112,7 @@ function tcpChains(entry: GatewayServer, proxy: ProxyNode, push: PushContext): F
       return [
         create(FilterChainSchema, {
           ...(match ? { filterChainMatch: match } : {}),
-          filters: [...authFilters(proxy, push).tcp, tcpProxy(targets[0]!.cluster, targets, push.mesh)],
+          filters: [...(entry.server.tls?.mode === "ISTIO_MUTUAL" ? connectionExchange(proxy) : []), ...tcpFilters(targets, proxy, push)],
           metadata: configMetadata(virtualService.object),
           ...(entry.server.tls
             ? {
@@ -147,7 +150,7 @@ function passthroughChains(entry: GatewayServer, proxy: ProxyNode, push: PushCon
         chains.push(
           create(FilterChainSchema, {
             ...(chainMatch ? { filterChainMatch: chainMatch } : {}),
-            filters: [...authFilters(proxy, push).tcp, tcpProxy(targets[0]!.cluster, targets, push.mesh)],
+            filters: tcpFilters(targets, proxy, push),
             metadata: configMetadata(virtualService.object),
           }),
         );
@@ -174,9 +177,14 @@ function serverNameChains(entry: GatewayServer, proxy: ProxyNode, push: PushCont
     .map((cluster) =>
       create(FilterChainSchema, {
         filterChainMatch: { serverNames: [cluster], applicationProtocols: [...meshAlpn.all] },
-        filters: [...authFilters(proxy, push).tcp, tcpProxy(cluster, [{ cluster, weight: 1 }], push.mesh)],
+        filters: tcpFilters([{ cluster, weight: 1 }], proxy, push),
       }),
     );
+}
+
+function tcpFilters(targets: readonly WeightedTarget[], proxy: ProxyNode, push: PushContext): Filter[] {
+  const stats = istioTcpFilters("gateway", proxy, push.mesh);
+  return [...authFilters(proxy, push).tcp, ...stats, tcpProxy(targets[0]!.cluster, targets, push.mesh)];
 }
 
 function routeContext(entry: GatewayServer, proxy: ProxyNode, push: PushContext): RouteContext {

@@ -17,8 +17,10 @@ import {
 } from "../../api/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import { UuidRequestIdConfigSchema } from "../../api/gen/envoy/extensions/request_id/uuid/v3/uuid_pb.js";
 import type { MeshConfig } from "../../api/mesh/mesh-config.ts";
+import type { ProxyNode } from "../../api/node.ts";
 import { accessLogs } from "./access-log.ts";
 import { adsSource } from "./clusters.ts";
+import { istioHttpFilters } from "./istio-filters.ts";
 import { any, duration, statName } from "./messages.ts";
 import { corsFilterName, faultFilterName } from "./route-filters.ts";
 
@@ -30,8 +32,9 @@ export interface HttpConnectionManagerOptions {
   readonly statPrefix: string;
   /** By name from RDS, or whole. */
   readonly routes: { readonly rds: string } | { readonly inline: RouteConfiguration };
+  readonly proxy: ProxyNode;
   readonly mesh: MeshConfig;
-  /** Before all others, see auth-filters.ts. */
+  /** Before all others but metadata exchange, see auth-filters.ts. */
   readonly authFilters?: readonly HttpFilter[];
 }
 
@@ -44,7 +47,7 @@ export function httpConnectionManager(options: HttpConnectionManagerOptions): Fi
       "rds" in routes
         ? { case: "rds", value: { configSource: adsSource(), routeConfigName: routes.rds } }
         : { case: "routeConfig", value: routes.inline },
-    httpFilters: [...(options.authFilters ?? []), ...httpFilters()],
+    httpFilters: httpFilters(options),
     accessLog: accessLogs(mesh),
     streamIdleTimeout: duration(0),
     upgradeConfigs: [create(HttpConnectionManager_UpgradeConfigSchema, { upgradeType: "websocket" })],
@@ -59,13 +62,17 @@ export function httpConnectionManager(options: HttpConnectionManagerOptions): Fi
   });
 }
 
-/** The filters that every proxy knows. Istio's own come with the node that says it has them. */
-function httpFilters(): HttpFilter[] {
+function httpFilters({ class: listenerClass, proxy, mesh, authFilters = [] }: HttpConnectionManagerOptions): HttpFilter[] {
   const filter = (name: string, typedConfig: ReturnType<typeof any>) =>
     create(HttpFilterSchema, { name, configType: { case: "typedConfig", value: typedConfig } });
+  const istio = istioHttpFilters(listenerClass, proxy, mesh);
   return [
+    ...istio.first,
+    ...authFilters,
+    ...istio.beforeFault,
     filter(faultFilterName, any(HTTPFaultSchema, {})),
     filter(corsFilterName, any(CorsSchema, {})),
+    ...istio.beforeRouter,
     filter("envoy.filters.http.router", any(RouterSchema, {})),
   ];
 }

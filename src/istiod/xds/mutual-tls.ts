@@ -15,8 +15,8 @@ import { CommonTlsContextSchema, DownstreamTlsContextSchema } from "../../api/ge
 import type { MeshConfig } from "../../api/mesh/mesh-config.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import { any } from "./messages.ts";
-import { meshIdentities, validationBySds } from "./peer-validation.ts";
-import { workloadCertificate, workloadRoots } from "./sds-secrets.ts";
+import { serverCredentials } from "./mounted-certificates.ts";
+import { meshIdentities } from "./peer-validation.ts";
 
 /** What clients of the mesh offer. */
 export const meshAlpn = {
@@ -26,8 +26,18 @@ export const meshAlpn = {
   all: ["istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"],
 } as const;
 
+/** Who agrees on it says first who it is, so that only a proxy that can do so may offer it, or take it. */
+export const peerExchangeProtocol = "istio-peer-exchange";
+
+/** What a client of the mesh offers that does not know what it carries. */
+export function clientAlpn({ hasIstioFilters }: ProxyNode): string[] {
+  return hasIstioFilters ? [peerExchangeProtocol, "istio"] : ["istio"];
+}
+
 /** What a server of the mesh agrees to. Never `istio` itself: then nothing would say what is spoken inside. */
-export const serverAlpn = { http: ["h2", "http/1.1"], tcp: ["istio-peer-exchange", "h2", "http/1.1"] } as const;
+export function serverAlpn(carries: "http" | "tcp", { hasIstioFilters }: ProxyNode): string[] {
+  return [...(carries === "tcp" && hasIstioFilters ? [peerExchangeProtocol] : []), "h2", "http/1.1"];
+}
 
 const cipherSuites = [
   "ECDHE-ECDSA-AES256-GCM-SHA384",
@@ -38,22 +48,18 @@ const cipherSuites = [
   "AES128-GCM-SHA256",
 ];
 
-/** The workload's certificate shown, a certificate of the mesh demanded. */
+/** The workload's certificate shown, or what its node has in files; a certificate of the mesh demanded. */
 export function mutualTlsServer(carries: "http" | "tcp", proxy: ProxyNode, mesh: MeshConfig): TransportSocket {
   const { meshMTLS } = mesh;
   const common = create(CommonTlsContextSchema, {
-    alpnProtocols: [...serverAlpn[carries]],
+    alpnProtocols: serverAlpn(carries, proxy),
     tlsParams: create(TlsParametersSchema, {
       tlsMinimumProtocolVersion:
         meshMTLS?.minProtocolVersion === "TLSV1_3" ? TlsParameters_TlsProtocol.TLSv1_3 : TlsParameters_TlsProtocol.TLSv1_2,
       tlsMaximumProtocolVersion: TlsParameters_TlsProtocol.TLSv1_3,
       cipherSuites: meshMTLS && meshMTLS.cipherSuites.length > 0 ? [...meshMTLS.cipherSuites] : cipherSuites,
     }),
-    tlsCertificateSdsSecretConfigs: [workloadCertificate(proxy)],
-    validationContextType: validationBySds(
-      create(CertificateValidationContextSchema, { matchTypedSubjectAltNames: meshIdentities(mesh) }),
-      workloadRoots(proxy),
-    ),
+    ...serverCredentials(create(CertificateValidationContextSchema, { matchTypedSubjectAltNames: meshIdentities(mesh) }), proxy),
   });
   return create(TransportSocketSchema, {
     name: "envoy.transport_sockets.tls",

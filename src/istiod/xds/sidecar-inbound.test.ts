@@ -124,7 +124,7 @@ describe("inbound filter chains", () => {
       { case: "prefix", value: "spiffe://b.test/" },
     ]);
     const tcp = tlsOf(chains.find((chain) => chain.filterChainMatch?.destinationPort === 9090)!)!;
-    expect(tcp.commonTlsContext?.alpnProtocols).toEqual(["istio-peer-exchange", "h2", "http/1.1"]);
+    expect(tcp.commonTlsContext?.alpnProtocols).toEqual(["h2", "http/1.1"]);
   });
 
   it("goes by the oldest service where two share a port", () => {

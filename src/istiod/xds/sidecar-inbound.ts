@@ -22,6 +22,7 @@ import { httpConnectionManager } from "./http-connection-manager.ts";
 import { type Carried, type InboundPort, inboundFilterChains, inboundShapes, terminating } from "./inbound-filter-chains.ts";
 import { type InboundTarget, inboundTargets, isIntercepted, isTransparent } from "./inbound-targets.ts";
 import { inspectorsFor } from "./inspectors.ts";
+import { connectionExchange, istioTcpFilters } from "./istio-filters.ts";
 import { originalDst, originalSrc } from "./listener-filters.ts";
 import { configMetadata, duration, socketAddress } from "./messages.ts";
 import { mutualTlsServer } from "./mutual-tls.ts";
@@ -40,7 +41,11 @@ export function inboundListeners(proxy: ProxyNode, push: PushContext): Listener[
   }
   if (!isIntercepted(proxy)) return bound;
   const port = push.mesh.proxyInboundListenPort || 15006;
-  const chains = [blackHole(port, push), ...passthroughChains(targets, mutualTls, authFilters(proxy, push), proxy, push), ...captured];
+  const chains = [
+    blackHole(port, proxy, push),
+    ...passthroughChains(targets, mutualTls, authFilters(proxy, push), proxy, push),
+    ...captured,
+  ];
   return [
     listener("virtualInbound", wildcardAddress(proxy), port, chains, isTransparent(proxy) ? "handed over" : "redirected", push),
     ...bound,
@@ -81,11 +86,15 @@ function listener(
 }
 
 /** What asks for the listener's own port would go round in circles. */
-function blackHole(port: number, { mesh }: PushContext): FilterChain {
+function blackHole(port: number, proxy: ProxyNode, { mesh }: PushContext): FilterChain {
   return create(FilterChainSchema, {
     name: "virtualInbound-blackhole",
     filterChainMatch: { destinationPort: port },
-    filters: [tcpProxy(blackHoleCluster, [{ cluster: blackHoleCluster, weight: 1 }], mesh)],
+    filters: [
+      ...connectionExchange(proxy),
+      ...istioTcpFilters("sidecarInbound", proxy, mesh),
+      tcpProxy(blackHoleCluster, [{ cluster: blackHoleCluster, weight: 1 }], mesh),
+    ],
   });
 }
 
@@ -107,7 +116,7 @@ function passthroughChains(
       filters: (carries) => {
         const cluster = inboundPassthroughCluster;
         const routes = patchRoutes(inboundRoutes(cluster, 0, ""), side);
-        return inboundFilters(carries, { cluster, statPrefix: cluster, routes }, auth, push);
+        return inboundFilters(carries, { cluster, statPrefix: cluster, routes }, auth, proxy, push);
       },
       transportSocket: (carries) => mutualTlsServer(carries, proxy, push.mesh),
     };
@@ -130,7 +139,7 @@ function targetChains(target: InboundTarget, mutualTls: WorkloadMutualTls, proxy
       filters: (carries) => {
         const own = inboundRoutes(cluster, target.servicePort, `${target.host}:${target.servicePort}/*`);
         const routes = patchRoutes(own, inboundSide(proxy, push));
-        return inboundFilters(carries, { cluster, statPrefix: `inbound_${name}`, routes }, auth, push);
+        return inboundFilters(carries, { cluster, statPrefix: `inbound_${name}`, routes }, auth, proxy, push);
       },
       transportSocket: (carries) =>
         ownTls ? downstreamTls(ownTls, { http: carries === "http", proxy, mesh: push.mesh }) : mutualTlsServer(carries, proxy, push.mesh),
@@ -153,8 +162,14 @@ function inboundFilters(
   carries: Carried,
   { cluster, statPrefix, routes }: InboundTraffic,
   auth: AuthFilters,
+  proxy: ProxyNode,
   { mesh }: PushContext,
 ): Filter[] {
-  if (carries === "tcp") return [...auth.tcp, tcpProxy(cluster, [{ cluster, weight: 1 }], mesh)];
-  return [httpConnectionManager({ class: "sidecarInbound", statPrefix, routes: { inline: routes }, mesh, authFilters: auth.http })];
+  const exchange = connectionExchange(proxy);
+  if (carries === "tcp") {
+    const stats = istioTcpFilters("sidecarInbound", proxy, mesh);
+    return [...exchange, ...auth.tcp, ...stats, tcpProxy(cluster, [{ cluster, weight: 1 }], mesh)];
+  }
+  const manager = { class: "sidecarInbound", statPrefix, routes: { inline: routes }, proxy, mesh, authFilters: auth.http } as const;
+  return [...exchange, httpConnectionManager(manager)];
 }

@@ -13,6 +13,7 @@ import type { PushContext } from "../push/push-context.ts";
 import { listenerAccessLogs } from "./access-log.ts";
 import { wildcardAddress } from "./bind-address.ts";
 import { isIntercepted, isTransparent } from "./inbound-targets.ts";
+import { istioTcpFilters } from "./istio-filters.ts";
 import { socketAddress } from "./messages.ts";
 import { catchAllCluster } from "./sidecar-outbound.ts";
 import { tcpProxy } from "./tcp-proxy.ts";
@@ -21,6 +22,7 @@ import { tcpProxy } from "./tcp-proxy.ts";
 export function virtualOutbound(proxy: ProxyNode, push: PushContext): Listener[] {
   if (!isIntercepted(proxy)) return [];
   const port = push.mesh.proxyListenPort || 15001;
+  const stats = istioTcpFilters("sidecarOutbound", proxy, push.mesh);
   const catchAll = catchAllCluster(push.sidecarScope(proxy).outboundMode);
   const listener = create(ListenerSchema, {
     name: "virtualOutbound",
@@ -34,11 +36,11 @@ export function virtualOutbound(proxy: ProxyNode, push: PushContext): Listener[]
       create(FilterChainSchema, {
         name: "virtualOutbound-blackhole",
         filterChainMatch: { destinationPort: port },
-        filters: [tcpProxy(blackHoleCluster, [{ cluster: blackHoleCluster, weight: 1 }], push.mesh)],
+        filters: [...stats, tcpProxy(blackHoleCluster, [{ cluster: blackHoleCluster, weight: 1 }], push.mesh)],
       }),
       create(FilterChainSchema, {
         name: "virtualOutbound-catchall-tcp",
-        filters: [tcpProxy(catchAll, [{ cluster: catchAll, weight: 1 }], push.mesh)],
+        filters: [...stats, tcpProxy(catchAll, [{ cluster: catchAll, weight: 1 }], push.mesh)],
       }),
     ],
     maxConnectionsToAcceptPerSocketEvent: 1,

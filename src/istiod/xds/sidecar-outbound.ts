@@ -23,6 +23,7 @@ import type { OutboundMode } from "../push/sidecar-scope.ts";
 import { loopbackAddress, wildcardAddress } from "./bind-address.ts";
 import { httpConnectionManager } from "./http-connection-manager.ts";
 import { isIntercepted } from "./inbound-targets.ts";
+import { istioTcpFilters } from "./istio-filters.ts";
 import { httpInspector, tlsInspector } from "./listener-filters.ts";
 import { duration, endpointAddress } from "./messages.ts";
 import { type Chain, tcpChains } from "./sidecar-tcp-chains.ts";
@@ -32,7 +33,7 @@ export function outboundListeners(proxy: ProxyNode, push: PushContext): Listener
   const scope = push.sidecarScope(proxy);
   const table = new OutboundTable(proxy, push);
   for (const listener of scope.egress) table.add(listener);
-  return table.entries.map((entry) => outboundListener(entry, scope.outboundMode, push));
+  return table.entries.map((entry) => outboundListener(entry, scope.outboundMode, proxy, push));
 }
 
 /** Where connections go that nobody knows. */
@@ -106,7 +107,7 @@ class OutboundTable {
   #chains(service: Service, port: ServicePort, bind: string, isBoundElsewhere: boolean, listener: EgressListener): Chain[] {
     const { virtualServices } = listener;
     const tcp = () => tcpChains(service, { proxy: this.#proxy, push: this.#push, port, virtualServices, isBoundElsewhere });
-    const http = (looks: boolean, routes: string) => httpChain(`${bind}_${port.number}`, routes, looks, this.#push);
+    const http = (looks: boolean, routes: string) => httpChain(`${bind}_${port.number}`, routes, looks, this.#proxy, this.#push);
     const sharedRoutes = port.number === 0 ? bind : String(port.number);
     const kind = kindOf(port.protocol);
     switch (kind) {
@@ -151,7 +152,7 @@ function join(entry: Entry, protocol: Protocol, chains: readonly Chain[]): void 
 // === messages ===
 
 /** With `looks` it takes only what an inspector found to be HTTP. */
-function httpChain(listenerName: string, routes: string, looks: boolean, push: PushContext): Chain {
+function httpChain(listenerName: string, routes: string, looks: boolean, proxy: ProxyNode, push: PushContext): Chain {
   const message = create(FilterChainSchema, {
     ...(looks ? { filterChainMatch: { transportProtocol: "raw_buffer", applicationProtocols: ["http/1.1", "h2c"] } } : {}),
     filters: [
@@ -159,6 +160,7 @@ function httpChain(listenerName: string, routes: string, looks: boolean, push: P
         class: "sidecarOutbound",
         statPrefix: `outbound_${listenerName}`,
         routes: { rds: routes },
+        proxy,
         mesh: push.mesh,
       }),
     ],
@@ -167,7 +169,7 @@ function httpChain(listenerName: string, routes: string, looks: boolean, push: P
   return { condition: looks ? "http" : "", message };
 }
 
-function outboundListener(entry: Entry, mode: OutboundMode, push: PushContext): Listener {
+function outboundListener(entry: Entry, mode: OutboundMode, proxy: ProxyNode, push: PushContext): Listener {
   const chains = entry.chains.filter(({ condition }) => condition !== "").map(({ message }) => message);
   const rest = entry.chains.find(({ condition }) => condition === "")?.message;
   const looksForHttp = chains.some((chain) => chain.filterChainMatch!.applicationProtocols.length > 0);
@@ -178,7 +180,7 @@ function outboundListener(entry: Entry, mode: OutboundMode, push: PushContext): 
     ...(entry.bindsToPort ? { maxConnectionsToAcceptPerSocketEvent: 1 } : { bindToPort: false }),
     trafficDirection: TrafficDirection.OUTBOUND,
     filterChains: chains.length === 0 && rest ? [rest] : chains,
-    ...(chains.length > 0 ? { defaultFilterChain: rest ?? passthroughChain(mode, push) } : {}),
+    ...(chains.length > 0 ? { defaultFilterChain: rest ?? passthroughChain(mode, proxy, push) } : {}),
     listenerFilters: [...(looksForNames ? [tlsInspector()] : []), ...(looksForHttp ? [httpInspector()] : [])],
     // A timeout would cut off whoever waits for the server to speak.
     listenerFiltersTimeout: duration(looksForHttp ? (push.mesh.protocolDetectionTimeout ?? 0) : 0),
@@ -187,10 +189,10 @@ function outboundListener(entry: Entry, mode: OutboundMode, push: PushContext): 
 }
 
 /** What comes to a service's port and is not for a service. */
-function passthroughChain(mode: OutboundMode, push: PushContext) {
+function passthroughChain(mode: OutboundMode, proxy: ProxyNode, push: PushContext) {
   const cluster = catchAllCluster(mode);
   return create(FilterChainSchema, {
     name: "PassthroughFilterChain",
-    filters: [tcpProxy(cluster, [{ cluster, weight: 1 }], push.mesh)],
+    filters: [...istioTcpFilters("sidecarOutbound", proxy, push.mesh), tcpProxy(cluster, [{ cluster, weight: 1 }], push.mesh)],
   });
 }

@@ -12,6 +12,7 @@ import { isTls } from "../../registry/protocol.ts";
 import { type Service, type ServicePort, selectorMatches } from "../../registry/service.ts";
 import type { PushContext } from "../push/push-context.ts";
 import { meshGateway, type ResolvedVirtualService } from "../push/virtual-services.ts";
+import { istioTcpFilters } from "./istio-filters.ts";
 import { configMetadata, duration } from "./messages.ts";
 import { routeTargets, tcpProxy, type WeightedTarget } from "./tcp-proxy.ts";
 
@@ -115,20 +116,21 @@ function ruleChain(
   const context = { proxy, push, port: port.number, gateways: new Set([meshGateway]), isTls: false };
   const targets = routeTargets(route, virtualService.namespace, context);
   const statPrefix = targets.length === 1 ? targets[0]!.cluster : `${virtualService.name}.${virtualService.namespace}`;
-  return chain(match, statPrefix, targets, push, { metadata: configMetadata(virtualService.object) });
+  return chain(match, statPrefix, targets, proxy, push, { metadata: configMetadata(virtualService.object) });
 }
 
 /** A Sidecar's port that is no port of the service leads to the service's only one. */
-function serviceChain(match: ChainMatch, service: Service, { push, port }: TcpChainContext): Chain {
+function serviceChain(match: ChainMatch, service: Service, { proxy, push, port }: TcpChainContext): Chain {
   const number = service.ports.length === 1 ? service.ports[0]!.number : port.number;
   const cluster = outboundCluster(service.host, number);
-  return chain(match, cluster, [{ cluster, weight: 1 }], push, {});
+  return chain(match, cluster, [{ cluster, weight: 1 }], proxy, push, {});
 }
 
 function chain(
   { serverNames = [], subnets = [] }: ChainMatch,
   statPrefix: string,
   targets: readonly WeightedTarget[],
+  proxy: ProxyNode,
   push: PushContext,
   rest: Pick<Partial<FilterChain>, "metadata">,
 ): Chain {
@@ -137,7 +139,7 @@ function chain(
   const isMatchAll = names.length === 0 && ranges.length === 0;
   const message = create(FilterChainSchema, {
     ...(isMatchAll ? {} : { filterChainMatch: { serverNames: names, prefixRanges: ranges.map(prefixRange) } }),
-    filters: [tcpProxy(statPrefix, targets, push.mesh)],
+    filters: [...istioTcpFilters("sidecarOutbound", proxy, push.mesh), tcpProxy(statPrefix, targets, push.mesh)],
     transportSocketConnectTimeout: duration(15_000),
     ...rest,
   });

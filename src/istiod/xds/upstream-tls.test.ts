@@ -87,7 +87,7 @@ describe("automatic mutual TLS", () => {
     expect(modeOf(cluster)).toBe("automatic");
     expect(summary(cluster.transportSocketMatches[0]?.transportSocket)).toEqual({
       sni: `outbound_.80_._.${host}`,
-      alpn: "istio-peer-exchange,istio",
+      alpn: "istio",
       certificate: "default",
       roots: "ROOTCA",
       names: ["spiffe://cluster.local/ns/shop/sa/web"],
@@ -96,9 +96,7 @@ describe("automatic mutual TLS", () => {
   });
 
   it("offers h2 where it is spoken, and names subsets", () => {
-    expect(summary(clusterOf(mesh, { name: `outbound|81||${host}` }).transportSocketMatches[0]?.transportSocket)?.alpn).toBe(
-      "istio-peer-exchange,istio,h2",
-    );
+    expect(summary(clusterOf(mesh, { name: `outbound|81||${host}` }).transportSocketMatches[0]?.transportSocket)?.alpn).toBe("istio,h2");
     const subsets = mesh + rule("subsets: [{name: v1, labels: {version: v1}}]");
     expect(summary(clusterOf(subsets, { name: `outbound|80|v1|${host}` }).transportSocketMatches[0]?.transportSocket)?.sni).toBe(
       `outbound_.80_.v1_.${host}`,

@@ -6,6 +6,8 @@
  *   SIMPLE, MUTUAL    TLS as outside of meshes, certificates from files or secrets
  *   DISABLE           plaintext
  *
+ * A proxy with client certificates in files (mounted-certificates.ts) uses them wherever mutual TLS is asked for.
+ *
  * Source: Istio pilot/pkg/networking/core/cluster_tls.go.
  */
 import { create } from "@bufbuild/protobuf";
@@ -18,7 +20,6 @@ import { type TransportSocket, TransportSocketSchema } from "../../api/gen/envoy
 import { RawBufferSchema } from "../../api/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.js";
 import {
   CertificateValidationContextSchema,
-  TlsCertificateSchema,
   TlsParameters_TlsProtocol,
   TlsParametersSchema,
 } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/common_pb.js";
@@ -33,17 +34,16 @@ import type { ProxyNode } from "../../api/node.ts";
 import type { Service } from "../../registry/service.ts";
 import { namesPrivateSecret } from "../push/destination-rules.ts";
 import { any } from "./messages.ts";
-import { meshAlpn } from "./mutual-tls.ts";
+import { clientSettings, pairFromFiles, validationByFile } from "./mounted-certificates.ts";
+import { clientAlpn } from "./mutual-tls.ts";
 import { exactName, file, validationBySds } from "./peer-validation.ts";
-import { caSuffix, credentialSecret, fileSecret, servesFiles, workloadCertificate, workloadRoots } from "./sds-secrets.ts";
-
-/** Debian's and its children's bundle; what `caCertificates: system` means. */
-const systemRoots = "/etc/ssl/certs/ca-certificates.crt";
+import { caSuffix, credentialSecret, workloadCertificate, workloadRoots } from "./sds-secrets.ts";
 
 /** Metadata by which an endpoint says which of `transport_socket_matches` it is for. */
 export const socketMatchNamespace = "envoy.transport_socket_match";
 export const mutualTlsMatch = { tlsMode: "istio" };
 
+/** `tls` as settingsWithFiles gives it. */
 export interface UpstreamTlsContextOf {
   readonly tls: ClientTLSSettings | undefined;
   /** Mutual TLS where `tls` is undefined. */
@@ -58,6 +58,23 @@ export interface UpstreamTlsContextOf {
   readonly isForChosenWorkloads: boolean;
   readonly proxy: ProxyNode;
   readonly mesh: MeshConfig;
+}
+
+/** The settings that hold for this proxy: its own files stand in for the mesh's certificate, and for what a rule says of services of the mesh. */
+export function settingsWithFiles({
+  tls,
+  isAutomatic,
+  service,
+  identities,
+  sni,
+  proxy,
+}: UpstreamTlsContextOf): ClientTLSSettings | undefined {
+  const { clientFiles } = proxy;
+  if (!clientFiles) return tls;
+  if (!tls)
+    return isAutomatic ? clientSettings(clientFiles, { subjectAltNames: [...identities], sni, insecureSkipVerify: undefined }) : undefined;
+  if (service.isExternal || tls.mode === "DISABLE" || tls.mode === "SIMPLE") return tls;
+  return clientSettings(clientFiles, tls);
 }
 
 export function applyUpstreamTls(cluster: Cluster, context: UpstreamTlsContextOf): void {
@@ -121,7 +138,7 @@ function mutualTlsClient(context: UpstreamTlsContextOf, names: readonly string[]
       create(CertificateValidationContextSchema, { matchTypedSubjectAltNames: expected.map(exactName) }),
       workloadRoots(context.proxy),
     ),
-    alpnProtocols: [...meshAlpn.tcp, ...(context.speaksHttp2 ? ["h2"] : [])],
+    alpnProtocols: [...clientAlpn(context.proxy), ...(context.speaksHttp2 ? ["h2"] : [])],
   });
 }
 
@@ -142,10 +159,7 @@ function clientCertificate(tls: ClientTLSSettings, proxy: ProxyNode): Partial<Co
   if (tls.mode !== "MUTUAL") return {};
   if (tls.credentialName) return { tlsCertificateSdsSecretConfigs: [credentialSecret(tls.credentialName, proxy)] };
   if (!tls.clientCertificate) return {};
-  const { clientCertificate: certificate, privateKey } = tls;
-  return servesFiles(proxy)
-    ? { tlsCertificateSdsSecretConfigs: [fileSecret(`file-cert:${certificate}~${privateKey}`)] }
-    : { tlsCertificates: [create(TlsCertificateSchema, { certificateChain: file(certificate), privateKey: file(privateKey) })] };
+  return pairFromFiles(tls.clientCertificate, tls.privateKey, proxy);
 }
 
 function validation(tls: ClientTLSSettings, { service, proxy }: UpstreamTlsContextOf): CommonTlsContext["validationContextType"] {
@@ -154,10 +168,7 @@ function validation(tls: ClientTLSSettings, { service, proxy }: UpstreamTlsConte
   const names = create(CertificateValidationContextSchema, { matchTypedSubjectAltNames: namesOf(tls, service).map(exactName) });
   if (tls.credentialName) return validationBySds(names, credentialSecret(`${tls.credentialName}${caSuffix}`, proxy));
   if (tls.caCrl) names.crl = file(tls.caCrl);
-  const roots = tls.caCertificates || "system";
-  if (servesFiles(proxy)) return validationBySds(names, fileSecret(`file-root:${roots}`));
-  names.trustedCa = file(roots === "system" ? systemRoots : roots);
-  return { case: "validationContext", value: names };
+  return validationByFile(names, tls.caCertificates || "system", proxy);
 }
 
 /** The rule's names; without any those that a ServiceEntry says its hosts have. */

@@ -413,7 +413,7 @@ function queryOf(path: string): string {
 const flagTexts: [Map<number, string>, Map<number, string>] = [new Map(), new Map()];
 
 /** `UF,URX`, or `-`. Few combinations occur, so they are kept. */
-function flagText(flags: number, form: 0 | 1): string {
+export function flagText(flags: number, form: 0 | 1): string {
   if (flags === 0) return "-";
   let text = flagTexts[form].get(flags);
   if (text === undefined) {

@@ -14,6 +14,7 @@ import { compileListener } from "../listener/listener-config.ts";
 import { compileRouteConfiguration } from "../router/route-table.ts";
 import { SharedCells } from "../shared-cells.ts";
 import { StatsStore } from "../stats/store.ts";
+import { Telemetry } from "../telemetry/telemetry.ts";
 import { compileSecret, SecretStore } from "../tls/secret.ts";
 import { makeSharedSessions, TlsSessions } from "../tls/tls-sessions.ts";
 import { compileCluster } from "../upstream/cluster-config.ts";
@@ -90,8 +91,9 @@ export class ResourceValidator {
 
   /** A new one each time: the names that a compilation registers are forgotten with it. */
   #context(): CompileContext {
+    const stats = new StatsStore(fewSlots);
     const context: CompileContext = {
-      stats: new StatsStore(fewSlots),
+      stats,
       accessLog: { sinks: this.#sinks },
       clusters: new Map(),
       routes: new Map(),
@@ -99,6 +101,7 @@ export class ResourceValidator {
       tlsSessions: this.#tlsSessions,
       nodeId: "",
       nodeCluster: "",
+      telemetry: new Telemetry(undefined, stats),
       cells: new SharedCells(null),
       warn: (message) => this.#warn(message),
       compilePerFilterConfig: (config) => compilePerFilterConfig(config, context),

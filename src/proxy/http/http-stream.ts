@@ -14,6 +14,7 @@ import type { DownstreamConnection } from "../listener/downstream-connection.ts"
 import { type ClusterChoice, chooseCluster, isGrpc, type Route } from "../router/route.ts";
 import { type HeaderList, responseFlags } from "../stream-info.ts";
 import { keepChunk } from "../transport.ts";
+import type { AlpnOffer } from "../upstream/alpn-offer.ts";
 import type { ConnectionManager } from "./connection-manager.ts";
 import { finishResponseHeaders } from "./connection-manager-headers.ts";
 import { buildLocalReply } from "./local-reply.ts";
@@ -28,6 +29,8 @@ export interface ServerCodec {
   sendTrailers(stream: HttpStream, trailers: HeaderList): void;
   /** Pushes out what waits for company. */
   flush(): void;
+  /** All that has come of this stream's request, as it came over the wire. */
+  receivedBytes(stream: HttpStream): number;
   /** Cuts the stream off. */
   reset(stream: HttpStream): void;
   pauseRequest(): void;
@@ -57,6 +60,8 @@ export class HttpStream {
   redirectsToTls = false;
   /** Which of the route's clusters this request goes to; null unless the route forwards. */
   choice: ClusterChoice | null = null;
+  /** What the connection to the endpoint should have offered, if that is TLS; null: what its cluster says. */
+  alpnOffer: AlpnOffer | null = null;
   /** The router's work for this stream. */
   router: RouterRequest | null = null;
   requestIsComplete = false;
@@ -430,6 +435,7 @@ export class HttpStream {
     this.isEnded = true;
     const { info, manager } = this;
     info.endTime = this.connection.now;
+    info.downstreamWireBytesReceived = this.codec.receivedBytes(this);
     manager.terminal.onStreamEnd(this);
     const filters = manager.filters;
     for (let i = 0; i < filters.length; i++) filters[i]!.onStreamEnd?.(this);

@@ -150,6 +150,8 @@ export class Http1Parser {
   /** Tells two lines apart that stood next to each other, and so have the same place among those that are left. */
   isUpgradeFirst = false;
   headBytes = 0;
+  /** What a chunked body takes beside its data. */
+  framingBytes = 0;
   /** In `onMessageEnd`, and in `onHead` of a message without body: nothing follows in what was read. */
   endsChunk = false;
 
@@ -254,20 +256,27 @@ export class Http1Parser {
           this.#sink.onBody(part);
           break;
         }
-        case State.chunkSize:
+        case State.chunkSize: {
+          const from = at;
           at = this.#chunkSize(chunk, at);
+          this.framingBytes += Math.min(at, length) - from;
           break;
+        }
         case State.chunkEnd: {
           const end = chunk.indexOf(10, at);
+          this.framingBytes += (end < 0 ? length : end + 1) - at;
           if (end < 0) return;
           at = end + 1;
           this.#line = "";
           this.#state = State.chunkSize;
           break;
         }
-        case State.trailers:
+        case State.trailers: {
+          const from = at;
           at = this.#trailerLine(chunk, at);
+          this.framingBytes += Math.min(at, length) - from;
           break;
+        }
         case State.untilClose:
         case State.raw:
           this.#sink.onBody(at === 0 ? chunk : chunk.subarray(at));
@@ -342,6 +351,7 @@ export class Http1Parser {
     this.#firstLineSeen = false;
     if (end > maxBytes) return this.#fail(431, "http1.headers_too_large");
     this.headBytes = end;
+    this.framingBytes = 0;
     if (!this.#parseHead(text, end)) return Number.MAX_SAFE_INTEGER;
     if (!this.#frame()) return Number.MAX_SAFE_INTEGER;
     const after = start + end;

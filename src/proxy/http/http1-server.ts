@@ -22,6 +22,7 @@ import { reasonPhrase, statusLine } from "./status-text.ts";
 
 const never = Number.POSITIVE_INFINITY;
 const maxPipelinedBytes = 64 * 1024;
+const lastChunk = "0\r\n\r\n";
 const continueResponse = "HTTP/1.1 100 Continue\r\n\r\n";
 
 export class Http1Server implements TransportHandler, Http1ParserSink, ServerCodec {
@@ -290,32 +291,47 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
     head += "\r\n";
     const { info } = stream;
     info.responseHeaderBytes = head.length;
+    info.downstreamWireBytesSent += head.length;
     info.downstreamFirstResponseByteTime = this.#connection.now;
     if (endStream) this.#transport.writeParts(head, null, "");
     else this.#head = head;
   }
 
-  sendData(_stream: HttpStream, chunk: Buffer, endStream: boolean): boolean {
+  sendData({ info }: HttpStream, chunk: Buffer, endStream: boolean): boolean {
     const head = this.#head;
     this.#head = "";
     if (this.#isBodiless && this.#tunnel === null) return head === "" || this.#transport.writeParts(head, null, "");
     if (this.#isChunked) {
-      if (chunk.length === 0) return this.#transport.writeParts(`${head}${endStream ? "0\r\n\r\n" : ""}`, null, "");
-      return this.#transport.writeParts(`${head}${chunk.length.toString(16)}\r\n`, chunk, endStream ? "\r\n0\r\n\r\n" : "\r\n");
+      const end = endStream ? lastChunk : "";
+      if (chunk.length === 0) {
+        info.downstreamWireBytesSent += end.length;
+        return this.#transport.writeParts(head + end, null, "");
+      }
+      const size = `${chunk.length.toString(16)}\r\n`;
+      info.downstreamWireBytesSent += size.length + chunk.length + 2 + end.length;
+      return this.#transport.writeParts(head + size, chunk, endStream ? `\r\n${lastChunk}` : "\r\n");
     }
+    info.downstreamWireBytesSent += chunk.length;
     return head === "" ? this.#transport.write(chunk) : this.#transport.writeParts(head, chunk, "");
   }
 
-  sendTrailers(_stream: HttpStream, trailers: HeaderList): void {
+  sendTrailers({ info }: HttpStream, trailers: HeaderList): void {
     let text = this.#head;
+    const before = text.length;
     this.#head = "";
     if (this.#isChunked) {
       text += "0\r\n";
       if (this.#manager.sendsTrailers) for (let i = 0; i < trailers.length; i += 2) text += `${trailers[i]}: ${trailers[i + 1]}\r\n`;
       text += "\r\n";
     }
+    info.downstreamWireBytesSent += text.length - before;
     if (text !== "") this.#transport.writeParts(text, null, "");
     if (this.#tunnel !== null) this.#transport.end();
+  }
+
+  receivedBytes({ info }: HttpStream): number {
+    // A request whose head was refused has no part in what the parser counted before.
+    return info.requestHeaderBytes === 0 ? 0 : info.requestHeaderBytes + info.bytesReceived + this.#parser.framingBytes;
   }
 
   flush(): void {

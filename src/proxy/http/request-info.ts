@@ -8,6 +8,8 @@ import {
   setMetadata,
   type TlsInfo,
 } from "../stream-info.ts";
+import type { WorkloadPeer } from "../telemetry/workload-peer.ts";
+import type { Host } from "../upstream/host.ts";
 
 export class RequestInfo implements StreamInfo {
   readonly connection: ConnectionInfo;
@@ -52,6 +54,9 @@ export class RequestInfo implements StreamInfo {
   upstreamAttempts = 0;
   upstreamConnectionId = 0;
   upstreamTls: TlsInfo | null = null;
+  upstreamEndpoint: Host | null = null;
+  downstreamPeer: WorkloadPeer | null | undefined = undefined;
+  upstreamPeer: WorkloadPeer | null | undefined = undefined;
   localReplyBody = "";
   dynamicMetadata: DynamicMetadata | null = null;
   filterState: FilterState | null = null;

@@ -13,7 +13,7 @@ import { ReaderGate } from "./network-filter-chain.ts";
 const maxWaitingBytes = 64 * 1024;
 
 /** Of an AcceptedSocket, what a connection needs. */
-export type ConnectionSocket = Pick<AcceptedSocket, "readFirst" | "stopReading" | "destroy"> & TransportSocket;
+export type ConnectionSocket = Pick<AcceptedSocket, "readFirst" | "stopReading" | "destroy" | "applicationProtocol"> & TransportSocket;
 
 export interface DownstreamConnectionParts {
   readonly id: number;
@@ -55,6 +55,10 @@ export class DownstreamConnection {
   transport: Transport | null = null;
   /** What network filters before the terminal one want to see of it; filled before the transport is opened. */
   readers: ConnectionReader[] | null = null;
+  /** What a network filter says to the client before anybody else does; set before the transport is opened. */
+  greeting: Buffer | null = null;
+  /** Called when it is over. */
+  onceClosed: (() => void) | null = null;
   /** Decides, when response headers are finished, whether the connection ends with this response; set by the codec. */
   decideClose: (stream: HttpStream) => void = () => {};
   /** Closes when idle or after the present request: a drain that has run out of patience closes at once. */
@@ -142,6 +146,7 @@ export class DownstreamConnection {
     if (gate !== null) gate.transport = transport;
     this.#gate = gate;
     this.transport = transport;
+    if (this.greeting !== null) transport.write(this.greeting);
     return transport;
   }
 
@@ -154,6 +159,7 @@ export class DownstreamConnection {
   closed(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    this.onceClosed?.();
     if (this.#proceed !== null) {
       this.#proceed = null;
       this.onGoneWaiting?.();

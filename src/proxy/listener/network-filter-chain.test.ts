@@ -57,6 +57,30 @@ describe("ReaderGate", () => {
     expect(seen).toEqual(["0 a", "1 a", "handler a", "0 b", "handler b", "handler c"]);
   });
 
+  it("passes on what a reader makes of several chunks, and then does without it", () => {
+    const { seen, transport, handler, feed } = gateOf(["wait", "wait", Buffer.from("made of it")], ["done"]);
+    feed("a");
+    feed("b");
+    feed("c");
+    expect(transport.handler).toBe(handler);
+    feed("d");
+    expect(seen).toEqual(["0 a", "0 b", "0 c", "1 made of it", "handler made of it", "handler d"]);
+  });
+
+  it("asks nobody about nothing that a reader has left", () => {
+    const { seen, feed } = gateOf([Buffer.alloc(0)], []);
+    feed("a");
+    feed("b");
+    expect(seen).toEqual(["0 a", "1 b", "handler b"]);
+  });
+
+  it("passes on what a reader had kept when the other side ends", () => {
+    const { seen, transport, feed } = gateOf(["wait", Buffer.from("kept")], []);
+    feed("a");
+    transport.handler.onEnd();
+    expect(seen).toEqual(["0 a", "0 end", "1 end", "handler kept", "handler end"]);
+  });
+
   it("lets nothing past a reader that stops", () => {
     const { seen, transport, feed } = gateOf(["stop", "stop"], []);
     feed("a");

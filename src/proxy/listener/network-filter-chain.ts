@@ -61,13 +61,17 @@ export class ReaderGate implements TransportHandler {
   }
 
   onData(chunk: Buffer): void {
-    if (this.#held !== null) this.#held.chunks.push(keepChunk(chunk));
-    else if (this.#passes(chunk, false, 0)) this.#handler.onData(chunk);
+    if (this.#held !== null) {
+      this.#held.chunks.push(keepChunk(chunk));
+      return;
+    }
+    const passed = this.#pass(chunk, false, 0);
+    if (passed !== null && passed.length > 0) this.#handler.onData(passed);
   }
 
   onEnd(): void {
     if (this.#held !== null) this.#held.endStream = true;
-    else if (this.#passes(nothing, true, 0)) this.#handler.onEnd();
+    else this.#passEnd(nothing, 0);
   }
 
   onClose(error: NodeJS.ErrnoException | null): void {
@@ -88,29 +92,55 @@ export class ReaderGate implements TransportHandler {
     this.#readers.splice(readerAt, 1);
     const chunk = Buffer.concat(chunks);
     if (chunk.length > 0) {
-      if (!this.#passes(chunk, false, readerAt)) return;
-      this.#handler.onData(chunk);
+      const passed = this.#pass(chunk, false, readerAt);
+      if (passed === null) return;
+      if (passed.length > 0) this.#handler.onData(passed);
     }
-    if (endStream) {
-      if (this.#passes(nothing, true, readerAt)) this.#handler.onEnd();
-    } else this.transport?.start();
+    if (endStream) this.#passEnd(nothing, readerAt);
+    else this.transport?.start();
   }
 
-  #passes(chunk: Buffer, endStream: boolean, from: number): boolean {
+  #passEnd(chunk: Buffer, from: number): void {
+    const passed = this.#pass(chunk, true, from);
+    if (passed === null) return;
+    // What a reader had kept until now.
+    if (passed.length > 0) this.#handler.onData(passed);
+    this.#handler.onEnd();
+  }
+
+  /** What the terminal filter gets to see; null: nothing, for now or for good. */
+  #pass(chunk: Buffer, endStream: boolean, from: number): Buffer | null {
     const readers = this.#readers;
+    let passed = chunk;
     for (let i = from; i < readers.length; ) {
-      const status = readers[i]!.onData(chunk, endStream);
-      if (status === "stop") return false;
-      if (status === "hold") {
-        this.#held = { readerAt: i, chunks: [keepChunk(chunk)], endStream };
-        this.transport?.pause();
-        return false;
+      const status = readers[i]!.onData(passed, endStream);
+      if (status === "continue") {
+        i++;
+        continue;
       }
-      if (status === "done") readers.splice(i, 1);
-      else i++;
+      if (status === "stop" || status === "wait") return null;
+      if (status === "hold") {
+        this.#held = { readerAt: i, chunks: [keepChunk(passed)], endStream };
+        this.transport?.pause();
+        return null;
+      }
+      if (status !== "done") {
+        passed = status;
+        // The others are asked when something comes that is theirs.
+        if (passed.length === 0 && !endStream) {
+          readers.splice(i, 1);
+          this.#leaveIfDone();
+          return null;
+        }
+      }
+      readers.splice(i, 1);
     }
-    if (readers.length === 0 && this.transport !== null) this.transport.handler = this.#handler;
-    return true;
+    this.#leaveIfDone();
+    return passed;
+  }
+
+  #leaveIfDone(): void {
+    if (this.#readers.length === 0 && this.transport !== null) this.transport.handler = this.#handler;
   }
 }
 

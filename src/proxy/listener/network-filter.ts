@@ -41,8 +41,9 @@ export interface ConnectionReader {
 /**
  * `done`: go on, and don't ask me again. `stop`: this goes no further; the filter closes the connection, now or later. `hold`: it goes
  * on when the filter calls `connection.continueReading()`, past this reader, which is not asked again; nothing more is read until then.
+ * `wait`: the filter keeps this, and wants to see more. Bytes: those go on instead, past this reader, which is not asked again.
  */
-export type ReadStatus = "continue" | "done" | "stop" | "hold";
+export type ReadStatus = "continue" | "done" | "stop" | "hold" | "wait" | Buffer;
 
 export interface NetworkFilterContext extends CompileContext {
   /** `listener.127.0.0.1_8080.` */

@@ -7,12 +7,14 @@ import { RequestInfo } from "../http/request-info.ts";
 import { SharedCells } from "../shared-cells.ts";
 import { StatsStore } from "../stats/store.ts";
 import type { ConnectionInfo, StreamInfo } from "../stream-info.ts";
+import { Telemetry } from "../telemetry/telemetry.ts";
 import { SecretStore } from "../tls/secret.ts";
 import { makeSharedSessions, TlsSessions } from "../tls/tls-sessions.ts";
 import { compileRouteConfiguration } from "./route-table.ts";
 
+const stats = new StatsStore();
 const context: CompileContext = {
-  stats: new StatsStore(),
+  stats,
   accessLog: { sinks: new AccessLogSinks({ flushIntervalMs: 1000 }) },
   clusters: new Map(),
   routes: new Map(),
@@ -20,6 +22,7 @@ const context: CompileContext = {
   tlsSessions: new TlsSessions(makeSharedSessions()),
   nodeId: "",
   nodeCluster: "",
+  telemetry: new Telemetry(undefined, stats),
   warn() {},
   cells: new SharedCells(null),
   compilePerFilterConfig: () => new Map(),

@@ -115,7 +115,7 @@ export function statsPrometheus(stats: readonly Stat[], tags: TagExtractor, opti
     const families = new Map<string, string>();
     for (const stat of stats) {
       if (stat.kind !== kind) continue;
-      const { base, tags: found } = tags.extract(stat.name);
+      const { base, tags: found } = stat.tagged ? tags.withFixed(stat.tagged) : tags.extract(stat.name);
       const family = metricName(base);
       const labels = found.map(({ name, value }) => `${labelName(name)}="${escapeLabel(value)}"`);
       families.set(family, (families.get(family) ?? "") + lines(family, labels, stat, options));

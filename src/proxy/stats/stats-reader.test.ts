@@ -8,7 +8,7 @@ function twoStores() {
   const stores = [new StatsStore(8), new StatsStore(8)] as const;
   const sources = stores.map(() => reader.attach());
   const sync = () => {
-    for (const [index, store] of stores.entries()) sources[index]!.take(store.takeAdded());
+    for (const [index, store] of stores.entries()) sources[index]!.take(store.takeChanges());
   };
   return { reader, stores, sync };
 }

@@ -8,7 +8,7 @@
  * Names of endpoints (`host|cluster|address|stat`) are kept apart: they feed /clusters and are no part of /stats.
  */
 import type { WorkerStats } from "../update.ts";
-import { histogramBounds, type StatKind } from "./store.ts";
+import { histogramBounds, type StatDefinition, type StatKind } from "./store.ts";
 
 export interface Histogram {
   readonly count: number;
@@ -17,30 +17,49 @@ export interface Histogram {
   readonly buckets: readonly number[];
 }
 
+/** What it is made of when it came with tags of its own; else `name` says all. */
+export interface TaggedStatName {
+  readonly base: string;
+  /** Name, value, name, value ... */
+  readonly tags: readonly string[];
+}
+
 export type Stat =
-  | { readonly name: string; readonly kind: "counter" | "gauge"; readonly value: number; readonly isUsed: boolean }
   | {
       readonly name: string;
+      readonly tagged?: TaggedStatName;
+      readonly kind: "counter" | "gauge";
+      readonly value: number;
+      readonly isUsed: boolean;
+    }
+  | {
+      readonly name: string;
+      readonly tagged?: TaggedStatName;
       readonly kind: "histogram";
       readonly histogram: Histogram;
       readonly interval: Histogram | null;
       readonly isUsed: boolean;
     }
-  | { readonly name: string; readonly kind: "text"; readonly value: string; readonly isUsed: boolean };
+  | { readonly name: string; readonly tagged?: undefined; readonly kind: "text"; readonly value: string; readonly isUsed: boolean };
 
 export interface StatsSource {
-  take(message: Pick<WorkerStats, "block" | "added">): void;
+  take(message: Pick<WorkerStats, "block" | "changes">): void;
   detach(): void;
 }
 
 interface Source {
   values: Float64Array;
+  /** Of those with tags, which can be removed. */
+  readonly tagged: Map<number, Entry>;
 }
 
 interface Entry {
   readonly name: string;
   readonly kind: StatKind;
+  readonly tagged: TaggedStatName | undefined;
   readonly places: { readonly source: Source; readonly slot: number }[];
+  /** What sources had counted that have it no more. */
+  retired: number[] | undefined;
   /** What /reset_counters found; subtracted since. */
   base: number[] | undefined;
   wasUsed: boolean;
@@ -57,25 +76,51 @@ export class StatsReader {
   #sorted: Entry[] | undefined;
 
   attach(): StatsSource {
-    const source: Source = { values: new Float64Array(0) };
+    const source: Source = { values: new Float64Array(0), tagged: new Map() };
     return {
-      take: ({ block, added }) => {
+      take: ({ block, changes }) => {
         if (block) source.values = new Float64Array(block);
-        for (const { name, kind, slot } of added) {
-          const into = name.startsWith("host|") ? this.#hosts : this.#entries;
-          let entry = into.get(name);
-          if (!entry) {
-            entry = { name, kind, places: [], base: undefined, wasUsed: false };
-            into.set(name, entry);
-            this.#sorted = undefined;
-          }
-          entry.places.push({ source, slot });
+        for (const change of changes) {
+          if (typeof change === "number") this.#remove(source, change);
+          else this.#add(source, change);
         }
       },
       detach: () => {
         source.values = new Float64Array(0);
       },
     };
+  }
+
+  #add(source: Source, { name, kind, slot, tags }: StatDefinition): void {
+    const key = tags ? `${name}.${tags.join(".")}` : name;
+    const into = name.startsWith("host|") ? this.#hosts : this.#entries;
+    let entry = into.get(key);
+    if (!entry) {
+      const tagged = tags && { base: name, tags };
+      entry = { name: key, kind, tagged, places: [], retired: undefined, base: undefined, wasUsed: false };
+      into.set(key, entry);
+      this.#sorted = undefined;
+    }
+    entry.places.push({ source, slot });
+    if (tags) source.tagged.set(slot, entry);
+  }
+
+  #remove(source: Source, slot: number): void {
+    const entry = source.tagged.get(slot);
+    if (!entry) return;
+    source.tagged.delete(slot);
+    const at = entry.places.findIndex((place) => place.source === source && place.slot === slot);
+    const [place] = entry.places.splice(at, 1);
+    if (entry.places.length === 0) {
+      this.#entries.delete(entry.name);
+      this.#flushed.delete(entry);
+      this.#sorted = undefined;
+      return;
+    }
+    // Others go on counting: what is added up must not go down.
+    const length = entry.kind === "histogram" ? 2 + bucketCount : 1;
+    entry.retired ??= new Array<number>(length).fill(0);
+    for (let index = 0; index < length; index++) entry.retired[index]! += place!.source.values[place!.slot + index] ?? 0;
   }
 
   setText(name: string, value: string): void {
@@ -121,11 +166,13 @@ export class StatsReader {
   }
 
   #read(entry: Entry): Stat {
+    const tagged = entry.tagged && { tagged: entry.tagged };
     if (entry.kind === "histogram") {
       const histogram = toHistogram(histogramOf(entry));
       const interval = this.#flushed.get(entry)?.interval;
       return {
         name: entry.name,
+        ...tagged,
         kind: "histogram",
         histogram,
         interval: interval ? toHistogram(interval) : null,
@@ -134,12 +181,12 @@ export class StatsReader {
     }
     const value = numberOf(entry);
     if (value !== 0) entry.wasUsed = true;
-    return { name: entry.name, kind: entry.kind, value, isUsed: entry.wasUsed };
+    return { name: entry.name, ...tagged, kind: entry.kind, value, isUsed: entry.wasUsed };
   }
 }
 
 /** Gauges that are 0 or 1 in every worker. */
-const flagGauge = /\.circuit_breakers\.(default|high)\.\w+_open$/;
+const flagGauge = /\.circuit_breakers\.(default|high)\.\w+_open$|^istiocustom\.istio_build\./;
 
 function numberOf(entry: Entry): number {
   const raw = rawNumber(entry) - (entry.base?.[0] ?? 0);
@@ -147,14 +194,14 @@ function numberOf(entry: Entry): number {
 }
 
 function rawNumber(entry: Entry): number {
-  let sum = 0;
+  let sum = entry.retired?.[0] ?? 0;
   for (const { source, slot } of entry.places) sum += source.values[slot] ?? 0;
   return sum;
 }
 
 /** count, sum, buckets */
 function histogramOf(entry: Entry): number[] {
-  const total = new Array<number>(2 + bucketCount).fill(0);
+  const total = entry.retired?.slice() ?? new Array<number>(2 + bucketCount).fill(0);
   for (const { source, slot } of entry.places) {
     for (let index = 0; index < total.length; index++) total[index]! += source.values[slot + index] ?? 0;
   }

@@ -7,6 +7,9 @@
  *
  * When the block is full it is replaced by one twice the size and the owner's `values` changes: do not keep `values`
  * across calls, keep the index.
+ *
+ * Statistics with tags of their own (Istio's metrics) come with traffic and go again: `add…`, `release`. Whoever makes them keeps
+ * their number bounded, and makes none twice.
  */
 
 /** Upper bounds of histogram buckets (milliseconds or plain numbers), as Envoy's default; the last bucket is +Inf. */
@@ -15,6 +18,8 @@ export const histogramBounds = [
 ] as const;
 
 const histogramSlots = 2 + histogramBounds.length + 1;
+/** A message of this thread takes milliseconds to be heard. */
+const reuseAfterMs = 10_000;
 
 export type StatKind = "counter" | "gauge" | "histogram";
 
@@ -24,20 +29,32 @@ export interface StatDefinition {
   readonly name: string;
   readonly kind: StatKind;
   readonly slot: number;
+  /** Name, value, name, value ... of a statistic that is told apart by them; `name` is then what it has without. */
+  readonly tags?: readonly string[];
 }
+
+/** A statistic that was added, or the slot of one with tags that is no more. */
+export type StatChange = StatDefinition | number;
 
 /** Index of a counter, gauge or histogram; made once when configuration is compiled, used on every request. */
 export type StatIndex = number & { readonly brand?: "StatIndex" };
 
+function slotsOf(kind: StatKind): number {
+  return kind === "histogram" ? histogramSlots : 1;
+}
+
 export class StatsStore {
   values: Float64Array;
-  /** Called when statistics were added since the last call of `takeAdded`; not called again before that. */
-  onAdded: (() => void) | undefined;
+  /** Called when statistics were added or released since the last call of `takeChanges`; not called again before that. */
+  onChange: (() => void) | undefined;
   #block: SharedArrayBuffer;
   #replaced = true;
   #next = 0;
   #byName = new Map<string, StatDefinition>();
-  #added: StatDefinition[] = [];
+  #changes: StatChange[] = [];
+  #isAnnounced = false;
+  /** Places that were given back, by their number of slots, oldest first. */
+  readonly #free = new Map<number, { readonly slot: number; readonly since: number }[]>();
 
   constructor(initialSlots = 4096) {
     this.#block = new SharedArrayBuffer(initialSlots * 8);
@@ -53,7 +70,23 @@ export class StatsStore {
   }
 
   histogram(name: string): StatIndex {
-    return this.#register(name, "histogram", histogramSlots);
+    return this.#register(name, "histogram", slotsOf("histogram"));
+  }
+
+  /** A new one, told apart from others of its name by tags: name, value, name, value ... */
+  addTagged(name: string, kind: StatKind, tags: readonly string[]): StatIndex {
+    return this.#add({ name, kind, tags }, slotsOf(kind));
+  }
+
+  /** One that `addTagged` made is no more. Its slots are used again when the reader has certainly heard of it. */
+  release(index: StatIndex, kind: StatKind): void {
+    const slots = slotsOf(kind);
+    const places = this.#free.get(slots);
+    const place = { slot: index, since: performance.now() };
+    if (places) places.push(place);
+    else this.#free.set(slots, [place]);
+    this.#changes.push(index);
+    this.#announce();
   }
 
   /** Adds to a counter or gauge. Hot. */
@@ -75,25 +108,48 @@ export class StatsStore {
     values[index + 2 + bucket]! += 1;
   }
 
-  /** What was registered since the last call, for the reader in the main thread. */
-  takeAdded(): { readonly block?: SharedArrayBuffer; readonly added: readonly StatDefinition[] } {
-    const added = this.#added;
-    this.#added = [];
+  /** What was registered and released since the last call, for the reader in the main thread. */
+  takeChanges(): { readonly block?: SharedArrayBuffer; readonly changes: readonly StatChange[] } {
+    const changes = this.#changes;
+    this.#changes = [];
+    this.#isAnnounced = false;
     const block = this.#replaced ? { block: this.#block } : {};
     this.#replaced = false;
-    return { ...block, added };
+    return { ...block, changes };
   }
 
   #register(name: string, kind: StatKind, slots: number): StatIndex {
     const known = this.#byName.get(name);
     if (known) return known.slot;
-    while ((this.#next + slots) * 8 > this.#block.byteLength) this.#grow();
-    const definition: StatDefinition = { name, kind, slot: this.#next };
+    const slot = this.#add({ name, kind }, slots);
+    this.#byName.set(name, { name, kind, slot });
+    return slot;
+  }
+
+  #add(definition: Omit<StatDefinition, "slot">, slots: number): StatIndex {
+    const slot = this.#allocate(slots);
+    this.#changes.push({ ...definition, slot });
+    this.#announce();
+    return slot;
+  }
+
+  #announce(): void {
+    if (this.#isAnnounced) return;
+    this.#isAnnounced = true;
+    this.onChange?.();
+  }
+
+  #allocate(slots: number): number {
+    const places = this.#free.get(slots);
+    if (places?.[0] !== undefined && performance.now() - places[0].since > reuseAfterMs) {
+      const { slot } = places.shift()!;
+      this.values.fill(0, slot, slot + slots);
+      return slot;
+    }
+    if ((this.#next + slots) * 8 > this.#block.byteLength) this.#grow();
+    const slot = this.#next;
     this.#next += slots;
-    this.#byName.set(name, definition);
-    this.#added.push(definition);
-    if (this.#added.length === 1) this.onAdded?.();
-    return definition.slot;
+    return slot;
   }
 
   #grow(): void {

@@ -11,6 +11,7 @@ import { RE2JS } from "re2js";
 import { ConfigError } from "../../api/config-error.ts";
 import type { StatsConfig } from "../../api/gen/envoy/config/metrics/v3/stats_pb.js";
 import { compileStringMatcher } from "../router/string-matcher.ts";
+import type { TaggedStatName } from "./stats-reader.ts";
 
 export interface TaggedName {
   /** The name without the tags. */
@@ -119,6 +120,13 @@ export class TagExtractor {
   /** Whether the bootstrap's stats_matcher lets a statistic be seen. */
   includes(name: string): boolean {
     return this.#isIncluded(name);
+  }
+
+  /** Of a statistic that says itself what its tags are. */
+  withFixed({ base, tags }: TaggedStatName): TaggedName {
+    const own: { name: string; value: string }[] = [];
+    for (let i = 0; i < tags.length; i += 2) own.push({ name: tags[i]!, value: tags[i + 1]! });
+    return { base, tags: [...own, ...this.#fixed] };
   }
 
   extract(name: string): TaggedName {

@@ -4,6 +4,7 @@ import type { Socket } from "node:net";
 import * as tls from "node:tls";
 import type { UpstreamTlsContext } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
 import type { TlsInfo } from "../stream-info.ts";
+import type { AlpnOffer } from "../upstream/alpn-offer.ts";
 import { ClientSessions } from "./client-sessions.ts";
 import { type CommonTls, compileCommonTls, currentCertificates, currentValidation, secureOptions } from "./common-context.ts";
 import { checkPeer, isExpired, sameCertificate } from "./peer-check.ts";
@@ -17,6 +18,8 @@ export interface ClientHandshakeOptions {
   readonly serverName: string;
   readonly alpn?: readonly string[];
   readonly speaks?: "http1" | "http2";
+  /** Instead of what is configured. */
+  readonly offer?: AlpnOffer | null;
 }
 
 interface Handshake {
@@ -49,10 +52,10 @@ export class ClientTls {
   }
 
   /** Begins a handshake on a connected or connecting socket; null while secrets are missing. */
-  connect(socket: Socket, { peer, serverName, alpn = [], speaks = "http1" }: ClientHandshakeOptions): tls.TLSSocket | null {
+  connect(socket: Socket, { peer, serverName, alpn = [], speaks = "http1", offer = null }: ClientHandshakeOptions): tls.TLSSocket | null {
     const context = this.#currentContext();
     if (context === null) return null;
-    const offered = this.#common.alpnProtocols.length > 0 ? this.#common.alpnProtocols : alpn;
+    const offered = offer?.protocols ?? (this.#common.alpnProtocols.length > 0 ? this.#common.alpnProtocols : alpn);
     const protocols = speaks === "http2" ? offered : offered.filter((protocol) => protocol !== "h2");
     const of = `${peer} ${serverName}`;
     const kept = this.#sessions.take(of);

@@ -3,7 +3,7 @@
  * its serial number. Nobody checks the signature: the response comes from where the key does, and the client checks it.
  */
 import { ConfigError } from "../../api/config-error.ts";
-import { type DerElement, derTag, readDer, readDerList } from "./der.ts";
+import { type DerElement, derTag, readDer, readDerList } from "../../lib/der.ts";
 
 export interface OcspResponse {
   readonly der: Buffer;

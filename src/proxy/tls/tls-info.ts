@@ -1,9 +1,9 @@
 /** What logs and filters are told of TLS on a connection. Read while it lives; afterwards there is nobody to ask. */
 import type * as tls from "node:tls";
+import { derTag, readDer, readDerList } from "../../lib/der.ts";
 import type { AcceptedSocket } from "../accepted-socket.ts";
 import type { TlsHandle } from "../native-stream.ts";
 import type { TlsInfo } from "../stream-info.ts";
-import { derTag, readDer, readDerList } from "./der.ts";
 
 /** Of a connection that was accepted; `peerCertificate` as the handshake found it. */
 export class ServerTlsInfo implements TlsInfo {
@@ -42,6 +42,7 @@ export class ServerTlsInfo implements TlsInfo {
 /** Of a connection that node:tls made. */
 export function clientTlsInfo(socket: tls.TLSSocket, peerCertificate: Buffer | null): TlsInfo {
   const cipher = socket.getCipher();
+  let local: Buffer | null | undefined;
   return {
     version: socket.getProtocol() ?? "",
     cipher: cipher.standardName ?? cipher.name,
@@ -52,7 +53,8 @@ export function clientTlsInfo(socket: tls.TLSSocket, peerCertificate: Buffer | n
     serverName: "",
     peerCertificate,
     get localCertificate() {
-      return socket.getX509Certificate?.()?.raw ?? null;
+      if (local === undefined) local = socket.getX509Certificate?.()?.raw ?? null;
+      return local;
     },
   };
 }

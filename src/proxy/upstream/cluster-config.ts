@@ -1,6 +1,7 @@
 /** envoy.config.cluster.v3.Cluster, checked and with defaults filled in. Opens nothing; usable in any thread. */
 import { anyUnpack } from "@bufbuild/protobuf/wkt";
 import { ConfigError } from "../../api/config-error.ts";
+import { resolveTypedStruct } from "../../api/envoy/typed-struct.ts";
 import {
   Cluster_DiscoveryType,
   Cluster_LbPolicy,
@@ -8,10 +9,13 @@ import {
 } from "../../api/gen/envoy/config/cluster/v3/cluster_pb.js";
 import type { Http1ProtocolOptions, HttpProtocolOptions } from "../../api/gen/envoy/config/core/v3/protocol_pb.js";
 import { HttpProtocolOptionsSchema } from "../../api/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js";
+import { MetadataExchangeSchema } from "../../api/gen/envoy/tcp/metadataexchange/config/metadata_exchange_pb.js";
 import type { CompileContext } from "../compile-context.ts";
 import { durationMs } from "../duration.ts";
+import { type PeerExchange, peerExchange } from "../telemetry/peer-exchange.ts";
 import { compileThresholds, type Thresholds } from "./circuit-breakers.ts";
 import type { LoadBalancerPolicy } from "./load-balancer.ts";
+import { compileMeshMetadata, type MeshMetadata } from "./mesh-metadata.ts";
 import { compileTransportSockets, type TransportSockets } from "./transport-socket.ts";
 
 export interface ClusterConfig {
@@ -50,6 +54,9 @@ export interface ClusterConfig {
   readonly bindAddress: string;
   readonly closesOnHealthFailure: boolean;
   readonly metadata: ClusterMessage["metadata"];
+  readonly mesh: MeshMetadata;
+  /** What connections without HTTP say first to endpoints that agree on it. */
+  readonly peerExchange: PeerExchange | null;
 }
 
 const httpOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -116,7 +123,24 @@ export function compileCluster(message: ClusterMessage, context: CompileContext)
     bindAddress: message.upstreamBindConfig?.sourceAddress?.address ?? "",
     closesOnHealthFailure: message.closeConnectionsOnHostHealthFailure,
     metadata: message.metadata,
+    mesh: compileMeshMetadata(message),
+    peerExchange: compileFilters(message, context),
   };
+}
+
+/** `filters`, of connections to endpoints: there is one kind. */
+function compileFilters({ filters }: ClusterMessage, context: CompileContext): PeerExchange | null {
+  let exchange: PeerExchange | null = null;
+  for (const { name, typedConfig } of filters) {
+    const any = typedConfig && resolveTypedStruct(typedConfig);
+    const config = any && anyUnpack(any, MetadataExchangeSchema);
+    if (config === undefined) {
+      const typeName = any?.typeUrl.slice(any.typeUrl.lastIndexOf("/") + 1) ?? "";
+      throw new ConfigError(`Didn't find a registered implementation for '${name}' with type URL: '${typeName}'`);
+    }
+    exchange = peerExchange(config, context);
+  }
+  return exchange;
 }
 
 type HttpOptions = NonNullable<ReturnType<typeof anyUnpack<typeof HttpProtocolOptionsSchema>>>;

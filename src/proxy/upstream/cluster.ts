@@ -4,6 +4,7 @@ import { ConfigError } from "../../api/config-error.ts";
 import { HealthStatus } from "../../api/gen/envoy/config/core/v3/health_check_pb.js";
 import type { ClusterLoadAssignment } from "../../api/gen/envoy/config/endpoint/v3/endpoint_pb.js";
 import type { StatsStore } from "../stats/store.ts";
+import type { AlpnOffer } from "./alpn-offer.ts";
 import { type Priority, Resources } from "./circuit-breakers.ts";
 import type { ClusterConfig } from "./cluster-config.ts";
 import { ClusterStats } from "./cluster-stats.ts";
@@ -131,7 +132,6 @@ export class Cluster {
         if (socket !== known.transportSocket) {
           known.transportSocket = socket;
           known.drain();
-          known.pool = null;
         }
         const isDraining = entry.healthStatus === HealthStatus.DRAINING;
         if (wasHealthy && description.health === "unhealthy" && (isDraining || this.config.closesOnHealthFailure)) known.drain();
@@ -155,24 +155,15 @@ export class Cluster {
     }
   }
 
-  /** Hot. */
-  pool(host: Host, source: OriginalSource | null = null): ConnectionPool {
-    if (source !== null) return this.#poolOf(host, source);
-    if (host.pool === null) host.pool = new ConnectionPool(this, host);
-    return host.pool;
-  }
-
-  #poolOf(host: Host, source: OriginalSource): ConnectionPool {
-    host.poolsBySource ??= new Map();
-    const known = host.poolsBySource.get(source.ip);
-    if (known !== undefined) return known;
-    // Clients come and go: those without connections make room again.
-    if (host.poolsBySource.size >= 1024) {
-      for (const [ip, { isUnused }] of host.poolsBySource) if (isUnused) host.poolsBySource.delete(ip);
-    }
-    const pool = new ConnectionPool(this, host, source);
-    host.poolsBySource.set(source.ip, pool);
-    return pool;
+  /** Connections to the host, of their own for each ALPN that requests ask for, and for each client whose address is shown. Hot. */
+  pool(host: Host, offer: AlpnOffer | null = null, source: OriginalSource | null = null): ConnectionPool {
+    // An offer matters to TLS alone.
+    const wanted = host.transportSocket.tls === null ? null : offer;
+    const pools = source === null ? host.pools : host.poolsOf(source);
+    for (let i = 0; i < pools.length; i++) if (pools[i]!.alpnOffer === wanted) return pools[i]!;
+    const made = new ConnectionPool(this, host, wanted, source);
+    pools.push(made);
+    return made;
   }
 
   #makeHost(key: string, description: HostDescription): Host {

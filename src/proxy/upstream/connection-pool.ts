@@ -5,6 +5,7 @@
  *      newStream -> idle connection -> onPoolReady
  *                -> queue + connect -> onPoolReady | onPoolFailure
  */
+import type { AlpnOffer } from "./alpn-offer.ts";
 import type { Priority } from "./circuit-breakers.ts";
 import type { Cluster } from "./cluster.ts";
 import type { Host } from "./host.ts";
@@ -23,6 +24,8 @@ export interface PoolWaiter {
 export class ConnectionPool {
   readonly cluster: Cluster;
   readonly host: Host;
+  /** null: what the cluster's TLS settings offer. */
+  readonly alpnOffer: AlpnOffer | null;
   /** Whose connections these are, to the endpoint's eyes; null: the proxy's own. */
   readonly source: OriginalSource | null;
   readonly #idle: Http1Client[] = [];
@@ -31,9 +34,10 @@ export class ConnectionPool {
   readonly #busy = new Set<Http1Client>();
   #isDraining = false;
 
-  constructor(cluster: Cluster, host: Host, source: OriginalSource | null = null) {
+  constructor(cluster: Cluster, host: Host, alpnOffer: AlpnOffer | null, source: OriginalSource | null) {
     this.cluster = cluster;
     this.host = host;
+    this.alpnOffer = alpnOffer;
     this.source = source;
   }
 

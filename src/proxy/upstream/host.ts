@@ -3,6 +3,7 @@ import type { JsonObject } from "@bufbuild/protobuf";
 import type { StatIndex, StatsStore } from "../stats/store.ts";
 import type { ConnectionPool } from "./connection-pool.ts";
 import type { Http2Connection } from "./http2-connection.ts";
+import type { OriginalSource } from "./open-socket.ts";
 import type { TransportSocketChoice } from "./transport-socket.ts";
 
 export type HostHealth = "healthy" | "degraded" | "unhealthy";
@@ -32,9 +33,10 @@ export class Host {
   description: HostDescription;
   transportSocket: TransportSocketChoice;
   activeRequests = 0;
-  pool: ConnectionPool | null = null;
-  /** Of clients whose own address the endpoint is shown: none has another's connection. By that address. */
-  poolsBySource: Map<string, ConnectionPool> | null = null;
+  /** One for each ALPN that requests have asked for: hardly ever more than one. */
+  readonly pools: ConnectionPool[] = [];
+  /** Likewise of clients whose own address the endpoint is shown: none has another's connection. By that address. */
+  #poolsBySource: Map<string, ConnectionPool[]> | null = null;
   /** For the proxy's own gRPC calls. */
   http2: Http2Connection | null = null;
   readonly stats: StatsStore;
@@ -53,21 +55,39 @@ export class Host {
 
   /** Connections close when what is under way on them is done; later requests get new ones. */
   drain(): void {
-    this.pool?.drain();
-    for (const pool of this.poolsBySource?.values() ?? []) pool.drain();
+    for (const pool of this.#allPools()) pool.drain();
     this.http2?.drain();
     this.http2 = null;
   }
 
+  poolsOf({ ip }: OriginalSource): ConnectionPool[] {
+    this.#poolsBySource ??= new Map();
+    const known = this.#poolsBySource.get(ip);
+    if (known !== undefined) return known;
+    // Clients come and go: those without connections make room again.
+    if (this.#poolsBySource.size >= 1024) {
+      for (const [other, pools] of this.#poolsBySource) if (pools.every(({ isUnused }) => isUnused)) this.#poolsBySource.delete(other);
+    }
+    const made: ConnectionPool[] = [];
+    this.#poolsBySource.set(ip, made);
+    return made;
+  }
+
   /** No later request takes it. */
   forgetPool(pool: ConnectionPool): void {
-    if (this.pool === pool) this.pool = null;
     const { source } = pool;
-    if (source !== null && this.poolsBySource?.get(source.ip) === pool) this.poolsBySource.delete(source.ip);
+    const pools = source === null ? this.pools : this.#poolsBySource?.get(source.ip);
+    const index = pools?.indexOf(pool) ?? -1;
+    if (index >= 0) pools!.splice(index, 1);
+    if (source !== null && pools?.length === 0) this.#poolsBySource!.delete(source.ip);
   }
 
   get isUnused(): boolean {
-    return (this.pool?.isUnused ?? true) && (this.poolsBySource?.values().every(({ isUnused }) => isUnused) ?? true);
+    return this.#allPools().every(({ isUnused }) => isUnused);
+  }
+
+  #allPools(): ConnectionPool[] {
+    return [...this.pools, ...(this.#poolsBySource?.values() ?? [])].flat();
   }
 }
 

@@ -118,7 +118,7 @@ export class Http1Client implements TransportHandler, Http1ParserSink {
       return;
     }
     const serverName = config.autoSni && this.#sniHost !== "" ? this.#sniHost : tls.sni;
-    const secured = tls.connect(socket, { peer: host.key, serverName });
+    const secured = tls.connect(socket, { peer: host.key, serverName, offer: this.pool.alpnOffer });
     if (secured === null) {
       process.nextTick(() => this.#connectFailed("connectionFailure", "TLS_error:_Secret_is_not_supplied_by_SDS"));
       return;
@@ -145,7 +145,11 @@ export class Http1Client implements TransportHandler, Http1ParserSink {
     socket.removeAllListeners("error");
     socket.removeAllListeners("close");
     this.tlsInfo = info;
-    if (info !== null) stats.ssl?.secured(info, (socket as tls.TLSSocket).isSessionReused());
+    if (info !== null) {
+      stats.ssl?.secured(info, (socket as tls.TLSSocket).isSessionReused());
+      // What the connection showed of itself can't be asked any more when it has failed.
+      void info.localCertificate;
+    }
     this.transport = new Transport(new ConnectedSocket(socket, info !== null), this);
     if (config.maxConnectionDurationMs > 0) {
       this.#durationTimer = setTimeout(() => {

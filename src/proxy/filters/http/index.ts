@@ -7,13 +7,16 @@ import { FilterConfigSchema } from "../../../api/gen/envoy/config/route/v3/route
 import type { HttpFilter as HttpFilterMessage } from "../../../api/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import type { CompileContext } from "../../compile-context.ts";
 import type { FilterCompileContext, HttpFilter, HttpFilterDefinition, TerminalFilter } from "../../http/http-filter.ts";
+import { alpn } from "./alpn.ts";
 import { cors } from "./cors.ts";
 import { disabledFilter } from "./disabled-filter.ts";
 import { extAuthz } from "./ext-authz/ext-authz.ts";
 import { fault } from "./fault.ts";
 import { headerMutation } from "./header-mutation.ts";
+import { istioStats } from "./istio-stats.ts";
 import { jwtAuthn } from "./jwt-authn/jwt-authn.ts";
 import { localRateLimit } from "./local-ratelimit.ts";
+import { peerMetadata } from "./peer-metadata.ts";
 import { rateLimit } from "./ratelimit/ratelimit.ts";
 import { rbac } from "./rbac.ts";
 import { router } from "./router.ts";
@@ -22,12 +25,15 @@ import { setMetadata } from "./set-metadata.ts";
 
 /** Sorted by name. To add a filter: its file, and its line here. */
 export const httpFilters: readonly HttpFilterDefinition[] = [
+  alpn,
   cors,
   extAuthz,
   fault,
   headerMutation,
+  istioStats,
   jwtAuthn,
   localRateLimit,
+  peerMetadata,
   rateLimit,
   rbac,
   router,

@@ -18,7 +18,7 @@ import { type HeaderList, responseFlags } from "../../stream-info.ts";
 import { keepChunk } from "../../transport.ts";
 import type { Priority } from "../../upstream/circuit-breakers.ts";
 import type { Cluster } from "../../upstream/cluster.ts";
-import type { PoolWaiter } from "../../upstream/connection-pool.ts";
+import type { ConnectionPool, PoolWaiter } from "../../upstream/connection-pool.ts";
 import type { Host } from "../../upstream/host.ts";
 import type { Http1Client, UpstreamReset, UpstreamStream } from "../../upstream/http1-client.ts";
 import type { RouterFilter } from "./router.ts";
@@ -63,6 +63,8 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
   #action: ForwardAction | null = null;
   #cluster: Cluster | null = null;
   #host: Host | null = null;
+  /** Where it waits, or has waited. */
+  #pool: ConnectionPool | null = null;
   #client: Http1Client | null = null;
   #isWaiting = false;
   /** Request head that waits for the body's first part. */
@@ -282,13 +284,15 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
     }
     this.#host = host;
     info.upstreamHost = host.key;
+    info.upstreamEndpoint = host;
     info.upstreamHostName = host.description.hostname;
     const rewrite = stream.choice!.hostRewrite ?? this.#action!.hostRewrite;
     if (rewrite !== null && rewrite.kind === "auto" && host.description.hostname !== "") {
       this.#setHost(host.description.hostname, this.#action!.appendsForwardedHost, true);
     }
     this.#isWaiting = true;
-    cluster.pool(host, stream.connection.originalSource).newStream(this);
+    this.#pool = cluster.pool(host, stream.alpnOffer, stream.connection.originalSource);
+    this.#pool.newStream(this);
   }
 
   #chooseHost(cluster: Cluster): Host | null {
@@ -616,8 +620,10 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
       return;
     }
     // An overflow: no endpoint has seen this request.
-    if (reason === "overflow") info.upstreamHost = "";
-    else {
+    if (reason === "overflow") {
+      info.upstreamHost = "";
+      info.upstreamEndpoint = null;
+    } else {
       const host = this.#host!;
       host.stats.add(host.at.rq_error, 1);
     }
@@ -741,7 +747,7 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
     if (client !== null) client.reset();
     else if (this.#isWaiting) {
       this.#isWaiting = false;
-      this.#cluster!.pool(this.#host!, this.#stream.connection.originalSource).cancel(this);
+      this.#pool!.cancel(this);
     }
   }
 

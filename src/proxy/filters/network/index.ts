@@ -13,7 +13,9 @@ import type {
 import { NetworkFilterChain } from "../../listener/network-filter-chain.ts";
 import { extAuthz } from "./ext-authz.ts";
 import { httpConnectionManager } from "./http-connection-manager.ts";
+import { istioStats } from "./istio-stats.ts";
 import { localRateLimit } from "./local-ratelimit.ts";
+import { metadataExchange } from "./metadata-exchange.ts";
 import { rateLimit } from "./ratelimit.ts";
 import { rbac } from "./rbac.ts";
 import { setFilterState } from "./set-filter-state.ts";
@@ -23,7 +25,9 @@ import { tcpProxy } from "./tcp-proxy.ts";
 export const networkFilters: readonly NetworkFilterDefinition[] = [
   extAuthz,
   httpConnectionManager,
+  istioStats,
   localRateLimit,
+  metadataExchange,
   rateLimit,
   rbac,
   setFilterState,

@@ -18,6 +18,7 @@ import { defineNetworkFilter, type NetworkFilterContext, type TerminalNetworkFil
 import { connectFailure } from "../../node-error.ts";
 import type { StatIndex, StatsStore } from "../../stats/store.ts";
 import { responseFlags, type TlsInfo } from "../../stream-info.ts";
+import { GreetingReader } from "../../telemetry/peer-exchange.ts";
 import { keepChunk, Transport, type TransportHandler } from "../../transport.ts";
 import type { Cluster } from "../../upstream/cluster.ts";
 import { ConnectedSocket } from "../../upstream/connected-socket.ts";
@@ -126,6 +127,8 @@ class UpstreamSide implements TransportHandler {
   }
 }
 
+const nothing = Buffer.alloc(0);
+
 class TcpSession implements TransportHandler {
   readonly #filter: TcpProxyFilter;
   readonly #connection: DownstreamConnection;
@@ -147,6 +150,8 @@ class TcpSession implements TransportHandler {
   #lastActivity = 0;
   #holdsConnection = false;
   #connectStarted = 0;
+  /** Before the endpoint's bytes comes what its proxy says of itself. */
+  #greeting: GreetingReader | null = null;
 
   constructor(filter: TcpProxyFilter, connection: DownstreamConnection) {
     this.#filter = filter;
@@ -223,6 +228,7 @@ class TcpSession implements TransportHandler {
     this.#info.upstreamAttempts = this.#attempts;
     this.#host = host;
     this.#info.upstreamHost = host.key;
+    this.#info.upstreamEndpoint = host;
     this.#info.upstreamHostName = host.description.hostname;
     this.#countConnection(1);
     this.#connectStarted = performance.now();
@@ -297,10 +303,16 @@ class TcpSession implements TransportHandler {
     this.#info.upstreamLocalAddress = socket.localAddress === undefined ? "" : `${socket.localAddress}:${socket.localPort}`;
     socket.removeAllListeners("error");
     socket.removeAllListeners("close");
-    if (info !== null) stats.ssl?.secured(info, (socket as tls.TLSSocket).isSessionReused());
+    if (info !== null) {
+      stats.ssl?.secured(info, (socket as tls.TLSSocket).isSessionReused());
+      // What the connection showed of itself can't be asked any more when it is over.
+      void info.localCertificate;
+      this.#info.upstreamTls = info;
+    }
     const upstream = new Transport(new ConnectedSocket(socket, info !== null), new UpstreamSide(this));
     this.#upstream = upstream;
     this.#touch();
+    this.#greet(upstream, info === null ? false : (socket as tls.TLSSocket).alpnProtocol);
     upstream.start();
     for (const chunk of this.#held) upstream.write(chunk);
     this.#held = [];
@@ -308,10 +320,35 @@ class TcpSession implements TransportHandler {
     else if (!this.#isOver) this.#downstream.start();
   }
 
+  #greet(upstream: Transport, protocol: string | false | null): void {
+    const { peerExchange } = this.#cluster!.config;
+    if (peerExchange === null) return;
+    if (!peerExchange.begins(protocol)) {
+      this.#info.upstreamPeer = null;
+      return;
+    }
+    this.#greeting = new GreetingReader(peerExchange);
+    upstream.write(peerExchange.greeting);
+  }
+
+  /** What is the application's of it; null: nothing yet. */
+  #readGreeting(chunk: Buffer, endStream: boolean): Buffer | null {
+    const read = this.#greeting!.read(chunk, endStream);
+    if (read === "incomplete") return null;
+    this.#greeting = null;
+    if (read === "refused") {
+      this.#finish(false, "local");
+      return null;
+    }
+    this.#info.upstreamPeer = read.peer;
+    return read.bytes.length > 0 ? read.bytes : null;
+  }
+
   // --- bytes; hot ---
 
   onData(chunk: Buffer): void {
     this.#lastActivity = performance.now();
+    this.#info.downstreamWireBytesReceived += chunk.length;
     if (this.#upstream === null) {
       this.#held.push(keepChunk(chunk));
       return;
@@ -325,7 +362,10 @@ class TcpSession implements TransportHandler {
 
   fromUpstream(chunk: Buffer): void {
     this.#lastActivity = performance.now();
-    if (!this.#downstream.write(chunk)) this.#upstream?.pause();
+    const bytes = this.#greeting === null ? chunk : this.#readGreeting(chunk, false);
+    if (bytes === null) return;
+    this.#info.downstreamWireBytesSent += bytes.length;
+    if (!this.#downstream.write(bytes)) this.#upstream?.pause();
   }
 
   upstreamDrained(): void {
@@ -354,6 +394,8 @@ class TcpSession implements TransportHandler {
 
   upstreamEnded(): void {
     this.#upstreamEnded = true;
+    const kept = this.#greeting === null ? null : this.#readGreeting(nothing, true);
+    if (kept !== null) this.#downstream.write(kept);
     this.#downstream.end();
     if (this.#downstreamEnded) this.#finish(false, "remote");
   }

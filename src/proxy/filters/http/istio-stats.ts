@@ -1,0 +1,77 @@
+/**
+ * istio.stats for HTTP: Istio's standard metrics of requests, reported by the client's proxy, the server's, or both.
+ * Source: Istio's proxy, source/extensions/filters/http/istio_stats.
+ */
+import { type PluginConfig, PluginConfigSchema } from "../../../api/gen/istio/stats/plugin_config_pb.js";
+import { getHeader } from "../../http/header-list.ts";
+import { defineHttpFilter, type FilterCompileContext, type FilterStatus, type HttpFilter } from "../../http/http-filter.ts";
+import type { HttpStream } from "../../http/http-stream.ts";
+import type { RequestInfo } from "../../http/request-info.ts";
+import type { Telemetry } from "../../telemetry/telemetry.ts";
+import { compileStatsConfig, httpMetric, type StatsConfig } from "../istio-stats/stats-config.ts";
+import { type Traffic, TrafficTable } from "../istio-stats/traffic-table.ts";
+
+class IstioStatsFilter implements HttpFilter {
+  readonly name: string;
+  readonly #config: StatsConfig;
+  readonly #telemetry: Telemetry;
+  readonly #table: TrafficTable;
+  readonly #isServer: boolean;
+
+  constructor(message: PluginConfig, context: FilterCompileContext, name: string) {
+    this.name = name;
+    this.#config = compileStatsConfig(message, context, context.trafficDirection);
+    this.#telemetry = context.telemetry;
+    this.#isServer = this.#config.reporter === "destination";
+    const { own, series } = context.telemetry;
+    this.#table = new TrafficTable({ reporter: this.#config.reporter, own, series, shape: this.#config.http });
+    context.telemetry.showBuild();
+  }
+
+  /** Who is at the ends can't be asked any more when the client is gone. */
+  onRequestHeaders(stream: HttpStream): FilterStatus {
+    if (this.#isServer) this.#telemetry.principals.of(stream.connection.info.tls);
+    return "continue";
+  }
+
+  onStreamEnd(stream: HttpStream): void {
+    const { info } = stream;
+    const { series: labelled } = this.#telemetry;
+    const traffic = this.#traffic(stream, info);
+    const series = stream.isGrpc
+      ? this.#table.grpc(traffic, info.responseCode, info.flags, grpcStatusOf(info))
+      : this.#table.http(traffic, info.responseCode, info.flags);
+    series.uses++;
+    const { store } = labelled;
+    const { at } = series;
+    const requests = at[httpMetric.requests]!;
+    if (requests >= 0) store.values[requests]! += 1;
+    const duration = at[httpMetric.duration]!;
+    if (duration >= 0) store.record(duration, Math.floor(info.endTime - info.startTime));
+    const requestBytes = at[httpMetric.requestBytes]!;
+    if (requestBytes >= 0) store.record(requestBytes, info.downstreamWireBytesReceived);
+    const responseBytes = at[httpMetric.responseBytes]!;
+    if (responseBytes >= 0) store.record(responseBytes, info.downstreamWireBytesSent);
+  }
+
+  #traffic(stream: HttpStream, info: RequestInfo): Traffic {
+    const { services, principals } = this.#telemetry;
+    const { choice } = stream;
+    const cluster = choice === null ? undefined : stream.manager.clusterOf(choice, info.requestHeaders);
+    const service = services.serviceOf(info.routeName, cluster, this.#config.usesHostHeader ? info.authority : "");
+    if (this.#isServer) return this.#table.traffic(service, info.downstreamPeer ?? null, principals.of(stream.connection.info.tls));
+    const peer = info.upstreamPeer ?? this.#telemetry.peerOfEndpoint(info.upstreamEndpoint);
+    return this.#table.traffic(service, peer, principals.of(info.upstreamTls));
+  }
+}
+
+function grpcStatusOf(info: RequestInfo): string {
+  const status = getHeader(info.responseTrailers, "grpc-status") ?? getHeader(info.responseHeaders, "grpc-status") ?? "";
+  return /^\d{1,4}$/.test(status) ? status : "";
+}
+
+export const istioStats = defineHttpFilter({
+  name: "istio.stats",
+  schema: PluginConfigSchema,
+  create: (config, context, name) => new IstioStatsFilter(config, context, name),
+});
