@@ -71,6 +71,16 @@ describe.each(["path", "abstract name"])("ServiceManager by a %s", (kind) => {
     expect(received.length - before).toBeLessThanOrEqual(1); // one may have been under way
   });
 
+  it("feeds the watchdog while it stops, when there is nobody left to be asked", async () => {
+    using manager = ServiceManager.connect({ NOTIFY_SOCKET: address, WATCHDOG_USEC: "15000" })!;
+    manager.ready();
+    manager.watch(() => new Promise(() => undefined));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(received).toEqual(["READY=1"]);
+    manager.stopping();
+    await expect.poll(() => received.filter((message) => message === "WATCHDOG=1").length).toBeGreaterThan(1);
+  });
+
   it("does not ask a second time while an answer is still awaited", async () => {
     using manager = ServiceManager.connect({ NOTIFY_SOCKET: address, WATCHDOG_USEC: "15000" })!;
     let asked = 0;

@@ -20,6 +20,7 @@ export class ServiceManager implements Disposable {
   readonly #watchdogUs: number | undefined;
   #timer: NodeJS.Timeout | undefined;
   #isReady = false;
+  #isStopping = false;
   #isChecking = false;
   #status = "";
 
@@ -49,7 +50,9 @@ export class ServiceManager implements Disposable {
     this.#socket.send(["READY=1"]);
   }
 
+  /** From now on the time to stop is what bounds this process: parts that are taken down need not answer any more. */
   stopping(): void {
+    this.#isStopping = true;
     this.#socket.send(["STOPPING=1"]);
   }
 
@@ -62,6 +65,7 @@ export class ServiceManager implements Disposable {
   }
 
   async #check(check: () => Promise<void>): Promise<void> {
+    if (this.#isStopping) return void this.#socket.send(["WATCHDOG=1"]);
     // One that has not ended is the answer already.
     if (this.#isChecking) return;
     this.#isChecking = true;

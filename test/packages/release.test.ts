@@ -94,7 +94,7 @@ describe.skipIf(problem !== undefined)("packages of a release", { timeout: 300_0
         "istiod 700",
         "root:istiod 750",
         version,
-        version,
+        "1",
         expect.stringContaining("Usage: topsail istiod"),
       ]);
     });
