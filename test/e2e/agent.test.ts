@@ -198,8 +198,8 @@ describe.each(variants)("pilot-agent with $name", ({ binaryPath }) => {
     expect(/^\d+$/.test(children)).toBe(binaryPath !== undefined);
     agent.child.kill("SIGKILL");
     await agent.exited;
-    await expect(answerOf(ports.http, "/x")).rejects.toThrow("ECONNREFUSED");
     if (binaryPath) await expect.poll(() => existsSync(`/proc/${children}`), { timeout: 5000 }).toBe(false);
+    await expect(answerOf(ports.http, "/x")).rejects.toThrow("ECONNREFUSED");
   });
 
   it("starts from what it had last when no control plane answers, says so, and follows the next one", async () => {
