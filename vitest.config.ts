@@ -1,8 +1,13 @@
-import { defineConfig } from "vitest/config";
+import { configDefaults, defineConfig } from "vitest/config";
+
+/** Whole machines and whole releases, a quarter of an hour of them: `npm run test:release` runs these, and `npm test` all others. */
+const release = ["test/packages/release.test.ts", "test/labs/virtual-machine.test.ts", "test/conformance/testssl.test.ts"];
+const isRelease = process.env.TOPSAIL_TEST_RELEASE === "1";
 
 export default defineConfig({
   test: {
-    include: ["src/**/*.test.ts", "test/**/*.test.ts"],
+    include: isRelease ? release : ["src/**/*.test.ts", "test/**/*.test.ts"],
+    exclude: isRelease ? configDefaults.exclude : [...configDefaults.exclude, ...release],
     testTimeout: 30_000,
     hookTimeout: 60_000,
     // Real proxies, Envoys and control planes run inside the tests: on two cores more than two files at a time only add noise.

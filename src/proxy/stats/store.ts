@@ -146,7 +146,7 @@ export class StatsStore {
       this.values.fill(0, slot, slot + slots);
       return slot;
     }
-    if ((this.#next + slots) * 8 > this.#block.byteLength) this.#grow();
+    while ((this.#next + slots) * 8 > this.#block.byteLength) this.#grow();
     const slot = this.#next;
     this.#next += slots;
     return slot;
