@@ -81,12 +81,7 @@ describe("the exchange of metadata on a connection", () => {
 
   it("begins where both sides have agreed on it", () => {
     const { exchange: own, count } = exchangeOf();
-    expect([own.begins("istio-peer-exchange"), own.begins("h2"), own.begins(false), own.begins(null)]).toEqual([
-      true,
-      false,
-      false,
-      false,
-    ]);
+    expect([own.begins("istio-peer-exchange"), own.begins("h2"), own.begins(false), own.begins(null)]).toEqual([true, false, false, false]);
     expect([count("alpn_protocol_found"), count("alpn_protocol_not_found"), count("metadata_added")]).toEqual([1, 3, 1]);
   });
 });
