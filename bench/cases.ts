@@ -9,11 +9,18 @@ export interface BenchCase {
   readonly logsAccess: boolean;
   /** What filters do with each request; HAProxy and nginx have no equal and sit it out, and a stock Envoy where the filters are Istio's. */
   readonly checks?: Checks;
+  /** Certificates on both sides, towards clients and towards the upstream. */
+  readonly isMutual?: true;
+  /** Each request on a connection of its own: what is measured is the handshake, a whole one or one that takes up a session. */
+  readonly connects?: "new" | "resumed";
+  /** Of the certificate, where there is one; default P-256. */
+  readonly keyKind?: "rsa";
 }
 
 export type Checks =
   | { readonly kind: "policies"; readonly count: number }
-  | { readonly kind: "jwt" }
+  /** `many`: more tokens than anybody remembers, in turn. */
+  | { readonly kind: "jwt"; readonly algorithm: "RS256" | "ES256"; readonly tokens: "one" | "many" }
   /** Metadata exchange and Istio's metrics, as a server's sidecar has them; without `counts` only the headers come. */
   | { readonly kind: "telemetry"; readonly counts: boolean };
 
@@ -28,7 +35,14 @@ export const cases: readonly BenchCase[] = [
   { ...plain, name: "TCP", kind: "tcp" },
   { ...plain, name: "20 policies", checks: { kind: "policies", count: 20 } },
   { ...plain, name: "1000 policies", checks: { kind: "policies", count: 1000 } },
-  { ...plain, name: "JWT RS256", checks: { kind: "jwt" } },
+  { ...plain, name: "JWT RS256, remembered", checks: { kind: "jwt", algorithm: "RS256", tokens: "one" } },
+  { ...plain, name: "JWT ES256, remembered", checks: { kind: "jwt", algorithm: "ES256", tokens: "one" } },
+  { ...plain, name: "JWT RS256, new", checks: { kind: "jwt", algorithm: "RS256", tokens: "many" } },
+  { ...plain, name: "JWT ES256, new", checks: { kind: "jwt", algorithm: "ES256", tokens: "many" } },
+  { ...plain, name: "mTLS on both sides", kind: "https", isMutual: true },
+  { ...plain, name: "TLS handshake, P-256", kind: "https", connects: "new" },
+  { ...plain, name: "TLS handshake, RSA 2048", kind: "https", connects: "new", keyKind: "rsa" },
+  { ...plain, name: "TLS handshake, resumed", kind: "https", connects: "resumed" },
   { ...plain, name: "peer headers alone", checks: { kind: "telemetry", counts: false } },
   { ...plain, name: "peer headers and metrics", checks: { kind: "telemetry", counts: true } },
 ];
@@ -39,4 +53,4 @@ export function pathOf({ routes }: BenchCase): string {
 }
 
 /** Where everything listens, all on loopback. */
-export const ports = { proxy: 18_800, upstream: 18_801, admin: 18_802 } as const;
+export const ports = { proxy: 18_800, upstream: 18_801, admin: 18_802, front: 18_803 } as const;

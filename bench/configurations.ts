@@ -8,8 +8,11 @@ import { type BenchCase, ports } from "./cases.ts";
 export interface Material {
   /** Scratch directory of the run. */
   readonly directory: string;
+  /** Of the servers, and of whoever is a client with a certificate. */
   readonly certificate: string;
   readonly key: string;
+  /** That signed them. */
+  readonly ca: string;
 }
 
 export interface ProxyUnderTest {
@@ -46,8 +49,9 @@ export function proxies(envoy: string, topsail: string): readonly ProxyUnderTest
   ];
 }
 
-/** Body for the upstream that all proxies stand before. */
-export function upstreamConfiguration(benchCase: BenchCase, { directory }: Material): string {
+/** Body for the upstream that all proxies stand before; with mutual TLS also for the client, because h2load has no certificate to show. */
+export function upstreamConfiguration(benchCase: BenchCase, material: Material): string {
+  const { directory } = material;
   const file = join(directory, "upstream.conf");
   writeFileSync(join(directory, "body"), "x".repeat(benchCase.bodyBytes));
   writeFileSync(
@@ -57,17 +61,37 @@ events { worker_connections 4096; }
 http {
   access_log off; keepalive_requests 100000000; keepalive_timeout 3600s; tcp_nodelay on; open_file_cache max=10;
   ${temporaryPaths(directory, "upstream")}
-  server { listen 127.0.0.1:${ports.upstream} reuseport backlog=4096; location / { root ${directory}; try_files /body =404; default_type text/plain; } }
+  ${benchCase.isMutual ? frontServer(material) : ""}
+  server { listen 127.0.0.1:${ports.upstream} reuseport backlog=4096${benchCase.isMutual ? ` ssl; ${verifyingServer(material)}` : ";"} location / { root ${directory}; try_files /body =404; default_type text/plain; } }
 }`,
   );
   return file;
 }
 
+function verifyingServer({ certificate, key, ca }: Material): string {
+  return `ssl_certificate ${certificate}; ssl_certificate_key ${key}; ssl_client_certificate ${ca}; ssl_verify_client on;`;
+}
+
+/** To an upstream that wants a certificate. */
+function verifiedClient({ certificate, key, ca }: Material): string {
+  const own = `proxy_ssl_certificate ${certificate}; proxy_ssl_certificate_key ${key};`;
+  return `${own} proxy_ssl_trusted_certificate ${ca}; proxy_ssl_verify on; proxy_ssl_name ${serverName};`;
+}
+
+function frontServer(material: Material): string {
+  return `upstream proxied { server 127.0.0.1:${ports.proxy}; keepalive 64; }
+  server { listen 127.0.0.1:${ports.front} reuseport backlog=4096; ${verifiedClient(material)} proxy_buffers 16 32k;
+    location / { proxy_pass https://proxied; proxy_http_version 1.1; proxy_set_header Connection ""; } }`;
+}
+
+/** What the certificate is for. */
+export const serverName = "bench.test";
+
 function temporaryPaths(directory: string, name: string): string {
   return ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((part) => `${part}_temp_path ${directory}/${name}-${part};`).join(" ");
 }
 
-function envoyBootstrap(benchCase: BenchCase, { directory, certificate, key }: Material): unknown {
+function envoyBootstrap(benchCase: BenchCase, { directory, certificate, key, ca }: Material): unknown {
   const accessLog = [
     {
       name: "envoy.access_loggers.file",
@@ -85,6 +109,11 @@ function envoyBootstrap(benchCase: BenchCase, { directory, certificate, key }: M
       "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
       stat_prefix: "bench",
       codec_type: "HTTP1",
+      // s_time speaks HTTP/1.0, and waits for the end.
+      ...(benchCase.connects && {
+        http_protocol_options: { accept_http_10: true, default_host_for_http_10: "bench" },
+        delayed_close_timeout: "0s",
+      }),
       ...(benchCase.logsAccess ? { access_log: accessLog } : {}),
       route_config: { name: "bench", virtual_hosts: [{ name: "bench", domains: ["*"], routes }] },
       http_filters: [
@@ -104,16 +133,17 @@ function envoyBootstrap(benchCase: BenchCase, { directory, certificate, key }: M
       cluster: "upstream",
     },
   };
-  const tls = {
+  const tls_certificates = [{ certificate_chain: { filename: certificate }, private_key: { filename: key } }];
+  const mutual = benchCase.isMutual && { validation_context: { trusted_ca: { filename: ca } } };
+  const transportSocket = (type: string, config: object) => ({
     name: "envoy.transport_sockets.tls",
-    typed_config: {
-      "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-      common_tls_context: {
-        alpn_protocols: ["http/1.1"],
-        tls_certificates: [{ certificate_chain: { filename: certificate }, private_key: { filename: key } }],
-      },
-    },
-  };
+    typed_config: { "@type": `type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.${type}`, ...config },
+  });
+  const tls = transportSocket("DownstreamTlsContext", {
+    ...(mutual && { require_client_certificate: true }),
+    common_tls_context: { alpn_protocols: ["http/1.1"], tls_certificates, ...mutual },
+  });
+  const upstreamTls = transportSocket("UpstreamTlsContext", { sni: serverName, common_tls_context: { tls_certificates, ...mutual } });
   return {
     admin: { address: address(ports.admin) },
     static_resources: {
@@ -132,6 +162,7 @@ function envoyBootstrap(benchCase: BenchCase, { directory, certificate, key }: M
           name: "upstream",
           type: "STATIC",
           connect_timeout: "1s",
+          ...(mutual && { transport_socket: upstreamTls }),
           load_assignment: {
             cluster_name: "upstream",
             endpoints: [{ lb_endpoints: [{ endpoint: { address: address(ports.upstream) } }] }],
@@ -157,16 +188,22 @@ const peerHeaders = [
 ];
 
 const issuer = "bench.example.com";
-const signingKey = generateKeyPairSync("rsa", { modulusLength: 2048 });
+const signingKeys = {
+  RS256: generateKeyPairSync("rsa", { modulusLength: 2048 }),
+  ES256: generateKeyPairSync("ec", { namedCurve: "P-256" }),
+} as const;
 
 /** Headers of every request that the checks let pass. */
 export function headersOf({ checks }: BenchCase): readonly string[] {
   if (checks?.kind === "telemetry") return peerHeaders;
-  if (checks?.kind !== "jwt") return [];
+  return checks?.kind === "jwt" && checks.tokens === "one" ? [`authorization: Bearer ${makeToken(checks.algorithm, "bench")}`] : [];
+}
+
+export function makeToken(algorithm: keyof typeof signingKeys, subject: string): string {
   const part = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64url");
-  const signed = `${part({ alg: "RS256", kid: "bench" })}.${part({ iss: issuer, sub: "bench", exp: 4_102_444_800 })}`;
-  const signature = sign("sha256", Buffer.from(signed), signingKey.privateKey).toString("base64url");
-  return [`authorization: Bearer ${signed}.${signature}`];
+  const signed = `${part({ alg: algorithm, kid: "bench" })}.${part({ iss: issuer, sub: subject, exp: 4_102_444_800 })}`;
+  const key = { key: signingKeys[algorithm].privateKey, dsaEncoding: "ieee-p1363" } as const;
+  return `${signed}.${sign("sha256", Buffer.from(signed), key).toString("base64url")}`;
 }
 
 /** Policies as an AuthorizationPolicy makes them, of which the last allows; or a token that must be good. */
@@ -192,8 +229,16 @@ function checkingFilters({ checks }: BenchCase): unknown[] {
       ];
     }
     case "jwt": {
-      const jwk = { ...signingKey.publicKey.export({ format: "jwk" }), kid: "bench", alg: "RS256" };
-      const provider = { issuer, local_jwks: { inline_string: JSON.stringify({ keys: [jwk] }) }, payload_in_metadata: "payload" };
+      const jwk = { ...signingKeys[checks.algorithm].publicKey.export({ format: "jwk" }), kid: "bench", alg: checks.algorithm };
+      const provider = {
+        issuer,
+        local_jwks: { inline_string: JSON.stringify({ keys: [jwk] }) },
+        payload_in_metadata: "payload",
+        // Ours remembers tokens by itself; Envoy is told to.
+        jwt_cache_config: {},
+        from_headers: [{ name: "authorization", value_prefix: "Bearer " }],
+        from_params: ["token"],
+      };
       const rules = [{ match: { prefix: "/" }, requires: { provider_name: "bench" } }];
       return [filter("jwt_authn", "JwtAuthentication", { providers: { bench: provider }, rules })];
     }
@@ -221,10 +266,11 @@ function address(port: number) {
   return { socket_address: { address: "127.0.0.1", port_value: port } };
 }
 
-function haproxyConfiguration(benchCase: BenchCase, { directory, certificate, key }: Material): string {
+function haproxyConfiguration(benchCase: BenchCase, { directory, certificate, key, ca }: Material): string {
   const pem = join(directory, "haproxy.pem");
   if (benchCase.kind === "https") writeFileSync(pem, `${readText(certificate)}${readText(key)}`);
-  const bind = `bind 127.0.0.1:${ports.proxy}${benchCase.kind === "https" ? ` ssl crt ${pem} alpn http/1.1` : ""}`;
+  const bind = `bind 127.0.0.1:${ports.proxy}${benchCase.kind === "https" ? ` ssl crt ${pem} alpn http/1.1` : ""}${benchCase.isMutual ? ` ca-file ${ca} verify required` : ""}`;
+  const upstreamTls = benchCase.isMutual ? ` ssl crt ${pem} ca-file ${ca} verify required sni str(${serverName})` : "";
   const routes = Array.from({ length: benchCase.routes }, (_, index) => `  use_backend upstream if { path_beg /route-${index}/ }`).join(
     "\n",
   );
@@ -244,23 +290,26 @@ ${routes}
   ${benchCase.routes > 0 ? "" : "default_backend upstream"}
 backend upstream
   ${benchCase.kind === "tcp" ? "" : "http-reuse always"}
-  server one 127.0.0.1:${ports.upstream}
+  server one 127.0.0.1:${ports.upstream}${upstreamTls}
 `;
 }
 
-function nginxConfiguration(benchCase: BenchCase, { directory, certificate, key }: Material): string {
+function nginxConfiguration(benchCase: BenchCase, material: Material): string {
+  const { directory, certificate, key } = material;
   const head = `daemon off; worker_processes 1; pid ${directory}/nginx.pid; error_log ${directory}/nginx.err;
 events { worker_connections 4096; }`;
   if (benchCase.kind === "tcp") {
     return `load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n${head}
 stream { server { listen 127.0.0.1:${ports.proxy}; proxy_pass 127.0.0.1:${ports.upstream}; } }`;
   }
-  const pass = 'proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection "";';
+  const scheme = benchCase.isMutual ? `${verifiedClient(material)} proxy_pass https` : "proxy_pass http";
+  const pass = `${scheme}://up; proxy_http_version 1.1; proxy_set_header Connection "";`;
   const locations =
     benchCase.routes > 0
       ? Array.from({ length: benchCase.routes }, (_, index) => `location /route-${index}/ { ${pass} }`).join("\n")
       : `location / { ${pass} }`;
-  const tls = benchCase.kind === "https" ? `ssl_certificate ${certificate}; ssl_certificate_key ${key};` : "";
+  const plainTls = benchCase.kind === "https" ? `ssl_certificate ${certificate}; ssl_certificate_key ${key};` : "";
+  const tls = benchCase.isMutual ? verifyingServer(material) : plainTls;
   return `${head}
 http {
   access_log ${benchCase.logsAccess ? `${directory}/nginx.log` : "off"}; keepalive_requests 100000000; proxy_buffers 16 32k;

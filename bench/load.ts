@@ -1,6 +1,7 @@
 /** Load by h2load over HTTP/1.1, one request at a time on each connection. */
-import { spawnSync } from "node:child_process";
-import { readFileSync, rmSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 
 export const connections = 32;
 
@@ -56,6 +57,42 @@ export function load({ url, seconds, headers, requestsPerSecond, cpu, logFile }:
   if (status !== 0 || !counts) throw new Error(`h2load failed (${status}): ${stderr}${stdout}`);
   const result = { requests: Number(counts.succeeded), failed: Number(counts.failed), seconds: elapsed };
   return logFile ? { ...result, ...percentiles(logFile) } : result;
+}
+
+export interface PathsOptions {
+  /** Without path. */
+  readonly url: string;
+  /** Divided among the clients; each client asks for its own in turn. */
+  readonly paths: readonly string[];
+  readonly clients: number;
+  readonly seconds: number;
+  readonly cpu: number;
+  readonly directory: string;
+}
+
+/** Resolves to how many requests succeeded. Connections of one h2load would all ask for the same at the same time: each client is a process. */
+export async function loadOfPaths({ url, paths, clients, seconds, cpu, directory }: PathsOptions): Promise<number> {
+  const each = Math.floor(paths.length / clients);
+  const counts = await Promise.all(
+    Array.from({ length: clients }, async (_, client) => {
+      const file = join(directory, `paths-${client}`);
+      const own = paths.slice(client * each, (client + 1) * each);
+      writeFileSync(file, own.map((path) => `${url}${path}\n`).join(""));
+      const asked = ["-c", String(cpu), "h2load", "--h1", "-c", "1", "-t", "1", "-D", String(seconds), "-i", file];
+      const child = spawn("taskset", asked, { stdio: ["ignore", "pipe", "pipe"] });
+      let output = "";
+      for (const stream of [child.stdout, child.stderr]) {
+        stream.on("data", (chunk: Buffer) => {
+          output += chunk.toString();
+        });
+      }
+      await new Promise((resolve, reject) => child.once("close", resolve).once("error", reject));
+      const statuses = /status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx/.exec(output);
+      if (!statuses || statuses.slice(2).some((count) => count !== "0")) throw new Error(`h2load: ${output}`);
+      return Number(statuses[1]);
+    }),
+  );
+  return counts.reduce((sum, count) => sum + count, 0);
 }
 
 /** The log has a line a request: start time, status, microseconds. */

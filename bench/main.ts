@@ -12,16 +12,18 @@
  *     npm run bench -- --times               start of the control plane, and a file's change to its effect
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
-import { chmodSync, existsSync, mkdtempSync, rmSync } from "node:fs";
+import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { arch, cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { envoyBinary } from "../test/support/envoy.ts";
+import { makeMeshCa } from "../test/support/mesh-ca.ts";
 import { type BenchCase, cases, pathOf, ports } from "./cases.ts";
-import { headersOf, type Material, type ProxyUnderTest, proxies, upstreamConfiguration } from "./configurations.ts";
+import { headersOf, type Material, makeToken, type ProxyUnderTest, proxies, serverName, upstreamConfiguration } from "./configurations.ts";
 import { measureDns } from "./dns.ts";
-import { load } from "./load.ts";
+import { handshakes } from "./handshakes.ts";
+import { load, loadOfPaths } from "./load.ts";
 import { type Usage, usageOf } from "./process-usage.ts";
 import { measureTimes } from "./times.ts";
 
@@ -30,11 +32,18 @@ const topsail = join(import.meta.dirname, "..", "dist", "topsail");
 const streamModule = "/usr/lib/nginx/modules/ngx_stream_module.so";
 const proxyCpu = 0;
 const loadCpu = 1;
+/** Where each request has a token of its own: clients, and tokens that each has. Together more than any proxy remembers. */
+const clients = 16;
+const tokensEach = 125;
+/** Of handshakes there are few in a second, so that the compiler needs longer to see what is hot. */
+const warmUpSeconds = 6;
 
 interface Row {
   readonly proxy: string;
   readonly microsecondsPerRequest: number;
+  /** Connections, where each has one request. */
   readonly requestsPerSecond: number;
+  /** 0: not measured. */
   readonly p50Ms: number;
   readonly p99Ms: number;
   readonly usage: Usage;
@@ -79,7 +88,7 @@ async function runCase(benchCase: BenchCase, candidates: readonly ProxyUnderTest
   const directory = mkdtempSync(join(tmpdir(), "topsail-bench-"));
   try {
     chmodSync(directory, 0o755); // nginx as root reads as another user
-    const material = makeCertificate(directory);
+    const material = makeCertificate(directory, benchCase.keyKind ?? "ec");
     const upstream = start(["taskset", "-c", String(loadCpu), "nginx", "-c", upstreamConfiguration(benchCase, material), "-p", directory]);
     try {
       await listening(ports.upstream);
@@ -107,7 +116,12 @@ async function measure(candidate: ProxyUnderTest, benchCase: BenchCase, material
   const proxy = start(["taskset", "-c", String(proxyCpu), ...candidate.command(benchCase, material)]);
   try {
     await listening(ports.proxy);
-    const url = `${benchCase.kind === "https" ? "https" : "http"}://127.0.0.1:${ports.proxy}${pathOf(benchCase)}`;
+    const busy = benchCase.connects ? connectingLoad(benchCase.connects) : manyTokens(benchCase, material);
+    if (busy) return await measureBusy(candidate, proxy.pid!, busy, seconds);
+    const { scheme, port } = benchCase.isMutual
+      ? { scheme: "http", port: ports.front }
+      : { scheme: benchCase.kind === "https" ? "https" : "http", port: ports.proxy };
+    const url = `${scheme}://127.0.0.1:${port}${pathOf(benchCase)}`;
     const headers = headersOf(benchCase);
     load({ url, headers, seconds: 2, cpu: loadCpu });
     const before = usageOf(proxy.pid!);
@@ -136,6 +150,37 @@ async function measure(candidate: ProxyUnderTest, benchCase: BenchCase, material
   }
 }
 
+/** As much load as goes through for so many seconds; resolves to how many requests were answered. */
+type BusyLoad = (seconds: number) => Promise<number>;
+
+function connectingLoad(connects: NonNullable<BenchCase["connects"]>): BusyLoad {
+  const options = { port: ports.proxy, resumes: connects === "resumed", cpu: loadCpu };
+  return (seconds) => handshakes({ ...options, seconds });
+}
+
+/** Undefined where one token is enough. */
+function manyTokens({ checks }: BenchCase, { directory }: Material): BusyLoad | undefined {
+  if (checks?.kind !== "jwt" || checks.tokens === "one") return undefined;
+  const paths = Array.from({ length: clients * tokensEach }, (_, index) => `/?token=${makeToken(checks.algorithm, `subject-${index}`)}`);
+  const url = `http://127.0.0.1:${ports.proxy}`;
+  return (seconds) => loadOfPaths({ url, paths, clients, seconds, cpu: loadCpu, directory });
+}
+
+async function measureBusy({ name }: ProxyUnderTest, pid: number, busy: BusyLoad, seconds: number): Promise<Row> {
+  await busy(warmUpSeconds);
+  const before = usageOf(pid);
+  const requests = await busy(seconds);
+  const after = usageOf(pid);
+  return {
+    proxy: name,
+    microsecondsPerRequest: ((after.cpuSeconds - before.cpuSeconds) / requests) * 1e6,
+    requestsPerSecond: requests / seconds,
+    p50Ms: 0,
+    p99Ms: 0,
+    usage: after,
+  };
+}
+
 /** The row whose CPU is in the middle. */
 function median(rows: readonly Row[]): Row {
   return [...rows].sort((a, b) => a.microsecondsPerRequest - b.microsecondsPerRequest)[Math.floor(rows.length / 2)]!;
@@ -144,10 +189,14 @@ function median(rows: readonly Row[]): Row {
 function report(benchCase: BenchCase, rows: readonly Row[]): void {
   const anchor = rows.find(({ proxy }) => proxy === "envoy");
   print(`\n${benchCase.name}`);
-  print("proxy      CPU us/request    requests/s        p50 ms         p99 ms         RSS MiB (anonymous)");
+  const one = benchCase.connects ? "connection" : "request";
+  const head = `proxy      CPU us/${one}`.padEnd(29) + `${one}s/s`.padEnd(18);
+  print(`${head}p50 ms         p99 ms         RSS MiB (anonymous)`);
   for (const row of rows) {
     const column = (value: number, reference: number | undefined, digits: number, width: number) =>
-      `${value.toFixed(digits).padStart(7)} ${reference ? `(${(value / reference).toFixed(2)})` : ""}`.padEnd(width);
+      (value === 0 ? "      -" : `${value.toFixed(digits).padStart(7)} ${reference ? `(${(value / reference).toFixed(2)})` : ""}`).padEnd(
+        width,
+      );
     print(
       row.proxy.padEnd(8) +
         column(row.microsecondsPerRequest, anchor?.microsecondsPerRequest, 1, 18) +
@@ -159,16 +208,16 @@ function report(benchCase: BenchCase, rows: readonly Row[]): void {
   }
 }
 
-function makeCertificate(directory: string): Material {
-  const certificate = join(directory, "cert.pem");
-  const key = join(directory, "key.pem");
-  const subject = ["-subj", "/CN=bench", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"];
-  execFileSync(
-    "openssl",
-    ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", certificate, ...subject],
-    { stdio: "ignore" },
-  );
-  return { directory, certificate, key };
+function makeCertificate(directory: string, algorithm: "ec" | "rsa"): Material {
+  const ca = makeMeshCa("bench");
+  const issued = ca.issueFor(`DNS:${serverName},IP:127.0.0.1`, { algorithm });
+  const files = { certificate: issued.certificate, key: issued.key, ca: ca.root };
+  const paths = Object.entries(files).map(([name, text]) => {
+    const path = join(directory, `${name}.pem`);
+    writeFileSync(path, text);
+    return [name, path] as const;
+  });
+  return { directory, ...(Object.fromEntries(paths) as Record<keyof typeof files, string>) };
 }
 
 function start([command = "", ...args]: readonly string[]): ChildProcess {
