@@ -16,7 +16,7 @@ import { configurationFiles, gatewayLabels, gatewayNamespace } from "../../src/q
 import { makeCertificate, type TestCertificate } from "../support/certificate.ts";
 import { startControlPlane, type TestControlPlane } from "../support/control-plane.ts";
 import { envoyBinary } from "../support/envoy.ts";
-import { describeSeen, type Exchange, exchange, type RequestSpec } from "../support/exchange.ts";
+import { describeWithoutPeer, type Exchange, exchange, type RequestSpec } from "../support/exchange.ts";
 import { type Effect, type Expectation, problemsOf } from "../support/expectation.ts";
 import { makeMeshCa } from "../support/mesh-ca.ts";
 import { meshBootstrap } from "../support/mesh-proxy.ts";
@@ -73,10 +73,6 @@ const pairs = [
   ["state of the world", "envoy-sotw", "topsail-sotw"],
 ] as const;
 type Variant = (typeof pairs)[number][0];
-
-function isPeerHeader(header: string): boolean {
-  return header.toLowerCase().startsWith("x-envoy-peer-metadata");
-}
 
 function fill(text: string, values: ReadonlyMap<string, string>): string {
   return text.replace(/"?\{\{([\w.:-]+)\}\}"?/g, (all, key: string) => {
@@ -191,11 +187,7 @@ describe.skipIf(!envoyBinary)("Envoy and our proxy attached to our control plane
     for (let i = 0; i < (request.repeat ?? 1); i++) exchanges.push(await exchange(port, spec, `${name}-${caseId}`, mask, address));
     for (const { connection } of exchanges) connection?.[Symbol.dispose]();
     const seen = upstreams.flatMap((upstream, index) =>
-      upstream.seen.slice(before[index]).map((one) => {
-        const request = describeSeen(one, mask);
-        // Envoy has not got Istio's filters, so it does not say of which workload it is.
-        return { upstream: upstream.name, request: { ...request, headers: request.headers.filter((header) => !isPeerHeader(header)) } };
-      }),
+      upstream.seen.slice(before[index]).map((one) => ({ upstream: upstream.name, request: describeWithoutPeer(one, mask) })),
     );
     return { outcomes: exchanges.map(({ outcome }) => outcome), seen };
   }

@@ -11,7 +11,7 @@ import { parseAllDocuments, stringify } from "yaml";
 import type { DescribedPatch } from "../../src/istiod/push/patch-status.ts";
 import { startControlPlane, type TestControlPlane } from "../support/control-plane.ts";
 import { envoyBinary } from "../support/envoy.ts";
-import { describeSeen, exchange, type RequestSpec } from "../support/exchange.ts";
+import { describeWithoutPeer, exchange, type RequestSpec } from "../support/exchange.ts";
 import { type Effect, type Expectation, problemsOf } from "../support/expectation.ts";
 import { meshBootstrap } from "../support/mesh-proxy.ts";
 import { freePortRow } from "../support/ports.ts";
@@ -134,7 +134,7 @@ describe.skipIf(!envoyBinary)("EnvoyFilters in Envoy and our proxy", () => {
     const spec = JSON.parse(fill(JSON.stringify(request), values)) as RecipeRequest;
     const { outcome, connection } = await exchange(port, spec, `${name}-${caseId}`, mask, address);
     connection?.[Symbol.dispose]();
-    const seen = upstream.seen.slice(before).map((one) => ({ upstream: "up", request: describeSeen(one, mask) }));
+    const seen = upstream.seen.slice(before).map((one) => ({ upstream: "up", request: describeWithoutPeer(one, mask) }));
     return { outcomes: [outcome], seen };
   }
 

@@ -154,3 +154,9 @@ export interface DescribedRequest {
 export function describeSeen({ method, path, version, headers, body }: SeenRequest, mask: Mask): DescribedRequest {
   return { line: `${method} ${mask(path)} HTTP/${version}`, headers: headers.map(([name, value]) => maskHeader(name, value, mask)), body };
 }
+
+/** Envoy has not got Istio's filters, so it does not tell an upstream of which workload it is. */
+export function describeWithoutPeer(seen: SeenRequest, mask: Mask): DescribedRequest {
+  const described = describeSeen(seen, mask);
+  return { ...described, headers: described.headers.filter((header) => !header.toLowerCase().startsWith("x-envoy-peer-metadata")) };
+}
