@@ -1,11 +1,12 @@
 /** pilot-agent in gateway mode as a process: with the built-in proxy, and with a real Envoy by binaryPath. */
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer, get, type Server } from "node:http";
+import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { envoyBinary } from "../support/envoy.ts";
+import { askHttp } from "../support/http-ask.ts";
 import { createToken, readKubeconfig } from "../support/kube-api.ts";
 import { freePortRow } from "../support/ports.ts";
 import { TopsailProcess } from "../support/topsail.ts";
@@ -25,17 +26,9 @@ const variants = [
   ...(envoyBinary ? [{ name: "Envoy by binaryPath", binaryPath: envoyBinary }] : []),
 ];
 
-function answerOf(port: number, path: string, host = "web.test"): Promise<{ status: number; server: string; body: string }> {
-  return new Promise((resolve, reject) => {
-    const call = get({ host: "127.0.0.1", port, path, headers: { host }, agent: false }, (response) => {
-      let body = "";
-      response.setEncoding("utf8").on("data", (chunk: string) => {
-        body += chunk;
-      });
-      response.on("end", () => resolve({ status: response.statusCode ?? 0, server: String(response.headers.server), body }));
-    });
-    call.on("error", reject);
-  });
+async function answerOf(port: number, path: string, host = "web.test"): Promise<{ status: number; server: string; body: string }> {
+  const { status, headers, body } = await askHttp("127.0.0.1", port, { line: `GET ${path}`, host });
+  return { status, server: String(headers.server), body };
 }
 
 const meshOf = (port: number, upstream: number, body: string) => `

@@ -1,12 +1,11 @@
 /** The product's main job as a newcomer meets it. */
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
-import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { meshNodes } from "../../src/quickstart/mesh-agent.ts";
-import { askHttp } from "../support/http-ask.ts";
+import { type Answer, askHttp } from "../support/http-ask.ts";
 import { callApi, readKubeconfig } from "../support/kube-api.ts";
 import { freePortRow, isFree } from "../support/ports.ts";
 import { TopsailProcess } from "../support/topsail.ts";
@@ -27,21 +26,8 @@ afterAll(async () => {
   await rm(directory, { recursive: true, force: true });
 });
 
-function get(
-  path: string,
-  host = `localhost:${first}`,
-  headers: Record<string, string> = {},
-): Promise<{ status: number; headers: Record<string, unknown>; body: string }> {
-  return new Promise((resolve, reject) => {
-    const call = request({ host: "127.0.0.1", port: first, path, headers: { host, ...headers }, agent: false }, (response) => {
-      let body = "";
-      response.setEncoding("utf8").on("data", (chunk: string) => {
-        body += chunk;
-      });
-      response.on("end", () => resolve({ status: response.statusCode ?? 0, headers: response.headers, body }));
-    });
-    call.on("error", reject).end();
-  });
+function get(path: string, host = `localhost:${first}`): Promise<Answer> {
+  return askHttp("127.0.0.1", first, { line: `GET ${path}`, host });
 }
 
 const addressOf = (workload: string) => meshNodes().find(({ name }) => name === workload)!.address;

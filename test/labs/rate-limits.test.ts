@@ -1,17 +1,17 @@
 /**
  * Rate limits on a small mesh, with nothing but the executable and a rate limit service: control plane, two ingress gateways, and
- * httpbin with an agent and a sidecar of its own, on loopback and without root (as in security.test.ts).
+ * httpbin with an agent and a sidecar of its own, on loopback and without root (as in mutual-tls.test.ts).
  *
  * The steps build on each other, as somebody types them: EnvoyFilters are written to the folder of the control plane, and taken away.
  */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { type IncomingHttpHeaders, request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { envoyBinary } from "../support/envoy.ts";
 import { createToken, type Kubeconfig, readKubeconfig } from "../support/kube-api.ts";
+import { httpGet } from "../support/lab-mesh.ts";
 import { freePortRow } from "../support/ports.ts";
 import { RateLimitService } from "../support/rate-limit-service.ts";
 import { RawConnection } from "../support/raw-client.ts";
@@ -26,26 +26,6 @@ const variants = [
 const gateways = ["blue", "green"] as const;
 type Gateway = (typeof gateways)[number];
 
-interface Answer {
-  readonly status: number;
-  readonly body: string;
-  readonly headers: IncomingHttpHeaders;
-}
-
-function get(address: string, port: number, host: string, path: string, headers: Record<string, string>): Promise<Answer> {
-  return new Promise((resolve, reject) => {
-    const sent = request({ host: address, port, path, headers: { host, ...headers }, agent: false, timeout: 10_000 }, (response) => {
-      let body = "";
-      response.setEncoding("utf8").on("data", (chunk: string) => {
-        body += chunk;
-      });
-      response.on("end", () => resolve({ status: response.statusCode ?? 0, body, headers: response.headers }));
-    });
-    sent.on("timeout", () => sent.destroy(new Error("no answer")));
-    sent.on("error", reject).end();
-  });
-}
-
 describe.each(variants)("A mesh with rate limits, run by $name", ({ network, binaryPath }) => {
   const stack = new AsyncDisposableStack();
   const addresses = { blue: `127.0.${network}.1`, green: `127.0.${network}.2`, httpbin: `127.0.${network}.3` };
@@ -54,7 +34,6 @@ describe.each(variants)("A mesh with rate limits, run by $name", ({ network, bin
   let directory: string;
   let limits: RateLimitService;
   let ports: Record<"xds" | "monitoring" | "http" | "tcp" | "inbound" | "status" | "stats" | "app" | "echo" | "admin", number>;
-  const adminPort = (node: Node) => ports.admin + Object.keys(addresses).indexOf(node);
 
   beforeAll(async () => {
     directory = mkdtempSync(join(tmpdir(), "rate-limit-lab-"));
@@ -121,7 +100,7 @@ describe.each(variants)("A mesh with rate limits, run by $name", ({ network, bin
         ISTIO_METAJSON_LABELS: JSON.stringify(labels),
         PROXY_CONFIG: JSON.stringify({
           discoveryAddress: `127.0.0.1:${ports.xds}`,
-          proxyAdminPort: adminPort(name),
+          proxyAdminPort: ports.admin,
           statusPort: ports.status + 2,
           configPath: join(home, "proxy"),
           concurrency: 1,
@@ -221,14 +200,14 @@ spec:
   const bucket = (tokens: number) => `{ max_tokens: ${tokens}, tokens_per_fill: ${tokens}, fill_interval: 3600s }`;
 
   const via = (gateway: Gateway, path: string, headers: Record<string, string> = {}) =>
-    get(addresses[gateway], ports.http, "shop.example", path, headers);
+    httpGet(addresses[gateway], ports.http, "shop.example", path, headers);
   const statuses = async (gateway: Gateway, path: string, count: number, headers: Record<string, string> = {}) => {
     const seen: number[] = [];
     for (let index = 0; index < count; index++) seen.push((await via(gateway, path, headers)).status);
     return seen;
   };
   const stat = async (node: Node, name: RegExp) => {
-    const text = await (await fetch(`http://127.0.0.1:${adminPort(node)}/stats?filter=rate_?limit`)).text();
+    const text = await (await fetch(`http://${addresses[node]}:${ports.admin}/stats?filter=rate_?limit`)).text();
     return text.split("\n").find((line) => name.test(line));
   };
 

@@ -10,6 +10,8 @@ export interface Ask {
   readonly body?: string;
   /** Address that the connection comes from; default 127.0.0.1. */
   readonly from?: string;
+  /** How long the connection may say nothing; default: for ever. */
+  readonly timeoutMs?: number;
   readonly tls?: { readonly key?: string; readonly cert?: string; readonly servername?: string; readonly ALPNProtocols?: string[] };
 }
 
@@ -28,6 +30,7 @@ export function askHttp(address: string, port: number, ask: Ask): Promise<Answer
     path,
     localAddress: ask.from ?? "127.0.0.1",
     agent: false,
+    ...(ask.timeoutMs === undefined ? {} : { timeout: ask.timeoutMs }),
     headers: {
       host: ask.host ?? "any.test",
       ...(ask.body === undefined ? {} : { "content-length": String(Buffer.byteLength(ask.body)) }),
@@ -36,6 +39,7 @@ export function askHttp(address: string, port: number, ask: Ask): Promise<Answer
   };
   return new Promise((resolve, reject) => {
     const sent = ask.tls ? httpsRequest({ ...options, rejectUnauthorized: false, ...ask.tls }) : httpRequest(options);
+    sent.on("timeout", () => sent.destroy(new Error("no answer")));
     sent.on("error", reject);
     sent.on("response", (response) => {
       const chunks: Buffer[] = [];

@@ -8,25 +8,19 @@
  *   gateway        HTTP, <workload>.example.com; `gateway + 1`: TCP to the first workload's port 81
  */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { expect } from "vitest";
 import { stringify } from "yaml";
 import { envoyBinary } from "./envoy.ts";
+import { type Answer, askHttp } from "./http-ask.ts";
 import { createToken, type Kubeconfig, readKubeconfig } from "./kube-api.ts";
 import { freePortRow } from "./ports.ts";
 import { eventually } from "./proxies.ts";
 import { type Finished, runTopsail, TopsailProcess } from "./topsail.ts";
 
 export type Json = Record<string, unknown>;
-
-export interface Answer {
-  readonly status: number;
-  readonly body: string;
-  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
-}
 
 export interface LabWorkload {
   readonly name: "web-frontend" | "customers" | "httpbin";
@@ -323,16 +317,5 @@ export function istioObject(
 
 /** Over a connection of its own. */
 export function httpGet(address: string, port: number, host: string, path = "/", headers: Record<string, string> = {}): Promise<Answer> {
-  return new Promise((resolve, reject) => {
-    const sent = request({ host: address, port, path, headers: { host, ...headers }, agent: false, timeout: 10_000 }, (response) => {
-      let body = "";
-      response.setEncoding("utf8").on("data", (chunk: string) => {
-        body += chunk;
-      });
-      response.on("end", () => resolve({ status: response.statusCode ?? 0, body, headers: response.headers }));
-      response.on("error", reject);
-    });
-    sent.on("timeout", () => sent.destroy(new Error("no answer")));
-    sent.on("error", reject).end();
-  });
+  return askHttp(address, port, { line: `GET ${path}`, host, headers, timeoutMs: 10_000 });
 }
