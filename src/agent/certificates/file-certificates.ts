@@ -6,16 +6,16 @@ import { join } from "node:path";
 import { log } from "../../lib/log.ts";
 import { watchFile } from "../../lib/watch-file.ts";
 import { keyPairOf, pairFiles } from "./key-pair.ts";
-import { PresentSecrets, type WorkloadSecrets, type WorkloadSecretsSource } from "./workload-secrets.ts";
+import { PresentSecrets } from "./workload-secrets.ts";
 
 const scope = log.scope("cache");
 
-export class FileCertificates implements WorkloadSecretsSource {
+export class FileCertificates extends PresentSecrets {
   readonly #directory: string;
-  readonly #present = new PresentSecrets("another");
   readonly #watches = new DisposableStack();
 
   private constructor(directory: string) {
+    super("another");
     this.#directory = directory;
     for (const name of Object.values(pairFiles)) this.#watches.use(watchFile(join(directory, name), () => void this.#load()));
   }
@@ -31,18 +31,6 @@ export class FileCertificates implements WorkloadSecretsSource {
     return made;
   }
 
-  get current(): WorkloadSecrets | undefined {
-    return this.#present.current;
-  }
-
-  onChange(listener: () => void): Disposable {
-    return this.#present.onChange(listener);
-  }
-
-  trust(roots: readonly string[]): void {
-    this.#present.trust(roots);
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     this.#watches.dispose();
   }
@@ -52,7 +40,7 @@ export class FileCertificates implements WorkloadSecretsSource {
       const read = (name: string) => readFile(join(this.#directory, name), "utf8");
       const [chain, key, roots] = await Promise.all([read(pairFiles.chain), read(pairFiles.privateKey), read(pairFiles.root)]);
       new X509Certificate(roots);
-      this.#present.set({ pair: keyPairOf(chain, key), roots });
+      this.set({ pair: keyPairOf(chain, key), roots });
     } catch (error) {
       scope.warn("the certificate's files can't be used", {
         directory: this.#directory,

@@ -1,6 +1,6 @@
 /**
- * The workload's certificate from another's SDS socket, as SPIRE's agent serves it. The proxy asks there by itself; what is taken here is
- * for the agent's own calls to the control plane.
+ * The workload's certificate from another's SDS socket, as SPIRE's agent serves it. The proxy asks there by itself, and is told whom to
+ * trust by whoever serves the socket; what is taken here is for the agent's own calls to the control plane.
  */
 import { X509Certificate } from "node:crypto";
 import { create, fromBinary } from "@bufbuild/protobuf";
@@ -13,18 +13,18 @@ import { type Secret, SecretSchema } from "../../api/gen/envoy/extensions/transp
 import { typeUrls } from "../../api/type-urls.ts";
 import { log } from "../../lib/log.ts";
 import { keyPairOf } from "./key-pair.ts";
-import { PresentSecrets, type WorkloadSecrets, type WorkloadSecretsSource } from "./workload-secrets.ts";
+import { PresentSecrets, type WorkloadSecrets } from "./workload-secrets.ts";
 
 const scope = log.scope("cache");
 
-export class SdsCertificates implements WorkloadSecretsSource {
-  readonly #present = new PresentSecrets("another");
+export class SdsCertificates extends PresentSecrets {
   readonly #parts = new AsyncDisposableStack();
   #pair: WorkloadSecrets["pair"] | undefined;
   #roots: string | undefined;
 
   /** `nodeId` goes with the requests. */
   constructor(path: string, nodeId: string) {
+    super("another");
     const channel = this.#parts.use(openXdsChannel({ target: `unix:${path}`, credentials: credentials.createInsecure() }));
     const client = this.#parts.use(
       new XdsClient({
@@ -37,26 +37,13 @@ export class SdsCertificates implements WorkloadSecretsSource {
     client.subscribe(typeUrls.sds, false, async (update) => this.#take(update)).setNames(["default", "ROOTCA"]);
   }
 
-  get current(): WorkloadSecrets | undefined {
-    return this.#present.current;
-  }
-
-  onChange(listener: () => void): Disposable {
-    return this.#present.onChange(listener);
-  }
-
-  /** For this agent alone: the proxy is told by whoever serves the socket. */
-  trust(roots: readonly string[]): void {
-    this.#present.trust(roots);
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#parts.disposeAsync();
   }
 
   #take({ resources }: XdsUpdate): string | undefined {
     for (const { content } of resources) this.#takeOne(fromBinary(SecretSchema, content.value));
-    if (this.#pair && this.#roots !== undefined) this.#present.set({ pair: this.#pair, roots: this.#roots });
+    if (this.#pair && this.#roots !== undefined) this.set({ pair: this.#pair, roots: this.#roots });
     return undefined;
   }
 

@@ -13,7 +13,7 @@ import { signRequest } from "./ca-client.ts";
 import { type KeyKind, makeCertificateRequest } from "./certificate-request.ts";
 import type { Access } from "./control-plane-access.ts";
 import { type KeyPair, keyPairOf, pairFiles, readValidPair } from "./key-pair.ts";
-import { PresentSecrets, type WorkloadSecrets, type WorkloadSecretsSource } from "./workload-secrets.ts";
+import { PresentSecrets, type WorkloadSecrets } from "./workload-secrets.ts";
 
 const scope = log.scope("cache");
 
@@ -39,15 +39,14 @@ const lastRetryMs = 60_000;
 /** setTimeout takes no more than 24 days. */
 const longestSleepMs = 24 * 24 * 3600_000;
 
-export class WorkloadCertificates implements WorkloadSecretsSource {
+export class WorkloadCertificates extends PresentSecrets {
   readonly #options: WorkloadCertificatesOptions;
-  readonly #present: PresentSecrets;
   readonly #stop = new AbortController();
   readonly #loop: Promise<void>;
 
   private constructor(options: WorkloadCertificatesOptions) {
+    super(options.authority);
     this.#options = options;
-    this.#present = new PresentSecrets(options.authority);
     this.#loop = this.#run().catch((error: unknown) => {
       if (!this.#stop.signal.aborted) scope.error("certificates are no longer renewed", { error });
     });
@@ -58,19 +57,12 @@ export class WorkloadCertificates implements WorkloadSecretsSource {
     return new WorkloadCertificates(options);
   }
 
-  get current(): WorkloadSecrets | undefined {
-    return this.#present.current;
-  }
-
   /** The control plane says so before it signs by a new one. */
-  trust(roots: readonly string[]): void {
-    if (!this.#present.trust(roots)) return;
+  override trust(roots: readonly string[]): boolean {
+    if (!super.trust(roots)) return false;
     void this.#keep(this.current!);
     scope.info("roots have changed", { count: roots.length });
-  }
-
-  onChange(listener: () => void): Disposable {
-    return this.#present.onChange(listener);
+    return true;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -113,7 +105,7 @@ export class WorkloadCertificates implements WorkloadSecretsSource {
     try {
       const roots = await readFile(join(outputDir, pairFiles.root), "utf8");
       new X509Certificate(roots);
-      this.#present.set({ pair, roots });
+      this.set({ pair, roots });
     } catch {
       return 0;
     }
@@ -127,7 +119,7 @@ export class WorkloadCertificates implements WorkloadSecretsSource {
     const pair = keyPairOf(chain, privateKey);
     const received = Date.now();
     await this.#keep({ pair, roots });
-    this.#present.set({ pair, roots });
+    this.set({ pair, roots });
     scope.info("certificate received", { until: pair.notAfter.toISOString() });
     return Math.max(1000, this.#renewalAt(pair, received) - received);
   }

@@ -18,25 +18,27 @@ export interface WorkloadSecretsSource extends AsyncDisposable {
 }
 
 /**
- * Keeps the present secrets and tells of new ones. Two say whom to trust: who issued the certificate, and the control plane. Where they are
+ * What all sources share: keeps the present secrets and tells of new ones. Two say whom to trust: who issued the certificate, and the control plane. Where they are
  * the same the last word counts, so that a root can be withdrawn; where they are not, both are trusted.
  */
-export class PresentSecrets {
+export abstract class PresentSecrets implements WorkloadSecretsSource {
   readonly #issuer: "controlPlane" | "another";
   readonly #listeners = new Set<() => void>();
   #issued: WorkloadSecrets | undefined;
   #meshRoots: readonly string[] = [];
   #current: WorkloadSecrets | undefined;
 
-  constructor(issuer: "controlPlane" | "another") {
+  protected constructor(issuer: "controlPlane" | "another") {
     this.#issuer = issuer;
   }
+
+  abstract [Symbol.asyncDispose](): Promise<void>;
 
   get current(): WorkloadSecrets | undefined {
     return this.#current;
   }
 
-  set(issued: WorkloadSecrets): void {
+  protected set(issued: WorkloadSecrets): void {
     this.#issued = issued;
     if (this.#issuer === "controlPlane") this.#meshRoots = [];
     this.#settle();

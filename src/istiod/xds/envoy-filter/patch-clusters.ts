@@ -3,8 +3,8 @@ import { clone } from "@bufbuild/protobuf";
 import { type Cluster, ClusterSchema } from "../../../api/gen/envoy/config/cluster/v3/cluster_pb.js";
 import type { Patch } from "../../push/envoy-filter-patches.ts";
 import type { PatchOutcomes } from "../../push/patch-status.ts";
+import { addedBy, mergePatch } from "./apply-patch.ts";
 import { matchesCluster } from "./match-cluster.ts";
-import { mergeMessage } from "./merge-message.ts";
 import { mergeTypedConfig } from "./merge-typed.ts";
 import type { PatchedSide } from "./patched-side.ts";
 
@@ -31,23 +31,15 @@ export function patchCluster(
   return patched;
 }
 
-/** Those that the patches add; without a context they are added on the way out alone. */
-export function addedClusters({ patches, context, outcomes }: PatchedSide): Cluster[] {
-  return patches
-    .of("CLUSTER", context)
-    .filter((patch) => patch.operation === "ADD" && (patch.context !== "ANY" || context !== "SIDECAR_INBOUND"))
-    .map((patch) => {
-      outcomes.applied(patch);
-      return clone(ClusterSchema, patch.value as Cluster);
-    });
+export function addedClusters(side: PatchedSide): Cluster[] {
+  return addedBy("CLUSTER", ClusterSchema, side);
 }
 
 /** A patch with a transport socket changes nothing else, as in Istio. */
 function mergeCluster(cluster: Cluster, patch: Patch, outcomes: PatchOutcomes): void {
   const given = patch.value as Cluster;
   if (!given.transportSocket) {
-    mergeMessage(ClusterSchema, cluster, given, { replacesLists: patch.operation === "MERGE_AND_REPLACE_LIST" });
-    outcomes.applied(patch);
+    mergePatch(ClusterSchema, cluster, patch, outcomes);
     return;
   }
   const { name, configType } = given.transportSocket;

@@ -9,8 +9,8 @@ import {
 import type { Listener } from "../../../api/gen/envoy/config/listener/v3/listener_pb.js";
 import type { Patch } from "../../push/envoy-filter-patches.ts";
 import type { PatchOutcomes } from "../../push/patch-status.ts";
+import { mergePatch } from "./apply-patch.ts";
 import { matchesFilterChain, matchesListener, wantedNetworkFilter } from "./match-listener.ts";
-import { mergeMessage } from "./merge-message.ts";
 import { mergeFilter, mergeTypedConfig } from "./merge-typed.ts";
 import { connectionManagerName, patchHttpFilters } from "./patch-http-filters.ts";
 import { patchFilters } from "./patch-list.ts";
@@ -57,8 +57,7 @@ function patchFilterChain(listener: Listener, chain: FilterChain, side: PatchedS
 function mergeFilterChain(chain: FilterChain, patch: Patch, outcomes: PatchOutcomes): void {
   const [has, given] = [chain.transportSocket, (patch.value as FilterChain).transportSocket];
   if (!has || !given || has.name !== given.name) {
-    mergeMessage(FilterChainSchema, chain, patch.value!, { replacesLists: patch.operation === "MERGE_AND_REPLACE_LIST" });
-    outcomes.applied(patch);
+    mergePatch(FilterChainSchema, chain, patch, outcomes);
     return;
   }
   if (has.configType.case !== "typedConfig" || given.configType.case !== "typedConfig") return;

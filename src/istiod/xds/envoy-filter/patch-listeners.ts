@@ -5,8 +5,8 @@
 import { clone } from "@bufbuild/protobuf";
 import { type ListenerFilter, ListenerFilterSchema } from "../../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
 import { type Listener, ListenerSchema } from "../../../api/gen/envoy/config/listener/v3/listener_pb.js";
+import { addedBy, mergePatch } from "./apply-patch.ts";
 import { matchesListener, wantedListenerFilter } from "./match-listener.ts";
-import { mergeMessage } from "./merge-message.ts";
 import { mergeFilter } from "./merge-typed.ts";
 import { patchFilterChains } from "./patch-filter-chains.ts";
 import { patchFilters } from "./patch-list.ts";
@@ -20,15 +20,8 @@ export function patchListeners(listeners: readonly Listener[], side: PatchedSide
   return listeners.flatMap((listener) => patchListener(clone(ListenerSchema, listener), side) ?? []);
 }
 
-/** Those that the patches add, which are not patched themselves; without a context they are added on the way out alone. */
-export function addedListeners({ patches, context, outcomes }: PatchedSide): Listener[] {
-  return patches
-    .of("LISTENER", context)
-    .filter((patch) => patch.operation === "ADD" && (patch.context !== "ANY" || context !== "SIDECAR_INBOUND"))
-    .map((patch) => {
-      outcomes.applied(patch);
-      return clone(ListenerSchema, patch.value as Listener);
-    });
+export function addedListeners(side: PatchedSide): Listener[] {
+  return addedBy("LISTENER", ListenerSchema, side);
 }
 
 /** Undefined: it is removed. */
@@ -42,8 +35,7 @@ function patchListener(listener: Listener, side: PatchedSide): Listener | undefi
         return undefined;
       case "MERGE":
       case "MERGE_AND_REPLACE_LIST":
-        mergeMessage(ListenerSchema, listener, patch.value!, { replacesLists: patch.operation === "MERGE_AND_REPLACE_LIST" });
-        outcomes.applied(patch);
+        mergePatch(ListenerSchema, listener, patch, outcomes);
         break;
     }
   }

@@ -12,8 +12,8 @@ import {
 import { type RouteConfiguration, RouteConfigurationSchema } from "../../../api/gen/envoy/config/route/v3/route_pb.js";
 import type { Patch } from "../../push/envoy-filter-patches.ts";
 import type { PatchOutcomes } from "../../push/patch-status.ts";
+import { mergePatch } from "./apply-patch.ts";
 import { matchesRoute, matchesRouteConfiguration, matchesVirtualHost, namesRoute, noServerPorts, type ServerPorts } from "./match-route.ts";
-import { mergeMessage } from "./merge-message.ts";
 import type { PatchedSide } from "./patched-side.ts";
 
 const targets = ["ROUTE_CONFIGURATION", "VIRTUAL_HOST", "HTTP_ROUTE"] as const;
@@ -27,8 +27,7 @@ export function patchRoutes(routes: RouteConfiguration, side: PatchedSide, serve
   const concerning = (patch: Patch) => matchesRouteConfiguration(patched.name, context, patch, serverPorts);
   for (const patch of patches.of("ROUTE_CONFIGURATION", context)) {
     if (!concerning(patch) || !isMerge(patch)) continue;
-    mergeMessage(RouteConfigurationSchema, patched, patch.value!, { replacesLists: patch.operation === "MERGE_AND_REPLACE_LIST" });
-    outcomes.applied(patch);
+    mergePatch(RouteConfigurationSchema, patched, patch, outcomes);
   }
   const ofHosts = patches.of("VIRTUAL_HOST", context).filter(concerning);
   const ofRoutes = patches.of("HTTP_ROUTE", context).filter(concerning);
@@ -72,8 +71,7 @@ function patchVirtualHost(
         break;
       case "MERGE":
       case "MERGE_AND_REPLACE_LIST":
-        mergeMessage(VirtualHostSchema, patched, patch.value!, { replacesLists: patch.operation === "MERGE_AND_REPLACE_LIST" });
-        outcomes.applied(patch);
+        mergePatch(VirtualHostSchema, patched, patch, outcomes);
         break;
     }
   }
@@ -93,8 +91,7 @@ function patchRoute(route: Route, patches: readonly Patch[], outcomes: PatchOutc
         return false;
       case "MERGE":
       case "MERGE_AND_REPLACE_LIST":
-        mergeMessage(RouteSchema, route, patch.value!, { replacesLists: patch.operation === "MERGE_AND_REPLACE_LIST" });
-        outcomes.applied(patch);
+        mergePatch(RouteSchema, route, patch, outcomes);
         break;
     }
   }
