@@ -47,7 +47,7 @@ export class Invitations {
     const invitation = secret?.spec.type === invitationSecretType ? readInvitation(id, secret.spec.data) : undefined;
     if (!invitation) throw new InvitationRefused(refusal);
     if (invitation.expiresAt.getTime() < Date.now()) {
-      this.#withdraw(id);
+      void this.#withdraw(id);
       throw new InvitationRefused(refusal);
     }
     return invitation;
@@ -59,7 +59,7 @@ export class Invitations {
     if (!isEqual(hashOfProof(proof), invitation.proofHash)) {
       const guesses = (this.#guesses.get(id) ?? 0) + 1;
       this.#guesses.set(id, guesses);
-      if (guesses >= maxGuesses) this.#withdraw(id);
+      if (guesses >= maxGuesses) await this.#withdraw(id);
       throw new InvitationRefused(refusal);
     }
     const files = await this.#filesFor(invitation);
@@ -99,9 +99,9 @@ export class Invitations {
     return store.get({ kind: "ConfigMap", namespace: systemNamespace, name })?.spec.data[key];
   }
 
-  #withdraw(id: string): void {
+  async #withdraw(id: string): Promise<void> {
     this.#guesses.delete(id);
-    this.#options.store.delete(this.#key(id)).then(
+    await this.#options.store.delete(this.#key(id)).then(
       () => scope.info("invitation is withdrawn", { invitation: id }),
       (error: unknown) =>
         scope.warn("invitation can't be withdrawn", { invitation: id, reason: error instanceof Error ? error.message : error }),

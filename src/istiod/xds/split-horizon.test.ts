@@ -67,6 +67,15 @@ describe("endpoints in several networks", () => {
     expect(seen(entry("10.1.0.1", "one") + plain + gateway("east", "two", "192.0.2.2"))).toEqual(["10.1.0.1:80*1"]);
   });
 
+  it("do not count for their gateway while nobody has heard that they are well", () => {
+    const checked = entry("10.2.0.9", "two").replace(
+      "namespace: default",
+      "namespace: default, annotations: {proxy.istio.io/health-checks-enabled: 'true'}",
+    );
+    expect(seen(both + checked + gateway("east", "two", "192.0.2.2"))).toEqual(["10.1.0.1:80*1", "192.0.2.2:15443*2"]);
+    expect(seen(entry("10.1.0.1", "one") + checked + gateway("east", "two", "192.0.2.2"))).toEqual(["10.1.0.1:80*1"]);
+  });
+
   it("are left out when their gateway's family is none of the proxy's", () => {
     const yaml = both + gateway("east", "two", '"2001:db8::2"');
     expect(seen(yaml)).toEqual(["10.1.0.1:80*1"]);
