@@ -11,6 +11,7 @@ import {
   type DiscoveryResponse,
   DiscoveryResponseSchema,
 } from "../api/gen/envoy/service/discovery/v3/discovery_pb.js";
+import { ownChannel } from "../lib/grpc-channel.ts";
 
 export interface XdsStream {
   send(request: DiscoveryRequest | DeltaDiscoveryRequest): void;
@@ -47,16 +48,13 @@ export interface XdsChannel extends Disposable {
 
 export function openXdsChannel(options: XdsChannelOptions): XdsChannel {
   const channelOptions: ChannelOptions = {
+    ...ownChannel,
     "grpc.max_receive_message_length": maxResponseBytes,
     "grpc.max_send_message_length": maxResponseBytes,
     "grpc.keepalive_time_ms": options.keepaliveMs ?? 300_000,
     "grpc.keepalive_timeout_ms": options.keepaliveTimeoutMs ?? 20_000,
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 1000,
-    // Retries and pauses are the client's business.
-    "grpc.enable_retries": 0,
-    // Two proxies in one process must not share a connection, nor must they outlive each other.
-    "grpc.use_local_subchannel_pool": 1,
     ...(options.authority !== undefined && { "grpc.default_authority": options.authority }),
   };
   const client = new Client(options.target, options.credentials, channelOptions);

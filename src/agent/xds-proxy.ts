@@ -16,6 +16,7 @@ import {
 } from "@grpc/grpc-js";
 import type { NameTable } from "../api/gen/istio/networking/nds/v1/nds_pb.js";
 import type { TrustUpdate } from "../api/trust-update.ts";
+import { ownChannel } from "../lib/grpc-channel.ts";
 import { log } from "../lib/log.ts";
 import { AcceptedConfig } from "./last-good/accepted-config.ts";
 import type { ControlPlaneChoice } from "./last-good/control-plane-choice.ts";
@@ -112,12 +113,11 @@ export class XdsProxy implements AsyncDisposable {
     const { target, credentials, metadata, options } = chosen.access;
     if (downstream.cancelled) return;
     const client = new Client(target, credentials, {
+      ...ownChannel,
       "grpc.max_receive_message_length": maxMessageBytes,
       "grpc.max_send_message_length": maxMessageBytes,
       "grpc.keepalive_time_ms": 30_000,
       "grpc.keepalive_timeout_ms": 10_000,
-      "grpc.enable_retries": 0,
-      "grpc.use_local_subchannel_pool": 1,
       ...options,
     });
     const upstream = client.makeBidiStreamRequest<Buffer, Buffer>(`${service}/${method}`, asIs, asIs, metadata);

@@ -12,6 +12,7 @@ import {
   JoinResponseSchema,
 } from "../api/gen/topsail/onboarding/v1/onboarding_pb.js";
 import { type InvitationCode, isEqual, macKeyOf, macOfRoots, proofOf } from "../api/machine/invitation.ts";
+import { ownChannel } from "../lib/grpc-channel.ts";
 import { formatHostPort, type HostPort } from "../lib/host-port.ts";
 import { JoinError } from "./join-error.ts";
 
@@ -52,9 +53,9 @@ export async function redeem(address: HostPort, code: InvitationCode, { roots }:
 
 async function call(address: HostPort, channel: ChannelCredentials, method: string, request: Buffer): Promise<Buffer> {
   const client = new Client(`dns:${formatHostPort(address)}`, channel, {
+    ...ownChannel,
     "grpc.ssl_target_name_override": serverName,
     "grpc.default_authority": serverName,
-    "grpc.enable_retries": 0,
   });
   const asIs = (bytes: Buffer) => bytes;
   try {

@@ -135,13 +135,20 @@ export function maskHeader(name: string, value: string, mask: Mask): string {
       return `${name}: ${uuid.test(value) ? "<uuid>" : value}`;
     case "x-envoy-upstream-service-time":
       return `${name}: ${/^\d+$/.test(value) ? "<ms>" : value}`;
-    case "x-envoy-expected-rq-timeout-ms": // what is left of the timeout: some milliseconds may have passed
-      return `${name}: ${/^\d+$/.test(value) ? `~${Math.round(Number(value) / 500) * 500}` : value}`;
+    case "x-envoy-expected-rq-timeout-ms":
+      return `${name}: ${value.replace(/^\d+$/, timeoutBefore)}`;
     case "grpc-timeout":
-      return `${name}: ${value.replace(/^\d+(?=m$)/, (ms) => `~${Math.round(Number(ms) / 500) * 500}`)}`;
+      return `${name}: ${value.replace(/^\d+(?=m$)/, timeoutBefore)}`;
     default:
       return `${name}: ${mask(value)}`;
   }
+}
+
+/** What is left of a timeout, as the timeout that it is of: on a busy machine a good part of a second may have passed. */
+function timeoutBefore(leftMs: string): string {
+  const left = Number(leftMs);
+  const step = left > 2_000 ? 1_000 : 500;
+  return `~${Math.ceil(left / step) * step}`;
 }
 
 export interface DescribedRequest {

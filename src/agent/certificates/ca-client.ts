@@ -8,6 +8,7 @@ import {
   type IstioCertificateResponse,
   IstioCertificateResponseSchema,
 } from "../../api/gen/istio/v1/auth/ca_pb.js";
+import { ownChannel } from "../../lib/grpc-channel.ts";
 import type { Access } from "./control-plane-access.ts";
 
 export interface SigningRequest {
@@ -55,7 +56,7 @@ async function callOnce(
   { csr, ttlSeconds, certSigner }: SigningRequest,
   { target, credentials, metadata, options }: Access,
 ): Promise<SignedCertificate> {
-  const client = new Client(target, credentials, { "grpc.use_local_subchannel_pool": 1, "grpc.enable_retries": 0, ...options });
+  const client = new Client(target, credentials, { ...ownChannel, ...options });
   try {
     const { certChain } = await new Promise<IstioCertificateResponse>((resolve, reject) => {
       client.makeUnaryRequest<IstioCertificateRequest, IstioCertificateResponse>(

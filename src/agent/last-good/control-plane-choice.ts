@@ -7,6 +7,7 @@
  */
 import { Client } from "@grpc/grpc-js";
 import { typeUrls } from "../../api/type-urls.ts";
+import { ownChannel } from "../../lib/grpc-channel.ts";
 import { log } from "../../lib/log.ts";
 import { pause } from "../../lib/pause.ts";
 import type { Access } from "../certificates/control-plane-access.ts";
@@ -84,7 +85,7 @@ async function reach(access: () => Promise<Access>, patienceMs: number): Promise
   let client: Client | undefined;
   try {
     const found = await access();
-    const tried = new Client(found.target, found.credentials, { "grpc.use_local_subchannel_pool": 1, ...found.options });
+    const tried = new Client(found.target, found.credentials, { ...ownChannel, ...found.options });
     client = tried;
     await new Promise<void>((resolve, reject) =>
       tried.waitForReady(Date.now() + patienceMs, (error) => (error ? reject(error) : resolve())),

@@ -13,6 +13,7 @@ import {
   type FromAgent,
   FromAgentSchema,
 } from "../../api/gen/topsail/agent/v1/relay_pb.js";
+import { ownChannel } from "../../lib/grpc-channel.ts";
 import { log } from "../../lib/log.ts";
 import { pause } from "../../lib/pause.ts";
 import type { Access } from "../certificates/control-plane-access.ts";
@@ -84,10 +85,9 @@ export class ControlPlaneRelay implements AsyncDisposable {
     try {
       const { target, credentials, metadata, options } = await this.#options.access();
       client = new Client(target, credentials, {
+        ...ownChannel,
         "grpc.keepalive_time_ms": 30_000,
         "grpc.keepalive_timeout_ms": 10_000,
-        "grpc.enable_retries": 0,
-        "grpc.use_local_subchannel_pool": 1,
         ...options,
       });
       const stream = client.makeBidiStreamRequest<FromAgent, AdminRequest>(

@@ -18,12 +18,9 @@ import { compileHttpFilters } from "../filters/http/index.ts";
 import type { DownstreamConnection } from "../listener/downstream-connection.ts";
 import type { NetworkFilterContext, TerminalNetworkFilter } from "../listener/network-filter.ts";
 import { localAddress } from "../local-address.ts";
-import type { ClusterChoice } from "../router/route.ts";
 import { compileRouteConfiguration, type RouteTable } from "../router/route-table.ts";
-import type { HeaderList } from "../stream-info.ts";
 import type { Cluster } from "../upstream/cluster.ts";
 import { ConnectionManagerStats } from "./connection-manager-stats.ts";
-import { getHeader } from "./header-list.ts";
 import type { HttpFilter, TerminalFilter } from "./http-filter.ts";
 import type { HttpStream } from "./http-stream.ts";
 import type { Http1ParserOptions } from "./http1-parser.ts";
@@ -235,8 +232,8 @@ export class ConnectionManager implements TerminalNetworkFilter {
     return this.#inlineRoutes ?? this.#routes.get(this.rdsName) ?? null;
   }
 
-  clusterOf(choice: ClusterChoice, headers: HeaderList): Cluster | undefined {
-    return this.#clusters.get(choice.clusterHeader === "" ? choice.cluster : (getHeader(headers, choice.clusterHeader) ?? ""));
+  clusterOf(name: string): Cluster | undefined {
+    return this.#clusters.get(name);
   }
 
   onConnection(connection: DownstreamConnection): void {

@@ -15,8 +15,10 @@ import { type ClusterChoice, chooseCluster, isGrpc, type Route } from "../router
 import { type HeaderList, responseFlags } from "../stream-info.ts";
 import { keepChunk } from "../transport.ts";
 import type { AlpnOffer } from "../upstream/alpn-offer.ts";
+import type { Cluster } from "../upstream/cluster.ts";
 import type { ConnectionManager } from "./connection-manager.ts";
 import { finishResponseHeaders } from "./connection-manager-headers.ts";
+import { getHeader } from "./header-list.ts";
 import { buildLocalReply } from "./local-reply.ts";
 import { RequestInfo } from "./request-info.ts";
 
@@ -135,10 +137,18 @@ export class HttpStream {
     info.routeName = route.name;
     if (route.action.kind !== "forward") return;
     this.choice = chooseCluster(route.action, info.requestHeaders);
-    const cluster = this.manager.clusterOf(this.choice, info.requestHeaders);
+    const { cluster } = this;
     if (cluster === undefined) return;
     info.upstreamCluster = cluster.config.statName;
     info.upstreamClusterRaw = cluster.config.name;
+  }
+
+  /** Where the request goes, by the cluster's name or by a header as it is now; undefined: nowhere, or there is no such cluster. Hot. */
+  get cluster(): Cluster | undefined {
+    const { choice } = this;
+    if (choice === null) return undefined;
+    const name = choice.clusterHeader === "" ? choice.cluster : (getHeader(this.info.requestHeaders, choice.clusterHeader) ?? "");
+    return this.manager.clusterOf(name);
   }
 
   /** What a filter has found out or changed may lead to another route: it is looked up again when somebody next wants to know it. */

@@ -19,10 +19,7 @@ class AlpnFilter implements HttpFilter {
   }
 
   onRequestHeaders(stream: HttpStream): FilterStatus {
-    const { choice } = stream;
-    if (choice === null || this.#http1 === null) return "continue";
-    const cluster = stream.manager.clusterOf(choice, stream.info.requestHeaders);
-    if (cluster !== undefined && !cluster.config.mesh.keepsAlpn) stream.alpnOffer = this.#http1;
+    if (this.#http1 !== null && stream.cluster?.config.mesh.keepsAlpn === false) stream.alpnOffer = this.#http1;
     return "continue";
   }
 }

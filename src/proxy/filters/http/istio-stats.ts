@@ -56,9 +56,7 @@ class IstioStatsFilter implements HttpFilter {
 
   #traffic(stream: HttpStream, info: RequestInfo): Traffic {
     const { services, principals } = this.#telemetry;
-    const { choice } = stream;
-    const cluster = choice === null ? undefined : stream.manager.clusterOf(choice, info.requestHeaders);
-    const service = services.serviceOf(info.routeName, cluster, this.#config.usesHostHeader ? info.authority : "");
+    const service = services.serviceOf(info.routeName, stream.cluster, this.#config.usesHostHeader ? info.authority : "");
     if (this.#isServer) return this.#table.traffic(service, info.downstreamPeer ?? null, principals.of(stream.connection.info.tls));
     const peer = info.upstreamPeer ?? this.#telemetry.peerOfEndpoint(info.upstreamEndpoint);
     return this.#table.traffic(service, peer, principals.of(info.upstreamTls));

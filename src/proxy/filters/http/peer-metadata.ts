@@ -82,8 +82,8 @@ class PeerMetadataFilter implements HttpFilter {
     return "continue";
   }
 
-  #mayTell({ manager, choice, info }: HttpStream, spares: boolean): boolean {
-    const mesh = choice === null ? undefined : manager.clusterOf(choice, info.requestHeaders)?.config.mesh;
+  #mayTell({ cluster }: HttpStream, spares: boolean): boolean {
+    const mesh = cluster?.config.mesh;
     if (mesh === undefined) return true;
     if (mesh.refusesExchange) return false;
     return !spares || !(mesh.isExternal || mesh.catchAll === "PassthroughCluster");

@@ -166,7 +166,7 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
     const { info } = stream;
     this.#action = action;
     const choice = stream.choice!;
-    const cluster = stream.manager.clusterOf(choice, info.requestHeaders);
+    const { cluster } = stream;
     if (cluster === undefined) {
       stream.manager.stats.store.add(stream.manager.stats.at.no_cluster, 1);
       info.flags |= responseFlags.NoClusterFound;

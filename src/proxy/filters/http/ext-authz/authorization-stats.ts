@@ -57,7 +57,6 @@ export class AuthorizationStats {
 
   /** A denial counts as an answer of the cluster. */
   chargeCluster(stream: HttpStream, status: number): void {
-    if (!this.#chargesClusters || stream.choice === null) return;
-    stream.manager.clusterOf(stream.choice, stream.info.requestHeaders)?.stats.countResponse(status, true);
+    if (this.#chargesClusters) stream.cluster?.stats.countResponse(status, true);
   }
 }

@@ -25,7 +25,6 @@ export class RateLimitStats {
 
   /** A refusal counts as an answer of the cluster. */
   chargeCluster(stream: HttpStream, status: number): void {
-    if (stream.choice === null) return;
-    stream.manager.clusterOf(stream.choice, stream.info.requestHeaders)?.stats.countResponse(status, true);
+    stream.cluster?.stats.countResponse(status, true);
   }
 }

@@ -97,8 +97,7 @@ class RateLimitFilter implements HttpFilter {
   onRequestHeaders(stream: HttpStream): FilterStatus {
     const policy = stream.perFilterConfig(this.name);
     if (policy === disabledFilter || !drawn(this.#enabledChance) || !this.#concerns(stream)) return "continue";
-    const { choice, info } = stream;
-    if (choice === null || stream.manager.clusterOf(choice, info.requestHeaders) === undefined) return "continue";
+    if (stream.cluster === undefined) return "continue";
     const route = policy as RoutePolicy | undefined;
     const descriptors = this.#describe(stream, route, false);
     if (descriptors.length === 0 && !this.#countsAfterwards(stream, route)) return "continue";
@@ -106,7 +105,7 @@ class RateLimitFilter implements HttpFilter {
     stream.filterState ??= [];
     stream.filterState[this.#slot] = inquiry;
     if (descriptors.length === 0) return "continue";
-    inquiry.call = this.#client.ask(route?.domain || this.#domain, descriptors, info, (verdict) => {
+    inquiry.call = this.#client.ask(route?.domain || this.#domain, descriptors, stream.info, (verdict) => {
       inquiry.call = null;
       if (stream.isEnded) return;
       stream.connection.now = performance.now();
