@@ -1,5 +1,5 @@
 /**
- * pilot-agent put together: certificates, xDS and SDS sockets, bootstrap, proxy, status port, DNS proxy. Traffic capture is not here yet.
+ * pilot-agent put together: certificates, xDS and SDS sockets, bootstrap, proxy, status port, DNS proxy.
  *
  *   proxy ──xDS──> configPath/XDS ──TLS──> control plane        proxy ──SDS──> workload-spiffe-uds/socket <── certificates <── CA
  *                                                               proxy ──SDS──> the same, or credential-uds/files-socket: files
