@@ -96,7 +96,7 @@ async function runCase(benchCase: BenchCase, candidates: readonly ProxyUnderTest
       // In turn, not one after the other: what else the machine does meanwhile hits all of them.
       for (let round = 0; round < Number(values.rounds); round++) {
         for (const candidate of candidates) {
-          if (benchCase.checks && candidate.name !== "envoy" && candidate.name !== "topsail") continue;
+          if ((benchCase.checks || benchCase.http2) && candidate.name !== "envoy" && candidate.name !== "topsail") continue;
           if (benchCase.checks?.kind === "telemetry" && benchCase.checks.counts && candidate.name === "envoy") continue;
           const row = await measure(candidate, benchCase, material);
           rows.set(candidate.name, [...(rows.get(candidate.name) ?? []), row]);
@@ -123,14 +123,16 @@ async function measure(candidate: ProxyUnderTest, benchCase: BenchCase, material
       : { scheme: benchCase.kind === "https" ? "https" : "http", port: ports.proxy };
     const url = `${scheme}://127.0.0.1:${port}${pathOf(benchCase)}`;
     const headers = headersOf(benchCase);
-    load({ url, headers, seconds: 2, cpu: loadCpu });
+    const { http2 } = benchCase;
+    load({ url, http2, headers, seconds: 2, cpu: loadCpu });
     const before = usageOf(proxy.pid!);
-    const saturated = load({ url, headers, seconds, cpu: loadCpu });
+    const saturated = load({ url, http2, headers, seconds, cpu: loadCpu });
     const after = usageOf(proxy.pid!);
     if (saturated.failed > 0) throw new Error(`${candidate.name}: ${saturated.failed} requests failed`);
     const requestsPerSecond = saturated.requests / seconds;
     const half = load({
       url,
+      http2,
       headers,
       seconds,
       requestsPerSecond: requestsPerSecond / 2,

@@ -66,7 +66,7 @@ export function readRequestHead(list: HeaderList): RequestHead | null {
   if (method === "") return null;
   if (method === "CONNECT") {
     if (scheme !== "" || path !== null || !authority) return null;
-  } else if (scheme === "" || path === null) return null;
+  } else if (scheme === "" || path === null || !(path.charCodeAt(0) === 47 || (path === "*" && method === "OPTIONS"))) return null;
   if (cookie !== null) headers.push("cookie", cookie);
   // An empty authority is as none.
   return { method, scheme, path: path ?? "", authority: authority || host || "", headers, contentLength, expect };
