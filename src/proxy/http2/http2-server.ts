@@ -12,7 +12,7 @@ import { isValidAuthority, prepareRequest, type RequestFraming } from "../http/r
 import { LazyTimer } from "../lazy-timer.ts";
 import type { DownstreamConnection } from "../listener/downstream-connection.ts";
 import { type HeaderList, responseFlags } from "../stream-info.ts";
-import type { Transport, TransportHandler } from "../transport.ts";
+import type { Framer, Transport, TransportHandler } from "../transport.ts";
 import { FrameReader, type FrameSink } from "./frame-reader.ts";
 import {
   defaultMaxFrameBytes,
@@ -168,7 +168,6 @@ export class Http2Server implements TransportHandler, FrameSink {
   onDrain(): void {
     this.#connection.now = performance.now();
     this.#pumpAll();
-    for (const stream of [...this.#streams.values()]) if (!this.#waiting.has(stream)) stream.onRoom();
   }
 
   // --- FrameSink ---
@@ -370,7 +369,7 @@ export class Http2Server implements TransportHandler, FrameSink {
     }
     if (endStream) stream.requestCompleted();
     if (head.expect !== "" && !manager.proxies100Continue && head.expect.toLowerCase() === "100-continue") {
-      this.write(this.encode(word(codec.id), 100, [], false), null);
+      this.write(this.encode(word(codec.id), 100, [], false));
     }
     if (manager.requestTimeoutMs > 0 && !endStream) stream.requestDeadline = this.#connection.now + manager.requestTimeoutMs;
     if (manager.maxStreamDurationMs > 0) stream.durationDeadline = this.#connection.now + manager.maxStreamDurationMs;
@@ -484,26 +483,29 @@ export class Http2Server implements TransportHandler, FrameSink {
     return headerFrames(stream, this.#encoder.encode(status, headers), endStream, this.maxFrameBytes);
   }
 
+  /** Frames that are no data; within a read they wait for its end. */
+  write(frames: string): void {
+    this.#send(frames);
+  }
+
   /** False: the transport is full. Hot. */
-  write(head: string, chunk: Buffer | null): boolean {
+  writeData(head: string, chunk: Buffer, framer: Framer, endStream: boolean): boolean {
     if (this.#isClosed) return true;
-    const before = this.#output;
-    if (this.#isReading && chunk === null) {
-      this.#output = before + head;
-      return true;
-    }
+    const before = this.#output + head;
     this.#output = "";
-    return this.#transport.writeParts(before + head, chunk, "");
+    if (chunk.length <= this.maxFrameBytes)
+      return this.#transport.writeParts(before + framer.frameHead(chunk.length, endStream), chunk, "");
+    return this.#transport.writeInFrames(before, chunk, this.maxFrameBytes, framer, endStream);
   }
 
   reset(stream: string, code: ErrorCode): void {
     this.#floods.resetByUs(stream);
     this.count("downstream_rq_tx_reset");
-    this.write(resetStream(stream, code), null);
+    this.write(resetStream(stream, code));
   }
 
   updateWindow(stream: string, bytes: number): void {
-    this.write(windowUpdate(stream, bytes), null);
+    this.write(windowUpdate(stream, bytes));
   }
 
   /** Bytes have gone on: the client may send as many on other streams. */
@@ -515,11 +517,8 @@ export class Http2Server implements TransportHandler, FrameSink {
     this.#consumed = 0;
   }
 
-  waitsForWindow(codec: Http2ServerStream): void {
-    this.#waiting.add(codec);
-  }
-
-  waitsForTransport(codec: Http2ServerStream): void {
+  /** For a window, or for the transport. */
+  waits(codec: Http2ServerStream): void {
     this.#waiting.add(codec);
   }
 

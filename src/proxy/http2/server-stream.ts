@@ -6,13 +6,15 @@
  */
 import type { HttpStream, ServerCodec } from "../http/http-stream.ts";
 import type { HeaderList } from "../stream-info.ts";
-import { keepChunk } from "../transport.ts";
+import { type Framer, keepChunk } from "../transport.ts";
 import { type ErrorCode, errorCode, flag, frameHead, frameHeadBytes, frameType, word } from "./frames.ts";
 import type { Http2Server } from "./http2-server.ts";
 
 const never = Number.POSITIVE_INFINITY;
+/** As much as a read brings. */
+const largestWrite = 64 * 1024;
 
-export class Http2ServerStream implements ServerCodec {
+export class Http2ServerStream implements ServerCodec, Framer {
   readonly id: number;
   readonly #server: Http2Server;
   readonly #word: string;
@@ -62,25 +64,30 @@ export class Http2ServerStream implements ServerCodec {
     this.#isBodiless = stream.info.method === "HEAD" || status === 204 || status === 304;
     this.#head = { status, headers };
     if (!endStream) return;
-    this.#write(this.#takeHead(true), null);
+    this.#write(this.#takeHead(true));
     this.#responseSent();
   }
 
   sendData(_: HttpStream, chunk: Buffer, endStream: boolean): boolean {
     const body = this.#isBodiless ? emptyChunk : chunk;
-    if (this.#queuedBytes === 0 && body.length <= this.#room && body.length <= this.#server.maxFrameBytes) {
-      if (body.length === 0 && !endStream) return true;
+    if (body.length === 0 && !endStream) return !this.hasQueued;
+    if (!this.hasQueued && body.length <= Math.min(this.#room, largestWrite)) {
       const isWelcome = this.#writeData(body, endStream);
       if (endStream) this.#responseSent();
-      else if (!isWelcome) this.#wantsDrain = true;
+      else if (!isWelcome) this.#waitForTransport();
       return isWelcome;
     }
     this.#queue.push(keepChunk(body));
     this.#queuedBytes += body.length;
     if (endStream) this.#ending = noTrailers;
-    const isEmpty = this.pump();
-    if (!isEmpty && !endStream) this.#wantsDrain = true;
-    return isEmpty;
+    const isSent = this.pump();
+    if (!isSent && !endStream) this.#wantsDrain = true;
+    return isSent;
+  }
+
+  #waitForTransport(): void {
+    this.#wantsDrain = true;
+    this.#server.waits(this);
   }
 
   sendTrailers(_: HttpStream, trailers: HeaderList): void {
@@ -89,7 +96,7 @@ export class Http2ServerStream implements ServerCodec {
   }
 
   flush(): void {
-    if (this.#head !== null) this.#write(this.#takeHead(false), null);
+    if (this.#head !== null) this.#write(this.#takeHead(false));
   }
 
   receivedBytes(_: HttpStream): number {
@@ -157,10 +164,10 @@ export class Http2ServerStream implements ServerCodec {
   pump(): boolean {
     while (this.#queuedBytes > 0 && !this.isClosed) {
       const chunk = this.#queue[0]!;
-      const size = Math.min(chunk.length, this.#room, this.#server.maxFrameBytes);
-      if (size <= 0 && chunk.length > 0) {
+      const size = Math.min(chunk.length, this.#room, largestWrite);
+      if (size <= 0) {
         this.flush();
-        this.#server.waitsForWindow(this);
+        this.#server.waits(this);
         return false;
       }
       const isAll = size === chunk.length;
@@ -171,21 +178,19 @@ export class Http2ServerStream implements ServerCodec {
       const isWelcome = this.#writeData(isAll ? chunk : chunk.subarray(0, size), isLast);
       if (isLast) {
         this.#ending = null;
-        this.#queue = [];
         this.#responseSent();
         return true;
       }
       if (!isWelcome && this.#queuedBytes > 0) {
-        this.#server.waitsForTransport(this);
+        this.#server.waits(this);
         return false;
       }
     }
-    this.#queue = [];
     const trailers = this.#ending;
     if (trailers !== null && !this.isClosed) {
       this.#ending = null;
       if (trailers.length === 0) this.#writeData(emptyChunk, true);
-      else this.#write(this.#takeHead(false) + this.#server.encode(this.#word, 0, trailers, true), null);
+      else this.#write(this.#takeHead(false) + this.#server.encode(this.#word, 0, trailers, true));
       this.#responseSent();
     }
     return true;
@@ -205,8 +210,16 @@ export class Http2ServerStream implements ServerCodec {
   #writeData(chunk: Buffer, endStream: boolean): boolean {
     this.sendWindow -= chunk.length;
     this.#server.sendWindow -= chunk.length;
-    const head = this.#takeHead(false) + frameHead(chunk.length, frameType.data, endStream ? flag.endStream : 0, this.#word);
-    return this.#write(head, chunk);
+    const head = this.#takeHead(false);
+    const frames = Math.max(1, Math.ceil(chunk.length / this.#server.maxFrameBytes));
+    if (this.stream !== null) this.stream.info.downstreamWireBytesSent += head.length + chunk.length + frames * frameHeadBytes;
+    return this.#server.writeData(head, chunk, this, endStream);
+  }
+
+  // --- Framer ---
+
+  frameHead(length: number, endStream: boolean): string {
+    return frameHead(length, frameType.data, endStream ? flag.endStream : 0, this.#word);
   }
 
   #takeHead(endStream: boolean): string {
@@ -218,10 +231,9 @@ export class Http2ServerStream implements ServerCodec {
     return frames;
   }
 
-  #write(head: string, chunk: Buffer | null): boolean {
-    if (this.isClosed) return true;
-    if (this.stream !== null) this.stream.info.downstreamWireBytesSent += head.length + (chunk === null ? 0 : chunk.length);
-    return this.#server.write(head, chunk);
+  #write(head: string): void {
+    if (this.stream !== null) this.stream.info.downstreamWireBytesSent += head.length;
+    this.#server.write(head);
   }
 
   #responseSent(): void {
