@@ -141,22 +141,16 @@ describe.skipIf(problem !== undefined)("a workload on a virtual machine", { time
     );
     expect(await kubectl(["apply", "-f", "-"], gateway)).toContain("service/istio-eastwestgateway created");
     await kubectl(["apply", "-n", "istio-system", "-f", join(control.root, samples, "expose-istiod.yaml")]);
-    const files = join(directory, "gateway_files");
-    const group = ["--name", "istio-eastwestgateway", "-n", "istio-system", "--autoregister", "--ingressIP", "127.0.0.1"];
-    await istioctl("x", "workload", "entry", "configure", ...group, "-o", files);
-    await control.push(`${files}/.`, "/root/gateway_files");
-    await control.sh(`
-      cd /var/lib/istio-gateway && mkdir -p eastwest && cd eastwest
-      install -D -t etc/certs /root/gateway_files/root-cert.pem
-      install -D -t var/run/secrets/tokens /root/gateway_files/istio-token
-      install -D -t var/lib/istio/envoy /root/gateway_files/cluster.env
-      install -D /root/gateway_files/mesh.yaml etc/istio/config/mesh`);
+    const invitation = await istioctl("x", "workload", "invite", "istio-eastwestgateway", "-n", "istio-system");
+    const code = /--token (?<code>\S+)/.exec(invitation)!.groups!.code!;
+    const said = await control.sh(`topsail join 127.0.0.1 --token ${code} --gateway eastwest`, { timeoutMs: 120_000 });
+    expect(said).toBe("joining workload group istio-system/istio-eastwestgateway\njoined\n");
     const at = "/var/lib/istio-gateway/ingress";
     const token = await kubectl(["create", "token", "default", "-n", "istio-system", "--audience", "istio-ca"]);
     await control.write(`${at}/var/run/secrets/tokens/istio-token`, token, 0o600);
     await control.write(`${at}/var/lib/istio/envoy/cluster.env`, "SERVICE_ACCOUNT='default'\n");
     await control.sh(`mkdir -p ${at}/etc/certs; cp /var/lib/istiod/ca/root-cert.pem ${at}/etc/certs/`);
-    await control.sh("systemctl start istio-gateway@ingress istio-gateway@eastwest", { timeoutMs: 90_000 });
+    await control.sh("systemctl start istio-gateway@ingress", { timeoutMs: 90_000 });
     await control.until(`ss -tlnH | grep -q '${control.address}:15012 ' && ss -tlnH | grep -q ':80 '`);
   });
 
