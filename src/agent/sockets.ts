@@ -21,7 +21,11 @@ export interface SocketsOptions {
   readonly paths: AgentPaths;
   readonly nodeId: string;
   readonly dns: DnsProxy | undefined;
+  /** Whoever answers on the socket of the workload's certificate is somebody else. */
+  readonly mayBeServedIdentity: boolean;
   readonly lastGood: LastGoodConfig;
+  /** Ended before the sockets are. */
+  readonly voice: AsyncDisposableStack;
 }
 
 export interface Sockets extends Omit<ProxySockets, "credentials"> {
@@ -29,12 +33,14 @@ export interface Sockets extends Omit<ProxySockets, "credentials"> {
   readonly choice: ControlPlaneChoice;
   /** Whether there is a certificate of the workload's, or none is needed. */
   readonly hasCertificate: () => boolean;
+  /** The workload's certificate comes by a socket of this process. */
+  readonly servesIdentity: boolean;
   /** How the control plane is called. */
   readonly access: () => Promise<Access>;
 }
 
 export async function startSockets(
-  { config, environment, paths, nodeId, dns, lastGood }: SocketsOptions,
+  { config, environment, paths, nodeId, dns, mayBeServedIdentity, lastGood, voice }: SocketsOptions,
   parts: AsyncDisposableStack,
 ): Promise<Sockets> {
   const plaintext = config.controlPlaneAuthPolicy === "NONE";
@@ -45,9 +51,10 @@ export async function startSockets(
   const { secrets, socket, isServedElsewhere } = await openWorkloadIdentity({
     ...common,
     nodeId,
+    mayBeServed: mayBeServedIdentity,
     access: (present) => controlPlaneAccess({ ...common, ...authority, headers: caHeaders, present }),
   });
-  if (secrets) parts.use(secrets);
+  if (secrets) voice.use(secrets);
   const revocations = parts.use(new Revocations(paths.crl));
   const files = isServedElsewhere ? paths.filesSds : socket;
   parts.use(await SdsServer.start({ path: files, secrets: isServedElsewhere ? undefined : secrets, revocations }));
@@ -70,5 +77,5 @@ export async function startSockets(
     }),
   );
   const hasCertificate = () => secrets === undefined || secrets.current !== undefined;
-  return { xds, workload: socket, files, xdsProxy, choice, access, hasCertificate };
+  return { xds, workload: socket, files, xdsProxy, choice, access, hasCertificate, servesIdentity: !isServedElsewhere };
 }
