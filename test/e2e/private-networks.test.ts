@@ -8,7 +8,7 @@
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { X509Certificate } from "node:crypto";
-import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
@@ -34,13 +34,13 @@ const plan = [
 ] as const;
 const services = { web: "240.241.7.1", ratings: "240.241.7.2" };
 
-const group = (name: string, app: string, network: string) => `
+const group = (name: string, network = "") => `
 apiVersion: networking.istio.io/v1
 kind: WorkloadGroup
 metadata: {name: ${name}, namespace: default}
 spec:
-  metadata: {labels: {app: ${app}}}
-  template: {serviceAccount: ${app}, network: ${network}}
+  metadata: {labels: {app: ${name}}}
+  template: {serviceAccount: ${name}${network}}
 ---`;
 const mesh = `${Object.entries(services)
   .map(
@@ -66,7 +66,7 @@ apiVersion: networking.istio.io/v1
 kind: DestinationRule
 metadata: {name: ratings, namespace: default}
 spec: {host: ratings, trafficPolicy: {connectionPool: {http: {maxRequestsPerConnection: 1}}}}
----${group("web", "web", "home")}${group("ratings", "ratings", "a")}${group("ratings-b", "ratings", "b")}
+---${group("web", ", network: home")}${group("ratings")}
 `;
 
 interface Caller {
@@ -170,9 +170,18 @@ describe.skipIf(problem !== undefined)("networks that see nothing of each other 
     const isReady = async () => (await get(where, readiness, true)).startsWith("200") || undefined;
     await eventually(isReady, () => `gateway of network ${network.name}:\n${outputs.get(agent)}`, 30_000);
   };
-  const startMachine = async (name: string, groupName: string, where: NetworkNamespace, hostName: string, controlPlane?: string) => {
-    const home = await provision(name, groupName, "default", where, controlPlane);
-    writeFileSync(join(home, "var/lib/istio/envoy/sidecar.env"), `POD_NAME=${hostName}\n`);
+  interface MachineOptions {
+    readonly group: string;
+    readonly hostName: string;
+    /** Where its group names none. */
+    readonly network?: string;
+    readonly controlPlane?: string;
+  }
+  const startMachine = async (name: string, where: NetworkNamespace, options: MachineOptions) => {
+    const home = await provision(name, options.group, "default", where, options.controlPlane);
+    const settings = { POD_NAME: options.hostName, ...(options.network && { ISTIO_META_NETWORK: options.network }) };
+    const lines = Object.entries(settings).map(([variable, value]) => `${variable}=${value}\n`);
+    appendFileSync(join(home, "var/lib/istio/envoy/cluster.env"), lines.join(""));
     await printed(start(where, [process.execPath, application, "serve", "0.0.0.0", "http:8080"], { NAME: name }), "ready");
     machines.set(name, { name, where, home, agent: startAgent(where, home) });
   };
@@ -199,11 +208,11 @@ describe.skipIf(problem !== undefined)("networks that see nothing of each other 
     await startGateway(plan[0], "istio-eastwestgateway", ["--bind", plan[0].outside]);
     await startGateway(plan[1], "istio-eastwestgateway-a", []);
     await startGateway(plan[2], "istio-eastwestgateway-b", []);
-    await startMachine("web", "web", home!.machines[0]!, "web", controlPlaneAddress);
-    await startMachine("a1", "ratings", a!.machines[0]!, "vm1");
-    await startMachine("a2", "ratings", a!.machines[1]!, "vm2");
+    await startMachine("web", home!.machines[0]!, { group: "web", hostName: "web", controlPlane: controlPlaneAddress });
+    await startMachine("a1", a!.machines[0]!, { group: "ratings", hostName: "vm1", network: "a" });
+    await startMachine("a2", a!.machines[1]!, { group: "ratings", hostName: "vm2", network: "a" });
     // Of the same host name and address as another.
-    await startMachine("b1", "ratings-b", b!.machines[0]!, "vm1");
+    await startMachine("b1", b!.machines[0]!, { group: "ratings", hostName: "vm1", network: "b" });
   }, 180_000);
   afterAll(() => stack.disposeAsync(), 60_000);
 
@@ -221,8 +230,8 @@ describe.skipIf(problem !== undefined)("networks that see nothing of each other 
   it("give each machine an entry of its own, also behind one router, and with one address and host name in two networks", async () => {
     expect(await entries()).toEqual([
       "ratings-192.168.7.11-a 192.168.7.11 a",
+      "ratings-192.168.7.11-b 192.168.7.11 b",
       "ratings-192.168.7.12-a 192.168.7.12 a",
-      "ratings-b-192.168.7.11-b 192.168.7.11 b",
       "web-172.30.0.11-home 172.30.0.11 home",
     ]);
   });
@@ -261,7 +270,7 @@ describe.skipIf(problem !== undefined)("networks that see nothing of each other 
     const outside = ["--server", `https://${plan[0].outside}:15017`, "--tls-server-name", "istiod.istio-system.svc"];
     const list = ["get", "workloadgroups", "-o", "name", "-n", "default"];
     const found = await run(machine("a1").where, [kubectlBinary!, ...outside, ...list], true);
-    expect(found).toContain("workloadgroup.networking.istio.io/ratings-b\n");
+    expect(found).toContain("workloadgroup.networking.istio.io/ratings\n");
     const config = JSON.parse(await kubectl("config", "view", "--raw", "-o", "json")) as { users: unknown[] };
     const stranger = join(directory, "stranger");
     writeFileSync(
@@ -275,19 +284,19 @@ describe.skipIf(problem !== undefined)("networks that see nothing of each other 
   it("lose the entry of a machine whose agent ends, and of no other", async () => {
     const { where, home, agent } = machine("a1");
     await end(agent, "SIGTERM");
-    const others = [
+    const [namesake, neighbour, web] = [
+      "ratings-192.168.7.11-b 192.168.7.11 b",
       "ratings-192.168.7.12-a 192.168.7.12 a",
-      "ratings-b-192.168.7.11-b 192.168.7.11 b",
       "web-172.30.0.11-home 172.30.0.11 home",
     ];
-    await expect.poll(entries, { timeout: 20_000, interval: 200 }).toEqual(others);
+    await expect.poll(entries, { timeout: 20_000, interval: 200 }).toEqual([namesake, neighbour, web]);
     await end(machine("a2").agent, "SIGKILL");
-    await expect.poll(entries, { timeout: 20_000, interval: 200 }).toEqual(others.slice(1));
+    await expect.poll(entries, { timeout: 20_000, interval: 200 }).toEqual([namesake, web]);
     await expect.poll(async () => (await ask(machine("web"), "ratings")).name, { timeout: 20_000 }).toBe("b1");
     // By its certificate: the token's life may be over by then.
     rmSync(join(home, "var/run/secrets/tokens/istio-token"));
     machines.set("a1", { ...machine("a1"), agent: startAgent(where, home) });
-    await expect.poll(entries, { timeout: 20_000, interval: 200 }).toEqual(["ratings-192.168.7.11-a 192.168.7.11 a", ...others.slice(1)]);
+    await expect.poll(entries, { timeout: 20_000, interval: 200 }).toEqual(["ratings-192.168.7.11-a 192.168.7.11 a", namesake, web]);
   });
 });
 
