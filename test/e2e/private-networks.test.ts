@@ -1,7 +1,7 @@
 /**
  * Three networks that see nothing of each other but their routers. On each router is an east-west gateway, made by the steps of
- * docs/virtual-machines.md; two machines are behind one masquerading router, and one has its address in another network. All sidecars and
- * gateways are what the units of systemd run, in directories of their own.
+ * docs/virtual-machines.md, network b's with a real Envoy; two machines are behind one masquerading router, and another network has a
+ * machine of the same address. All sidecars and gateways are what the units of systemd run, in directories of their own.
  *
  *     network home: control plane 172.30.0.1, gateway 10.78.0.1 ──┬── gateway 10.78.0.2 ── ratings 192.168.7.11, 192.168.7.12 :network a
  *                   web 172.30.0.11                               └── gateway 10.78.0.3 ── ratings 192.168.7.11               :network b
@@ -13,6 +13,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { envoyBinary } from "../support/envoy.ts";
 import { kubectls } from "../support/kubectl.ts";
 import { type NetworkNamespace, namespacesProblem } from "../support/network-namespace.ts";
 import { startPrivateNetworks } from "../support/private-networks.ts";
@@ -156,7 +157,7 @@ describe.skipIf(problem !== undefined)("networks that see nothing of each other 
     await run(where, ["mount", "--bind", join(files, "hosts"), "/etc/hosts"]);
     return home;
   };
-  const startGateway = async (network: (typeof plan)[number], name: string, more: string[]) => {
+  const startGateway = async (network: (typeof plan)[number], name: string, more: string[], binaryPath?: string) => {
     const args = ["--network", network.name, "--address", network.outside, "--name", name, ...more];
     const { stdout } = await execute(join(samples, "gen-eastwest-gateway.sh"), args, { encoding: "utf8" });
     const file = join(directory, `${name}.yaml`);
@@ -165,7 +166,9 @@ describe.skipIf(problem !== undefined)("networks that see nothing of each other 
     // The gateway at home is on the control plane's machine; the others reach it as their machines do.
     const where = router[network.name];
     const home = await provision(name, name, "istio-system", where, network.name === "home" ? controlPlaneAddress : undefined);
+    if (binaryPath) appendFileSync(join(home, "var/lib/istio/envoy/cluster.env"), `PROXY_CONFIG='{binaryPath: "${binaryPath}"}'\n`);
     const agent = start(where, [binary, "pilot-agent", "machine", "run", "--gateway", "eastwest"], {}, home);
+    if (binaryPath) await printed(agent, `proxy=${binaryPath}`);
     const readiness = `http://${network.name === "home" ? network.outside : "127.0.0.1"}:15221/healthz/ready`;
     const isReady = async () => (await get(where, readiness, true)).startsWith("200") || undefined;
     await eventually(isReady, () => `gateway of network ${network.name}:\n${outputs.get(agent)}`, 30_000);
@@ -207,7 +210,7 @@ describe.skipIf(problem !== undefined)("networks that see nothing of each other 
       await kubectl("apply", "-n", "istio-system", "-f", join(samples, name));
     await startGateway(plan[0], "istio-eastwestgateway", ["--bind", plan[0].outside]);
     await startGateway(plan[1], "istio-eastwestgateway-a", []);
-    await startGateway(plan[2], "istio-eastwestgateway-b", []);
+    await startGateway(plan[2], "istio-eastwestgateway-b", [], envoyBinary);
     await startMachine("web", home!.machines[0]!, { group: "web", hostName: "web", controlPlane: controlPlaneAddress });
     await startMachine("a1", a!.machines[0]!, { group: "ratings", hostName: "vm1", network: "a" });
     await startMachine("a2", a!.machines[1]!, { group: "ratings", hostName: "vm2", network: "a" });
