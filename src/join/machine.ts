@@ -8,12 +8,10 @@ import { dirname } from "node:path";
 import { promisify } from "node:util";
 import { writeWhole } from "../lib/write-whole.ts";
 import { JoinError } from "./join-error.ts";
-import { agentDirectories, type PlannedFile } from "./join-plan.ts";
+import { agentDirectories, type Member, type PlannedFile } from "./join-plan.ts";
 
 const run = promisify(execFile);
-const unit = "istio.service";
 const agentUser = "istio-proxy";
-export const journalFile = "/var/lib/istio/join-journal.json";
 
 interface FormerFile {
   readonly path: string;
@@ -31,14 +29,14 @@ interface Journal {
 }
 
 /** Throws JoinError when this is no machine that could join. */
-export async function requireMachine(): Promise<void> {
+export async function requireMachine({ unit }: Member): Promise<void> {
   if (process.getuid?.() !== 0) throw new JoinError("joining changes files of the system", "run it as root: sudo topsail join ...");
   const { stdout } = await systemctl("show", unit, "--property=LoadState").catch(() => ({ stdout: "" }));
-  if (!stdout.includes("loaded")) throw new JoinError("there is no istio.service here", "install the package istio-sidecar first");
+  if (!stdout.includes("loaded")) throw new JoinError(`there is no ${unit} here`, "install the package istio-sidecar first");
   await agentIds();
 }
 
-export async function applyPlan(files: readonly PlannedFile[]): Promise<void> {
+export async function applyPlan(files: readonly PlannedFile[], { unit, root, journal: journalFile }: Member): Promise<void> {
   const ids = await agentIds();
   const journal: Journal = {
     files: await Promise.all(files.map(({ path }) => formerFile(path))),
@@ -47,7 +45,7 @@ export async function applyPlan(files: readonly PlannedFile[]): Promise<void> {
   };
   // It holds a former token, perhaps.
   await writeWhole(journalFile, `${JSON.stringify(journal)}\n`, 0o600);
-  for (const directory of agentDirectories) {
+  for (const directory of agentDirectories.map((path) => `${root}${path}`)) {
     await mkdir(directory, { recursive: true });
     await chown(directory, ids.uid, ids.gid);
   }
@@ -57,25 +55,26 @@ export async function applyPlan(files: readonly PlannedFile[]): Promise<void> {
   }
 }
 
-export async function startService(): Promise<void> {
+export async function startService({ unit }: Member): Promise<void> {
   try {
     await systemctl("enable", unit);
     await systemctl("restart", unit);
   } catch (error) {
-    throw new JoinError(`the service does not start: ${messageOf(error)}`, "journalctl -u istio");
+    throw new JoinError(`the service does not start: ${messageOf(error)}`, `journalctl -u ${unit}`);
   }
 }
 
 /** The changes are to stay. */
-export async function forgetJournal(): Promise<void> {
-  await rm(journalFile, { force: true });
+export async function forgetJournal({ journal }: Member): Promise<void> {
+  await rm(journal, { force: true });
 }
 
 /** Whether there was something to undo. */
-export async function rollBack(): Promise<boolean> {
+export async function rollBack(member: Member): Promise<boolean> {
+  const { unit } = member;
   let journal: Journal;
   try {
-    journal = JSON.parse(await readFile(journalFile, "utf8")) as Journal;
+    journal = JSON.parse(await readFile(member.journal, "utf8")) as Journal;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
     throw error;
@@ -92,7 +91,7 @@ export async function rollBack(): Promise<boolean> {
   }
   if (!journal.wasEnabled) await systemctl("disable", unit).catch(() => undefined);
   if (journal.wasActive) await systemctl("start", unit).catch(() => undefined);
-  await forgetJournal();
+  await forgetJournal(member);
   return true;
 }
 
@@ -100,10 +99,11 @@ export async function rollBack(): Promise<boolean> {
  * Rolls back by itself unless the journal is gone by then; lives in a unit of its own, so that neither the end of the session nor of this
  * process keeps it from doing so.
  */
-export async function startGuard(executable: readonly string[], afterSeconds: number): Promise<void> {
-  const timer = ["--unit=istio-join-guard", "--collect", `--on-active=${afterSeconds}s`, "--timer-property=AccuracySec=1s"];
-  await run("systemctl", ["reset-failed", "istio-join-guard.timer"]).catch(() => undefined);
-  await run("systemctl", ["stop", "istio-join-guard.timer"]).catch(() => undefined);
+export async function startGuard(executable: readonly string[], afterSeconds: number, member: Member): Promise<void> {
+  const guard = guardOf(member);
+  const timer = [`--unit=${guard}`, "--collect", `--on-active=${afterSeconds}s`, "--timer-property=AccuracySec=1s"];
+  await run("systemctl", ["reset-failed", `${guard}.timer`]).catch(() => undefined);
+  await run("systemctl", ["stop", `${guard}.timer`]).catch(() => undefined);
   try {
     await run("systemd-run", [...timer, ...executable, "--roll-back"]);
   } catch (error) {
@@ -111,8 +111,13 @@ export async function startGuard(executable: readonly string[], afterSeconds: nu
   }
 }
 
-export async function stopGuard(): Promise<void> {
-  await run("systemctl", ["stop", "istio-join-guard.timer"]).catch(() => undefined);
+export async function stopGuard(member: Member): Promise<void> {
+  await run("systemctl", ["stop", `${guardOf(member)}.timer`]).catch(() => undefined);
+}
+
+/** A unit of the member's own: a machine's sidecar and gateway may join at the same time. */
+function guardOf({ unit }: Member): string {
+  return `istio-join-guard-${unit.replace(/\.service$/, "").replace("@", "-")}`;
 }
 
 async function formerFile(path: string): Promise<FormerFile> {

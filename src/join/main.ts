@@ -12,13 +12,14 @@ import { pause } from "../lib/pause.ts";
 import { namesAreAnswered, type SshSession, sessionIsAlive, sshSession } from "./checks.ts";
 import { discover, redeem } from "./control-plane.ts";
 import { JoinError } from "./join-error.ts";
-import { joinPlan } from "./join-plan.ts";
+import { gatewayMember, joinPlan, type Member, sidecar } from "./join-plan.ts";
 import { applyPlan, forgetJournal, requireMachine, rollBack, startGuard, startService, stopGuard } from "./machine.ts";
 
 interface JoinOptions {
   readonly token?: string;
   readonly dryRun: boolean;
   readonly rollBack: boolean;
+  readonly gateway?: string;
 }
 
 const defaultPort = "15012";
@@ -33,6 +34,7 @@ export async function main(args: string[]): Promise<number> {
     .description("Make this machine a workload of a mesh")
     .argument("[address]", "control plane or its east-west gateway, HOST or HOST:PORT; port 15012")
     .option("--token <code>", "one-time code of 'istioctl x workload invite'; - reads it from standard input")
+    .option("--gateway <name>", "have istio-gateway@<name> join instead of the sidecar: ingress, egress, eastwest or a name of your own")
     .option("--dry-run", "show what would change, and change nothing; the code stays good", false)
     .option("--roll-back", "undo a join that was not confirmed", false)
     .exitOverride()
@@ -51,9 +53,10 @@ export async function main(args: string[]): Promise<number> {
 }
 
 async function join(address: string | undefined, options: JoinOptions): Promise<number> {
+  const member = memberOf(options);
   if (options.rollBack) {
-    await requireMachine();
-    say((await rollBack()) ? "rolled back: the machine is as it was before it joined" : "nothing to roll back");
+    await requireMachine(member);
+    say((await rollBack(member)) ? "rolled back: the machine is as it was before it joined" : "nothing to roll back");
     return 0;
   }
   if (!address) return fail("no address of a control plane", "topsail join ADDRESS --token CODE");
@@ -61,7 +64,7 @@ async function join(address: string | undefined, options: JoinOptions): Promise<
   const code = given === undefined ? undefined : parseCode(given);
   if (!code) return fail(given === undefined ? "no --token" : "--token is no code of 'istioctl x workload invite'");
   const target = parseHostPort(address.includes(":") ? address : `${address}:${defaultPort}`, "ADDRESS", "connect");
-  if (!options.dryRun) await requireMachine();
+  if (!options.dryRun) await requireMachine(member);
 
   const discovered = await discover(target, code);
   const { address: controlPlaneIp } = await lookup(target.host).catch((error: Error) => {
@@ -69,33 +72,44 @@ async function join(address: string | undefined, options: JoinOptions): Promise<
   });
   const session = sshSession(process.env);
   const hosts = await readFile("/etc/hosts", "utf8").catch(() => "");
-  const planFor = (files: Readonly<Record<string, string>>) => joinPlan({ files, controlPlaneIp, hosts, sshPort: session?.port ?? "" });
+  const planFor = (files: Readonly<Record<string, string>>) =>
+    joinPlan({ files, controlPlaneIp, hosts, sshPort: session?.port ?? "" }, member);
   if (options.dryRun) {
     const unknown = { "root-cert.pem": discovered.roots, "istio-token": "", "cluster.env": "", "mesh.yaml": "" };
     say(`would join workload group ${discovered.group} of ${address} (${controlPlaneIp}), whose proof is right`);
     for (const { path, mode, isAgents } of planFor(unknown))
       say(`would write ${path} (${mode.toString(8)}, ${isAgents ? "istio-proxy" : "root"})`);
-    say("would enable and start istio.service, which captures this machine's traffic");
+    say(`would enable and start ${member.unit}${member === sidecar ? ", which captures this machine's traffic" : ""}`);
     return 0;
   }
   const hadNames = await namesAreAnswered();
   const plan = planFor(await redeem(target, code, discovered));
-  await startGuard([process.execPath, ...process.execArgv, ...sourceFile(), "join"], guardSeconds);
+  const which = options.gateway === undefined ? [] : ["--gateway", options.gateway];
+  await startGuard([process.execPath, ...process.execArgv, ...sourceFile(), "join", ...which], guardSeconds, member);
   try {
-    await applyPlan(plan);
+    await applyPlan(plan, member);
     say(`joining workload group ${discovered.group}`);
-    await startService();
-    await confirm(session, hadNames);
+    await startService(member);
+    // A gateway captures nothing.
+    if (member === sidecar) await confirm(session, hadNames);
   } catch (error) {
-    await rollBack();
-    await stopGuard();
+    await rollBack(member);
+    await stopGuard(member);
     say("rolled back: the machine is as it was");
     throw error;
   }
-  await forgetJournal();
-  await stopGuard();
+  await forgetJournal(member);
+  await stopGuard(member);
   say("joined");
   return 0;
+}
+
+function memberOf({ gateway }: JoinOptions): Member {
+  try {
+    return gateway === undefined ? sidecar : gatewayMember(gateway);
+  } catch (error) {
+    throw new JoinError(`--gateway: ${(error as Error).message}`);
+  }
 }
 
 /** Throws JoinError when something does not work that did before. */
