@@ -105,6 +105,7 @@ describe("bootstrap", () => {
       environment,
       proxyConfig: config,
       proxyConfigJson: json,
+      addresses: ["127.0.0.1"],
       hasCredentialSocket: false,
     });
     const sockets = { xds: "/x/XDS", workload: "/x/sds", files: "/x/files", credentials: "/x/others" };

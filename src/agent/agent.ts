@@ -17,6 +17,7 @@ import { ownLoopback } from "../lib/loopback.ts";
 import type { WorkerThread } from "../proxy/worker-thread.ts";
 import { bootstrap } from "./bootstrap.ts";
 import { isServed } from "./certificates/workload-identity.ts";
+import { CurrentNode } from "./current-node.ts";
 import { DnsProxy } from "./dns/dns-proxy.ts";
 import { answersDns, dnsProxyOptions } from "./dns/dns-settings.ts";
 import { EmbeddedProxy } from "./embedded-proxy.ts";
@@ -26,6 +27,7 @@ import { HealthChecker } from "./health/health-checker.ts";
 import { probeOf, targetsOf } from "./health/probe.ts";
 import type { ConfigSource } from "./last-good/control-plane-choice.ts";
 import { LastGoodConfig } from "./last-good/last-good-config.ts";
+import { AddressWatch } from "./machine-addresses.ts";
 import { nodeIdentity } from "./node.ts";
 import { agentPaths } from "./paths.ts";
 import { ProxyAdmin } from "./proxy-admin.ts";
@@ -35,6 +37,7 @@ import { ownPorts } from "./relay/own-ports.ts";
 import type { RunningProxy } from "./running-proxy.ts";
 import { type Sockets, startSockets } from "./sockets.ts";
 import { StatusServer } from "./status-server.ts";
+import { Troubles } from "./troubles.ts";
 import type { XdsProxy } from "./xds-proxy.ts";
 
 const scope = log.scope("agent");
@@ -46,7 +49,7 @@ export interface AgentOptions {
   readonly proxyConfig: EffectiveProxyConfig;
   /** Directory that Istio's places are relative to; default `.`. */
   readonly root?: string;
-  /** Addresses of the node; default the machine's. */
+  /** Addresses of the node; default the machine's, which are followed when they change unless INSTANCE_IP fixes one. */
   readonly addresses?: readonly string[];
   /** `binaryPath` was written by the user: run that Envoy. Otherwise the proxy runs in this process. */
   readonly usesBinary: boolean;
@@ -62,6 +65,7 @@ export interface AgentOptions {
 export class Agent implements AsyncDisposable {
   readonly proxy: RunningProxy;
   readonly admin: ProxyAdmin;
+  readonly troubles: Troubles;
   readonly #config: ProxyConfig;
   readonly #sockets: Pick<Sockets, "hasCertificate" | "choice">;
   readonly #parts: AsyncDisposableStack;
@@ -69,12 +73,14 @@ export class Agent implements AsyncDisposable {
   private constructor(
     proxy: RunningProxy,
     admin: ProxyAdmin,
+    troubles: Troubles,
     config: ProxyConfig,
     sockets: Pick<Sockets, "hasCertificate" | "choice">,
     parts: AsyncDisposableStack,
   ) {
     this.proxy = proxy;
     this.admin = admin;
+    this.troubles = troubles;
     this.#config = config;
     this.#sockets = sockets;
     this.#parts = parts;
@@ -87,6 +93,8 @@ export class Agent implements AsyncDisposable {
     const paths = agentPaths(options.root ?? ".");
     const hasCredentialSocket = await isServed(paths.credentialSds);
     if (hasCredentialSocket) scope.info("secrets of sds:// names come from another's socket", { path: paths.credentialSds });
+    const troubles = new Troubles();
+    const addresses = parts.use(new AddressWatch());
     const node = nodeIdentity({
       type: options.type,
       domain: options.domain,
@@ -94,17 +102,30 @@ export class Agent implements AsyncDisposable {
       proxyConfig: config,
       proxyConfigJson: json,
       hasCredentialSocket,
-      ...(options.addresses ? { addresses: options.addresses } : {}),
+      addresses: options.addresses ?? addresses.addresses,
     });
+    const current = new CurrentNode(node);
     const admin = new ProxyAdmin(ownLoopback(environment.bindAddress), config.proxyAdminPort);
     const quit = Promise.withResolvers<number>();
     const dns = answersDns(node, options.type) ? parts.use(await DnsProxy.start(dnsProxyOptions(node, environment, paths))) : undefined;
     await mkdir(config.configPath, { recursive: true, mode: 0o700 });
-    const lastGood = parts.use(await LastGoodConfig.load(join(config.configPath, "last-good"), node.id));
-    const sockets = await startSockets({ config, environment, paths, nodeId: node.id, dns, lastGood }, parts);
+    const lastGood = parts.use(await LastGoodConfig.load(join(config.configPath, "last-good"), node.id, troubles));
+    const sockets = await startSockets({ config, environment, paths, node: current, troubles, dns, lastGood }, parts);
     const { xdsProxy, choice, access, hasCertificate, ...ownSockets } = sockets;
-    if (config.controlPlaneAuthPolicy !== "NONE")
-      parts.use(ControlPlaneRelay.start({ access, node, ports: ownPorts({ environment, config, statusHost: options.statusHost }) }));
+    const relay =
+      config.controlPlaneAuthPolicy === "NONE"
+        ? undefined
+        : parts.use(
+            ControlPlaneRelay.start({ access, node: current, ports: ownPorts({ environment, config, statusHost: options.statusHost }) }),
+          );
+    if (environment.instanceIp === undefined && options.addresses === undefined) {
+      addresses.follow((now) => {
+        current.moveTo(now);
+        lastGood.rename(current.id);
+        xdsProxy.reconnect("the address of this machine has changed");
+        relay?.reconnect();
+      });
+    }
     const credentialSocket = hasCredentialSocket ? paths.credentialSds : undefined;
     if (config.statusPort !== 0) {
       parts.use(
@@ -117,6 +138,7 @@ export class Agent implements AsyncDisposable {
           onDrain: () => admin.drainWithoutExit(),
           dns,
           configSource: () => choice.source,
+          troubles,
         }),
       );
     }
@@ -136,7 +158,7 @@ export class Agent implements AsyncDisposable {
     const running: RunningProxy = parts.use(
       options.usesBinary ? await EnvoyProcess.start(config.binaryPath, start) : await EmbeddedProxy.start(start),
     );
-    const health = startHealthChecks(config, environment, node.addresses, admin, xdsProxy);
+    const health = startHealthChecks(config, environment, current, admin, xdsProxy);
     if (health) parts.use(health);
     const proxy: RunningProxy = {
       ...(running.live && { live: running.live }),
@@ -144,7 +166,7 @@ export class Agent implements AsyncDisposable {
       checkAlive: () => running.checkAlive(),
       [Symbol.asyncDispose]: () => running[Symbol.asyncDispose](),
     };
-    return new Agent(proxy, admin, config, { hasCertificate, choice }, parts.move());
+    return new Agent(proxy, admin, troubles, config, { hasCertificate, choice }, parts.move());
   }
 
   /** Resolves when the proxy serves what the control plane gave it, or rejects with the signal's reason. */
@@ -193,20 +215,20 @@ export class Agent implements AsyncDisposable {
 function startHealthChecks(
   { readinessProbe: settings }: ProxyConfig,
   environment: AgentEnvironment,
-  addresses: readonly string[],
+  node: Pick<CurrentNode, "addresses">,
   admin: ProxyAdmin,
   xds: XdsProxy,
 ): HealthChecker | undefined {
   if (!settings) return undefined;
-  const targets = environment.probesLocalhost ? targetsOf(addresses, "localhost") : targetsOf(addresses);
-  const probe = probeOf(settings, targets);
-  if (!probe) {
+  // By the address that the machine has then.
+  const probe = () => probeOf(settings, environment.probesLocalhost ? targetsOf(node.addresses, "localhost") : targetsOf(node.addresses));
+  if (!probe()) {
     scope.warn("application is not checked: its readiness probe has no method");
     return undefined;
   }
   return HealthChecker.start({
     settings,
-    probe,
+    probe: { check: async (signal) => probe()?.check(signal) },
     isProxyReady: () => admin.isReady(),
     onVerdict: (verdict) => xds.reportHealth(verdict),
   });

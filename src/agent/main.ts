@@ -116,8 +116,10 @@ async function runProxy(type: string, options: ProxyOptions): Promise<number> {
 
 /** Ready is who serves what the control plane gave; one that is away may take its time, as long as this process lives. */
 function tellManager(manager: ServiceManager, agent: Agent, controlPlane: string, signal: AbortSignal): void {
-  const say = () => manager.status(`${sayings[agent.configSource]} ${controlPlane}`);
+  const say = () => manager.status([`${sayings[agent.configSource]} ${controlPlane}`, ...agent.troubles.present].join("; "));
   say();
+  const troubles = agent.troubles.onChange(say);
+  signal.addEventListener("abort", () => troubles[Symbol.dispose](), { once: true });
   manager.watch(async () => {
     await agent.checkAlive();
     if (!signal.aborted) say();
