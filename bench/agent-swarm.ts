@@ -121,6 +121,9 @@ if (import.meta.main) {
   const identity = `spiffe://cluster.local/ns/default/sa/${account}`;
   const requests = [];
   for (let index = 0; index < task.agents; index++) requests.push(await makeCertificateRequest(identity, { type: "ec", curve: "P-256" }));
+  // Until this process is ended: a signal that is waited for does not keep it, nor does anything else before there are streams.
+  setInterval(() => undefined, 60_000);
+  process.once("SIGTERM", () => process.exit());
   const begun = new Promise((resolve) => process.once("SIGUSR2", resolve));
   process.stdout.write("prepared\n");
   await begun;
@@ -138,6 +141,4 @@ if (import.meta.main) {
   );
   const report: SwarmReport = { certificateMs, configuredMs, failures };
   process.stdout.write(`report ${JSON.stringify(report)}\n`);
-  // The streams stay until this process is ended.
-  setInterval(() => undefined, 60_000);
 }

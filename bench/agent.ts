@@ -2,7 +2,8 @@
  * `npm run bench -- --machine`, or `node bench/agent.ts` once dist/topsail is built: what a machine's agent takes of the machine and of its
  * control plane. Memory of agent and proxy, idle and after load; start of an agent; many machines that join at once.
  *
- *     --agents 500     how many join at once; 0 leaves that out
+ *     --parts memory,start,join    some of it
+ *     --agents 500     how many join at once
  *     --rounds 9       starts, of which the median counts
  *     --profile DIR    CPU profiles of an agent's start and of the control plane while they join, from source
  *
@@ -12,6 +13,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { get } from "node:http";
 import { loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { callApi, createToken, type Kubeconfig, readKubeconfig, watchApi } from "../test/support/kube-api.ts";
 import { LabMesh } from "../test/support/lab-mesh.ts";
@@ -24,19 +26,24 @@ import { usageOf } from "./process-usage.ts";
 type Print = (line: string) => void;
 
 export interface AgentBenchOptions {
+  /** memory, start, join. */
+  readonly parts: readonly string[];
   readonly agents: number;
   readonly rounds: number;
   readonly profile: string | undefined;
 }
 
+const allParts = "memory,start,join";
+/** For a profile to be written. */
+const patienceMs = 10_000;
 const entriesPath = "/apis/networking.istio.io/v1/namespaces/default/workloadentries";
 const source = join(import.meta.dirname, "..", "src", "main.ts");
 
-export async function measureAgent({ agents, rounds, profile }: AgentBenchOptions, print: Print): Promise<void> {
+export async function measureAgent({ parts, agents, rounds, profile }: AgentBenchOptions, print: Print): Promise<void> {
   print(`load of the machine: ${loadavg()[0]!.toFixed(2)}`);
-  await measureMemory(print);
-  await measureStart(rounds, profile, print);
-  if (agents > 0) await measureSwarm(agents, profile, print);
+  if (parts.includes("memory")) await measureMemory(print);
+  if (parts.includes("start")) await measureStart(rounds, profile, print);
+  if (parts.includes("join")) await measureSwarm(agents, profile, print);
 }
 
 /** A sidecar among three and a gateway, two workers. */
@@ -48,12 +55,12 @@ async function measureMemory(print: Print): Promise<void> {
     const { rssMiB, anonymousMiB } = usageOf(pid);
     print(`${`agent and proxy, ${when}`.padEnd(42)}${rssMiB.toFixed(0).padStart(6)} MiB, ${anonymousMiB.toFixed(0)} of them anonymous`);
   };
-  await new Promise((resolve) => setTimeout(resolve, 5_000));
+  await delay(5_000);
   show("idle");
   const url = `http://${lab.addressOf("httpbin")}:${lab.ports.sidecar}/get`;
   const { requests, failed } = load({ url, headers: ["host: httpbin.default.svc.cluster.local"], seconds: 10, cpu: 1 });
   show(`after ${requests} requests${failed > 0 ? `, ${failed} FAILED` : ""}`);
-  await new Promise((resolve) => setTimeout(resolve, 10_000));
+  await delay(10_000);
   show("10 s later");
 }
 
@@ -96,7 +103,8 @@ async function startPlane(node: readonly string[] = []): Promise<Plane> {
   parts.defer(async () => {
     // In an orderly way, which is when a profile is written.
     started.child.kill("SIGTERM");
-    await started.exited;
+    await Promise.race([started.exited, delay(patienceMs, undefined, { ref: false })]);
+    await started[Symbol.asyncDispose]();
   });
   await started.printed("serving");
   const moved = parts.move();
@@ -189,7 +197,8 @@ function statusOf(host: string, port: number): Promise<number | undefined> {
 
 /** All keys and requests are made before the clock runs: each machine would make its own. */
 async function measureSwarm(agents: number, profile: string | undefined, print: Print): Promise<void> {
-  await using plane = await startPlane(profile ? ["--cpu-prof", `--cpu-prof-dir=${profile}`, source] : []);
+  const profiling = profile ? ["--cpu-prof", `--cpu-prof-dir=${profile}`] : [];
+  await using plane = await startPlane(profile ? [...profiling, source] : []);
   const { config, secure } = plane;
   const task: SwarmTask = {
     target: `127.0.0.1:${secure}`,
@@ -197,21 +206,26 @@ async function measureSwarm(agents: number, profile: string | undefined, print: 
     token: await createToken(config, "default", "swarm"),
     agents,
   };
-  await using swarm = new TopsailProcess([join(import.meta.dirname, "agent-swarm.ts"), JSON.stringify({ ...task, token: "" })], {
-    executable: process.execPath,
-    env: { ...(process.env as Record<string, string>), SWARM_TOKEN: task.token },
-  });
+  await using swarm = new TopsailProcess(
+    [...profiling, join(import.meta.dirname, "agent-swarm.ts"), JSON.stringify({ ...task, token: "" })],
+    {
+      executable: process.execPath,
+      env: { ...(process.env as Record<string, string>), SWARM_TOKEN: task.token },
+    },
+  );
   await swarm.printed("prepared", 120_000);
   using watch = await watchApi(config, `${entriesPath}?watch=1`);
   const started = performance.now();
   swarm.child.kill("SIGUSR2");
   const names = () => new Set(watch.events.map(({ object }) => (object.metadata as { name: string }).name)).size;
   while (names() < agents) {
-    await watch.seen(watch.events.length + 1);
+    await delay(10);
     if (performance.now() - started > 120_000) throw new Error(`only ${names()} of ${agents} are registered: ${swarm.stderr}`);
   }
   const registeredMs = performance.now() - started;
   await swarm.printed("report", 60_000);
+  swarm.child.kill("SIGTERM");
+  await swarm.exited;
   const report = JSON.parse(swarm.stdout.split("report ")[1]!) as SwarmReport;
   const at = (times: readonly number[], share: number) => [...times].sort((a, b) => a - b)[Math.floor((times.length - 1) * share)] ?? 0;
   const row = (name: string, times: readonly number[]) =>
@@ -228,10 +242,16 @@ function describe(times: readonly number[]): string {
 
 if (import.meta.main) {
   const { values } = parseArgs({
-    options: { agents: { type: "string", default: "500" }, rounds: { type: "string", default: "9" }, profile: { type: "string" } },
+    options: {
+      parts: { type: "string", default: allParts },
+      agents: { type: "string", default: "500" },
+      rounds: { type: "string", default: "9" },
+      profile: { type: "string" },
+    },
   });
   process.stdout.write(`${binary}\n`);
-  await measureAgent({ agents: Number(values.agents), rounds: Number(values.rounds), profile: values.profile }, (line) =>
-    process.stdout.write(`${line}\n`),
+  await measureAgent(
+    { parts: values.parts.split(","), agents: Number(values.agents), rounds: Number(values.rounds), profile: values.profile },
+    (line) => process.stdout.write(`${line}\n`),
   );
 }

@@ -60,6 +60,7 @@ const { values } = parseArgs({
     times: { type: "boolean", default: false },
     dns: { type: "boolean", default: false },
     machine: { type: "boolean", default: false },
+    parts: { type: "string", default: "memory,start,join" },
     agents: { type: "string", default: "500" },
     profile: { type: "string" },
   },
@@ -72,7 +73,8 @@ await main();
 async function main(): Promise<void> {
   print(`${cpus()[0]?.model ?? arch()}, ${cpus().length} CPUs, commit ${commit()}`);
   if (values.dns) return measureDns(topsail, print, Number(values.seconds));
-  if (values.machine) return measureAgent({ agents: Number(values.agents), rounds: 9, profile: values.profile }, print);
+  if (values.machine)
+    return measureAgent({ parts: values.parts.split(","), agents: Number(values.agents), rounds: 9, profile: values.profile }, print);
   if (values.times) return measureTimes(topsail, print);
   if (!envoyBinary) throw new Error("there is no Envoy to compare with");
   const wanted = values.proxies.split(",");
