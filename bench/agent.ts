@@ -67,6 +67,7 @@ async function measureMemory(print: Print): Promise<void> {
 interface Plane extends AsyncDisposable {
   readonly config: Kubeconfig;
   readonly secure: number;
+  readonly pid: number;
 }
 
 const documents = ["details", "reviews", "productpage", "ratings", "swarm"]
@@ -111,6 +112,7 @@ async function startPlane(node: readonly string[] = []): Promise<Plane> {
   return {
     config: readKubeconfig(join(directory, "kubeconfig")),
     secure,
+    pid: started.pid,
     [Symbol.asyncDispose]: () => moved.disposeAsync(),
   };
 }
@@ -199,7 +201,7 @@ function statusOf(host: string, port: number): Promise<number | undefined> {
 async function measureSwarm(agents: number, profile: string | undefined, print: Print): Promise<void> {
   const profiling = profile ? ["--cpu-prof", `--cpu-prof-dir=${profile}`] : [];
   await using plane = await startPlane(profile ? [...profiling, source] : []);
-  const { config, secure } = plane;
+  const { config, secure, pid } = plane;
   const task: SwarmTask = {
     target: `127.0.0.1:${secure}`,
     root: config.root,
@@ -215,6 +217,8 @@ async function measureSwarm(agents: number, profile: string | undefined, print: 
   );
   await swarm.printed("prepared", 120_000);
   using watch = await watchApi(config, `${entriesPath}?watch=1`);
+  const agentsBefore = usageOf(swarm.pid).cpuSeconds;
+  const cpuBefore = usageOf(pid).cpuSeconds;
   const started = performance.now();
   swarm.child.kill("SIGUSR2");
   const names = () => new Set(watch.events.map(({ object }) => (object.metadata as { name: string }).name)).size;
@@ -224,6 +228,7 @@ async function measureSwarm(agents: number, profile: string | undefined, print: 
   }
   const registeredMs = performance.now() - started;
   await swarm.printed("report", 60_000);
+  const swarmCpu = usageOf(swarm.pid);
   swarm.child.kill("SIGTERM");
   await swarm.exited;
   const report = JSON.parse(swarm.stdout.split("report ")[1]!) as SwarmReport;
@@ -231,6 +236,10 @@ async function measureSwarm(agents: number, profile: string | undefined, print: 
   const row = (name: string, times: readonly number[]) =>
     print(`  ${name.padEnd(40)}${at(times, 0.5).toFixed(0).padStart(6)} ms median, p99 ${at(times, 0.99).toFixed(0)} ms`);
   print(`${agents} agents that join at once: all registered in ${(registeredMs / 1000).toFixed(1)} s, ${report.failures} failed calls`);
+  // Whatever else the machine does, this stays.
+  print(
+    `  CPU of the control plane, in all         ${(usageOf(pid).cpuSeconds - cpuBefore).toFixed(1).padStart(7)} s, of the agents ${(swarmCpu.cpuSeconds - agentsBefore).toFixed(1)} s`,
+  );
   row("certificate asked for to received", report.certificateMs);
   row("stream opened to clusters and listeners", report.configuredMs);
 }
