@@ -1,5 +1,5 @@
 /**
- * pilot-agent put together: certificates, xDS and SDS sockets, bootstrap, proxy, status port, DNS proxy. Traffic capture is not here yet.
+ * pilot-agent put together: certificates, xDS and SDS sockets, bootstrap, proxy, status port, DNS proxy.
  *
  *   proxy ──xDS──> configPath/XDS ──TLS──> control plane        proxy ──SDS──> workload-spiffe-uds/socket <── certificates <── CA
  *                                                               proxy ──SDS──> the same, or credential-uds/files-socket: files
@@ -14,6 +14,7 @@ import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
 import type { ProxyType } from "../api/node.ts";
 import { log } from "../lib/log.ts";
 import { ownLoopback } from "../lib/loopback.ts";
+import type { PortSharing } from "../platform/port-sharing.ts";
 import type { WorkerThread } from "../proxy/worker-thread.ts";
 import { bootstrap } from "./bootstrap.ts";
 import { isServed } from "./certificates/workload-identity.ts";
@@ -60,6 +61,22 @@ export interface AgentOptions {
   readonly logLevel: string;
   /** Where the status port listens. */
   readonly statusHost: string;
+  /** Of all ports of the agent and its proxy. Default: alone. */
+  readonly sharing?: PortSharing;
+  /** Whoever serves the workload's certificate is somebody else; default true. Not so when a predecessor does. */
+  readonly mayBeServedIdentity?: boolean;
+}
+
+interface AgentParts {
+  readonly proxy: RunningProxy;
+  readonly admin: ProxyAdmin;
+  readonly troubles: Troubles;
+  readonly config: ProxyConfig;
+  readonly sockets: Pick<Sockets, "hasCertificate" | "choice" | "servesIdentity">;
+  readonly dns: DnsProxy | undefined;
+  readonly openStatus: (() => Promise<StatusServer>) | undefined;
+  readonly parts: AsyncDisposableStack;
+  readonly voice: AsyncDisposableStack;
 }
 
 export class Agent implements AsyncDisposable {
@@ -67,34 +84,36 @@ export class Agent implements AsyncDisposable {
   readonly admin: ProxyAdmin;
   readonly troubles: Troubles;
   readonly #config: ProxyConfig;
-  readonly #sockets: Pick<Sockets, "hasCertificate" | "choice">;
+  readonly #sockets: AgentParts["sockets"];
+  readonly #dns: DnsProxy | undefined;
+  readonly #openStatus: AgentParts["openStatus"];
   readonly #parts: AsyncDisposableStack;
+  /** What speaks for the workload, or writes its files: there is one of each, also while two processes run. */
+  readonly #voice: AsyncDisposableStack;
 
-  private constructor(
-    proxy: RunningProxy,
-    admin: ProxyAdmin,
-    troubles: Troubles,
-    config: ProxyConfig,
-    sockets: Pick<Sockets, "hasCertificate" | "choice">,
-    parts: AsyncDisposableStack,
-  ) {
+  private constructor({ proxy, admin, troubles, config, sockets, dns, openStatus, parts, voice }: AgentParts) {
     this.proxy = proxy;
     this.admin = admin;
     this.troubles = troubles;
     this.#config = config;
     this.#sockets = sockets;
+    this.#dns = dns;
+    this.#openStatus = openStatus;
     this.#parts = parts;
+    this.#voice = voice;
   }
 
   static async start(options: AgentOptions): Promise<Agent> {
     const { environment } = options;
     const { config, json } = options.proxyConfig;
+    const { sharing = "alone", mayBeServedIdentity = true } = options;
     await using parts = new AsyncDisposableStack();
+    await using voice = new AsyncDisposableStack();
     const paths = agentPaths(options.root ?? ".");
     const hasCredentialSocket = await isServed(paths.credentialSds);
     if (hasCredentialSocket) scope.info("secrets of sds:// names come from another's socket", { path: paths.credentialSds });
     const troubles = new Troubles();
-    const addresses = parts.use(new AddressWatch());
+    const addresses = voice.use(new AddressWatch());
     const node = nodeIdentity({
       type: options.type,
       domain: options.domain,
@@ -105,17 +124,21 @@ export class Agent implements AsyncDisposable {
       addresses: options.addresses ?? addresses.addresses,
     });
     const current = new CurrentNode(node);
-    const admin = new ProxyAdmin(ownLoopback(environment.bindAddress), config.proxyAdminPort);
+    const admin = new ProxyAdmin();
     const quit = Promise.withResolvers<number>();
-    const dns = answersDns(node, options.type) ? parts.use(await DnsProxy.start(dnsProxyOptions(node, environment, paths))) : undefined;
+    const dns = answersDns(node, options.type)
+      ? parts.use(await DnsProxy.start(dnsProxyOptions(node, environment, paths, sharing)))
+      : undefined;
     await mkdir(config.configPath, { recursive: true, mode: 0o700 });
-    const lastGood = parts.use(await LastGoodConfig.load(join(config.configPath, "last-good"), node.id, troubles));
-    const sockets = await startSockets({ config, environment, paths, node: current, troubles, dns, lastGood }, parts);
-    const { xdsProxy, choice, access, hasCertificate, ...ownSockets } = sockets;
+    const lastGood = voice.use(await LastGoodConfig.load(join(config.configPath, "last-good"), node.id, troubles));
+    const { xdsProxy, choice, access, hasCertificate, servesIdentity, ...ownSockets } = await startSockets(
+      { config, environment, paths, node: current, troubles, dns, mayBeServedIdentity, lastGood, voice },
+      parts,
+    );
     const relay =
       config.controlPlaneAuthPolicy === "NONE"
         ? undefined
-        : parts.use(
+        : voice.use(
             ControlPlaneRelay.start({ access, node: current, ports: ownPorts({ environment, config, statusHost: options.statusHost }) }),
           );
     if (environment.instanceIp === undefined && options.addresses === undefined) {
@@ -127,21 +150,20 @@ export class Agent implements AsyncDisposable {
       });
     }
     const credentialSocket = hasCredentialSocket ? paths.credentialSds : undefined;
-    if (config.statusPort !== 0) {
-      parts.use(
-        await StatusServer.start({
-          host: options.statusHost,
-          port: config.statusPort,
-          isReady: () => admin.isReady(),
-          proxyMetricsUrl: `http://${environment.bindAddress ?? "127.0.0.1"}:${environment.prometheusPort}/stats/prometheus`,
-          onQuit: () => quit.resolve(0),
-          onDrain: () => admin.drainWithoutExit(),
-          dns,
-          configSource: () => choice.source,
-          troubles,
-        }),
-      );
-    }
+    const openStatus = () =>
+      StatusServer.start({
+        host: options.statusHost,
+        port: config.statusPort,
+        sharing,
+        isReady: () => admin.isReady(),
+        proxyMetricsUrl: `http://${environment.bindAddress ?? "127.0.0.1"}:${environment.prometheusPort}/stats/prometheus`,
+        onQuit: () => quit.resolve(0),
+        onDrain: () => admin.drainWithoutExit(),
+        dns,
+        configSource: () => choice.source,
+        troubles,
+      });
+    if (config.statusPort !== 0 && sharing !== "beside") voice.use(await openStatus());
     const start = {
       bootstrap: bootstrap({ node, environment, proxyConfig: config, sockets: { ...ownSockets, credentials: credentialSocket } }),
       directory: config.configPath,
@@ -149,24 +171,31 @@ export class Agent implements AsyncDisposable {
       workerThreads: options.workerThreads,
       logLevel: options.logLevel,
       drainTimeMs: config.drainDuration ?? 45_000,
+      sharing,
     };
     scope.info("starting", {
       node: node.id,
       discovery: config.discoveryAddress,
       proxy: options.usesBinary ? config.binaryPath : "built in",
     });
+    const adminAddress = { host: ownLoopback(environment.bindAddress), port: config.proxyAdminPort };
     const running: RunningProxy = parts.use(
-      options.usesBinary ? await EnvoyProcess.start(config.binaryPath, start) : await EmbeddedProxy.start(start),
+      options.usesBinary ? await EnvoyProcess.start(config.binaryPath, adminAddress, start) : await EmbeddedProxy.start(start),
     );
+    admin.attach(running.admin);
     const health = startHealthChecks(config, environment, current, admin, xdsProxy);
-    if (health) parts.use(health);
+    if (health) voice.use(health);
     const proxy: RunningProxy = {
+      admin: running.admin,
       ...(running.live && { live: running.live }),
+      ...(running.retire && { retire: () => running.retire!() }),
       exited: Promise.race([running.exited, quit.promise]),
       checkAlive: () => running.checkAlive(),
       [Symbol.asyncDispose]: () => running[Symbol.asyncDispose](),
     };
-    return new Agent(proxy, admin, troubles, config, { hasCertificate, choice }, parts.move());
+    const sockets = { hasCertificate, choice, servesIdentity };
+    const unopened = config.statusPort !== 0 && sharing === "beside" ? openStatus : undefined;
+    return new Agent({ proxy, admin, troubles, config, sockets, dns, openStatus: unopened, parts: parts.move(), voice: voice.move() });
   }
 
   /** Resolves when the proxy serves what the control plane gave it, or rejects with the signal's reason. */
@@ -206,7 +235,29 @@ export class Agent implements AsyncDisposable {
     await delay(this.#config.terminationDrainDuration ?? 5_000);
   }
 
+  /** Beside another process: answers on the ports of status and DNS as well, where until now that one had the better answers. */
+  async open(): Promise<void> {
+    if (this.#openStatus) this.#voice.use(await this.#openStatus());
+    await this.#dns?.open();
+  }
+
+  /** Whether another process can take over while this one still serves its connections. */
+  get canRetire(): boolean {
+    return this.proxy.retire !== undefined;
+  }
+
+  get servesIdentity(): boolean {
+    return this.#sockets.servesIdentity;
+  }
+
+  /** Another process has taken over: says nothing more, and resolves when those who are still connected have gone, or their time is over. */
+  async retire(): Promise<void> {
+    await this.#voice.disposeAsync();
+    await Promise.all([this.proxy.retire?.(), this.#dns?.retire()]);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#voice.disposeAsync();
     await this.#parts.disposeAsync();
   }
 }

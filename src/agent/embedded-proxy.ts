@@ -4,6 +4,7 @@ import { log } from "../lib/log.ts";
 import { releaseMemory } from "../platform/release-memory.ts";
 import { loadBootstrap } from "../proxy/config/bootstrap.ts";
 import { ProxyServer } from "../proxy/server.ts";
+import type { AdminEndpoint } from "./admin-endpoint.ts";
 import type { RunningProxy, StartProxyOptions } from "./running-proxy.ts";
 
 const scope = log.scope("proxy");
@@ -13,12 +14,20 @@ const settleMs = 3000;
 export class EmbeddedProxy implements RunningProxy {
   readonly exited: Promise<number>;
   readonly live: Promise<void>;
+  readonly admin: AdminEndpoint;
   readonly #server: ProxyServer;
 
   private constructor(server: ProxyServer, exited: Promise<number>) {
     this.#server = server;
     this.exited = exited;
     this.live = server.live;
+    this.admin = {
+      numbers: async (names) =>
+        new Map(
+          server.stats.read((name) => names.test(name)).flatMap((stat) => ("value" in stat ? [[stat.name, Number(stat.value)]] : [])),
+        ),
+      drain: ({ skipExit }) => server.drainListeners({ graceful: true, inboundOnly: false, skipExit }),
+    };
   }
 
   static async start(options: StartProxyOptions): Promise<EmbeddedProxy> {
@@ -31,6 +40,7 @@ export class EmbeddedProxy implements RunningProxy {
       drainTimeMs: options.drainTimeMs,
       drainStrategy: "immediate",
       fileFlushIntervalMs: 1_000,
+      adminSharing: options.sharing,
       onQuit: () => ended.resolve(0),
     });
     const fail = (error: unknown) => {
@@ -48,6 +58,10 @@ export class EmbeddedProxy implements RunningProxy {
 
   checkAlive(): Promise<void> {
     return this.#server.checkAlive();
+  }
+
+  async retire(): Promise<void> {
+    await this.#server.retire();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

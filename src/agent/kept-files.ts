@@ -35,7 +35,7 @@ export class KeptFiles implements AsyncDisposable {
   /** What `files` returns has changed. Resolves when it is written, or can't be for now. */
   save(): Promise<void> {
     this.#isChanged = true;
-    if (this.#isWaiting) return Promise.resolve();
+    if (this.#isWaiting || this.#stop.signal.aborted) return Promise.resolve();
     this.#writing ??= this.#write().finally(() => {
       this.#writing = undefined;
     });

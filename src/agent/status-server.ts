@@ -5,10 +5,11 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Counter, Gauge, Registry } from "prom-client";
-import { closeHttp, listenHttp } from "../lib/http-listen.ts";
+import { closeHttp } from "../lib/http-listen.ts";
 import { log } from "../lib/log.ts";
 import { isLoopback } from "../lib/loopback.ts";
 import { version } from "../lib/version.ts";
+import { listenOn, type PortSharing } from "../platform/port-sharing.ts";
 import type { ConfigSource } from "./last-good/control-plane-choice.ts";
 import type { Troubles } from "./troubles.ts";
 
@@ -17,6 +18,8 @@ const scope = log.scope("status");
 export interface StatusServerOptions {
   readonly host: string;
   readonly port: number;
+  /** Default: alone. */
+  readonly sharing?: PortSharing;
   /** Whether the proxy serves with configuration from the control plane. */
   readonly isReady: () => Promise<boolean>;
   /** Where the proxy's own metrics are, `http://127.0.0.1:15090/stats/prometheus`. */
@@ -98,7 +101,7 @@ export class StatusServer implements AsyncDisposable {
 
   static async start(options: StatusServerOptions): Promise<StatusServer> {
     const made = new StatusServer(options);
-    await listenHttp(made.#http, options.host, options.port);
+    await listenOn(made.#http, { host: options.host, port: options.port }, options.sharing ?? "alone");
     return made;
   }
 

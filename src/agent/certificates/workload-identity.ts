@@ -30,6 +30,8 @@ export interface WorkloadIdentityOptions {
   readonly troubles: Pick<Troubles, "report" | "clear">;
   /** Nobody needs a certificate. */
   readonly plaintext: boolean;
+  /** Whoever answers on the socket is somebody else, and has the certificate. */
+  readonly mayBeServed: boolean;
   /** How the authority is called. */
   readonly access: (present: () => WorkloadSecrets | undefined) => Promise<Access>;
 }
@@ -48,11 +50,12 @@ export async function openWorkloadIdentity({
   nodeId,
   plaintext,
   troubles,
+  mayBeServed,
   access,
 }: WorkloadIdentityOptions): Promise<WorkloadIdentity> {
   const { workloadSocketFile } = environment;
   const socket = join(paths.workloadSockets, workloadSocketFile);
-  if (await isServed(socket)) {
+  if (mayBeServed && (await isServed(socket))) {
     scope.info("the workload's certificate comes from another's socket", { path: socket });
     return { secrets: plaintext ? undefined : new SdsCertificates(socket, nodeId), socket, isServedElsewhere: true };
   }

@@ -33,6 +33,7 @@ export class LastGoodConfig implements AsyncDisposable {
   #node: string;
   #savedAt: Date | undefined;
   #timer: NodeJS.Timeout | undefined;
+  #isClosed = false;
 
   private constructor(path: string, node: string, troubles: Pick<Troubles, "report" | "clear">) {
     this.#node = node;
@@ -82,12 +83,13 @@ export class LastGoodConfig implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#isClosed = true;
     if (this.#timer) await this.#save();
     await this.#file[Symbol.asyncDispose]();
   }
 
   #saveSoon(): void {
-    this.#timer ??= setTimeout(() => void this.#save(), quietMs).unref();
+    if (!this.#isClosed) this.#timer ??= setTimeout(() => void this.#save(), quietMs).unref();
   }
 
   #save(): Promise<void> {
