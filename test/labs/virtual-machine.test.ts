@@ -326,7 +326,7 @@ describe.skipIf(problem !== undefined)("a workload on a virtual machine", { time
     expect(await ratings.sh("curl -sf http://localhost:15020/metrics")).toContain("istio_agent_trouble{what=");
     await expect.poll(servedSerial, { timeout: 30_000 }).not.toBe(before.serial);
     expect(await keptState()).toEqual(before);
-    expect(await stars()).toBe("stars");
+    await expect.poll(stars, { timeout: 15_000, interval: 500 }).toBe("stars");
 
     await ratings.sh(`rm ${kept.map((directory) => `${directory}/filler`).join(" ")}`);
     await expect.poll(status, { timeout: 70_000, interval: 500 }).not.toContain("can't be kept");
@@ -355,19 +355,19 @@ describe.skipIf(problem !== undefined)("a workload on a virtual machine", { time
     await setClock("+3600");
     await expect.poll(servedSerial, { timeout: 20_000 }).not.toBe(first);
     await expect.poll(status, { timeout: 10_000 }).toMatch(/certificate does not hold by this machine's clock: expired: it ended at /);
-    expect(await stars()).toBe("stars");
+    await expect.poll(stars, { timeout: 15_000, interval: 500 }).toBe("stars");
 
     await setClock("-3600");
     await expect
       .poll(status, { timeout: 10_000 })
       .toMatch(/certificate does not hold by this machine's clock: not yet valid: it begins at /);
-    expect(await stars()).toBe("stars");
+    await expect.poll(stars, { timeout: 15_000, interval: 500 }).toBe("stars");
 
     await setClock("+0");
     await expect.poll(status, { timeout: 10_000 }).not.toContain("this machine's clock");
     const steps = async () => (await ratings.journal("istio")).match(/the clock of this machine has been set/g);
     await expect.poll(steps, { timeout: 10_000 }).toHaveLength(3);
-    expect(await stars()).toBe("stars");
+    await expect.poll(stars, { timeout: 15_000, interval: 500 }).toBe("stars");
     await ratings.sh("rm /etc/systemd/system/istio.service.d/clock.conf; systemctl daemon-reload");
   });
 
