@@ -17,11 +17,12 @@ const youngGenerationMiB = 8;
  * syntax and then compiled; what V8 made of it at build time spares both.
  */
 function runEmbedded(): void {
-  const { getAsset, getRawAsset } = process.getBuiltinModule("node:sea");
+  const { getAsset, getAssetKeys, getRawAsset } = process.getBuiltinModule("node:sea");
   const { Script } = process.getBuiltinModule("node:vm");
   const script = new Script(getAsset("proxy-worker", "latin1"), {
     filename: "proxy-worker.cjs",
-    cachedData: new Uint8Array(getRawAsset("proxy-worker-cache")),
+    // An executable that was made on another architecture has none.
+    ...(getAssetKeys().includes("proxy-worker-cache") && { cachedData: new Uint8Array(getRawAsset("proxy-worker-cache")) }),
   });
   (script.runInThisContext() as (require: (name: string) => unknown) => void)((name) => process.getBuiltinModule(name));
 }
