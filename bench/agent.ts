@@ -55,7 +55,7 @@ async function measureMemory(print: Print): Promise<void> {
     const { rssMiB, anonymousMiB } = usageOf(pid);
     print(`${`agent and proxy, ${when}`.padEnd(42)}${rssMiB.toFixed(0).padStart(6)} MiB, ${anonymousMiB.toFixed(0)} of them anonymous`);
   };
-  await delay(5_000);
+  await delay(8_000);
   show("idle");
   const url = `http://${lab.addressOf("httpbin")}:${lab.ports.sidecar}/get`;
   const { requests, failed } = load({ url, headers: ["host: httpbin.default.svc.cluster.local"], seconds: 10, cpu: 1 });

@@ -9,7 +9,8 @@ import type { RunningProxy, StartProxyOptions } from "./running-proxy.ts";
 
 const scope = log.scope("proxy");
 
-const settleMs = 3000;
+/** After the workers have collected their heaps, which brings back pages of the executable. */
+const settleMs = 4000;
 
 export class EmbeddedProxy implements RunningProxy {
   readonly exited: Promise<number>;
