@@ -11,6 +11,7 @@ import { isLoopback } from "../lib/loopback.ts";
 import { version } from "../lib/version.ts";
 import { listenOn, type PortSharing } from "../platform/port-sharing.ts";
 import type { ConfigSource } from "./last-good/control-plane-choice.ts";
+import type { Troubles } from "./troubles.ts";
 
 const scope = log.scope("status");
 
@@ -29,6 +30,7 @@ export interface StatusServerOptions {
   readonly onDrain: () => Promise<void>;
   /** Where what the proxy runs on came from. */
   readonly configSource?: () => ConfigSource;
+  readonly troubles?: Pick<Troubles, "names">;
   /** Absent: the agent answers no DNS queries. */
   readonly dns?: DnsStatus | undefined;
 }
@@ -66,7 +68,19 @@ export class StatusServer implements AsyncDisposable {
       { tag: version },
       1,
     );
-    const { configSource } = options;
+    const { configSource, troubles } = options;
+    if (troubles) {
+      new Gauge({
+        name: "istio_agent_trouble",
+        help: "1 for each thing that is wrong with the machine while the agent goes on: a disk that is full, a clock that is not right.",
+        labelNames: ["what"],
+        registers: [this.#registry],
+        collect() {
+          this.reset();
+          for (const what of troubles.names) this.set({ what }, 1);
+        },
+      });
+    }
     if (configSource) {
       new Gauge({
         name: "istio_agent_config_source",

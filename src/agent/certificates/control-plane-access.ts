@@ -56,7 +56,10 @@ export async function controlPlaneAccess(options: AccessOptions): Promise<Access
   const present = options.present();
   const own = present?.pair;
   const { provisionedCerts } = options.environment;
-  const pair = own && own.notAfter.getTime() > Date.now() ? own : provisionedCerts ? await readValidPair(provisionedCerts) : undefined;
+  const holds = own !== undefined && own.notAfter.getTime() > Date.now();
+  const provisioned = !holds && provisionedCerts ? await readValidPair(provisionedCerts) : undefined;
+  // Without anything else to show, one that is over by this machine's clock is worth showing: the clock may be wrong.
+  const pair = holds ? own : (provisioned ?? (token ? undefined : own));
   const { host } = parseHostPort(options.address, "discoveryAddress", "connect");
   const { serverName } = options;
   // TLS has no server name for an address; the certificate has to be for the address all the same.

@@ -14,6 +14,7 @@ import { formatSpiffeId } from "../../api/spiffe.ts";
 import { log } from "../../lib/log.ts";
 import { type AgentEnvironment, defaultSocketFile, EnvironmentError } from "../environment.ts";
 import type { AgentPaths } from "../paths.ts";
+import type { Troubles } from "../troubles.ts";
 import type { Access } from "./control-plane-access.ts";
 import { FileCertificates } from "./file-certificates.ts";
 import { SdsCertificates } from "./sds-certificates.ts";
@@ -26,6 +27,7 @@ export interface WorkloadIdentityOptions {
   readonly environment: AgentEnvironment;
   readonly paths: AgentPaths;
   readonly nodeId: string;
+  readonly troubles: Pick<Troubles, "report" | "clear">;
   /** Nobody needs a certificate. */
   readonly plaintext: boolean;
   /** Whoever answers on the socket is somebody else, and has the certificate. */
@@ -47,6 +49,7 @@ export async function openWorkloadIdentity({
   paths,
   nodeId,
   plaintext,
+  troubles,
   mayBeServed,
   access,
 }: WorkloadIdentityOptions): Promise<WorkloadIdentity> {
@@ -82,6 +85,7 @@ export async function openWorkloadIdentity({
     authority: environment.caAddress === undefined ? "controlPlane" : "another",
     certSigner: environment.metadata.CERT_SIGNER ?? "",
     access,
+    troubles,
   });
   return { secrets, socket, isServedElsewhere: false };
 }
