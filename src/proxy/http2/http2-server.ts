@@ -13,6 +13,7 @@ import { LazyTimer } from "../lazy-timer.ts";
 import type { DownstreamConnection } from "../listener/downstream-connection.ts";
 import { type HeaderList, responseFlags } from "../stream-info.ts";
 import type { Framer, Transport, TransportHandler } from "../transport.ts";
+import { ConnectionLife, type ConnectionLifeOwner } from "./connection-life.ts";
 import { FrameReader, type FrameSink } from "./frame-reader.ts";
 import {
   defaultMaxFrameBytes,
@@ -34,6 +35,7 @@ import {
   windowUpdate,
   word,
 } from "./frames.ts";
+import { dependsOn, HeaderBlocks } from "./header-blocks.ts";
 import { HpackDecoder } from "./hpack-decoder.ts";
 import { HpackEncoder } from "./hpack-encoder.ts";
 import { Http2Floods } from "./http2-floods.ts";
@@ -43,11 +45,13 @@ import { Http2ServerStream } from "./server-stream.ts";
 const never = Number.POSITIVE_INFINITY;
 const connectionWord = word(0);
 
-export class Http2Server implements TransportHandler, FrameSink {
+export class Http2Server implements TransportHandler, FrameSink, ConnectionLifeOwner {
   readonly initialReceiveWindow: number;
   /** Of the whole connection. */
   sendWindow = defaultWindow;
   maxFrameBytes = defaultMaxFrameBytes;
+  /** Counters, and when it ends. */
+  readonly life: ConnectionLife;
   readonly #manager: ConnectionManager;
   readonly #connection: DownstreamConnection;
   readonly #transport: Transport;
@@ -56,10 +60,11 @@ export class Http2Server implements TransportHandler, FrameSink {
   readonly #encoder = new HpackEncoder();
   readonly #floods: Http2Floods;
   readonly #timer: LazyTimer;
-  readonly #startedAt = performance.now();
   readonly #streams = new Map<number, Http2ServerStream>();
   /** With something to send and no window, or a transport that is full. */
   readonly #waiting = new Set<Http2ServerStream>();
+  /** Streams that this read has brought something for. */
+  readonly #readers = new Set<Http2ServerStream>();
   #prefaceRead = 0;
   #sawSettings = false;
   #lastStreamId = 0;
@@ -69,24 +74,11 @@ export class Http2Server implements TransportHandler, FrameSink {
   /** Of the DATA frame that is being read. */
   #dataStream: Http2ServerStream | null = null;
   #dataEnds = false;
-  /** Header block that is being read: -1 for none. */
-  #blockStream = -1;
-  #blockEnds = false;
-  #block: Buffer[] = [];
-  #blockBytes = 0;
-  #requests = 0;
-  /** GOAWAY has been said; with the last stream that counts. */
-  #drain: "no" | "announced" | "final" = "no";
-  #drainTimer: NodeJS.Timeout | null = null;
-  #durationTimer: NodeJS.Timeout | null = null;
-  #idleDeadline = never;
+  readonly #blocks: HeaderBlocks;
   #isClosed = false;
-  #isEnding = false;
   /** Within a read: what is written then waits for its end. */
   #output = "";
   #isReading = false;
-  #countedRead = 0;
-  #countedWritten = 0;
 
   /** Takes over a transport, or opens it. */
   constructor(manager: ConnectionManager, connection: DownstreamConnection, transport?: Transport) {
@@ -99,27 +91,13 @@ export class Http2Server implements TransportHandler, FrameSink {
     this.#timer = new LazyTimer(() => this.#expired());
     this.#transport = transport ?? connection.openTransport(this);
     this.#transport.handler = this;
-    connection.decideClose = () => this.#decideClose();
+    this.#blocks = new HeaderBlocks(2 * manager.parserOptions.maxHeadBytes);
+    this.life = new ConnectionLife(manager, connection, this.#transport, this);
+    connection.decideClose = () => this.life.decideClose();
     connection.shutdown = (isForced) => this.#shutdown(isForced);
   }
 
   start(): void {
-    const { store, at } = this.#manager.stats;
-    store.add(at.downstream_cx_total, 1);
-    store.add(at.downstream_cx_active, 1);
-    store.add(at.downstream_cx_http2_total, 1);
-    store.add(at.downstream_cx_http2_active, 1);
-    if (this.#connection.isTls) {
-      store.add(at.downstream_cx_ssl_total, 1);
-      store.add(at.downstream_cx_ssl_active, 1);
-    }
-    if (this.#manager.maxConnectionDurationMs > 0) {
-      this.#durationTimer = setTimeout(() => {
-        store.add(at.downstream_cx_max_duration_reached, 1);
-        this.#startDrain();
-      }, this.#manager.maxConnectionDurationMs);
-      this.#durationTimer.unref();
-    }
     const { http2 } = this.#manager;
     this.#send(
       settings([
@@ -129,7 +107,7 @@ export class Http2Server implements TransportHandler, FrameSink {
         [setting.initialWindowSize, http2.streamWindow],
       ]) + (http2.connectionWindow > defaultWindow ? windowUpdate(connectionWord, http2.connectionWindow - defaultWindow) : ""),
     );
-    this.#becameIdle();
+    this.life.start();
     this.#transport.start();
   }
 
@@ -152,8 +130,6 @@ export class Http2Server implements TransportHandler, FrameSink {
     this.#isReading = false;
     this.#flushOutput();
   }
-  /** Streams that this read has brought something for. */
-  readonly #readers = new Set<Http2ServerStream>();
 
   onEnd(): void {
     this.#connection.now = performance.now();
@@ -228,9 +204,9 @@ export class Http2Server implements TransportHandler, FrameSink {
     if (!this.#mayCome(type)) return;
     switch (type) {
       case frameType.headers:
-        return void this.#onHeaders(flags, streamId, payload);
+        return void this.#onHeaderFrame(this.#blocks.begin(flags, streamId, payload), streamId);
       case frameType.continuation:
-        return void this.#onContinuation(flags, streamId, payload);
+        return void this.#onHeaderFrame(this.#blocks.continue(flags, streamId, payload), streamId);
       case frameType.priority:
         return void this.#onPriority(streamId, payload);
       case frameType.resetStream:
@@ -260,55 +236,18 @@ export class Http2Server implements TransportHandler, FrameSink {
   #mayCome(type: number): boolean {
     if (this.#isClosed) return false;
     if (!this.#sawSettings && type !== frameType.settings) return this.#refuse(errorCode.protocol, "no SETTINGS at first");
-    if (this.#blockStream < 0 === (type !== frameType.continuation)) return true;
-    return this.#refuse(errorCode.protocol, this.#blockStream < 0 ? "CONTINUATION of nothing" : "a header block is not complete");
+    const { isComplete } = this.#blocks;
+    if (isComplete === (type !== frameType.continuation)) return true;
+    return this.#refuse(errorCode.protocol, isComplete ? "CONTINUATION of nothing" : "a header block is not complete");
   }
 
-  #onHeaders(flags: number, streamId: number, payload: Buffer): void {
-    if (streamId === 0 || streamId % 2 === 0) return void this.#fail(errorCode.protocol, "HEADERS on a stream that can't be a client's");
-    let from = 0;
-    let to = payload.length;
-    if (flags & flag.padded) {
-      if (to < 1) return void this.#fail(errorCode.frameSize, "HEADERS is too short");
-      from = 1;
-      to -= payload[0]!;
-    }
-    if (flags & flag.priority) {
-      if (from + 5 > payload.length) return void this.#fail(errorCode.frameSize, "HEADERS is too short");
-      if ((payload.readUInt32BE(from) & 0x7fff_ffff) === streamId)
-        return void this.#fail(errorCode.protocol, "a stream that depends on itself");
-      from += 5;
-    }
-    if (to < from) return void this.#fail(errorCode.protocol, "more padding than payload");
-    this.#blockStream = streamId;
-    this.#blockEnds = (flags & flag.endStream) !== 0;
-    if (flags & flag.endHeaders) this.#onBlock(payload.subarray(from, to));
-    else this.#keepBlock(payload.subarray(from, to));
+  #onHeaderFrame(block: Buffer | null, streamId: number): void {
+    const { problem } = this.#blocks;
+    if (problem !== null) this.#fail(problem.code, problem.reason);
+    else if (block !== null) this.#onBlock(block, streamId, this.#blocks.endStream);
   }
 
-  #onContinuation(flags: number, streamId: number, payload: Buffer): void {
-    if (streamId !== this.#blockStream) return void this.#fail(errorCode.protocol, "CONTINUATION of another stream");
-    this.#keepBlock(payload);
-    if (this.#isClosed || (flags & flag.endHeaders) === 0) return;
-    const block = Buffer.concat(this.#block);
-    this.#block = [];
-    this.#blockBytes = 0;
-    this.#onBlock(block);
-  }
-
-  /** A block of any number of frames, some of them empty, is bounded by both. */
-  #keepBlock(part: Buffer): void {
-    this.#block.push(Buffer.from(part));
-    this.#blockBytes += part.length;
-    if (this.#blockBytes > 2 * this.#manager.parserOptions.maxHeadBytes || this.#block.length > 64) {
-      this.#fail(errorCode.enhanceYourCalm, "header block without an end");
-    }
-  }
-
-  #onBlock(block: Buffer): void {
-    const streamId = this.#blockStream;
-    const endStream = this.#blockEnds;
-    this.#blockStream = -1;
+  #onBlock(block: Buffer, streamId: number, endStream: boolean): void {
     const list: string[] = [];
     const outcome = this.#decoder.decode(block, list, this.#manager.parserOptions.maxHeadBytes);
     if (outcome === "compressionError") return void this.#fail(errorCode.compression, "header block can't be read");
@@ -319,7 +258,7 @@ export class Http2Server implements TransportHandler, FrameSink {
       return void this.#fail(errorCode.streamClosed, "HEADERS on a closed stream");
     }
     this.#lastStreamId = streamId;
-    if (this.#drain === "final") return;
+    if (this.life.phase === "final") return;
     if (this.#streams.size >= this.#manager.http2.maxConcurrentStreams) return void this.reset(word(streamId), errorCode.refusedStream);
     this.#floods.requestBegan();
     const codec = new Http2ServerStream(this, streamId, this.initialReceiveWindow, this.#initialSendWindow);
@@ -328,7 +267,7 @@ export class Http2Server implements TransportHandler, FrameSink {
     this.#streams.set(streamId, codec);
     const isTooLarge = outcome === "tooLarge" || list.length / 2 > this.#manager.parserOptions.maxHeaders;
     if (isTooLarge) {
-      this.count("downstream_rq_too_large");
+      this.life.count("downstream_rq_too_large");
       codec.close(errorCode.internal);
       return;
     }
@@ -340,13 +279,7 @@ export class Http2Server implements TransportHandler, FrameSink {
 
   #begin(codec: Http2ServerStream, head: RequestHead, headBytes: number, endStream: boolean): void {
     const manager = this.#manager;
-    const { values } = manager.stats.store;
-    const { at } = manager.stats;
-    values[at.downstream_rq_total]! += 1;
-    values[at.downstream_rq_http2_total]! += 1;
-    values[at.downstream_rq_active]! += 1;
-    this.#requests++;
-    this.#idleDeadline = never;
+    this.life.requestBegan();
     const stream = new HttpStream(manager, this.#connection, codec);
     codec.stream = stream;
     this.#readers.add(codec);
@@ -392,7 +325,7 @@ export class Http2Server implements TransportHandler, FrameSink {
     if (streamId === 0) return void this.#fail(errorCode.protocol, "PRIORITY on stream 0");
     if (this.#floods.priorityFrame()) return void this.#fail(errorCode.enhanceYourCalm, "too many PRIORITY frames");
     if (payload.length !== 5) return void this.#fail(errorCode.frameSize, "PRIORITY of another length than 5");
-    if ((payload.readUInt32BE(0) & 0x7fff_ffff) === streamId) this.#fail(errorCode.protocol, "a stream that depends on itself");
+    if (dependsOn(payload, 0) === streamId) this.#fail(errorCode.protocol, "a stream that depends on itself");
   }
 
   #onReset(streamId: number, payload: Buffer): void {
@@ -402,14 +335,14 @@ export class Http2Server implements TransportHandler, FrameSink {
     const codec = this.#streams.get(streamId);
     if (codec === undefined) return;
     const { stream } = codec;
-    this.count("downstream_rq_rx_reset");
+    this.life.count("downstream_rq_rx_reset");
     this.forget(codec);
     if (stream !== null) {
       stream.info.flags |= responseFlags.DownstreamRemoteReset;
       stream.onReset("http2.remote_reset");
     }
     if (!this.#floods.resetByClient(stream !== null)) return;
-    this.count("downstream_rq_too_many_premature_resets");
+    this.life.count("downstream_rq_too_many_premature_resets");
     this.#fail(errorCode.enhanceYourCalm, "too many premature resets");
   }
 
@@ -500,7 +433,7 @@ export class Http2Server implements TransportHandler, FrameSink {
 
   reset(stream: string, code: ErrorCode): void {
     this.#floods.resetByUs(stream);
-    this.count("downstream_rq_tx_reset");
+    this.life.count("downstream_rq_tx_reset");
     this.write(resetStream(stream, code));
   }
 
@@ -526,19 +459,11 @@ export class Http2Server implements TransportHandler, FrameSink {
     if (!this.#streams.delete(codec.id)) return;
     this.#waiting.delete(codec);
     codec.closed();
-    if (this.#isClosed || this.#streams.size > 0) return;
-    this.#countBytes();
-    if (this.#drain === "final") this.#end();
-    else this.#becameIdle();
+    if (!this.#isClosed && this.#streams.size === 0) this.life.becameIdle();
   }
 
   schedule(deadline: number): void {
     if (deadline < this.#timer.deadline) this.#timer.set(deadline);
-  }
-
-  count(name: "downstream_flow_control_paused_reading_total" | "downstream_flow_control_resumed_reading_total" | Counted): void {
-    const { store, at } = this.#manager.stats;
-    store.add(at[name], 1);
   }
 
   #pumpAll(): void {
@@ -552,7 +477,7 @@ export class Http2Server implements TransportHandler, FrameSink {
   /** A request that no server may take: like Envoy, of the whole connection, unless that is told to bear it. */
   #malformed(codec: Http2ServerStream, details: string): void {
     const { stream } = codec;
-    this.count("downstream_cx_protocol_error");
+    this.life.count("downstream_cx_protocol_error");
     if (this.#manager.http2.bearsInvalidMessages) codec.close(errorCode.protocol);
     if (stream !== null) {
       stream.info.flags |= responseFlags.DownstreamProtocolError;
@@ -568,7 +493,7 @@ export class Http2Server implements TransportHandler, FrameSink {
 
   #fail(code: ErrorCode, reason: string): void {
     if (this.#isClosed) return;
-    this.count("downstream_cx_protocol_error");
+    this.life.count("downstream_cx_protocol_error");
     this.#connection.info.localCloseReason = reason;
     this.#reader.stop();
     this.#send(goAway(this.#lastStreamId, code));
@@ -585,49 +510,25 @@ export class Http2Server implements TransportHandler, FrameSink {
 
   // --- the connection ---
 
-  #decideClose(): void {
-    if (this.#drain !== "no") return;
-    const { maxRequestsPerConnection } = this.#manager;
-    if (this.#connection.drain.shouldClose()) {
-      this.count("downstream_cx_drain_close");
-      this.#startDrain();
-    } else if (maxRequestsPerConnection > 0 && this.#requests >= maxRequestsPerConnection) {
-      this.count("downstream_cx_max_requests_reached");
-      this.#startDrain();
-    }
+  sayGoAway(isFinal: boolean): void {
+    this.#send(goAway(isFinal ? this.#lastStreamId : largestWindow, errorCode.none));
+    this.#flushOutput();
   }
 
-  /** A client that has streams on their way hears first that it should go, and later which ones counted. */
-  #startDrain(): void {
-    if (this.#drain !== "no" || this.#isClosed) return;
-    this.#drain = "announced";
-    this.#send(goAway(largestWindow, errorCode.none));
-    this.#flushOutput();
-    this.#drainTimer = setTimeout(() => this.#finishDrain(), this.#manager.drainTimeoutMs);
-    this.#drainTimer.unref();
+  get isIdle(): boolean {
+    return this.#streams.size === 0;
   }
 
-  #finishDrain(): void {
-    if (this.#drain === "final" || this.#isClosed) return;
-    this.#drain = "final";
-    this.#send(goAway(this.#lastStreamId, errorCode.none));
+  end(): void {
     this.#flushOutput();
-    if (this.#streams.size === 0) this.#end();
+    this.#close("local", 0);
   }
 
   #shutdown(isForced: boolean): void {
     if (isForced) {
-      if (this.#drain !== "final") this.#send(goAway(this.#lastStreamId, errorCode.none));
-      this.#flushOutput();
+      if (this.life.phase !== "final") this.sayGoAway(true);
       this.#abort("local");
-    } else this.#finishDrain();
-  }
-
-  #becameIdle(): void {
-    const { idleTimeoutMs } = this.#manager;
-    if (idleTimeoutMs <= 0) return;
-    this.#idleDeadline = performance.now() + idleTimeoutMs;
-    this.schedule(this.#idleDeadline);
+    } else this.life.finishDrain();
   }
 
   #expired(): void {
@@ -640,35 +541,17 @@ export class Http2Server implements TransportHandler, FrameSink {
       if (codec.stream === null) codec.close(errorCode.cancel);
       else codec.stream.onDeadline();
     }
-    if (this.#idleDeadline <= now + 0.5 && this.#streams.size === 0) {
-      this.#idleDeadline = never;
-      this.count("downstream_cx_idle_timeout");
-      this.#startDrain();
-    }
-    let next = this.#idleDeadline;
+    this.life.expire(now + 0.5);
+    let next = this.life.idleDeadline;
     for (const { deadline } of this.#streams.values()) next = Math.min(next, deadline);
     if (next < never && !this.#isClosed) this.#timer.set(Math.min(next, this.#timer.deadline));
     this.#flushOutput();
   }
 
-  /** Nothing is left to be said. */
-  #end(): void {
-    if (this.#isEnding) return;
-    this.#isEnding = true;
-    this.#flushOutput();
-    this.#close("local");
-  }
-
   #abort(by: "local" | "remote"): void {
     if (this.#isClosed) return;
-    const { store, at } = this.#manager.stats;
     const streams = [...this.#streams.values()];
-    const active = streams.filter(({ stream }) => stream !== null).length;
-    if (active > 0) {
-      store.add(at.downstream_cx_destroy_active_rq, 1);
-      store.add(by === "remote" ? at.downstream_cx_destroy_remote_active_rq : at.downstream_cx_destroy_local_active_rq, 1);
-    }
-    this.#close(by);
+    this.#close(by, streams.filter(({ stream }) => stream !== null).length);
     for (const codec of streams) {
       const { stream } = codec;
       codec.closed();
@@ -677,24 +560,14 @@ export class Http2Server implements TransportHandler, FrameSink {
     this.#streams.clear();
   }
 
-  #close(by: "local" | "remote"): void {
+  #close(by: "local" | "remote", active: number): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
     if (by === "local") this.#transport.destroyWhenWritten();
     else this.#transport.destroy();
-    this.#countBytes();
     this.#reader.stop();
     this.#timer.dispose();
-    clearTimeout(this.#durationTimer ?? undefined);
-    clearTimeout(this.#drainTimer ?? undefined);
-    const { store, at } = this.#manager.stats;
-    store.add(at.downstream_cx_active, -1);
-    store.add(at.downstream_cx_http2_active, -1);
-    if (this.#connection.isTls) store.add(at.downstream_cx_ssl_active, -1);
-    store.add(at.downstream_cx_destroy, 1);
-    store.add(by === "local" ? at.downstream_cx_destroy_local : at.downstream_cx_destroy_remote, 1);
-    store.record(at.downstream_cx_length_ms, Math.round(performance.now() - this.#startedAt));
-    this.#connection.closed();
+    this.life.closed(by, active);
   }
 
   #send(frames: string): void {
@@ -708,26 +581,7 @@ export class Http2Server implements TransportHandler, FrameSink {
     this.#output = "";
     this.#transport.writeParts(output, null, "");
   }
-
-  #countBytes(): void {
-    const { store, at } = this.#manager.stats;
-    const transport = this.#transport;
-    store.values[at.downstream_cx_rx_bytes_total]! += transport.bytesRead - this.#countedRead;
-    store.values[at.downstream_cx_tx_bytes_total]! += transport.bytesWritten - this.#countedWritten;
-    this.#countedRead = transport.bytesRead;
-    this.#countedWritten = transport.bytesWritten;
-  }
 }
-
-type Counted =
-  | "downstream_cx_protocol_error"
-  | "downstream_cx_drain_close"
-  | "downstream_cx_idle_timeout"
-  | "downstream_cx_max_requests_reached"
-  | "downstream_rq_rx_reset"
-  | "downstream_rq_tx_reset"
-  | "downstream_rq_too_large"
-  | "downstream_rq_too_many_premature_resets";
 
 /** HTTP/2 has no headers of the connection. */
 function framingOf({ expect, authority }: RequestHead): RequestFraming {

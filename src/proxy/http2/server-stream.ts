@@ -110,13 +110,13 @@ export class Http2ServerStream implements ServerCodec, Framer {
   pauseRequest(): void {
     if (this.#isPaused) return;
     this.#isPaused = true;
-    this.#server.count("downstream_flow_control_paused_reading_total");
+    this.#server.life.count("downstream_flow_control_paused_reading_total");
   }
 
   resumeRequest(): void {
     if (!this.#isPaused) return;
     this.#isPaused = false;
-    this.#server.count("downstream_flow_control_resumed_reading_total");
+    this.#server.life.count("downstream_flow_control_resumed_reading_total");
     const bytes = this.#unconsumed;
     this.#unconsumed = 0;
     this.#consume(bytes);
