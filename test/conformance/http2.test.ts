@@ -1,9 +1,12 @@
 /** HTTP/2 from clients: Envoy and our proxy on the same file, asked the same, the answers and what the upstream saw side by side. */
 import { execFile } from "node:child_process";
 import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import * as http2 from "node:http2";
 import { type AddressInfo, connect, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { makeCertificate } from "../support/certificate.ts";
@@ -118,12 +121,25 @@ function steady(name: string, value: string): string {
   return value.replace(/127\.0\.0\.1:\d+/, "<address>");
 }
 
-function bootstrap(upstream: number, codec: string): object {
+const logFormat =
+  "%REQ(X-CASE)% %PROTOCOL% %REQ(:METHOD)% %REQ(:AUTHORITY)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %BYTES_RECEIVED% %BYTES_SENT%\n";
+
+function bootstrap(upstream: number, codec: string, logFile = "/dev/null"): object {
   const manager = {
     "@type": type("filters.network.http_connection_manager.v3.HttpConnectionManager"),
     stat_prefix: "h2",
     codec_type: codec,
     stream_idle_timeout: "5s",
+    access_log: [
+      {
+        name: "envoy.access_loggers.file",
+        typed_config: {
+          "@type": type("access_loggers.file.v3.FileAccessLog"),
+          path: logFile,
+          log_format: { text_format_source: { inline_string: logFormat } },
+        },
+      },
+    ],
     http_protocol_options: { enable_trailers: true },
     http2_protocol_options: { max_concurrent_streams: 5 },
     max_request_headers_kb: 10,
@@ -273,13 +289,15 @@ describe.skipIf(!envoyBinary)("HTTP/2 from clients, beside Envoy", () => {
   const stack = new AsyncDisposableStack();
   const upstreams = new Map<string, Upstream>();
   const running = new Map<string, RunningProxy>();
+  const directory = mkdtempSync(join(tmpdir(), "topsail-h2-"));
+  stack.defer(() => rmSync(directory, { recursive: true, force: true }));
 
   beforeAll(async () => {
     await Promise.all(
       proxies.map(async ({ name, start }) => {
         const upstream = stack.use(new Upstream());
         upstreams.set(name, upstream);
-        running.set(name, stack.use(await start(bootstrap(await upstream.listen(), "AUTO"))));
+        running.set(name, stack.use(await start(bootstrap(await upstream.listen(), "AUTO", join(directory, name)))));
       }),
     );
   }, 60_000);
@@ -312,6 +330,22 @@ describe.skipIf(!envoyBinary)("HTTP/2 from clients, beside Envoy", () => {
   it.each(Object.keys(cases))("%s", async (name) => {
     const [theirs, ours] = await Promise.all(proxies.map(({ name: side }) => outcome(side, cases[name]!)));
     expect(ours).toEqual(theirs);
+  });
+
+  it("writes the same access log", async () => {
+    for (const name of Object.keys(cases)) {
+      const one = cases[name]!;
+      const headers = { ...one.headers, "x-case": name.replaceAll(" ", "-") };
+      await Promise.all(proxies.map(({ name: side }) => outcome(side, { ...one, headers })));
+    }
+    const lines = (side: string) => {
+      const all = readFileSync(join(directory, side), "latin1").split("\n");
+      // What of a request is cut off, and when, is chance; one that is no request has no line with us.
+      return all.filter((line) => !/^(-|a-client-that|a-path-that-is-none)/.test(line)).sort();
+    };
+    await eventually(() => (lines("topsail").length >= Object.keys(cases).length - 5 ? true : undefined), "the log");
+    await eventually(() => (lines("envoy").length >= lines("topsail").length ? true : undefined), "Envoy's log");
+    expect(lines("topsail")).toEqual(lines("envoy"));
   });
 
   it("is agreed on by ALPN", async () => {
