@@ -121,6 +121,7 @@ describe.skipIf(problem !== undefined)("hand-over on machines", { timeout: 120_0
     for (let count = 0; count < 2; count++) traffic.http(app.address, 8000, "/status/200", { keepsAlive: true });
     traffic.http(app.address, 8000, "/status/200", { keepsAlive: false });
     traffic.tcp(edge.address, 9000);
+    traffic.http2(edge.address, 80, "/", 4);
     return traffic;
   };
   /** On the machine, by DNS proxy and outbound capture; prints what failed. */

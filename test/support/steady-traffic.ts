@@ -1,5 +1,6 @@
 /** Clients that do not stop: each failed request and each session that is cut short is written down. */
 import { Agent, request } from "node:http";
+import { type ClientHttp2Session, connect as connectHttp2 } from "node:http2";
 import { connect, type Socket } from "node:net";
 
 export class SteadyTraffic {
@@ -30,6 +31,36 @@ export class SteadyTraffic {
         asked.end();
       });
     this.#loop(one, () => agent.destroy());
+  }
+
+  /** Requests of HTTP/2, several at once on one connection, which is left for another when the server says so. */
+  http2(host: string, port: number, path: string, atOnce: number): void {
+    let session: ClientHttp2Session | undefined;
+    const current = () => {
+      if (session === undefined || session.closed || session.destroyed) {
+        const made = connectHttp2(`http://${host}:${port}`);
+        session = made;
+        made.on("error", (error) => this.failures.push(`${host}:${port} HTTP/2 connection: ${error.message}`));
+        // What is under way goes on; nothing new is asked there.
+        made.once("goaway", () => {
+          if (session === made) session = undefined;
+          made.close();
+        });
+      }
+      return session;
+    };
+    const one = () =>
+      new Promise<void>((resolve) => {
+        const asked = current().request({ ":path": path });
+        asked.once("response", ({ ":status": status }) => {
+          if (status !== 200) this.failures.push(`${host}:${port} HTTP/2 answers ${status}`);
+          this.done++;
+        });
+        asked.once("error", (error) => this.failures.push(`${host}:${port} HTTP/2: ${error.message}`));
+        asked.once("close", () => setTimeout(resolve, asked.rstCode === 0 ? 0 : 50));
+        asked.resume();
+      });
+    for (let count = 0; count < atOnce; count++) this.#loop(one, () => session?.close());
   }
 
   /** Connections, each for one line and its echo. */
