@@ -5,7 +5,7 @@
  *                                                               proxy ──SDS──> the same, or credential-uds/files-socket: files
  *   15021 readiness (a listener of the proxy) ──> 15020 status port of the agent ──> 15000 admin of the proxy
  *   15053 DNS <── names of the mesh, by the proxy's xDS stream
- *   15020 /stats/prometheus = agent's metrics + 15090 (a listener of the proxy) ──> 15000
+ *   15020 /stats/prometheus = agent's metrics + 15090 (a listener of the proxy) ──> 15000, + the application's
  */
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -16,9 +16,11 @@ import { log } from "../lib/log.ts";
 import { ownLoopback } from "../lib/loopback.ts";
 import type { WorkerThread } from "../proxy/worker-thread.ts";
 import { bootstrap } from "./bootstrap.ts";
+import { bootstrapTexts } from "./bootstrap-file.ts";
 import { isServed } from "./certificates/workload-identity.ts";
 import { DnsProxy } from "./dns/dns-proxy.ts";
 import { answersDns, dnsProxyOptions } from "./dns/dns-settings.ts";
+import { whenUnused } from "./drain.ts";
 import { EmbeddedProxy } from "./embedded-proxy.ts";
 import type { AgentEnvironment } from "./environment.ts";
 import { EnvoyProcess } from "./envoy-process.ts";
@@ -26,9 +28,10 @@ import { HealthChecker } from "./health/health-checker.ts";
 import { probeOf, targetsOf } from "./health/probe.ts";
 import type { ConfigSource } from "./last-good/control-plane-choice.ts";
 import { LastGoodConfig } from "./last-good/last-good-config.ts";
+import { parseScrapeTargets } from "./metrics/scrape-targets.ts";
 import { nodeIdentity } from "./node.ts";
 import { agentPaths } from "./paths.ts";
-import { ProxyAdmin } from "./proxy-admin.ts";
+import { type DrainedListeners, ProxyAdmin } from "./proxy-admin.ts";
 import type { EffectiveProxyConfig } from "./proxy-config.ts";
 import { ControlPlaneRelay } from "./relay/control-plane-relay.ts";
 import { ownPorts } from "./relay/own-ports.ts";
@@ -54,7 +57,10 @@ export interface AgentOptions {
   readonly concurrency: number;
   /** Threads that the proxies of several agents in this process share; default: threads of its own. */
   readonly workerThreads?: readonly WorkerThread[];
+  /** `warning`, or with parts of the proxy: `warning,misc:error`. */
   readonly logLevel: string;
+  /** Of a bootstrap in the place of ours, where nothing else names one. */
+  readonly templateFile?: string | undefined;
   /** Where the status port listens. */
   readonly statusHost: string;
 }
@@ -62,20 +68,21 @@ export interface AgentOptions {
 export class Agent implements AsyncDisposable {
   readonly proxy: RunningProxy;
   readonly admin: ProxyAdmin;
-  readonly #config: ProxyConfig;
+  readonly #options: Pick<AgentOptions, "type" | "environment" | "proxyConfig">;
+  readonly #stopped = new AbortController();
   readonly #sockets: Pick<Sockets, "hasCertificate" | "choice">;
   readonly #parts: AsyncDisposableStack;
 
   private constructor(
     proxy: RunningProxy,
     admin: ProxyAdmin,
-    config: ProxyConfig,
+    options: AgentOptions,
     sockets: Pick<Sockets, "hasCertificate" | "choice">,
     parts: AsyncDisposableStack,
   ) {
     this.proxy = proxy;
     this.admin = admin;
-    this.#config = config;
+    this.#options = options;
     this.#sockets = sockets;
     this.#parts = parts;
   }
@@ -101,7 +108,7 @@ export class Agent implements AsyncDisposable {
     const dns = answersDns(node, options.type) ? parts.use(await DnsProxy.start(dnsProxyOptions(node, environment, paths))) : undefined;
     await mkdir(config.configPath, { recursive: true, mode: 0o700 });
     const lastGood = parts.use(await LastGoodConfig.load(join(config.configPath, "last-good"), node.id));
-    const sockets = await startSockets({ config, environment, paths, nodeId: node.id, dns, lastGood }, parts);
+    const sockets = await startSockets({ config, environment, paths, node, dns, lastGood }, parts);
     const { xdsProxy, choice, access, hasCertificate, ...ownSockets } = sockets;
     if (config.controlPlaneAuthPolicy !== "NONE")
       parts.use(ControlPlaneRelay.start({ access, node, ports: ownPorts({ environment, config, statusHost: options.statusHost }) }));
@@ -112,20 +119,24 @@ export class Agent implements AsyncDisposable {
           host: options.statusHost,
           port: config.statusPort,
           isReady: () => admin.isReady(),
-          proxyMetricsUrl: `http://${environment.bindAddress ?? "127.0.0.1"}:${environment.prometheusPort}/stats/prometheus`,
+          ...metricsOf(options),
           onQuit: () => quit.resolve(0),
-          onDrain: () => admin.drainWithoutExit(),
+          onDrain: () => admin.drainWithoutExit(drainedListeners(options.type)),
           dns,
           configSource: () => choice.source,
         }),
       );
     }
+    const generated = bootstrap({ node, environment, proxyConfig: config, sockets: { ...ownSockets, credentials: credentialSocket } });
+    const { templateFile } = options;
     const start = {
-      bootstrap: bootstrap({ node, environment, proxyConfig: config, sockets: { ...ownSockets, credentials: credentialSocket } }),
+      bootstrap: bootstrapTexts({ environment, proxyConfig: config, templateFile, generated }),
       directory: config.configPath,
-      concurrency: options.concurrency || (config.concurrency ?? 0),
+      concurrency: options.concurrency || (config.concurrency ?? environment.cpuLimit),
       workerThreads: options.workerThreads,
-      logLevel: options.logLevel,
+      ...proxyLogLevels(options.logLevel),
+      fileFlushIntervalMs: config.fileFlushInterval ?? 1_000,
+      fileFlushMinSizeKb: config.fileFlushMinSizeKb,
       drainTimeMs: config.drainDuration ?? 45_000,
     };
     scope.info("starting", {
@@ -144,7 +155,7 @@ export class Agent implements AsyncDisposable {
       checkAlive: () => running.checkAlive(),
       [Symbol.asyncDispose]: () => running[Symbol.asyncDispose](),
     };
-    return new Agent(proxy, admin, config, { hasCertificate, choice }, parts.move());
+    return new Agent(proxy, admin, options, { hasCertificate, choice }, parts.move());
   }
 
   /** Resolves when the proxy serves what the control plane gave it, or rejects with the signal's reason. */
@@ -176,17 +187,50 @@ export class Agent implements AsyncDisposable {
     // Nobody has been served yet, so nobody needs to be told.
     if (!(await this.isReady())) return;
     try {
-      await this.admin.drain();
+      await this.admin.drain(drainedListeners(this.#options.type));
     } catch (error) {
       scope.warn("proxy can't be told to drain", { error });
       return;
     }
-    await delay(this.#config.terminationDrainDuration ?? 5_000);
+    await this.#drainTime();
+  }
+
+  /** Rejects when this agent is disposed of meanwhile. */
+  async #drainTime(): Promise<void> {
+    const { signal } = this.#stopped;
+    const { environment, proxyConfig } = this.#options;
+    if (!environment.exitsWhenUnused) return delay(proxyConfig.config.terminationDrainDuration ?? 5_000, undefined, { signal });
+    const ownPorts = [environment.statusListenerPort, environment.prometheusPort];
+    await whenUnused({ minimumMs: environment.minimumDrainMs, activeConnections: () => this.admin.activeConnections(ownPorts), signal });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#stopped.abort();
     await this.#parts.disposeAsync();
   }
+}
+
+/** Sources of the status port's metrics. A gateway's port is open to more than its operator: it tells nothing of an application. */
+function metricsOf({ type, environment, proxyConfig: { config } }: AgentOptions) {
+  const { bindAddress, prometheusPort, statusListenerPort, mergesProxyMetrics, tellsMetricsLocally, prometheusAnnotations } = environment;
+  const ownPorts = [prometheusPort, statusListenerPort, config.statusPort, config.proxyAdminPort];
+  return {
+    proxyMetricsUrl: mergesProxyMetrics ? `http://${bindAddress ?? "127.0.0.1"}:${prometheusPort}/stats/prometheus` : undefined,
+    application: type === "sidecar" ? parseScrapeTargets(prometheusAnnotations, ownPorts) : [],
+    applicationHost: bindAddress?.startsWith("127.") ? bindAddress : "localhost",
+    tellsMetricsLocally,
+  };
+}
+
+/** The words with a colon are for parts of the proxy. */
+function proxyLogLevels(text: string): { readonly logLevel: string; readonly componentLogLevel: string } {
+  const words = text.split(",").filter(Boolean);
+  const isOfPart = (word: string) => word.includes(":");
+  return { logLevel: words.find((word) => !isOfPart(word)) ?? "warning", componentLogLevel: words.filter(isOfPart).join(",") };
+}
+
+function drainedListeners(type: ProxyType): DrainedListeners {
+  return type === "sidecar" ? "inbound" : "all";
 }
 
 /** Of the application, told to the control plane; undefined when its WorkloadGroup has no probe. */

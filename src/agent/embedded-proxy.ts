@@ -22,13 +22,15 @@ export class EmbeddedProxy implements RunningProxy {
   static async start(options: StartProxyOptions): Promise<EmbeddedProxy> {
     const ended = Promise.withResolvers<number>();
     const server = await ProxyServer.start({
-      bootstrap: loadBootstrap({ yaml: JSON.stringify(options.bootstrap) }),
+      // As an Envoy under Istio's agent is told: --allow-unknown-static-fields.
+      bootstrap: loadBootstrap({ texts: options.bootstrap, allowUnknownFields: true }),
       concurrency: options.concurrency,
       ...(options.workerThreads && { workerThreads: options.workerThreads }),
       logLevel: options.logLevel,
+      componentLogLevel: options.componentLogLevel,
       drainTimeMs: options.drainTimeMs,
       drainStrategy: "immediate",
-      fileFlushIntervalMs: 1_000,
+      fileFlushIntervalMs: options.fileFlushIntervalMs,
       onQuit: () => ended.resolve(0),
     });
     const fail = (error: unknown) => {

@@ -11,7 +11,8 @@ import { Agent } from "./agent.ts";
 import { CaptureError } from "./capture/capture-settings.ts";
 import { captureCommands } from "./capture/command.ts";
 import { CommandError } from "./capture/command-runner.ts";
-import { EnvironmentError, readEnvironment } from "./environment.ts";
+import { readEnvironment } from "./environment.ts";
+import { EnvironmentError } from "./environment-values.ts";
 import type { ConfigSource } from "./last-good/control-plane-choice.ts";
 import { machineCommand } from "./machine/command.ts";
 import { EnvironmentFileError } from "./machine/environment-file.ts";
@@ -24,8 +25,13 @@ interface ProxyOptions {
   meshConfig: string;
   concurrency: string;
   proxyLogLevel: string;
+  proxyComponentLogLevel: string;
+  templateFile?: string;
   log_output_level: string;
 }
+
+/** How this program is called; from source, Node needs to be told which. */
+const self = [process.execPath, ...process.execArgv, ...(process.argv[1]?.endsWith(".ts") ? [process.argv[1]] : [])];
 
 export async function main(args: string[]): Promise<number> {
   let exitCode = 0;
@@ -41,14 +47,22 @@ export async function main(args: string[]): Promise<number> {
     .option("--domain <domain>", "DNS domain of the node; default <namespace>.svc.cluster.local")
     .option("--meshConfig <file>", "MeshConfig whose defaultConfig holds", "./etc/istio/config/mesh")
     .option("--concurrency <n>", "worker threads; 0 for one a core", "0")
-    .option("--proxyLogLevel <level>", "the proxy's log level", "warning")
+    .option("--proxyLogLevel <levels>", "the proxy's log level, and those of its parts: warning,misc:error", "warning")
+    .option("--proxyComponentLogLevel <levels>", "those of its parts alone", "")
+    .option("--templateFile <file>", "bootstrap of the proxy, plain JSON or YAML, in the place of the agent's own")
     .option("--log_output_level <level>", "the agent's log level", "info")
-    .action(async (type: string, options: ProxyOptions) => {
-      exitCode = await runProxy(type, options);
+    // As Istio's, whose flags come and go: what has no meaning here is said, and no reason not to start.
+    .allowUnknownOption()
+    .allowExcessArguments()
+    .action(async (type: string, options: ProxyOptions, command: Command) => {
+      const ignored = [type, ...command.args].find((word) => word.startsWith("-"));
+      exitCode = await runProxy(type.startsWith("-") ? "sidecar" : type, options, ignored);
     });
-  for (const command of [...captureCommands(process.env), ...requestCommands()]) program.addCommand(command.copyInheritedSettings(program));
+  for (const command of [...captureCommands(process.env, self), ...requestCommands()])
+    program.addCommand(command.copyInheritedSettings(program));
   const machine = machineCommand({
     env: process.env,
+    self,
     runProxy: async (type, { variables, agentFlags }) => {
       Object.assign(process.env, variables);
       exitCode = await main(["proxy", type, ...agentFlags]);
@@ -62,6 +76,7 @@ export async function main(args: string[]): Promise<number> {
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode;
     if (error instanceof ConfigError) return fail(error.describe(), error.hint);
+    if (error instanceof CaptureError) return fail(error.message, undefined, error.exitCode);
     if (isUsersMistake(error)) return fail(error.message);
     throw error;
   }
@@ -69,16 +84,17 @@ export async function main(args: string[]): Promise<number> {
 
 /** Their messages say all there is to say. */
 function isUsersMistake(error: unknown): error is Error {
-  return [EnvironmentError, HostPortError, CaptureError, CommandError, RequestError, EnvironmentFileError, MachineError].some(
+  return [EnvironmentError, HostPortError, CommandError, RequestError, EnvironmentFileError, MachineError].some(
     (kind) => error instanceof kind,
   );
 }
 
-async function runProxy(type: string, options: ProxyOptions): Promise<number> {
+async function runProxy(type: string, options: ProxyOptions, ignored: string | undefined): Promise<number> {
   if (type !== "sidecar" && type !== "router") return fail(`proxy type "${type}" is not in this version`, "sidecar or router");
   if (!isLogLevel(options.log_output_level)) return fail(`--log_output_level: unknown level "${options.log_output_level}"`);
   if (!/^\d+$/.test(options.concurrency)) return fail(`--concurrency "${options.concurrency}" is no number of threads`);
   log.setLevel(options.log_output_level);
+  if (ignored !== undefined) log.scope("agent").warn("no effect of unknown flags", { from: ignored });
   const environment = readEnvironment(process.env);
   const proxyConfig = effectiveProxyConfig(await readMesh(options.meshConfig), environment.proxyConfig);
 
@@ -91,7 +107,8 @@ async function runProxy(type: string, options: ProxyOptions): Promise<number> {
     proxyConfig,
     usesBinary: typeof proxyConfig.json.binaryPath === "string",
     concurrency: Number(options.concurrency),
-    logLevel: options.proxyLogLevel,
+    logLevel: [options.proxyLogLevel, options.proxyComponentLogLevel].filter(Boolean).join(","),
+    templateFile: options.templateFile,
     statusHost: environment.bindAddress ?? "0.0.0.0",
   });
   const stopWaiting = new AbortController();

@@ -2,6 +2,10 @@
 
 const timeoutMs = 2_000;
 
+/** An application that ends with its sidecar may call out until then. */
+export type DrainedListeners = "inbound" | "all";
+const drainQuery: Readonly<Record<DrainedListeners, string>> = { inbound: "inboundonly&", all: "" };
+
 export class ProxyAdmin {
   readonly #base: string;
   /** Once a proxy has its configuration it keeps it; asking again would only fail it for a moment's silence. */
@@ -36,19 +40,21 @@ export class ProxyAdmin {
   }
 
   /** Ask clients to go: responses carry `connection: close` while new connections are still taken. */
-  async drain(): Promise<void> {
-    await this.#post("/drain_listeners?graceful");
+  async drain(which: DrainedListeners): Promise<void> {
+    await this.#post(`/drain_listeners?${drainQuery[which]}graceful`);
   }
 
-  async drainWithoutExit(): Promise<void> {
-    await this.#post("/drain_listeners?graceful&skip_exit");
+  async drainWithoutExit(which: DrainedListeners): Promise<void> {
+    await this.#post(`/drain_listeners?${drainQuery[which]}graceful&skip_exit`);
   }
 
-  /** Connections to listeners that users talk to; the proxy's own two are left out. */
-  async activeConnections(ownPorts: readonly number[]): Promise<number> {
+  /** Connections to listeners that users talk to; the proxy's own two, on these ports, are left out. Undefined: they are not counted. */
+  async activeConnections(ownPorts: readonly number[]): Promise<number | undefined> {
+    const stats = await this.#stats("^listener\\..*downstream_cx_active$");
+    if (stats.size === 0) return undefined;
     let sum = 0;
-    for (const [name, value] of await this.#stats("^listener\\..*downstream_cx_active$")) {
-      if (name.includes(".worker_") || name.includes("admin") || ownPorts.some((port) => name.includes(`_${port}.`))) continue;
+    for (const [name, value] of stats) {
+      if (/\.worker_|^listener\.(admin\.|envoy_internal_)/.test(name) || ownPorts.some((port) => name.includes(`_${port}.`))) continue;
       sum += value;
     }
     return sum;

@@ -1,3 +1,4 @@
+import type { ConfigText } from "../proxy/config/config-text.ts";
 import type { WorkerThread } from "../proxy/worker-thread.ts";
 
 /** The proxy under an agent, in this process or as a child: all else the agent does with it goes through its admin port. */
@@ -11,8 +12,8 @@ export interface RunningProxy extends AsyncDisposable {
 }
 
 export interface StartProxyOptions {
-  /** Envoy v3 bootstrap as JSON. */
-  readonly bootstrap: Record<string, unknown>;
+  /** Envoy v3 bootstrap, and what is laid over it. */
+  readonly bootstrap: readonly ConfigText[];
   /** Where the proxy may keep files; exists. */
   readonly directory: string;
   /** Worker threads, 0 for one a core. */
@@ -21,5 +22,10 @@ export interface StartProxyOptions {
   readonly workerThreads?: readonly WorkerThread[] | undefined;
   /** Envoy's level: trace, debug, info, warning, error, critical, off. */
   readonly logLevel: string;
+  /** Of parts of it: `misc:error,upstream:debug`. */
+  readonly componentLogLevel: string;
   readonly drainTimeMs: number;
+  /** How long lines of an access log may wait for others, and how many kilobytes; 0: the proxy's own default. */
+  readonly fileFlushIntervalMs: number;
+  readonly fileFlushMinSizeKb: number;
 }

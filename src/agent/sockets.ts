@@ -3,6 +3,7 @@ import { join } from "node:path";
 import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
 import type { ProxySockets } from "./bootstrap.ts";
 import { type Access, controlPlaneAccess } from "./certificates/control-plane-access.ts";
+import { mountedFiles } from "./certificates/mounted-files.ts";
 import { Revocations } from "./certificates/revocations.ts";
 import { SdsServer } from "./certificates/sds-server.ts";
 import { openWorkloadIdentity } from "./certificates/workload-identity.ts";
@@ -12,6 +13,7 @@ import type { AgentEnvironment } from "./environment.ts";
 import { ControlPlaneChoice } from "./last-good/control-plane-choice.ts";
 import type { LastGoodConfig } from "./last-good/last-good-config.ts";
 import { OfflineControlPlane } from "./last-good/offline-control-plane.ts";
+import type { NodeIdentity } from "./node.ts";
 import type { AgentPaths } from "./paths.ts";
 import { XdsProxy } from "./xds-proxy.ts";
 
@@ -19,7 +21,7 @@ export interface SocketsOptions {
   readonly config: ProxyConfig;
   readonly environment: AgentEnvironment;
   readonly paths: AgentPaths;
-  readonly nodeId: string;
+  readonly node: Pick<NodeIdentity, "id" | "metadata">;
   readonly dns: DnsProxy | undefined;
   readonly lastGood: LastGoodConfig;
 }
@@ -34,17 +36,18 @@ export interface Sockets extends Omit<ProxySockets, "credentials"> {
 }
 
 export async function startSockets(
-  { config, environment, paths, nodeId, dns, lastGood }: SocketsOptions,
+  { config, environment, paths, node, dns, lastGood }: SocketsOptions,
   parts: AsyncDisposableStack,
 ): Promise<Sockets> {
   const plaintext = config.controlPlaneAuthPolicy === "NONE";
   const { caAddress, caRoot, caHeaders, istiodName, xdsRoot, xdsHeaders } = environment;
-  const common = { environment, paths, plaintext };
+  const mounted = environment.fileMountedCerts ? mountedFiles(node.metadata, paths.mountedFiles) : undefined;
+  const common = { environment, paths, plaintext, mounted };
   // The control plane's name is not that of another authority.
   const authority = { address: caAddress ?? config.discoveryAddress, rootFile: caRoot, serverName: caAddress ? undefined : istiodName };
   const { secrets, socket, isServedElsewhere } = await openWorkloadIdentity({
     ...common,
-    nodeId,
+    nodeId: node.id,
     access: (present) => controlPlaneAccess({ ...common, ...authority, headers: caHeaders, present }),
   });
   if (secrets) parts.use(secrets);

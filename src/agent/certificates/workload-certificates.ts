@@ -12,7 +12,7 @@ import { writeWhole } from "../../lib/write-whole.ts";
 import { signRequest } from "./ca-client.ts";
 import { type KeyKind, makeCertificateRequest } from "./certificate-request.ts";
 import type { Access } from "./control-plane-access.ts";
-import { type KeyPair, keyPairOf, pairFiles, readValidPair } from "./key-pair.ts";
+import { filesIn, type KeyPair, keyPairOf, pairFiles, readValidPair } from "./key-pair.ts";
 import { PresentSecrets, type WorkloadSecrets } from "./workload-secrets.ts";
 
 const scope = log.scope("cache");
@@ -100,7 +100,7 @@ export class WorkloadCertificates extends PresentSecrets {
   async #takeKept(): Promise<number> {
     const { outputDir } = this.#options;
     if (!outputDir) return 0;
-    const pair = await readValidPair(outputDir);
+    const pair = await readValidPair(filesIn(outputDir));
     if (!pair || !isFor(pair, this.#options.identity)) return 0;
     try {
       const roots = await readFile(join(outputDir, pairFiles.root), "utf8");

@@ -15,7 +15,7 @@ import type { NameTable } from "../../api/gen/istio/networking/nds/v1/nds_pb.js"
 import { formatHostPort, type HostPort, HostPortError, parseHostPort } from "../../lib/host-port.ts";
 import { maskedIp, parseIp } from "../../lib/ip-range.ts";
 import { log } from "../../lib/log.ts";
-import { EnvironmentError } from "../environment.ts";
+import { EnvironmentError } from "../environment-values.ts";
 import { Answerer } from "./answerer.ts";
 import { DnsMetrics } from "./dns-metrics.ts";
 import { Forwarder } from "./forwarder.ts";

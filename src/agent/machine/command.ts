@@ -26,6 +26,8 @@ type Variables = Readonly<Record<string, string | undefined>>;
 
 export interface MachineCommandOptions {
   readonly env: Variables;
+  /** How this program is called. */
+  readonly self: readonly string[];
   /** Runs `pilot-agent proxy TYPE FLAGS` with these variables. */
   readonly runProxy: (type: "sidecar" | "router", environment: MachineEnvironment) => Promise<void>;
 }
@@ -34,14 +36,14 @@ interface Options {
   readonly gateway?: string;
 }
 
-export function machineCommand({ env, runProxy }: MachineCommandOptions): Command {
+export function machineCommand({ env, self, runProxy }: MachineCommandOptions): Command {
   const machine = new Command("machine").description("What istio.service and istio-gateway@.service run");
   const gateway = ["--gateway <name>", "for istio-gateway@<name>: ingress, egress, eastwest or a name of your own"] as const;
   machine
     .command("init")
     .description("Prepare the machine, and capture its traffic; as root")
     .option(...gateway)
-    .action((options: Options) => init(options, env));
+    .action((options: Options) => init(options, env, self));
   machine
     .command("run")
     .description("Run the agent with the settings of sidecar.env and cluster.env")
@@ -57,7 +59,7 @@ export function machineCommand({ env, runProxy }: MachineCommandOptions): Comman
     .description("Capture traffic no longer; as root")
     .option("--stopped <unit>", "only when systemd has been told to stop that unit; not when it will start again")
     .action(async ({ stopped }: { stopped?: string }) => {
-      if (stopped === undefined || (await isBeingStopped(stopped))) await clean(env);
+      if (stopped === undefined || (await isBeingStopped(stopped))) await clean(env, self);
     });
   return machine;
 }
@@ -68,17 +70,17 @@ function load({ gateway }: Options, env: Variables): Promise<MachineEnvironment>
   return loadMachineEnvironment(env, gateway === undefined ? {} : gatewayDefaults(gateway, hostname()));
 }
 
-async function init(options: Options, env: Variables): Promise<void> {
+async function init(options: Options, env: Variables, self: readonly string[]): Promise<void> {
   const { variables } = await load(options, env);
   const name = variables.ENVOY_USER || "istio-proxy";
   const user = await findUser(runCommand, name);
   if (!user) throw new MachineError(`there is no user "${name}" on this machine`);
   await prepareSecrets(agentPaths(".").token, { uid: Number(user.uid), gid: Number(user.gid) });
   if (options.gateway !== undefined || isCapturedByHand(variables)) return;
-  await runCapture(flagValues({ "envoy-port": variables.ENVOY_PORT }, variables), variables);
+  await runCapture(flagValues({ "envoy-port": variables.ENVOY_PORT }, variables), variables, self);
 }
 
-async function clean(env: Variables): Promise<void> {
+async function clean(env: Variables, self: readonly string[]): Promise<void> {
   try {
     if (isCapturedByHand((await load({}, env)).variables)) return;
   } catch (error) {
@@ -86,7 +88,7 @@ async function clean(env: Variables): Promise<void> {
     if (!(error instanceof EnvironmentFileError || error instanceof MachineError)) throw error;
     scope.warn("settings can't be read, traffic is set free all the same", { reason: error.message });
   }
-  await runCapture({ "cleanup-only": "true" }, env);
+  await runCapture({ "cleanup-only": "true" }, env, self);
 }
 
 /** A unit that failed has no job until it is started again, and one that is restarted has another. */

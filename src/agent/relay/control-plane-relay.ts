@@ -86,8 +86,6 @@ export class ControlPlaneRelay implements AsyncDisposable {
       const { target, credentials, metadata, options } = await this.#options.access();
       client = new Client(target, credentials, {
         ...ownChannel,
-        "grpc.keepalive_time_ms": 30_000,
-        "grpc.keepalive_timeout_ms": 10_000,
         ...options,
       });
       const stream = client.makeBidiStreamRequest<FromAgent, AdminRequest>(
