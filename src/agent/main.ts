@@ -30,9 +30,6 @@ interface ProxyOptions {
   log_output_level: string;
 }
 
-/** How this program is called; from source, Node needs to be told which. */
-const self = [process.execPath, ...process.execArgv, ...(process.argv[1]?.endsWith(".ts") ? [process.argv[1]] : [])];
-
 export async function main(args: string[]): Promise<number> {
   let exitCode = 0;
   const program = new Command("topsail pilot-agent").description("Run and look after a proxy of the mesh.").exitOverride();
@@ -58,11 +55,10 @@ export async function main(args: string[]): Promise<number> {
       const ignored = [type, ...command.args].find((word) => word.startsWith("-"));
       exitCode = await runProxy(type.startsWith("-") ? "sidecar" : type, options, ignored);
     });
-  for (const command of [...captureCommands(process.env, self), ...requestCommands()])
+  for (const command of [...captureCommands(process.env), ...requestCommands()])
     program.addCommand(command.copyInheritedSettings(program));
   const machine = machineCommand({
     env: process.env,
-    self,
     runProxy: async (type, { variables, agentFlags }) => {
       Object.assign(process.env, variables);
       exitCode = await main(["proxy", type, ...agentFlags]);

@@ -8,6 +8,7 @@ import { Command, CommanderError } from "commander";
 import { parseCode } from "../api/machine/invitation.ts";
 import { fail } from "../lib/fail.ts";
 import { HostPortError, parseHostPort } from "../lib/host-port.ts";
+import { ownCommand } from "../lib/own-command.ts";
 import { pause } from "../lib/pause.ts";
 import { namesAreAnswered, type SshSession, sessionIsAlive, sshSession } from "./checks.ts";
 import { discover, redeem } from "./control-plane.ts";
@@ -80,7 +81,7 @@ async function join(address: string | undefined, options: JoinOptions): Promise<
   }
   const hadNames = await namesAreAnswered();
   const plan = planFor(await redeem(target, code, discovered));
-  await startGuard([process.execPath, ...process.execArgv, ...sourceFile(), "join"], guardSeconds);
+  await startGuard([...ownCommand(), "join"], guardSeconds);
   try {
     await applyPlan(plan);
     say(`joining workload group ${discovered.group}`);
@@ -111,12 +112,6 @@ async function confirm(session: SshSession | undefined, hadNames: boolean): Prom
     if (hadNames && !(await namesAreAnswered())) throw new JoinError("names can no longer be looked up");
   }
   process.stdout.write("\n");
-}
-
-/** When this runs from source, Node needs to be told which. */
-function sourceFile(): string[] {
-  const [, script] = process.argv;
-  return script?.endsWith(".ts") ? [script] : [];
 }
 
 async function readStdin(): Promise<string> {

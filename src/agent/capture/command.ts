@@ -16,8 +16,7 @@ import { validateCapture } from "./validation.ts";
 const scope = log.scope("capture");
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** `self`: how this program is called. */
-export function captureCommands(env: Environment, self: readonly string[]): Command[] {
+export function captureCommands(env: Environment): Command[] {
   const apply = new Command("istio-iptables").description("Make a workload's traffic pass its proxy, or take that back");
   for (const { name, short, help, isSwitch } of captureFlags) {
     const flags = `${short ? `-${short}, ` : ""}--${name}${isSwitch ? " [boolean]" : " <value>"}`;
@@ -26,20 +25,20 @@ export function captureCommands(env: Environment, self: readonly string[]): Comm
   apply.action(async (_options, command: Command) => {
     // Commander turns names into camel case; the flags' own names are the keys here.
     const given = Object.fromEntries(command.options.map((option) => [option.name(), command.getOptionValue(option.attributeName())]));
-    await runCapture(flagValues(given, env), env, self);
+    await runCapture(flagValues(given, env), env);
   });
   const clean = new Command("istio-clean-iptables")
     .description("Take back what istio-iptables did")
     .allowUnknownOption()
     .allowExcessArguments()
-    .action(() => runCapture({ "cleanup-only": "true", "network-namespace": env.NETWORK_NAMESPACE || undefined }, env, self));
+    .action(() => runCapture({ "cleanup-only": "true", "network-namespace": env.NETWORK_NAMESPACE || undefined }, env));
   return [apply, clean];
 }
 
 /** Throws CaptureError for a setting that can't be, CommandError for a tool that fails. */
-export async function runCapture(flags: FlagValues, env: Environment, self: readonly string[]): Promise<void> {
+export async function runCapture(flags: FlagValues, env: Environment): Promise<void> {
   const namespace = flags["network-namespace"];
-  if (namespace) return captureInNamespace({ path: namespace, self, flags, env });
+  if (namespace) return captureInNamespace({ path: namespace, flags, env });
   if (flags["cni-mode"] === "true") throw new CaptureError("--cni-mode: needs --network-namespace");
   const variant = flags["force-iptables-binary"] || undefined;
   if (variant !== undefined && variant !== "legacy" && variant !== "nft")

@@ -1,6 +1,7 @@
 /** Capture in another network namespace than this process's: the same command, started again inside of it. */
 import { spawn } from "node:child_process";
 import { readlinkSync, statfsSync } from "node:fs";
+import { ownCommand } from "../../lib/own-command.ts";
 import { CaptureError, type FlagValues } from "./capture-settings.ts";
 
 /** Of the kernel's files that stand for namespaces. <linux/magic.h> */
@@ -10,17 +11,15 @@ const flag = "--network-namespace";
 export interface NamespaceOptions {
   /** Its file. */
   readonly path: string;
-  /** How this program is called. */
-  readonly self: readonly string[];
   readonly flags: FlagValues;
   readonly env: Readonly<Record<string, string | undefined>>;
 }
 
 /** Resolves when it has ended well. Throws CaptureError with what it said. */
-export async function captureInNamespace({ path, self, flags, env }: NamespaceOptions): Promise<void> {
+export async function captureInNamespace({ path, flags, env }: NamespaceOptions): Promise<void> {
   requireNamespace(path);
   const given = Object.entries(flags).filter(([name, value]) => value !== undefined && name !== "network-namespace" && name !== "cni-mode");
-  const command = [`--net=${path}`, "--", ...self, "pilot-agent", "istio-iptables", ...given.map(([name, value]) => `--${name}=${value}`)];
+  const command = [`--net=${path}`, "--", ...ownCommand(), "pilot-agent", "istio-iptables", ...given.map(([name, value]) => `--${name}=${value}`)];
   // The tools of the legacy kind have one lock for all namespaces that share /run.
   const lock = flags["cni-mode"] === "true" ? { XTABLES_LOCKFILE: path } : {};
   const child = spawn("nsenter", command, {

@@ -26,8 +26,6 @@ type Variables = Readonly<Record<string, string | undefined>>;
 
 export interface MachineCommandOptions {
   readonly env: Variables;
-  /** How this program is called. */
-  readonly self: readonly string[];
   /** Runs `pilot-agent proxy TYPE FLAGS` with these variables. */
   readonly runProxy: (type: "sidecar" | "router", environment: MachineEnvironment) => Promise<void>;
 }
@@ -36,14 +34,14 @@ interface Options {
   readonly gateway?: string;
 }
 
-export function machineCommand({ env, self, runProxy }: MachineCommandOptions): Command {
+export function machineCommand({ env, runProxy }: MachineCommandOptions): Command {
   const machine = new Command("machine").description("What istio.service and istio-gateway@.service run");
   const gateway = ["--gateway <name>", "for istio-gateway@<name>: ingress, egress, eastwest or a name of your own"] as const;
   machine
     .command("init")
     .description("Prepare the machine, and capture its traffic; as root")
     .option(...gateway)
-    .action((options: Options) => init(options, env, self));
+    .action((options: Options) => init(options, env));
   machine
     .command("run")
     .description("Run the agent with the settings of sidecar.env and cluster.env")
@@ -59,7 +57,7 @@ export function machineCommand({ env, self, runProxy }: MachineCommandOptions): 
     .description("Capture traffic no longer; as root")
     .option("--stopped <unit>", "only when systemd has been told to stop that unit; not when it will start again")
     .action(async ({ stopped }: { stopped?: string }) => {
-      if (stopped === undefined || (await isBeingStopped(stopped))) await clean(env, self);
+      if (stopped === undefined || (await isBeingStopped(stopped))) await clean(env);
     });
   return machine;
 }
@@ -70,17 +68,17 @@ function load({ gateway }: Options, env: Variables): Promise<MachineEnvironment>
   return loadMachineEnvironment(env, gateway === undefined ? {} : gatewayDefaults(gateway, hostname()));
 }
 
-async function init(options: Options, env: Variables, self: readonly string[]): Promise<void> {
+async function init(options: Options, env: Variables): Promise<void> {
   const { variables } = await load(options, env);
   const name = variables.ENVOY_USER || "istio-proxy";
   const user = await findUser(runCommand, name);
   if (!user) throw new MachineError(`there is no user "${name}" on this machine`);
   await prepareSecrets(agentPaths(".").token, { uid: Number(user.uid), gid: Number(user.gid) });
   if (options.gateway !== undefined || isCapturedByHand(variables)) return;
-  await runCapture(flagValues({ "envoy-port": variables.ENVOY_PORT }, variables), variables, self);
+  await runCapture(flagValues({ "envoy-port": variables.ENVOY_PORT }, variables), variables);
 }
 
-async function clean(env: Variables, self: readonly string[]): Promise<void> {
+async function clean(env: Variables): Promise<void> {
   try {
     if (isCapturedByHand((await load({}, env)).variables)) return;
   } catch (error) {
@@ -88,7 +86,7 @@ async function clean(env: Variables, self: readonly string[]): Promise<void> {
     if (!(error instanceof EnvironmentFileError || error instanceof MachineError)) throw error;
     scope.warn("settings can't be read, traffic is set free all the same", { reason: error.message });
   }
-  await runCapture({ "cleanup-only": "true" }, env, self);
+  await runCapture({ "cleanup-only": "true" }, env);
 }
 
 /** A unit that failed has no job until it is started again, and one that is restarted has another. */
