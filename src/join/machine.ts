@@ -3,8 +3,8 @@
  * can bring it back, also when the process that made the changes is gone.
  */
 import { execFile } from "node:child_process";
-import { chown, mkdir, readFile, rm, stat } from "node:fs/promises";
-import { dirname } from "node:path";
+import { existsSync } from "node:fs";
+import { chown, mkdir, readFile, rename, rm, stat, unlink } from "node:fs/promises";
 import { promisify } from "node:util";
 import { writeWhole } from "../lib/write-whole.ts";
 import { JoinError } from "./join-error.ts";
@@ -13,7 +13,12 @@ import { agentDirectories, type PlannedFile } from "./join-plan.ts";
 const run = promisify(execFile);
 const unit = "istio.service";
 const agentUser = "istio-proxy";
-export const journalFile = "/var/lib/istio/join-journal.json";
+const journalFile = "/var/lib/istio/join-journal.json";
+/** Its name from then on when somebody undoes what it says: two can't have it, and nobody confirms what is being undone. */
+const undoingFile = "/var/lib/istio/join-journal.undoing.json";
+/** What the agent writes into directories that are not its own: of these too there may have been others. */
+const agentsFiles = ["/etc/certs/key.pem", "/etc/certs/cert-chain.pem"];
+const lastGoodFile = "/etc/istio/proxy/last-good";
 
 interface FormerFile {
   readonly path: string;
@@ -24,8 +29,16 @@ interface FormerFile {
   readonly gid: number;
 }
 
+interface FormerDirectory {
+  readonly path: string;
+  /** Undefined: there was none. */
+  readonly owner: { readonly uid: number; readonly gid: number } | undefined;
+}
+
 interface Journal {
   readonly files: readonly FormerFile[];
+  readonly directories: readonly FormerDirectory[];
+  readonly hadLastGood: boolean;
   readonly wasEnabled: boolean;
   readonly wasActive: boolean;
 }
@@ -41,7 +54,9 @@ export async function requireMachine(): Promise<void> {
 export async function applyPlan(files: readonly PlannedFile[]): Promise<void> {
   const ids = await agentIds();
   const journal: Journal = {
-    files: await Promise.all(files.map(({ path }) => formerFile(path))),
+    files: await Promise.all([...files.map(({ path }) => path), ...agentsFiles].map(formerFile)),
+    directories: await Promise.all(agentDirectories.map(formerDirectory)),
+    hadLastGood: existsSync(lastGoodFile),
     wasEnabled: await succeeds("is-enabled", "--quiet", unit),
     wasActive: await succeeds("is-active", "--quiet", unit),
   };
@@ -57,29 +72,31 @@ export async function applyPlan(files: readonly PlannedFile[]): Promise<void> {
   }
 }
 
-export async function startService(): Promise<void> {
+export async function startService(signal: AbortSignal): Promise<void> {
   try {
     await systemctl("enable", unit);
-    await systemctl("restart", unit);
+    await run("systemctl", ["restart", unit], { signal });
   } catch (error) {
+    signal.throwIfAborted();
     throw new JoinError(`the service does not start: ${messageOf(error)}`, "journalctl -u istio");
   }
 }
 
-/** The changes are to stay. */
-export async function forgetJournal(): Promise<void> {
-  await rm(journalFile, { force: true });
-}
-
-/** Whether there was something to undo. */
-export async function rollBack(): Promise<boolean> {
-  let journal: Journal;
+/** The changes are to stay, unless somebody is undoing them already: then false. */
+export async function confirmChanges(): Promise<boolean> {
   try {
-    journal = JSON.parse(await readFile(journalFile, "utf8")) as Journal;
+    await unlink(journalFile);
+    return true;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
     throw error;
   }
+}
+
+/** Whether there was something to undo. */
+export async function rollBack(): Promise<boolean> {
+  const journal = await takeJournal();
+  if (!journal) return false;
   // First the capture rules, which go with the service: they are what keeps people out.
   await systemctl("stop", unit).catch(() => undefined);
   for (const { path, content, mode, uid, gid } of journal.files) {
@@ -90,10 +107,28 @@ export async function rollBack(): Promise<boolean> {
     await writeWhole(path, Buffer.from(content, "base64"), mode);
     await chown(path, uid, gid);
   }
+  if (!journal.hadLastGood) await rm(lastGoodFile, { force: true });
+  for (const { path, owner } of journal.directories.toReversed()) {
+    if (owner) await chown(path, owner.uid, owner.gid);
+    else await rm(path, { recursive: true, force: true });
+  }
   if (!journal.wasEnabled) await systemctl("disable", unit).catch(() => undefined);
-  if (journal.wasActive) await systemctl("start", unit).catch(() => undefined);
-  await forgetJournal();
+  if (journal.wasActive) await systemctl("start", "--no-block", unit).catch(() => undefined);
+  await rm(undoingFile, { force: true });
   return true;
+}
+
+/** One that somebody has taken before and did not finish with is taken up again. */
+async function takeJournal(): Promise<Journal | undefined> {
+  try {
+    await rename(journalFile, undoingFile).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== "ENOENT") throw error;
+    });
+    return JSON.parse(await readFile(undoingFile, "utf8")) as Journal;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
+  }
 }
 
 /**
@@ -111,6 +146,11 @@ export async function startGuard(executable: readonly string[], afterSeconds: nu
   }
 }
 
+/** In the journal, where whoever has lost a session looks for the reason; there need not be one. */
+export async function tellJournal(text: string): Promise<void> {
+  await run("logger", ["--tag", "topsail-join", text]).catch(() => undefined);
+}
+
 export async function stopGuard(): Promise<void> {
   await run("systemctl", ["stop", "istio-join-guard.timer"]).catch(() => undefined);
 }
@@ -121,8 +161,17 @@ async function formerFile(path: string): Promise<FormerFile> {
     return { path, content: content.toString("base64"), mode: mode & 0o777, uid, gid };
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-    await mkdir(dirname(path), { recursive: true });
     return { path, content: null, mode: 0, uid: 0, gid: 0 };
+  }
+}
+
+async function formerDirectory(path: string): Promise<FormerDirectory> {
+  try {
+    const { uid, gid } = await stat(path);
+    return { path, owner: { uid, gid } };
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    return { path, owner: undefined };
   }
 }
 

@@ -10,11 +10,11 @@ import { fail } from "../lib/fail.ts";
 import { HostPortError, parseHostPort } from "../lib/host-port.ts";
 import { ownCommand } from "../lib/own-command.ts";
 import { pause } from "../lib/pause.ts";
-import { namesAreAnswered, type SshSession, sessionIsAlive, sshSession } from "./checks.ts";
+import { findSession, namesAreAnswered, type SshSession, watchSession } from "./checks.ts";
 import { discover, redeem } from "./control-plane.ts";
 import { JoinError } from "./join-error.ts";
 import { joinPlan } from "./join-plan.ts";
-import { applyPlan, forgetJournal, requireMachine, rollBack, startGuard, startService, stopGuard } from "./machine.ts";
+import { applyPlan, confirmChanges, requireMachine, rollBack, startGuard, startService, stopGuard, tellJournal } from "./machine.ts";
 
 interface JoinOptions {
   readonly token?: string;
@@ -29,6 +29,8 @@ const confirmations = 10;
 const confirmationPeriodMs = 1000;
 
 export async function main(args: string[]): Promise<number> {
+  // Who writes into a session that is gone must not end of it: there may be something to undo.
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined);
   let exitCode = 0;
   const program = new Command("topsail join")
     .description("Make this machine a workload of a mesh")
@@ -54,7 +56,10 @@ export async function main(args: string[]): Promise<number> {
 async function join(address: string | undefined, options: JoinOptions): Promise<number> {
   if (options.rollBack) {
     await requireMachine();
-    say((await rollBack()) ? "rolled back: the machine is as it was before it joined" : "nothing to roll back");
+    const wasThere = await rollBack();
+    const text = wasThere ? "rolled back: the machine is as it was before it joined" : "nothing to roll back";
+    say(text);
+    if (wasThere) await tellJournal(`${text}, which nobody confirmed`);
     return 0;
   }
   if (!address) return fail("no address of a control plane", "topsail join ADDRESS --token CODE");
@@ -62,13 +67,17 @@ async function join(address: string | undefined, options: JoinOptions): Promise<
   const code = given === undefined ? undefined : parseCode(given);
   if (!code) return fail(given === undefined ? "no --token" : "--token is no code of 'istioctl x workload invite'");
   const target = parseHostPort(address.includes(":") ? address : `${address}:${defaultPort}`, "ADDRESS", "connect");
-  if (!options.dryRun) await requireMachine();
+  if (!options.dryRun) {
+    await requireMachine();
+    // One that was killed before its guard's time.
+    if (await rollBack()) say("a former join, which nobody confirmed, is undone");
+  }
 
   const discovered = await discover(target, code);
   const { address: controlPlaneIp } = await lookup(target.host).catch((error: Error) => {
     throw new JoinError(`${target.host} has no address: ${error.message}`);
   });
-  const session = sshSession(process.env);
+  const session = await findSession(process.env, process.ppid);
   const hosts = await readFile("/etc/hosts", "utf8").catch(() => "");
   const planFor = (files: Readonly<Record<string, string>>) => joinPlan({ files, controlPlaneIp, hosts, sshPort: session?.port ?? "" });
   if (options.dryRun) {
@@ -79,39 +88,71 @@ async function join(address: string | undefined, options: JoinOptions): Promise<
     say("would enable and start istio.service, which captures this machine's traffic");
     return 0;
   }
-  const hadNames = await namesAreAnswered();
   const plan = planFor(await redeem(target, code, discovered));
+  const checks = await checksOf(session);
+  using interruption = interrupted();
   await startGuard([...ownCommand(), "join"], guardSeconds);
   try {
     await applyPlan(plan);
     say(`joining workload group ${discovered.group}`);
-    await startService();
-    await confirm(session, hadNames);
+    await startService(interruption.signal);
+    await confirm(checks, interruption.signal);
+    if (!(await confirmChanges())) throw new JoinError(`not done within ${guardSeconds} s`, "journalctl -u istio");
   } catch (error) {
     await rollBack();
     await stopGuard();
-    say("rolled back: the machine is as it was");
+    const text = "rolled back: the machine is as it was";
+    say(text);
+    await tellJournal(`${text}: ${error instanceof Error ? error.message : error}`);
     throw error;
   }
-  await forgetJournal();
   await stopGuard();
   say("joined");
   return 0;
 }
 
+interface Check {
+  readonly works: () => Promise<boolean>;
+  readonly problem: string;
+}
+
+/** What works now and must work then. */
+async function checksOf(session: SshSession | undefined): Promise<Check[]> {
+  return [
+    ...(session ? [{ works: await watchSession(session), problem: "your session no longer gets through" }] : []),
+    ...((await namesAreAnswered()) ? [{ works: namesAreAnswered, problem: "names can no longer be looked up" }] : []),
+  ];
+}
+
 /** Throws JoinError when something does not work that did before. */
-async function confirm(session: SshSession | undefined, hadNames: boolean): Promise<void> {
-  const never = new AbortController().signal;
+async function confirm(checks: readonly Check[], signal: AbortSignal): Promise<void> {
   for (let round = 0; round < confirmations; round++) {
     // Something has to be under way for the kernel to see that it does not arrive.
     process.stdout.write(".");
     const keepAlive = setInterval(() => undefined, 1 << 30);
-    await pause(confirmationPeriodMs, never);
+    await pause(confirmationPeriodMs, signal);
     clearInterval(keepAlive);
-    if (session && !(await sessionIsAlive(session))) throw new JoinError("your session no longer gets through");
-    if (hadNames && !(await namesAreAnswered())) throw new JoinError("names can no longer be looked up");
+    signal.throwIfAborted();
+    for (const { works, problem } of checks) if (!(await works())) throw new JoinError(problem);
   }
   process.stdout.write("\n");
+}
+
+/** Aborts with a JoinError when this process is told to end, by its user or because the session has ended. */
+function interrupted(): Disposable & { readonly signal: AbortSignal } {
+  const controller = new AbortController();
+  const names = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+  const listeners = names.map((name) => {
+    const listener = () => controller.abort(new JoinError(`ended by ${name}`));
+    process.on(name, listener);
+    return [name, listener] as const;
+  });
+  return {
+    signal: controller.signal,
+    [Symbol.dispose]() {
+      for (const [name, listener] of listeners) process.off(name, listener);
+    },
+  };
 }
 
 async function readStdin(): Promise<string> {
