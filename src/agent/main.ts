@@ -55,8 +55,7 @@ export async function main(args: string[]): Promise<number> {
       const ignored = [type, ...command.args].find((word) => word.startsWith("-"));
       exitCode = await runProxy(type.startsWith("-") ? "sidecar" : type, options, ignored);
     });
-  for (const command of [...captureCommands(process.env), ...requestCommands()])
-    program.addCommand(command.copyInheritedSettings(program));
+  for (const command of [...captureCommands(process.env), ...requestCommands()]) program.addCommand(command.copyInheritedSettings(program));
   const machine = machineCommand({
     env: process.env,
     runProxy: async (type, { variables, agentFlags }) => {

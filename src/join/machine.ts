@@ -18,6 +18,7 @@ const journalFile = "/var/lib/istio/join-journal.json";
 const undoingFile = "/var/lib/istio/join-journal.undoing.json";
 /** What the agent writes into directories that are not its own: of these too there may have been others. */
 const agentsFiles = ["/etc/certs/key.pem", "/etc/certs/cert-chain.pem"];
+const agentsDirectories = ["/var/run/secrets/workload-spiffe-uds", "/var/run/secrets/credential-uds"];
 const lastGoodFile = "/etc/istio/proxy/last-good";
 
 interface FormerFile {
@@ -55,7 +56,7 @@ export async function applyPlan(files: readonly PlannedFile[]): Promise<void> {
   const ids = await agentIds();
   const journal: Journal = {
     files: await Promise.all([...files.map(({ path }) => path), ...agentsFiles].map(formerFile)),
-    directories: await Promise.all(agentDirectories.map(formerDirectory)),
+    directories: await Promise.all([...agentDirectories, ...agentsDirectories].map(formerDirectory)),
     hadLastGood: existsSync(lastGoodFile),
     wasEnabled: await succeeds("is-enabled", "--quiet", unit),
     wasActive: await succeeds("is-active", "--quiet", unit),

@@ -52,7 +52,6 @@ describe.skipIf(problem !== undefined)("istio-iptables", { timeout: 30_000 }, ()
     ["redirect", "machine", []],
     ["redirect", "caller", []],
     ["nftables", "machine", ["--native-nftables"]],
-    ["nftables", "caller", ["--native-nftables"]],
     ["TPROXY", "machine", tproxy],
     ["TPROXY", "caller", tproxy],
   ])("leaves a connection alone that was open before: %s, first to speak is the %s", async (_, first, flags) => {
@@ -175,7 +174,6 @@ describe.skipIf(problem !== undefined)("istio-iptables", { timeout: 30_000 }, ()
 
   it.each([
     [["--probe-timeout", "soon"], '--probe-timeout: "soon" is no duration from 1ms to 10m'],
-    [["--iptables-probe-port", "0"], '--iptables-probe-port: "0" is no port'],
     [["--run-validation=maybe"], '--run-validation: "maybe" is neither true nor false'],
   ])("refuses %j", (flags, message) => {
     expect(attempt(...flags)).toMatchObject({ status: 1, stderr: `error: ${message}\n` });

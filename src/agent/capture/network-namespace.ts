@@ -19,7 +19,14 @@ export interface NamespaceOptions {
 export async function captureInNamespace({ path, flags, env }: NamespaceOptions): Promise<void> {
   requireNamespace(path);
   const given = Object.entries(flags).filter(([name, value]) => value !== undefined && name !== "network-namespace" && name !== "cni-mode");
-  const command = [`--net=${path}`, "--", ...ownCommand(), "pilot-agent", "istio-iptables", ...given.map(([name, value]) => `--${name}=${value}`)];
+  const command = [
+    `--net=${path}`,
+    "--",
+    ...ownCommand(),
+    "pilot-agent",
+    "istio-iptables",
+    ...given.map(([name, value]) => `--${name}=${value}`),
+  ];
   // The tools of the legacy kind have one lock for all namespaces that share /run.
   const lock = flags["cni-mode"] === "true" ? { XTABLES_LOCKFILE: path } : {};
   const child = spawn("nsenter", command, {
