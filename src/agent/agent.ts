@@ -16,7 +16,7 @@ import { log } from "../lib/log.ts";
 import { ownLoopback } from "../lib/loopback.ts";
 import type { WorkerThread } from "../proxy/worker-thread.ts";
 import { bootstrap } from "./bootstrap.ts";
-import { bootstrapTexts } from "./bootstrap-file.ts";
+import { bootstrapTexts, loadBootstrapFiles } from "./bootstrap-file.ts";
 import { isServed } from "./certificates/workload-identity.ts";
 import { DnsProxy } from "./dns/dns-proxy.ts";
 import { answersDns, dnsProxyOptions } from "./dns/dns-settings.ts";
@@ -90,6 +90,8 @@ export class Agent implements AsyncDisposable {
   static async start(options: AgentOptions): Promise<Agent> {
     const { environment } = options;
     const { config, json } = options.proxyConfig;
+    const bootstrapFiles = loadBootstrapFiles({ environment, proxyConfig: config, templateFile: options.templateFile });
+    const metricsSources = metricsOf(options);
     await using parts = new AsyncDisposableStack();
     const paths = agentPaths(options.root ?? ".");
     const hasCredentialSocket = await isServed(paths.credentialSds);
@@ -119,7 +121,7 @@ export class Agent implements AsyncDisposable {
           host: options.statusHost,
           port: config.statusPort,
           isReady: () => admin.isReady(),
-          ...metricsOf(options),
+          ...metricsSources,
           onQuit: () => quit.resolve(0),
           onDrain: () => admin.drainWithoutExit(drainedListeners(options.type)),
           dns,
@@ -128,9 +130,8 @@ export class Agent implements AsyncDisposable {
       );
     }
     const generated = bootstrap({ node, environment, proxyConfig: config, sockets: { ...ownSockets, credentials: credentialSocket } });
-    const { templateFile } = options;
     const start = {
-      bootstrap: bootstrapTexts({ environment, proxyConfig: config, templateFile, generated }),
+      bootstrap: bootstrapTexts(bootstrapFiles, generated),
       directory: config.configPath,
       concurrency: options.concurrency || (config.concurrency ?? environment.cpuLimit),
       workerThreads: options.workerThreads,

@@ -21,23 +21,35 @@ export interface BootstrapFileOptions {
   readonly proxyConfig: Pick<ProxyConfig, "customConfigFile" | "proxyBootstrapTemplatePath" | "proxyAdminPort">;
   /** `--templateFile` */
   readonly templateFile: string | undefined;
-  /** Ours, whole. */
-  readonly generated: Record<string, unknown>;
 }
 
-/** The bootstrap, and what is laid over it, as protobuf merges. Throws ConfigError with file, line and field. */
-export function bootstrapTexts({ environment, proxyConfig, templateFile, generated }: BootstrapFileOptions): ConfigText[] {
+export interface BootstrapFiles {
+  readonly own: ConfigText | undefined;
+  readonly override: ConfigText | undefined;
+}
+
+/** Throws ConfigError with file, line and field. */
+export function loadBootstrapFiles({ environment, proxyConfig, templateFile }: BootstrapFileOptions): BootstrapFiles {
   const { customConfigFile, proxyBootstrapTemplatePath, proxyAdminPort } = proxyConfig;
-  const file = customConfigFile || environment.bootstrapFile || templateFile || proxyBootstrapTemplatePath;
-  const ours = { json: generated as JsonObject, locate: () => undefined };
-  const base = file ? completed(loadPlain(file), generated as JsonObject, proxyAdminPort) : ours;
-  const { bootstrapOverride: override, hostIp } = environment;
-  return override ? [base, parseConfigText(withHostIp(read(override), hostIp), override)] : [base];
+  const { bootstrapFile, bootstrapOverride, hostIp } = environment;
+  const file = customConfigFile || bootstrapFile || templateFile || proxyBootstrapTemplatePath;
+  const own = file ? loadPlain(file) : undefined;
+  if (own) requireAdmin(own, proxyAdminPort);
+  return { own, override: bootstrapOverride ? parseConfigText(withHostIp(read(bootstrapOverride), hostIp), bootstrapOverride) : undefined };
+}
+
+/** `generated`: ours, whole. The bootstrap, and what is laid over it, as protobuf merges. */
+export function bootstrapTexts({ own, override }: BootstrapFiles, generated: Record<string, unknown>): ConfigText[] {
+  const json = generated as JsonObject;
+  const base = own
+    ? { ...own, json: { node: json.node!, admin: json.admin!, ...(own.json as JsonObject) } }
+    : { json, locate: () => undefined };
+  return override ? [base, override] : [base];
 }
 
 function loadPlain(file: string): ConfigText {
   const text = read(file);
-  const action = /\{\{.*/.exec(text);
+  const action = /\{\{[^}\n]*(?:\}\})?/.exec(text);
   if (action) {
     throw new ConfigError(`"${action[0].slice(0, 40)}" is an action of a Go template, which only Istio's agent can run`, {
       position: { file, line: text.slice(0, action.index).split("\n").length },
@@ -47,17 +59,14 @@ function loadPlain(file: string): ConfigText {
   return parseConfigText(text, file);
 }
 
-/** A proxy without a node is nobody to the control plane, and one whose admin interface is elsewhere is never ready. */
-function completed(text: ConfigText, generated: JsonObject, adminPort: number): ConfigText {
-  const json = text.json as JsonObject;
-  const { admin } = json;
-  if (admin !== undefined && portOf(admin) !== adminPort) {
-    throw new ConfigError(`is not port ${adminPort} (proxyAdminPort of the ProxyConfig), by which the agent looks after its proxy`, {
-      field: "admin.address",
-      position: text.locate(["admin", "address"]),
-    });
-  }
-  return { ...text, json: { node: generated.node!, admin: generated.admin!, ...json } };
+/** A proxy whose admin interface is elsewhere is never ready. */
+function requireAdmin(text: ConfigText, adminPort: number): void {
+  const { admin } = text.json as JsonObject;
+  if (admin === undefined || portOf(admin) === adminPort) return;
+  throw new ConfigError(`is not port ${adminPort} (proxyAdminPort of the ProxyConfig), by which the agent looks after its proxy`, {
+    field: "admin.address",
+    position: text.locate(["admin", "address"]),
+  });
 }
 
 function portOf(admin: JsonValue): JsonValue | undefined {

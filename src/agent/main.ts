@@ -1,10 +1,10 @@
 /** `topsail pilot-agent proxy router|sidecar`: the agent's command line, as Istio's. */
 import { readFile } from "node:fs/promises";
-import { Command, CommanderError } from "commander";
+import { Command, CommanderError, Option } from "commander";
 import { ConfigError } from "../api/config-error.ts";
 import { fail } from "../lib/fail.ts";
 import { HostPortError } from "../lib/host-port.ts";
-import { isLogLevel, log } from "../lib/log.ts";
+import { log } from "../lib/log.ts";
 import { version } from "../lib/version.ts";
 import { ServiceManager, serviceVariables } from "../platform/service-manager.ts";
 import { Agent } from "./agent.ts";
@@ -28,6 +28,7 @@ interface ProxyOptions {
   proxyComponentLogLevel: string;
   templateFile?: string;
   log_output_level: string;
+  log_as_json?: string;
 }
 
 export async function main(args: string[]): Promise<number> {
@@ -47,7 +48,8 @@ export async function main(args: string[]): Promise<number> {
     .option("--proxyLogLevel <levels>", "the proxy's log level, and those of its parts: warning,misc:error", "warning")
     .option("--proxyComponentLogLevel <levels>", "those of its parts alone", "")
     .option("--templateFile <file>", "bootstrap of the proxy, plain JSON or YAML, in the place of the agent's own")
-    .option("--log_output_level <level>", "the agent's log level", "info")
+    .option("--log_output_level <levels>", "the agent's log level, and those of its scopes: info,dns:debug", "info")
+    .addOption(new Option("--log_as_json [boolean]", "a JSON object a line").preset("true"))
     // As Istio's, whose flags come and go: what has no meaning here is said, and no reason not to start.
     .allowUnknownOption()
     .allowExcessArguments()
@@ -86,9 +88,10 @@ function isUsersMistake(error: unknown): error is Error {
 
 async function runProxy(type: string, options: ProxyOptions, ignored: string | undefined): Promise<number> {
   if (type !== "sidecar" && type !== "router") return fail(`proxy type "${type}" is not in this version`, "sidecar or router");
-  if (!isLogLevel(options.log_output_level)) return fail(`--log_output_level: unknown level "${options.log_output_level}"`);
+  const wrongLevel = log.setLevels(options.log_output_level);
+  if (wrongLevel !== undefined) return fail(`--log_output_level: unknown level "${wrongLevel}"`);
+  if (options.log_as_json !== undefined && options.log_as_json !== "false") log.setFormat("json");
   if (!/^\d+$/.test(options.concurrency)) return fail(`--concurrency "${options.concurrency}" is no number of threads`);
-  log.setLevel(options.log_output_level);
   if (ignored !== undefined) log.scope("agent").warn("no effect of unknown flags", { from: ignored });
   const environment = readEnvironment(process.env);
   const proxyConfig = effectiveProxyConfig(await readMesh(options.meshConfig), environment.proxyConfig);

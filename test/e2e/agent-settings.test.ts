@@ -198,7 +198,7 @@ describe("pilot-agent's settings", { timeout: 40_000 }, () => {
     [
       "own.json",
       '{\n  "node": {"id": "{{ .nodeID }}"}\n}',
-      /own\.json:2: "\{\{ \.nodeID \}\}"\}" is an action of a Go template, which only Istio's agent can run/,
+      /own\.json:2: "\{\{ \.nodeID \}\}" is an action of a Go template, which only Istio's agent can run/,
     ],
     [
       "own.yaml",
