@@ -15,6 +15,21 @@ system_user() {
     useradd --system --gid "$1" --home-dir "$2" --no-create-home --shell /usr/sbin/nologin --comment "Istio" "$1"
 }
 
+# What serves lets a new process take over, and loses no connection; what can't is restarted. A new process that does not come up leaves the
+# old one where it is.
+hand_over_running() {
+  is_booted || return 0
+  for unit in $(systemctl list-units --plain --no-legend --state=active "$@" | cut -d ' ' -f 1); do
+    before=$(systemctl show --property=MainPID --value "$unit")
+    if ! systemctl reload "$unit"; then
+      echo "$unit goes on with the program that it was started with; why: journalctl -u $unit" >&2
+    elif [ "$(systemctl show --property=MainPID --value "$unit")" = "$before" ]; then
+      restart_running "$unit"
+    fi
+  done
+  for unit in $(systemctl list-units --plain --no-legend --state=activating "$@" | cut -d ' ' -f 1); do restart_running "$unit"; done
+}
+
 # What runs goes on with the new program. Does not wait: a control plane that is away must not hold up an upgrade.
 restart_running() {
   ! is_booted || systemctl try-restart --no-block "$@" || true

@@ -1,5 +1,5 @@
 /**
- * pilot-agent put together: certificates, xDS and SDS sockets, bootstrap, proxy, status port, DNS proxy. Traffic capture is not here yet.
+ * pilot-agent put together: certificates, xDS and SDS sockets, bootstrap, proxy, status port, DNS proxy.
  *
  *   proxy ──xDS──> configPath/XDS ──TLS──> control plane        proxy ──SDS──> workload-spiffe-uds/socket <── certificates <── CA
  *                                                               proxy ──SDS──> the same, or credential-uds/files-socket: files
@@ -14,13 +14,14 @@ import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
 import type { ProxyType } from "../api/node.ts";
 import { log } from "../lib/log.ts";
 import { ownLoopback } from "../lib/loopback.ts";
+import type { PortSharing } from "../platform/port-sharing.ts";
 import type { WorkerThread } from "../proxy/worker-thread.ts";
 import { bootstrap } from "./bootstrap.ts";
 import { bootstrapTexts, loadBootstrapFiles } from "./bootstrap-file.ts";
 import { isServed } from "./certificates/workload-identity.ts";
 import { DnsProxy } from "./dns/dns-proxy.ts";
 import { answersDns, dnsProxyOptions } from "./dns/dns-settings.ts";
-import { whenUnused } from "./drain.ts";
+import { drainedListeners, drainTime } from "./drain.ts";
 import { EmbeddedProxy } from "./embedded-proxy.ts";
 import type { AgentEnvironment } from "./environment.ts";
 import { EnvoyProcess } from "./envoy-process.ts";
@@ -28,11 +29,12 @@ import { HealthChecker } from "./health/health-checker.ts";
 import { probeOf, targetsOf } from "./health/probe.ts";
 import type { ConfigSource } from "./last-good/control-plane-choice.ts";
 import { LastGoodConfig } from "./last-good/last-good-config.ts";
-import { parseScrapeTargets } from "./metrics/scrape-targets.ts";
+import { metricsSources } from "./metrics/metrics-sources.ts";
 import { nodeIdentity } from "./node.ts";
 import { agentPaths } from "./paths.ts";
-import { type DrainedListeners, ProxyAdmin } from "./proxy-admin.ts";
+import { ProxyAdmin } from "./proxy-admin.ts";
 import type { EffectiveProxyConfig } from "./proxy-config.ts";
+import { proxyLogLevels } from "./proxy-log-levels.ts";
 import { ControlPlaneRelay } from "./relay/control-plane-relay.ts";
 import { ownPorts } from "./relay/own-ports.ts";
 import type { RunningProxy } from "./running-proxy.ts";
@@ -63,36 +65,54 @@ export interface AgentOptions {
   readonly templateFile?: string | undefined;
   /** Where the status port listens. */
   readonly statusHost: string;
+  /** Of all ports of the agent and its proxy. Default: alone. */
+  readonly sharing?: PortSharing;
+  /** Whoever serves the workload's certificate is somebody else; default true. Not so when a predecessor does. */
+  readonly mayBeServedIdentity?: boolean;
+}
+
+interface AgentParts {
+  readonly proxy: RunningProxy;
+  readonly admin: ProxyAdmin;
+  readonly options: Pick<AgentOptions, "type" | "environment" | "proxyConfig">;
+  readonly sockets: Pick<Sockets, "hasCertificate" | "choice" | "servesIdentity">;
+  readonly dns: DnsProxy | undefined;
+  readonly openStatus: (() => Promise<StatusServer>) | undefined;
+  readonly parts: AsyncDisposableStack;
+  readonly voice: AsyncDisposableStack;
 }
 
 export class Agent implements AsyncDisposable {
   readonly proxy: RunningProxy;
   readonly admin: ProxyAdmin;
-  readonly #options: Pick<AgentOptions, "type" | "environment" | "proxyConfig">;
+  readonly #options: AgentParts["options"];
   readonly #stopped = new AbortController();
-  readonly #sockets: Pick<Sockets, "hasCertificate" | "choice">;
+  readonly #sockets: AgentParts["sockets"];
+  readonly #dns: DnsProxy | undefined;
+  readonly #openStatus: AgentParts["openStatus"];
   readonly #parts: AsyncDisposableStack;
+  /** What speaks for the workload, or writes its files: there is one of each, also while two processes run. */
+  readonly #voice: AsyncDisposableStack;
 
-  private constructor(
-    proxy: RunningProxy,
-    admin: ProxyAdmin,
-    options: AgentOptions,
-    sockets: Pick<Sockets, "hasCertificate" | "choice">,
-    parts: AsyncDisposableStack,
-  ) {
+  private constructor({ proxy, admin, options, sockets, dns, openStatus, parts, voice }: AgentParts) {
     this.proxy = proxy;
     this.admin = admin;
     this.#options = options;
     this.#sockets = sockets;
+    this.#dns = dns;
+    this.#openStatus = openStatus;
     this.#parts = parts;
+    this.#voice = voice;
   }
 
   static async start(options: AgentOptions): Promise<Agent> {
     const { environment } = options;
     const { config, json } = options.proxyConfig;
     const bootstrapFiles = loadBootstrapFiles({ environment, proxyConfig: config, templateFile: options.templateFile });
-    const metricsSources = metricsOf(options);
+    const sources = metricsSources({ type: options.type, environment, proxyConfig: config });
+    const { sharing = "alone", mayBeServedIdentity = true } = options;
     await using parts = new AsyncDisposableStack();
+    await using voice = new AsyncDisposableStack();
     const paths = agentPaths(options.root ?? ".");
     const hasCredentialSocket = await isServed(paths.credentialSds);
     if (hasCredentialSocket) scope.info("secrets of sds:// names come from another's socket", { path: paths.credentialSds });
@@ -105,31 +125,34 @@ export class Agent implements AsyncDisposable {
       hasCredentialSocket,
       ...(options.addresses ? { addresses: options.addresses } : {}),
     });
-    const admin = new ProxyAdmin(ownLoopback(environment.bindAddress), config.proxyAdminPort);
+    const admin = new ProxyAdmin();
     const quit = Promise.withResolvers<number>();
-    const dns = answersDns(node, options.type) ? parts.use(await DnsProxy.start(dnsProxyOptions(node, environment, paths))) : undefined;
+    const dns = answersDns(node, options.type)
+      ? parts.use(await DnsProxy.start(dnsProxyOptions(node, environment, paths, sharing)))
+      : undefined;
     await mkdir(config.configPath, { recursive: true, mode: 0o700 });
-    const lastGood = parts.use(await LastGoodConfig.load(join(config.configPath, "last-good"), node.id));
-    const sockets = await startSockets({ config, environment, paths, node, dns, lastGood }, parts);
-    const { xdsProxy, choice, access, hasCertificate, ...ownSockets } = sockets;
+    const lastGood = voice.use(await LastGoodConfig.load(join(config.configPath, "last-good"), node.id));
+    const { xdsProxy, choice, access, hasCertificate, servesIdentity, ...ownSockets } = await startSockets(
+      { config, environment, paths, node, dns, mayBeServedIdentity, lastGood, voice },
+      parts,
+    );
     if (config.controlPlaneAuthPolicy !== "NONE")
-      parts.use(ControlPlaneRelay.start({ access, node, ports: ownPorts({ environment, config, statusHost: options.statusHost }) }));
+      voice.use(ControlPlaneRelay.start({ access, node, ports: ownPorts({ environment, config, statusHost: options.statusHost }) }));
     const credentialSocket = hasCredentialSocket ? paths.credentialSds : undefined;
-    if (config.statusPort !== 0) {
-      parts.use(
-        await StatusServer.start({
-          host: options.statusHost,
-          port: config.statusPort,
-          isReady: () => admin.isReady(),
-          ...metricsSources,
-          onQuit: () => quit.resolve(0),
-          onDrain: () => admin.drainWithoutExit(drainedListeners(options.type)),
-          dns,
-          configSource: () => choice.source,
-        }),
-      );
-    }
     const generated = bootstrap({ node, environment, proxyConfig: config, sockets: { ...ownSockets, credentials: credentialSocket } });
+    const openStatus = () =>
+      StatusServer.start({
+        host: options.statusHost,
+        port: config.statusPort,
+        sharing,
+        isReady: () => admin.isReady(),
+        ...sources,
+        onQuit: () => quit.resolve(0),
+        onDrain: () => admin.drainWithoutExit(drainedListeners(options.type)),
+        dns,
+        configSource: () => choice.source,
+      });
+    if (config.statusPort !== 0 && sharing !== "beside") voice.use(await openStatus());
     const start = {
       bootstrap: bootstrapTexts(bootstrapFiles, generated),
       directory: config.configPath,
@@ -139,24 +162,31 @@ export class Agent implements AsyncDisposable {
       fileFlushIntervalMs: config.fileFlushInterval ?? 1_000,
       fileFlushMinSizeKb: config.fileFlushMinSizeKb,
       drainTimeMs: config.drainDuration ?? 45_000,
+      sharing,
     };
     scope.info("starting", {
       node: node.id,
       discovery: config.discoveryAddress,
       proxy: options.usesBinary ? config.binaryPath : "built in",
     });
+    const adminAddress = { host: ownLoopback(environment.bindAddress), port: config.proxyAdminPort };
     const running: RunningProxy = parts.use(
-      options.usesBinary ? await EnvoyProcess.start(config.binaryPath, start) : await EmbeddedProxy.start(start),
+      options.usesBinary ? await EnvoyProcess.start(config.binaryPath, adminAddress, start) : await EmbeddedProxy.start(start),
     );
+    admin.attach(running.admin);
     const health = startHealthChecks(config, environment, node.addresses, admin, xdsProxy);
-    if (health) parts.use(health);
+    if (health) voice.use(health);
     const proxy: RunningProxy = {
+      admin: running.admin,
       ...(running.live && { live: running.live }),
+      ...(running.retire && { retire: () => running.retire!() }),
       exited: Promise.race([running.exited, quit.promise]),
       checkAlive: () => running.checkAlive(),
       [Symbol.asyncDispose]: () => running[Symbol.asyncDispose](),
     };
-    return new Agent(proxy, admin, options, { hasCertificate, choice }, parts.move());
+    const sockets = { hasCertificate, choice, servesIdentity };
+    const unopened = config.statusPort !== 0 && sharing === "beside" ? openStatus : undefined;
+    return new Agent({ proxy, admin, options, sockets, dns, openStatus: unopened, parts: parts.move(), voice: voice.move() });
   }
 
   /** Resolves when the proxy serves what the control plane gave it, or rejects with the signal's reason. */
@@ -183,7 +213,7 @@ export class Agent implements AsyncDisposable {
     await Promise.all([this.admin.checkAlive(), this.proxy.checkAlive()]);
   }
 
-  /** Before an orderly end: clients are told to go, and get terminationDrainDuration for it. */
+  /** Before an orderly end: clients are told to go, and get time for it. Rejects when this agent is disposed of meanwhile. */
   async drain(): Promise<void> {
     // Nobody has been served yet, so nobody needs to be told.
     if (!(await this.isReady())) return;
@@ -193,45 +223,35 @@ export class Agent implements AsyncDisposable {
       scope.warn("proxy can't be told to drain", { error });
       return;
     }
-    await this.#drainTime();
+    await drainTime({ ...this.#options, admin: this.admin, signal: this.#stopped.signal });
   }
 
-  /** Rejects when this agent is disposed of meanwhile. */
-  async #drainTime(): Promise<void> {
-    const { signal } = this.#stopped;
-    const { environment, proxyConfig } = this.#options;
-    if (!environment.exitsWhenUnused) return delay(proxyConfig.config.terminationDrainDuration ?? 5_000, undefined, { signal });
-    const ownPorts = [environment.statusListenerPort, environment.prometheusPort];
-    await whenUnused({ minimumMs: environment.minimumDrainMs, activeConnections: () => this.admin.activeConnections(ownPorts), signal });
+  /** Beside another process: answers on the ports of status and DNS as well, where until now that one had the better answers. */
+  async open(): Promise<void> {
+    if (this.#openStatus) this.#voice.use(await this.#openStatus());
+    await this.#dns?.open();
+  }
+
+  /** Whether another process can take over while this one still serves its connections. */
+  get canRetire(): boolean {
+    return this.proxy.retire !== undefined;
+  }
+
+  get servesIdentity(): boolean {
+    return this.#sockets.servesIdentity;
+  }
+
+  /** Another process has taken over: says nothing more, and resolves when those who are still connected have gone, or their time is over. */
+  async retire(): Promise<void> {
+    await this.#voice.disposeAsync();
+    await Promise.all([this.proxy.retire?.(), this.#dns?.retire()]);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopped.abort();
+    await this.#voice.disposeAsync();
     await this.#parts.disposeAsync();
   }
-}
-
-/** Sources of the status port's metrics. A gateway's port is open to more than its operator: it tells nothing of an application. */
-function metricsOf({ type, environment, proxyConfig: { config } }: AgentOptions) {
-  const { bindAddress, prometheusPort, statusListenerPort, mergesProxyMetrics, tellsMetricsLocally, prometheusAnnotations } = environment;
-  const ownPorts = [prometheusPort, statusListenerPort, config.statusPort, config.proxyAdminPort];
-  return {
-    proxyMetricsUrl: mergesProxyMetrics ? `http://${bindAddress ?? "127.0.0.1"}:${prometheusPort}/stats/prometheus` : undefined,
-    application: type === "sidecar" ? parseScrapeTargets(prometheusAnnotations, ownPorts) : [],
-    applicationHost: bindAddress?.startsWith("127.") ? bindAddress : "localhost",
-    tellsMetricsLocally,
-  };
-}
-
-/** The words with a colon are for parts of the proxy. */
-function proxyLogLevels(text: string): { readonly logLevel: string; readonly componentLogLevel: string } {
-  const words = text.split(",").filter(Boolean);
-  const isOfPart = (word: string) => word.includes(":");
-  return { logLevel: words.find((word) => !isOfPart(word)) ?? "warning", componentLogLevel: words.filter(isOfPart).join(",") };
-}
-
-function drainedListeners(type: ProxyType): DrainedListeners {
-  return type === "sidecar" ? "inbound" : "all";
 }
 
 /** Of the application, told to the control plane; undefined when its WorkloadGroup has no probe. */

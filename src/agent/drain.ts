@@ -3,7 +3,11 @@
  * agent, systemd's TimeoutStopSec. Source: Istio pkg/envoy/agent.go (terminate).
  */
 import { setTimeout as delay } from "node:timers/promises";
+import type { ProxyType } from "../api/node.ts";
 import { log } from "../lib/log.ts";
+import type { AgentEnvironment } from "./environment.ts";
+import type { DrainedListeners, ProxyAdmin } from "./proxy-admin.ts";
+import type { EffectiveProxyConfig } from "./proxy-config.ts";
 
 const scope = log.scope("agent");
 
@@ -42,4 +46,23 @@ export async function whenUnused({ minimumMs, periodMs = defaultPeriodMs, active
     if (count !== told) scope.info("connections are still open", { count });
     told = count;
   }
+}
+
+export interface DrainTimeOptions {
+  readonly environment: AgentEnvironment;
+  readonly proxyConfig: EffectiveProxyConfig;
+  readonly admin: ProxyAdmin;
+  readonly signal: AbortSignal;
+}
+
+/** Resolves when a proxy that drains may end. Rejects with the signal's reason. */
+export async function drainTime({ environment, proxyConfig, admin, signal }: DrainTimeOptions): Promise<void> {
+  const { exitsWhenUnused, minimumDrainMs: minimumMs, statusListenerPort, prometheusPort } = environment;
+  if (!exitsWhenUnused) return delay(proxyConfig.config.terminationDrainDuration ?? 5_000, undefined, { signal });
+  await whenUnused({ minimumMs, activeConnections: () => admin.activeConnections([statusListenerPort, prometheusPort]), signal });
+}
+
+/** An application that ends with its sidecar may call out until then. */
+export function drainedListeners(type: ProxyType): DrainedListeners {
+  return type === "sidecar" ? "inbound" : "all";
 }

@@ -4,6 +4,7 @@ import { log } from "../lib/log.ts";
 import { releaseMemory } from "../platform/release-memory.ts";
 import { loadBootstrap } from "../proxy/config/bootstrap.ts";
 import { ProxyServer } from "../proxy/server.ts";
+import type { AdminEndpoint } from "./admin-endpoint.ts";
 import type { RunningProxy, StartProxyOptions } from "./running-proxy.ts";
 
 const scope = log.scope("proxy");
@@ -11,12 +12,20 @@ const scope = log.scope("proxy");
 export class EmbeddedProxy implements RunningProxy {
   readonly exited: Promise<number>;
   readonly live: Promise<void>;
+  readonly admin: AdminEndpoint;
   readonly #server: ProxyServer;
 
   private constructor(server: ProxyServer, exited: Promise<number>) {
     this.#server = server;
     this.exited = exited;
     this.live = server.live;
+    this.admin = {
+      numbers: async (names) =>
+        new Map(
+          server.stats.read((name) => names.test(name)).flatMap((stat) => ("value" in stat ? [[stat.name, Number(stat.value)]] : [])),
+        ),
+      drain: ({ inboundOnly, skipExit }) => server.drainListeners({ graceful: true, inboundOnly, skipExit }),
+    };
   }
 
   static async start(options: StartProxyOptions): Promise<EmbeddedProxy> {
@@ -31,6 +40,7 @@ export class EmbeddedProxy implements RunningProxy {
       drainTimeMs: options.drainTimeMs,
       drainStrategy: "immediate",
       fileFlushIntervalMs: options.fileFlushIntervalMs,
+      adminSharing: options.sharing,
       onQuit: () => ended.resolve(0),
     });
     const fail = (error: unknown) => {
@@ -46,6 +56,10 @@ export class EmbeddedProxy implements RunningProxy {
 
   checkAlive(): Promise<void> {
     return this.#server.checkAlive();
+  }
+
+  async retire(): Promise<void> {
+    await this.#server.retire();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -3,7 +3,9 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { constants } from "node:fs";
 import { access, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { HostPort } from "../lib/host-port.ts";
 import { log } from "../lib/log.ts";
+import { type AdminEndpoint, HttpAdminEndpoint } from "./admin-endpoint.ts";
 import { asChildOf } from "./child-of.ts";
 import type { RunningProxy, StartProxyOptions } from "./running-proxy.ts";
 
@@ -11,10 +13,12 @@ const scope = log.scope("envoy");
 
 export class EnvoyProcess implements RunningProxy {
   readonly exited: Promise<number>;
+  readonly admin: AdminEndpoint;
   readonly #child: ChildProcess;
 
-  private constructor(child: ChildProcess) {
+  private constructor(child: ChildProcess, admin: AdminEndpoint) {
     this.#child = child;
+    this.admin = admin;
     this.exited = new Promise((resolve) => {
       child.once("exit", (code, signal) => {
         scope.info("proxy ended", { code, signal });
@@ -23,7 +27,7 @@ export class EnvoyProcess implements RunningProxy {
     });
   }
 
-  static async start(binaryPath: string, options: StartProxyOptions): Promise<EnvoyProcess> {
+  static async start(binaryPath: string, adminAddress: HostPort, options: StartProxyOptions): Promise<EnvoyProcess> {
     const file = join(options.directory, "envoy-rev.json");
     const [bootstrap, override] = options.bootstrap;
     await writeFile(file, JSON.stringify(bootstrap!.json), { mode: 0o600 });
@@ -51,7 +55,7 @@ export class EnvoyProcess implements RunningProxy {
       child.once("error", (cause) => reject(cannot(cause)));
     });
     scope.info("proxy started", { binaryPath, pid: child.pid });
-    return new EnvoyProcess(child);
+    return new EnvoyProcess(child, new HttpAdminEndpoint(adminAddress));
   }
 
   /** An Envoy watches its workers itself, and ends when one hangs; its main thread is asked through the admin port, as any other. */

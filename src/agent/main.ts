@@ -13,12 +13,17 @@ import { captureCommands } from "./capture/command.ts";
 import { CommandError } from "./capture/command-runner.ts";
 import { readEnvironment } from "./environment.ts";
 import { EnvironmentError } from "./environment-values.ts";
-import type { ConfigSource } from "./last-good/control-plane-choice.ts";
+import { handoverVariable, Predecessor } from "./handover/predecessor.ts";
+import { type StartedAs, Successor } from "./handover/successor.ts";
 import { machineCommand } from "./machine/command.ts";
 import { EnvironmentFileError } from "./machine/environment-file.ts";
 import { MachineError } from "./machine/machine-environment.ts";
 import { effectiveProxyConfig } from "./proxy-config.ts";
 import { RequestError, requestCommands } from "./request-command.ts";
+import { Service } from "./service.ts";
+
+/** Before settings of the machine are added. */
+const startedAs: StartedAs = { env: { ...process.env }, argv: process.argv.slice(1) };
 
 interface ProxyOptions {
   domain?: string;
@@ -97,7 +102,8 @@ async function runProxy(type: string, options: ProxyOptions, ignored: string | u
   const proxyConfig = effectiveProxyConfig(await readMesh(options.meshConfig), environment.proxyConfig);
 
   using manager = ServiceManager.connect(process.env);
-  for (const name of serviceVariables) delete process.env[name];
+  using predecessor = await Predecessor.connect(process.env);
+  for (const name of [...serviceVariables, handoverVariable]) delete process.env[name];
   await using agent = await Agent.start({
     type,
     domain: options.domain,
@@ -108,49 +114,32 @@ async function runProxy(type: string, options: ProxyOptions, ignored: string | u
     logLevel: [options.proxyLogLevel, options.proxyComponentLogLevel].filter(Boolean).join(","),
     templateFile: options.templateFile,
     statusHost: environment.bindAddress ?? "0.0.0.0",
+    mayBeServedIdentity: !predecessor?.inheritance.servesIdentity,
+    sharing: predecessor ? "beside" : manager ? "first" : "alone",
   });
-  const stopWaiting = new AbortController();
-  if (manager) tellManager(manager, agent, proxyConfig.config.discoveryAddress, stopWaiting.signal);
+  const { discoveryAddress: controlPlane } = proxyConfig.config;
+  const runtimeDirectory = process.env.RUNTIME_DIRECTORY;
+  await using service = manager && Service.start({ manager, agent, controlPlane, startedAs, predecessor, runtimeDirectory });
   const signalled = Promise.withResolvers<"signal">();
   const onSignal = () => signalled.resolve("signal");
   process.once("SIGINT", onSignal);
   process.once("SIGTERM", onSignal);
-  const ended = await Promise.race([signalled.promise, agent.proxy.exited]);
-  stopWaiting.abort();
-  manager?.stopping();
+  const ended = await Promise.race([signalled.promise, agent.proxy.exited, ...(service ? [service.handedOver] : [])]);
+  if (ended instanceof Successor) {
+    await Promise.race([agent.retire(), signalled.promise, ended.ended, agent.proxy.exited]);
+    return 0;
+  }
+  service?.stopping();
   if (ended !== "signal") return ended;
 
   // A second signal means now.
   const again = Promise.withResolvers<void>();
   process.once("SIGINT", again.resolve);
   process.once("SIGTERM", again.resolve);
-  manager?.status("Draining");
+  service?.draining();
   await Promise.race([agent.drain(), again.promise, agent.proxy.exited]);
   return 0;
 }
-
-/** Ready is who serves what the control plane gave; one that is away may take its time, as long as this process lives. */
-function tellManager(manager: ServiceManager, agent: Agent, controlPlane: string, signal: AbortSignal): void {
-  const say = () => manager.status(`${sayings[agent.configSource]} ${controlPlane}`);
-  say();
-  manager.watch(async () => {
-    await agent.checkAlive();
-    if (!signal.aborted) say();
-  });
-  agent.ready(signal).then(
-    () => {
-      say();
-      manager.ready();
-    },
-    () => undefined, // stopped before
-  );
-}
-
-const sayings: Readonly<Record<ConfigSource, string>> = {
-  none: "Waiting for configuration from",
-  "control plane": "Serving, configured by",
-  "last good": "Serving the last good configuration, waiting for",
-};
 
 /** A mesh configuration that isn't there means Istio's defaults. */
 async function readMesh(file: string): Promise<{ file: string; text: string } | undefined> {

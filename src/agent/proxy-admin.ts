@@ -1,33 +1,31 @@
-/** What the agent asks of its proxy, through Envoy's admin interface: the same for our proxy and for an Envoy. */
+/** What the agent asks of its proxy, in Envoy's terms: the same for our proxy and for an Envoy. */
+import type { AdminEndpoint } from "./admin-endpoint.ts";
 
-const timeoutMs = 2_000;
-
-/** An application that ends with its sidecar may call out until then. */
 export type DrainedListeners = "inbound" | "all";
-const drainQuery: Readonly<Record<DrainedListeners, string>> = { inbound: "inboundonly&", all: "" };
 
 export class ProxyAdmin {
-  readonly #base: string;
+  #endpoint: AdminEndpoint | undefined;
   /** Once a proxy has its configuration it keeps it; asking again would only fail it for a moment's silence. */
   #hasConfiguration = false;
   #hasStarted = false;
 
-  constructor(address: string, port: number) {
-    this.#base = `http://${address}:${port}`;
+  /** The proxy is there. Until then it is not ready. */
+  attach(endpoint: AdminEndpoint): void {
+    this.#endpoint = endpoint;
   }
 
   /** Clusters and listeners came from the control plane, and the workers serve. */
   async isReady(): Promise<boolean> {
     try {
       if (!this.#hasConfiguration) {
-        const stats = await this.#stats("^(cluster_manager\\.cds|listener_manager\\.lds)\\.update_success$");
+        const numbers = await this.#attached.numbers(/^(cluster_manager\.cds|listener_manager\.lds)\.update_success$/);
         this.#hasConfiguration =
-          (stats.get("cluster_manager.cds.update_success") ?? 0) > 0 && (stats.get("listener_manager.lds.update_success") ?? 0) > 0;
+          (numbers.get("cluster_manager.cds.update_success") ?? 0) > 0 && (numbers.get("listener_manager.lds.update_success") ?? 0) > 0;
         if (!this.#hasConfiguration) return false;
       }
-      const stats = await this.#stats("^(server\\.state|listener_manager\\.workers_started)$");
-      const isLive = stats.get("server.state") === 0;
-      this.#hasStarted ||= isLive && stats.get("listener_manager.workers_started") === 1;
+      const numbers = await this.#attached.numbers(/^(server\.state|listener_manager\.workers_started)$/);
+      const isLive = numbers.get("server.state") === 0;
+      this.#hasStarted ||= isLive && numbers.get("listener_manager.workers_started") === 1;
       return this.#hasStarted && isLive;
     } catch {
       return false;
@@ -36,21 +34,21 @@ export class ProxyAdmin {
 
   /** Resolves when the proxy's main thread has answered. */
   async checkAlive(): Promise<void> {
-    await this.#stats("^server\\.state$");
+    await this.#attached.numbers(/^server\.state$/);
   }
 
   /** Ask clients to go: responses carry `connection: close` while new connections are still taken. */
   async drain(which: DrainedListeners): Promise<void> {
-    await this.#post(`/drain_listeners?${drainQuery[which]}graceful`);
+    await this.#attached.drain({ inboundOnly: which === "inbound", skipExit: false });
   }
 
   async drainWithoutExit(which: DrainedListeners): Promise<void> {
-    await this.#post(`/drain_listeners?${drainQuery[which]}graceful&skip_exit`);
+    await this.#attached.drain({ inboundOnly: which === "inbound", skipExit: true });
   }
 
   /** Connections to listeners that users talk to; the proxy's own two, on these ports, are left out. Undefined: they are not counted. */
   async activeConnections(ownPorts: readonly number[]): Promise<number | undefined> {
-    const stats = await this.#stats("^listener\\..*downstream_cx_active$");
+    const stats = await this.#attached.numbers(/^listener\..*downstream_cx_active$/);
     if (stats.size === 0) return undefined;
     let sum = 0;
     for (const [name, value] of stats) {
@@ -60,20 +58,8 @@ export class ProxyAdmin {
     return sum;
   }
 
-  async #stats(filter: string): Promise<Map<string, number>> {
-    const answer = await fetch(`${this.#base}/stats?filter=${encodeURIComponent(filter)}`, { signal: AbortSignal.timeout(timeoutMs) });
-    if (!answer.ok) throw new Error(`admin answers ${answer.status}`);
-    const lines = (await answer.text()).split("\n").filter(Boolean);
-    return new Map(
-      lines.map((line): [string, number] => {
-        const colon = line.lastIndexOf(": ");
-        return [line.slice(0, colon), Number(line.slice(colon + 2))];
-      }),
-    );
-  }
-
-  async #post(path: string): Promise<void> {
-    const answer = await fetch(`${this.#base}${path}`, { method: "POST", signal: AbortSignal.timeout(timeoutMs) });
-    if (!answer.ok) throw new Error(`admin answers ${answer.status} to ${path}`);
+  get #attached(): AdminEndpoint {
+    if (!this.#endpoint) throw new Error("the proxy has not been started");
+    return this.#endpoint;
   }
 }

@@ -23,7 +23,11 @@ export interface SocketsOptions {
   readonly paths: AgentPaths;
   readonly node: Pick<NodeIdentity, "id" | "metadata">;
   readonly dns: DnsProxy | undefined;
+  /** Whoever answers on the socket of the workload's certificate is somebody else. */
+  readonly mayBeServedIdentity: boolean;
   readonly lastGood: LastGoodConfig;
+  /** Ended before the sockets are. */
+  readonly voice: AsyncDisposableStack;
 }
 
 export interface Sockets extends Omit<ProxySockets, "credentials"> {
@@ -31,12 +35,14 @@ export interface Sockets extends Omit<ProxySockets, "credentials"> {
   readonly choice: ControlPlaneChoice;
   /** Whether there is a certificate of the workload's, or none is needed. */
   readonly hasCertificate: () => boolean;
+  /** The workload's certificate comes by a socket of this process. */
+  readonly servesIdentity: boolean;
   /** How the control plane is called. */
   readonly access: () => Promise<Access>;
 }
 
 export async function startSockets(
-  { config, environment, paths, node, dns, lastGood }: SocketsOptions,
+  { config, environment, paths, node, dns, mayBeServedIdentity, lastGood, voice }: SocketsOptions,
   parts: AsyncDisposableStack,
 ): Promise<Sockets> {
   const plaintext = config.controlPlaneAuthPolicy === "NONE";
@@ -48,9 +54,10 @@ export async function startSockets(
   const { secrets, socket, isServedElsewhere } = await openWorkloadIdentity({
     ...common,
     nodeId: node.id,
+    mayBeServed: mayBeServedIdentity,
     access: (present) => controlPlaneAccess({ ...common, ...authority, headers: caHeaders, present }),
   });
-  if (secrets) parts.use(secrets);
+  if (secrets) voice.use(secrets);
   const revocations = parts.use(new Revocations(paths.crl));
   const files = isServedElsewhere ? paths.filesSds : socket;
   parts.use(await SdsServer.start({ path: files, secrets: isServedElsewhere ? undefined : secrets, revocations }));
@@ -73,5 +80,5 @@ export async function startSockets(
     }),
   );
   const hasCertificate = () => secrets === undefined || secrets.current !== undefined;
-  return { xds, workload: socket, files, xdsProxy, choice, access, hasCertificate };
+  return { xds, workload: socket, files, xdsProxy, choice, access, hasCertificate, servesIdentity: !isServedElsewhere };
 }

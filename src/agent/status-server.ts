@@ -7,28 +7,24 @@ import type { AddressInfo } from "node:net";
 import { promisify } from "node:util";
 import { gzip } from "node:zlib";
 import { Gauge, Registry } from "prom-client";
-import { closeHttp, listenHttp } from "../lib/http-listen.ts";
+import { closeHttp } from "../lib/http-listen.ts";
 import { log } from "../lib/log.ts";
 import { isLoopback } from "../lib/loopback.ts";
 import { version } from "../lib/version.ts";
+import { listenOn, type PortSharing } from "../platform/port-sharing.ts";
 import type { ConfigSource } from "./last-good/control-plane-choice.ts";
 import { MergedMetrics } from "./metrics/merged-metrics.ts";
-import type { ScrapeTarget } from "./metrics/scrape-targets.ts";
+import type { MetricsSources } from "./metrics/metrics-sources.ts";
 
 const scope = log.scope("status");
 
-export interface StatusServerOptions {
+export interface StatusServerOptions extends MetricsSources {
   readonly host: string;
   readonly port: number;
+  /** Default: alone. */
+  readonly sharing?: PortSharing;
   /** Whether the proxy serves with configuration from the control plane. */
   readonly isReady: () => Promise<boolean>;
-  /** Where the proxy's own metrics are, `http://127.0.0.1:15090/stats/prometheus`; undefined: they are nobody's business here. */
-  readonly proxyMetricsUrl: string | undefined;
-  /** Where a sidecar's application has its metrics. */
-  readonly application?: readonly ScrapeTarget[];
-  readonly applicationHost: string;
-  /** Metrics are told to this machine alone. */
-  readonly tellsMetricsLocally: boolean;
   /** POST /quitquitquit: end at once. */
   readonly onQuit: () => void;
   /** POST /drain. */
@@ -66,7 +62,7 @@ export class StatusServer implements AsyncDisposable {
       { tag: version },
       1,
     );
-    const { dns, proxyMetricsUrl, application = [], applicationHost } = options;
+    const { dns, proxyMetricsUrl, application, applicationHost } = options;
     this.#metrics = new MergedMetrics({
       registry: this.#registry,
       others: dns ? [dns.metrics] : [],
@@ -95,7 +91,7 @@ export class StatusServer implements AsyncDisposable {
 
   static async start(options: StatusServerOptions): Promise<StatusServer> {
     const made = new StatusServer(options);
-    await listenHttp(made.#http, options.host, options.port);
+    await listenOn(made.#http, { host: options.host, port: options.port }, options.sharing ?? "alone");
     return made;
   }
 

@@ -3,21 +3,13 @@
  * proxy's becomes one stream upstream, message for message; when either ends, so does the other, and the proxy comes back by itself.
  * Source: Istio pkg/istio-agent/xds_proxy.go.
  */
-import { mkdir, rm } from "node:fs/promises";
-import { dirname } from "node:path";
-import {
-  Client,
-  Server,
-  ServerCredentials,
-  type ServerDuplexStream,
-  type ServiceDefinition,
-  type ServiceError,
-  status,
-} from "@grpc/grpc-js";
+import { Client, Server, type ServerDuplexStream, type ServiceDefinition, type ServiceError, status } from "@grpc/grpc-js";
 import type { NameTable } from "../api/gen/istio/networking/nds/v1/nds_pb.js";
 import type { TrustUpdate } from "../api/trust-update.ts";
 import { ownChannel } from "../lib/grpc-channel.ts";
 import { log } from "../lib/log.ts";
+import type { SocketFile } from "../platform/socket-file.ts";
+import { listenOnSocket } from "./grpc-socket.ts";
 import { AcceptedConfig } from "./last-good/accepted-config.ts";
 import type { ControlPlaneChoice } from "./last-good/control-plane-choice.ts";
 import type { LastGoodConfig } from "./last-good/last-good-config.ts";
@@ -47,6 +39,7 @@ const asIs = (bytes: Buffer) => bytes;
 export class XdsProxy implements AsyncDisposable {
   readonly #options: XdsProxyOptions;
   readonly #server = new Server({ "grpc.max_receive_message_length": maxMessageBytes, "grpc.max_send_message_length": maxMessageBytes });
+  #file: SocketFile | undefined;
   #latest: ServerDuplexStream<Buffer, Buffer> | undefined;
   /** Of the stream that is open, once it has carried the proxy's node. */
   #own: OwnResources | undefined;
@@ -59,8 +52,6 @@ export class XdsProxy implements AsyncDisposable {
 
   static async start(options: XdsProxyOptions): Promise<XdsProxy> {
     const made = new XdsProxy(options);
-    await mkdir(dirname(options.path), { recursive: true, mode: 0o700 });
-    await rm(options.path, { force: true });
     const definition: ServiceDefinition = Object.fromEntries(
       methods.map((name) => [
         name,
@@ -79,9 +70,7 @@ export class XdsProxy implements AsyncDisposable {
       definition,
       Object.fromEntries(methods.map((name) => [name, (stream: ServerDuplexStream<Buffer, Buffer>) => made.#onStream(stream, name)])),
     );
-    await new Promise<void>((resolve, reject) => {
-      made.#server.bindAsync(`unix:${options.path}`, ServerCredentials.createInsecure(), (error) => (error ? reject(error) : resolve()));
-    });
+    made.#file = await listenOnSocket(made.#server, options.path);
     return made;
   }
 
@@ -93,7 +82,7 @@ export class XdsProxy implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#server.forceShutdown();
-    await rm(this.#options.path, { force: true });
+    await this.#file?.[Symbol.asyncDispose]();
   }
 
   #onStream(downstream: ServerDuplexStream<Buffer, Buffer>, method: string): void {

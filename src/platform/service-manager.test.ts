@@ -81,6 +81,18 @@ describe.each(["path", "abstract name"])("ServiceManager by a %s", (kind) => {
     await expect.poll(() => received.filter((message) => message === "WATCHDOG=1").length).toBeGreaterThan(1);
   });
 
+  it("says nothing more when the service is another process's", async () => {
+    using manager = ServiceManager.connect({ NOTIFY_SOCKET: address, WATCHDOG_USEC: "15000" })!;
+    manager.ready();
+    manager.watch(async () => undefined);
+    await expect.poll(() => received).toContain("WATCHDOG=1");
+    manager.handOver(4711);
+    manager.status("Draining");
+    manager.stopping();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(received.slice(received.indexOf("MAINPID=4711"))).toEqual(["MAINPID=4711"]);
+  });
+
   it("does not ask a second time while an answer is still awaited", async () => {
     using manager = ServiceManager.connect({ NOTIFY_SOCKET: address, WATCHDOG_USEC: "15000" })!;
     let asked = 0;

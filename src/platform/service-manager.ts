@@ -21,6 +21,7 @@ export class ServiceManager implements Disposable {
   #timer: NodeJS.Timeout | undefined;
   #isReady = false;
   #isStopping = false;
+  #isSilent = false;
   #isChecking = false;
   #status = "";
 
@@ -40,7 +41,7 @@ export class ServiceManager implements Disposable {
 
   /** What `systemctl status` shows. */
   status(text: string): void {
-    if (text === this.#status) return;
+    if (text === this.#status || this.#isSilent) return;
     this.#status = text;
     this.#socket.send([`STATUS=${text}`]);
   }
@@ -53,7 +54,14 @@ export class ServiceManager implements Disposable {
   /** From now on the time to stop is what bounds this process: parts that are taken down need not answer any more. */
   stopping(): void {
     this.#isStopping = true;
-    this.#socket.send(["STOPPING=1"]);
+    if (!this.#isSilent) this.#socket.send(["STOPPING=1"]);
+  }
+
+  /** The service is another process's, which speaks for it from now on: this one says nothing more. */
+  handOver(pid: number): void {
+    clearInterval(this.#timer);
+    this.#socket.send([`MAINPID=${pid}`]);
+    this.#isSilent = true;
   }
 
   /** Checks at a third of the time that systemd waits, from now until disposed. Without WatchdogSec= nobody checks. */
@@ -71,7 +79,7 @@ export class ServiceManager implements Disposable {
     this.#isChecking = true;
     try {
       await check();
-      this.#socket.send([this.#isReady ? "WATCHDOG=1" : `EXTEND_TIMEOUT_USEC=${this.#watchdogUs}`]);
+      if (!this.#isSilent) this.#socket.send([this.#isReady ? "WATCHDOG=1" : `EXTEND_TIMEOUT_USEC=${this.#watchdogUs}`]);
     } catch {
       // Silence says it.
     } finally {

@@ -42,6 +42,12 @@ interface NativeCertificate {
   raw(): Buffer;
 }
 
+/** A root is signed by itself. */
+export interface SignedCertificate {
+  readonly raw: Buffer;
+  readonly issuerCertificate?: SignedCertificate;
+}
+
 /** TLS around a socket's handle. Whoever holds the socket has to hold this, too: the socket does not. */
 export interface TlsHandle extends NativeHandle {
   onhandshakestart: () => void;
@@ -66,6 +72,8 @@ export interface TlsHandle extends NativeHandle {
   verifyError(): NodeJS.ErrnoException | null;
   getPeerX509Certificate(): NativeCertificate | undefined;
   getX509Certificate(): NativeCertificate | undefined;
+  /** `isDetailed`: with all that it was signed by, as far as it is known. */
+  getPeerCertificate(isDetailed: boolean): SignedCertificate | undefined;
   getProtocol(): string;
   getCipher(): { readonly name: string; readonly standardName?: string };
   /** SSL_SESSION as DER. */
@@ -114,6 +122,15 @@ export function sayGoodbye(tls: NativeHandle | null): void {
   const request = new ShutdownWrap();
   request.oncomplete = ignore;
   tls?.shutdown(request);
+}
+
+/** As DER, the certificate itself first. */
+export function chainOf(certificate: SignedCertificate | undefined): Buffer[] {
+  const chain: Buffer[] = [];
+  for (let one = certificate; one?.raw !== undefined; one = one.issuerCertificate === one ? undefined : one.issuerCertificate) {
+    chain.push(one.raw);
+  }
+  return chain;
 }
 
 function ignore(): void {}

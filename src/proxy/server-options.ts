@@ -2,6 +2,7 @@
 import { availableParallelism } from "node:os";
 import type { Log } from "../lib/log.ts";
 import { log as processLog } from "../lib/log.ts";
+import type { PortSharing } from "../platform/port-sharing.ts";
 import type { BootstrapSource, LoadedBootstrap } from "./config/bootstrap.ts";
 import type { ResolveHost } from "./config/dns-endpoints.ts";
 import type { WorkerThread } from "./worker-thread.ts";
@@ -32,6 +33,8 @@ export interface ProxyServerOptions {
   readonly serviceZone?: string;
   /** The admin interface's address is written there, `127.0.0.1:15000`. */
   readonly adminAddressPath?: string;
+  /** Of the admin interface's port. Default: alone. */
+  readonly adminSharing?: PortSharing;
   readonly localAddressIpVersion?: "v4" | "v6";
   /** Refuse resources with fields that the protos don't have. */
   readonly rejectUnknownDynamicFields?: boolean;
@@ -66,6 +69,7 @@ export function resolveServerOptions(options: ProxyServerOptions): ResolvedServe
     serviceCluster: "",
     serviceZone: "",
     adminAddressPath: "",
+    adminSharing: "alone",
     localAddressIpVersion: "v4",
     rejectUnknownDynamicFields: false,
     ignoreUnknownDynamicFields: false,

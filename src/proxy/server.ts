@@ -254,9 +254,10 @@ export class ProxyServer implements AsyncDisposable {
 
   /**
    * The end of a server's life, as far as its clients should notice it: readiness fails, nothing new is accepted, what is
-   * open is asked to close. Resolves when nothing is left, or `withinMs` has passed.
+   * open is asked to close. Resolves when nothing is left, or `withinMs` has passed. Whoever has nothing to ask is not told that he should
+   * go: unless that is waited for, two seconds of it are enough.
    */
-  async drain(withinMs: number): Promise<void> {
+  async drain(withinMs: number, { waitsForIdle = false } = {}): Promise<void> {
     if (this.#state === "DRAINING") return;
     const wasLive = this.#state === "LIVE";
     this.#state = "DRAINING";
@@ -269,11 +270,21 @@ export class ProxyServer implements AsyncDisposable {
     while (performance.now() < deadline && !this.#stopping.signal.aborted) {
       const { connections, busy } = this.#serverStats.load();
       if (connections <= 0) return;
-      if (busy > 0) idleSince = Number.POSITIVE_INFINITY;
+      if (busy > 0 || waitsForIdle) idleSince = Number.POSITIVE_INFINITY;
       else idleSince = Math.min(idleSince, performance.now());
       if (performance.now() - idleSince >= idleGraceMs) return;
       await new Promise((resolve) => setTimeout(resolve, drainPollMs));
     }
+  }
+
+  /**
+   * Another process serves on the same addresses from now on, and has the admin interface. The configuration stays as it is. Resolves when all
+   * who were connected have gone, or the drain time is over.
+   */
+  async retire(): Promise<void> {
+    await this.#admin?.[Symbol.asyncDispose]();
+    await this.#sources[Symbol.asyncDispose]();
+    await this.drain(this.options.drainTimeMs, { waitsForIdle: true });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

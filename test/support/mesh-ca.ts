@@ -49,7 +49,12 @@ function caArguments(name: string): string[] {
 /** `behind`: certificates that go with each that it issues. */
 function authority(ca: Identity, root = ca.certificate, behind = ""): MeshCa {
   const issueFor: MeshCa["issueFor"] = (names, { algorithm = "ec", mustStaple, days = 30, revocationUrl } = {}) => {
-    const extensions = ["basicConstraints=critical,CA:FALSE", "extendedKeyUsage=serverAuth,clientAuth", `subjectAltName=critical,${names}`];
+    const extensions = [
+      "basicConstraints=critical,CA:FALSE",
+      "keyUsage=critical,digitalSignature,keyEncipherment",
+      "extendedKeyUsage=serverAuth,clientAuth",
+      `subjectAltName=critical,${names}`,
+    ];
     if (mustStaple) extensions.push("tlsfeature=status_request");
     if (revocationUrl) extensions.push(`crlDistributionPoints=URI:${revocationUrl}`);
     const named = ["-days", String(days), "-subj", "/", ...extensions.flatMap((extension) => ["-addext", extension])];

@@ -1,6 +1,7 @@
 /** The packages of this work tree, built when a test wants them. */
-import { spawn, spawnSync } from "node:child_process";
-import { mkdirSync } from "node:fs";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 const root = join(import.meta.dirname, "..", "..");
@@ -23,4 +24,20 @@ export async function buildPackages(args: readonly string[]): Promise<void> {
   });
   const code = await new Promise((resolve) => child.once("close", resolve));
   if (code !== 0) throw new Error(`packaging ended with ${code}: ${complaint}`);
+}
+
+export interface RepackedPackage extends Disposable {
+  readonly file: string;
+}
+
+/** The same package by another version: packed again, without packing much. */
+export function anotherVersion(file: string, version: string): RepackedPackage {
+  const directory = mkdtempSync(join(tmpdir(), "package-"));
+  const content = join(directory, "content");
+  execFileSync("dpkg-deb", ["--raw-extract", file, content]);
+  execFileSync("sed", ["-i", `s/^Version: .*/Version: ${version}/`, join(content, "DEBIAN/control")]);
+  const made = join(directory, "new.deb");
+  execFileSync("dpkg-deb", ["--root-owner-group", "-Znone", "--build", content, made], { stdio: "ignore" });
+  rmSync(content, { recursive: true });
+  return { file: made, [Symbol.dispose]: () => rmSync(directory, { recursive: true, force: true }) };
 }

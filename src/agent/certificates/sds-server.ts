@@ -3,15 +3,15 @@
  * `file-root:CA`. The socket's directory is for this user alone: who can connect gets the private key.
  * Source: Istio security/pkg/nodeagent/sds/sdsservice.go, security/pkg/nodeagent/cache/secretcache.go.
  */
-import { mkdir, rm } from "node:fs/promises";
-import { dirname } from "node:path";
-import { Server, ServerCredentials } from "@grpc/grpc-js";
+import { Server } from "@grpc/grpc-js";
 import { type EncodedResource, encodeResource } from "../../ads/resource.ts";
 import { type AdsConnection, type AdsHandler, type AdsSession, secretService } from "../../ads/server.ts";
 import type { Watch } from "../../ads/subscription.ts";
 import { type Secret, SecretSchema } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
 import { typeUrls } from "../../api/type-urls.ts";
 import { log } from "../../lib/log.ts";
+import type { SocketFile } from "../../platform/socket-file.ts";
+import { listenOnSocket } from "../grpc-socket.ts";
 import { FileSecrets } from "./file-secrets.ts";
 import type { Revocations } from "./revocations.ts";
 import { certificateSecret, rootSecret } from "./secret-messages.ts";
@@ -33,6 +33,7 @@ export class SdsServer implements AdsHandler, AsyncDisposable {
   readonly #files = new FileSecrets(() => this.#push());
   readonly #server = new Server();
   readonly #watches = new DisposableStack();
+  #file: SocketFile | undefined;
   #version = 0;
 
   private constructor(options: SdsServerOptions) {
@@ -43,13 +44,9 @@ export class SdsServer implements AdsHandler, AsyncDisposable {
 
   static async start(options: SdsServerOptions): Promise<SdsServer> {
     const made = new SdsServer(options);
-    await mkdir(dirname(options.path), { recursive: true, mode: 0o700 });
-    await rm(options.path, { force: true });
     const { definition, implementation } = secretService(made);
     made.#server.addService(definition, implementation);
-    await new Promise<void>((resolve, reject) => {
-      made.#server.bindAsync(`unix:${options.path}`, ServerCredentials.createInsecure(), (error) => (error ? reject(error) : resolve()));
-    });
+    made.#file = await listenOnSocket(made.#server, options.path);
     return made;
   }
 
@@ -70,7 +67,7 @@ export class SdsServer implements AdsHandler, AsyncDisposable {
     this.#watches.dispose();
     this.#files[Symbol.dispose]();
     this.#server.forceShutdown();
-    await rm(this.#options.path, { force: true });
+    await this.#file?.[Symbol.asyncDispose]();
   }
 
   #push(): void {

@@ -36,6 +36,8 @@ export interface WorkloadIdentityOptions {
   readonly plaintext: boolean;
   /** With FILE_MOUNTED_CERTS. */
   readonly mounted: MountedFiles | undefined;
+  /** Whoever answers on the socket is somebody else, and has the certificate. */
+  readonly mayBeServed: boolean;
   /** How the authority is called. */
   readonly access: (present: () => WorkloadSecrets | undefined) => Promise<Access>;
 }
@@ -54,11 +56,12 @@ export async function openWorkloadIdentity({
   nodeId,
   plaintext,
   mounted,
+  mayBeServed,
   access,
 }: WorkloadIdentityOptions): Promise<WorkloadIdentity> {
   const { workloadSocketFile } = environment;
   const socket = join(paths.workloadSockets, workloadSocketFile);
-  if (await isServed(socket)) {
+  if (mayBeServed && (await isServed(socket))) {
     scope.info("the workload's certificate comes from another's socket", { path: socket });
     return { secrets: plaintext ? undefined : new SdsCertificates(socket, nodeId), socket, isServedElsewhere: true };
   }

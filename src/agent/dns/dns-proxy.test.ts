@@ -394,8 +394,8 @@ describe("DnsProxy", () => {
     const servers: HostPort[] = [];
     const forwarder = new Forwarder({ nameservers: () => ({ servers, rotates: false }), timeoutMs: 30_000, isParallel: false, metrics });
     const answerer = new Answerer({ forwarder, metrics, forwardsBeforeTable: true });
-    await using tcp = await TcpListener.start("127.0.0.1", 0, answerer);
-    await using _ = await UdpListener.start("127.0.0.1", tcp.port, answerer);
+    await using tcp = await TcpListener.start("127.0.0.1", 0, "alone", answerer);
+    await using _ = await UdpListener.start("127.0.0.1", tcp.port, "alone", answerer);
     servers.push({ host: "127.0.0.1", port: tcp.port });
     const packet = encodeQuery("a.example");
     const response = transport === "udp" ? await askUdp(tcp, packet) : (await askTcp(tcp, [packet]))[0]!;

@@ -15,6 +15,7 @@ import type { NameTable } from "../../api/gen/istio/networking/nds/v1/nds_pb.js"
 import { formatHostPort, type HostPort, HostPortError, parseHostPort } from "../../lib/host-port.ts";
 import { maskedIp, parseIp } from "../../lib/ip-range.ts";
 import { log } from "../../lib/log.ts";
+import type { PortSharing } from "../../platform/port-sharing.ts";
 import { EnvironmentError } from "../environment-values.ts";
 import { Answerer } from "./answerer.ts";
 import { DnsMetrics } from "./dns-metrics.ts";
@@ -30,6 +31,8 @@ const scope = log.scope("dns");
 export interface DnsProxyOptions {
   /** DNS_PROXY_ADDR, `localhost:15053`. */
   readonly address: string;
+  /** Default: alone. */
+  readonly sharing?: PortSharing;
   readonly domain: ProxyDomain;
   /** File of the nameservers. */
   readonly resolvConf: string;
@@ -48,6 +51,8 @@ export class DnsProxy implements AsyncDisposable {
   readonly #answerer: Answerer;
   readonly #resolvConf: ResolvConf;
   readonly #parts = new AsyncDisposableStack();
+  readonly #listeners: { retire(): Promise<void> }[] = [];
+  readonly #firstTable = Promise.withResolvers<void>();
   #table: NameTable | undefined;
   #listensOn: readonly HostPort[] = [];
   #nameservers: readonly HostPort[] = [];
@@ -68,25 +73,26 @@ export class DnsProxy implements AsyncDisposable {
     this.#answerer = new Answerer({ forwarder: this.#forwarder, metrics, forwardsBeforeTable });
   }
 
-  /** Rejects with EnvironmentError or HostPortError when the address can't be listened on. */
+  /**
+   * Beside another it does not listen before it is opened. Rejects with EnvironmentError or HostPortError when the address can't be listened
+   * on.
+   */
   static async start(options: DnsProxyOptions): Promise<DnsProxy> {
     const made = new DnsProxy(options);
     try {
-      await made.#listen();
+      if (options.sharing !== "beside") await made.#open();
     } catch (error) {
       await made[Symbol.asyncDispose]();
-      if (error instanceof HostPortError) throw error;
-      throw new EnvironmentError(`DNS_PROXY_ADDR: the DNS proxy can't listen on ${options.address}: ${(error as Error).message}`, {
-        cause: error,
-      });
+      throw error;
     }
-    made.#onResolvConf();
-    scope.info("serving", {
-      addresses: made.#listensOn.map(formatHostPort).join(","),
-      nameservers: made.#nameservers.map(formatHostPort).join(","),
-      search: made.#resolvConf.config.search.join(","),
-    });
     return made;
+  }
+
+  /** Listens, once there is a table to answer by: until then the other one, beside which it is, has the better answers. */
+  async open(): Promise<void> {
+    if (this.#listensOn.length > 0) return;
+    await this.#firstTable.promise;
+    await this.#open();
   }
 
   get port(): number {
@@ -105,6 +111,7 @@ export class DnsProxy implements AsyncDisposable {
   update(table: NameTable): void {
     this.#answerer.table = this.#lookupTable(table);
     this.#table = table;
+    this.#firstTable.resolve();
   }
 
   /** The table with all names that it is asked by, as Istio's agent shows it; undefined before the first one. */
@@ -120,8 +127,30 @@ export class DnsProxy implements AsyncDisposable {
     return { table };
   }
 
+  /** Another process answers here from now on; resolves when what was asked has been answered. */
+  async retire(): Promise<void> {
+    await Promise.all(this.#listeners.map((listener) => listener.retire()));
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#parts.disposeAsync();
+  }
+
+  async #open(): Promise<void> {
+    try {
+      await this.#listen();
+    } catch (error) {
+      if (error instanceof HostPortError) throw error;
+      throw new EnvironmentError(`DNS_PROXY_ADDR: the DNS proxy can't listen on ${this.#options.address}: ${(error as Error).message}`, {
+        cause: error,
+      });
+    }
+    this.#onResolvConf();
+    scope.info("serving", {
+      addresses: this.#listensOn.map(formatHostPort).join(","),
+      nameservers: this.#nameservers.map(formatHostPort).join(","),
+      search: this.#resolvConf.config.search.join(","),
+    });
   }
 
   /** On `localhost` both families, for whichever nameservers are redirected here. */
@@ -132,8 +161,10 @@ export class DnsProxy implements AsyncDisposable {
     for (const address of hosts) {
       try {
         const wanted = listensOn[0]?.port ?? port;
-        const tcp = this.#parts.use(await TcpListener.start(address, wanted, this.#answerer));
-        this.#parts.use(await UdpListener.start(address, tcp.port, this.#answerer));
+        const { sharing = "alone" } = this.#options;
+        const tcp = this.#parts.use(await TcpListener.start(address, wanted, sharing, this.#answerer));
+        const udp = this.#parts.use(await UdpListener.start(address, tcp.port, sharing, this.#answerer));
+        this.#listeners.push(tcp, udp);
         listensOn.push({ host: address, port: tcp.port });
       } catch (error) {
         // A machine without IPv6 has no ::1.

@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { isTrue, type ProxyType } from "../../api/node.ts";
 import { log } from "../../lib/log.ts";
+import type { PortSharing } from "../../platform/port-sharing.ts";
 import type { AgentEnvironment } from "../environment.ts";
 import type { NodeIdentity } from "../node.ts";
 import type { AgentPaths } from "../paths.ts";
@@ -17,7 +18,12 @@ export function answersDns({ metadata }: NodeIdentity, type: ProxyType): boolean
   return isTrue(metadata.ENABLE_DNS_SERVER) || (type === "sidecar" && isTrue(metadata.DNS_CAPTURE));
 }
 
-export function dnsProxyOptions(node: NodeIdentity, environment: AgentEnvironment, paths: AgentPaths): DnsProxyOptions {
+export function dnsProxyOptions(
+  node: NodeIdentity,
+  environment: AgentEnvironment,
+  paths: AgentPaths,
+  sharing: PortSharing,
+): DnsProxyOptions {
   const [, , , nodeDomain = ""] = node.id.split("~");
   const isRoot = process.getuid?.() === 0;
   let address = environment.dnsProxyAddress ?? defaultAddress;
@@ -29,6 +35,7 @@ export function dnsProxyOptions(node: NodeIdentity, environment: AgentEnvironmen
   }
   return {
     address,
+    sharing,
     domain: proxyDomain(environment.podNamespace, nodeDomain),
     resolvConf: environment.resolvConf ?? (isNameserver && existsSync(paths.resolvConf) ? paths.resolvConf : "/etc/resolv.conf"),
     isParallel: environment.dnsForwardParallel,

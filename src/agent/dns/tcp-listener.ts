@@ -3,6 +3,7 @@
  * there (RFC 7766). One that asks nothing, takes too long over a question, or does not read its answers is let go.
  */
 import { createServer, type Server, type Socket } from "node:net";
+import { listenOn, type PortSharing } from "../../platform/port-sharing.ts";
 import type { Answerer } from "./answerer.ts";
 
 const maxConnections = 256;
@@ -29,17 +30,16 @@ export class TcpListener implements AsyncDisposable {
   }
 
   /** Rejects with the system's error. */
-  static async start(host: string, port: number, answerer: Answerer): Promise<TcpListener> {
+  static async start(host: string, port: number, sharing: PortSharing, answerer: Answerer): Promise<TcpListener> {
     const server = createServer({ allowHalfOpen: true, noDelay: true });
     const made = new TcpListener(server, answerer);
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", reject);
-      server.listen({ host, port, exclusive: true }, () => {
-        server.off("error", reject);
-        resolve();
-      });
-    });
+    await listenOn(server, { host, port }, sharing);
     return made;
+  }
+
+  /** Takes nobody else; resolves when those that are here have gone. */
+  async retire(): Promise<void> {
+    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
   }
 
   get port(): number {
@@ -48,7 +48,7 @@ export class TcpListener implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const socket of this.#clients) socket.destroy();
-    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    await this.retire();
   }
 }
 

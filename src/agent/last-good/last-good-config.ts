@@ -32,6 +32,7 @@ export class LastGoodConfig implements AsyncDisposable {
   readonly #byType = new Map<string, Map<string, EncodedResource>>();
   #savedAt: Date | undefined;
   #timer: NodeJS.Timeout | undefined;
+  #isClosed = false;
   #writing: Promise<void> = Promise.resolve();
 
   private constructor(path: string, node: string) {
@@ -68,10 +69,11 @@ export class LastGoodConfig implements AsyncDisposable {
     if (isWhole) known.clear();
     for (const name of removed) known.delete(name);
     for (const resource of changed) known.set(resource.name, resource);
-    this.#timer ??= setTimeout(() => this.#save(), quietMs).unref();
+    if (!this.#isClosed) this.#timer ??= setTimeout(() => this.#save(), quietMs).unref();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#isClosed = true;
     if (this.#timer) this.#save();
     await this.#writing;
   }

@@ -1,9 +1,10 @@
 /** A control plane that knows one configuration, the last good one: what the agent's xDS proxy calls when nobody else answers. */
-import { rm } from "node:fs/promises";
-import { credentials, Metadata, Server, ServerCredentials } from "@grpc/grpc-js";
+import { credentials, Metadata, Server } from "@grpc/grpc-js";
 import { type AdsHandler, adsService } from "../../ads/server.ts";
 import { log } from "../../lib/log.ts";
+import type { SocketFile } from "../../platform/socket-file.ts";
 import type { Access } from "../certificates/control-plane-access.ts";
+import { listenOnSocket } from "../grpc-socket.ts";
 import type { LastGoodConfig } from "./last-good-config.ts";
 
 const scope = log.scope("lastgood");
@@ -11,28 +12,24 @@ const scope = log.scope("lastgood");
 export class OfflineControlPlane implements AsyncDisposable {
   readonly access: Access;
   readonly #server: Server;
-  readonly #path: string;
+  readonly #file: SocketFile;
 
-  private constructor(server: Server, path: string) {
+  private constructor(server: Server, path: string, file: SocketFile) {
     this.#server = server;
-    this.#path = path;
+    this.#file = file;
     this.access = { target: `unix:${path}`, credentials: credentials.createInsecure(), metadata: new Metadata(), options: {} };
   }
 
   static async start(path: string, config: LastGoodConfig): Promise<OfflineControlPlane> {
-    await rm(path, { force: true });
     const server = new Server({ "grpc.max_send_message_length": -1 });
     const { definition, implementation } = adsService(handler(config));
     server.addService(definition, implementation);
-    await new Promise<void>((resolve, reject) => {
-      server.bindAsync(`unix:${path}`, ServerCredentials.createInsecure(), (error) => (error ? reject(error) : resolve()));
-    });
-    return new OfflineControlPlane(server, path);
+    return new OfflineControlPlane(server, path, await listenOnSocket(server, path));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#server.forceShutdown();
-    await rm(this.#path, { force: true });
+    await this.#file[Symbol.asyncDispose]();
   }
 }
 

@@ -3,6 +3,7 @@
  *
  *   machine init    as root, before the agent: secrets' places, and the rules by which traffic is captured, replaced as a whole
  *   machine run     as istio-proxy: the agent, with the settings of sidecar.env and cluster.env
+ *   machine handover  a new process with the settings of now takes over from the one that runs
  *   machine clean   as root, when the service has ended for good: the rules taken back
  */
 import { readFile } from "node:fs/promises";
@@ -13,12 +14,13 @@ import { runCapture } from "../capture/command.ts";
 import { runCommand } from "../capture/command-runner.ts";
 import { flagValues } from "../capture/flags.ts";
 import { findUser } from "../capture/machine-facts.ts";
+import { askForHandover, handoverPath } from "../handover/handover-socket.ts";
 import { agentPaths } from "../paths.ts";
 import { EnvironmentFileError } from "./environment-file.ts";
 import { gatewayDefaults } from "./gateway-defaults.ts";
 import { loadMachineEnvironment } from "./load-environment.ts";
 import { type MachineEnvironment, MachineError } from "./machine-environment.ts";
-import { prepareSecrets } from "./preparation.ts";
+import { migrateRequests, prepareSecrets } from "./preparation.ts";
 
 const scope = log.scope("machine");
 
@@ -53,6 +55,12 @@ export function machineCommand({ env, runProxy }: MachineCommandOptions): Comman
       await runProxy(options.gateway === undefined ? "sidecar" : "router", environment);
     });
   machine
+    .command("handover")
+    .description(
+      "Let a new process, of the program and the settings as they are now, take over from the running one; no connection is lost",
+    )
+    .action(() => handOver(env));
+  machine
     .command("clean")
     .description("Capture traffic no longer; as root")
     .option("--stopped <unit>", "only when systemd has been told to stop that unit; not when it will start again")
@@ -73,9 +81,20 @@ async function init(options: Options, env: Variables): Promise<void> {
   const name = variables.ENVOY_USER || "istio-proxy";
   const user = await findUser(runCommand, name);
   if (!user) throw new MachineError(`there is no user "${name}" on this machine`);
+  await migrateRequests();
   await prepareSecrets(agentPaths(".").token, { uid: Number(user.uid), gid: Number(user.gid) });
   if (options.gateway !== undefined || isCapturedByHand(variables)) return;
   await runCapture(flagValues({ "envoy-port": variables.ENVOY_PORT }, variables), variables);
+}
+
+async function handOver({ RUNTIME_DIRECTORY: directory }: Variables): Promise<void> {
+  if (!directory) throw new MachineError("RUNTIME_DIRECTORY is not set: it is systemd that calls this, at a reload");
+  const answer = await askForHandover(handoverPath(directory));
+  if (answer?.problem) throw new MachineError(`the running process goes on, by the settings that it began with: ${answer.problem}`);
+  if (answer?.pid !== undefined) return;
+  scope.warn(
+    "the running process goes on, by the settings that it began with: it can't hand over before it serves, nor with an Envoy of its own",
+  );
 }
 
 async function clean(env: Variables): Promise<void> {

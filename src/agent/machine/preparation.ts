@@ -1,13 +1,15 @@
 /**
- * What a machine lacks after a reboot, or when the operator only copied files: the directory of secrets in /run, and a token that is its
- * user's alone. Runs as root in directories of an unprivileged user, so it follows no link and touches nothing but the two by name.
+ * What a machine lacks after a reboot, or when the operator only copied files: the directory of secrets in /run, a token that is its
+ * user's alone, and a kernel that moves connections at a hand-over. Runs as root in directories of an unprivileged user, so it follows no link and touches nothing but the two by name.
  */
 import { constants } from "node:fs";
-import { lchown, mkdir, open } from "node:fs/promises";
+import { lchown, mkdir, open, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { log } from "../../lib/log.ts";
 
 const scope = log.scope("machine");
+
+const migrateRequestsFile = "/proc/sys/net/ipv4/tcp_migrate_req";
 
 export interface User {
   readonly uid: number;
@@ -27,6 +29,21 @@ export async function prepareSecrets(tokenFile: string, { uid, gid }: User): Pro
   await file.chown(uid, gid);
   await file.chmod(0o600);
   if (mode & 0o077) scope.info("the token is no longer for all to read", { file: tokenFile });
+}
+
+/**
+ * When a process that hands over closes its listeners, connections that it has not accepted yet go to its successor's; the kernel's default is to
+ * reset them. Of the whole machine, but without meaning where nobody shares ports.
+ */
+export async function migrateRequests(): Promise<void> {
+  try {
+    await writeFile(migrateRequestsFile, "1");
+  } catch (error) {
+    scope.info("connections that arrive in the moment of a hand-over may be reset", {
+      file: migrateRequestsFile,
+      reason: (error as Error).message,
+    });
+  }
 }
 
 async function openOwn(file: string) {

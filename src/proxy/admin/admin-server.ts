@@ -8,6 +8,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from "node:net";
 import { ConfigError } from "../../api/config-error.ts";
 import type { Address } from "../../api/gen/envoy/config/core/v3/address_pb.js";
+import { listenOn } from "../../platform/port-sharing.ts";
 import type { ProxyServer } from "../server.ts";
 import type { AdminResponse } from "./admin-handler.ts";
 import { helpText } from "./home.ts";
@@ -49,13 +50,13 @@ export class AdminServer implements AsyncDisposable {
     );
     server.maxConnections = maxConnections;
     const { where, options } = listenOptions(address);
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", (cause: NodeJS.ErrnoException) => {
-        const reason = cause.code === "EADDRINUSE" ? "Address already in use" : cause.message;
-        reject(new ConfigError(`cannot bind '${where}': ${reason}`, { cause }));
-      });
-      server.listen(options, resolve);
-    });
+    try {
+      await listenOn(server, options, proxy.options.adminSharing);
+    } catch (error) {
+      const cause = error as NodeJS.ErrnoException;
+      const reason = cause.code === "EADDRINUSE" ? "Address already in use" : cause.message;
+      throw new ConfigError(`cannot bind '${where}': ${reason}`, { cause });
+    }
     const bound = server.address() as AddressInfo | string;
     log.info("admin address", { address: where });
     return new AdminServer(server, typeof bound === "string" ? { address: bound, port: 0 } : { address: bound.address, port: bound.port });

@@ -3,6 +3,7 @@ import { X509Certificate } from "node:crypto";
 import type { Socket } from "node:net";
 import * as tls from "node:tls";
 import type { UpstreamTlsContext } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
+import { chainOf } from "../native-stream.ts";
 import type { TlsInfo } from "../stream-info.ts";
 import type { AlpnOffer } from "../upstream/alpn-offer.ts";
 import { ClientSessions } from "./client-sessions.ts";
@@ -105,7 +106,7 @@ export class ClientTls {
     if (peer === null) return verifyFailure("no certificate");
     if (autoSan !== "" && !new X509Certificate(peer).checkHost(autoSan, { subject: "never" })) return verifyFailure("SAN matcher");
     if (socket.isSessionReused() && !validation.allowsExpired && isExpired(peer, Date.now())) return verifyFailure("CERT_HAS_EXPIRED");
-    const problem = checkPeer(validation, peer);
+    const problem = checkPeer(validation, peer, () => (socket.isSessionReused() ? null : chainOf(socket.getPeerCertificate(true))));
     return problem === null ? null : verifyFailure(problem.replace(/^verify cert failed: /, ""));
   }
 

@@ -3,6 +3,7 @@ import { createHash, X509Certificate } from "node:crypto";
 import { certificateFields } from "../accesslog/certificate-fields.ts";
 import { leafRevocationProblem } from "./leaf-revocations.ts";
 import type { SanMatcher, ValidationSecret } from "./secret.ts";
+import type { PeerChain } from "./trust-domains.ts";
 
 /** Certificates of late, as DER. A client that comes again is the same buffer, so that what is known of it needn't be found out twice. */
 const recent = new Map<string, Buffer>();
@@ -22,7 +23,7 @@ export function sameCertificate(der: Buffer): Buffer {
 const verdicts = new WeakMap<ValidationSecret, WeakMap<Buffer, string | null>>();
 
 /** null when the certificate is acceptable, else what is wrong with it in Envoy's words. `der` is one of `sameCertificate`'s. */
-export function checkPeer(secret: ValidationSecret, der: Buffer): string | null {
+export function checkPeer(secret: ValidationSecret, der: Buffer, chain: PeerChain): string | null {
   if (secret.leafRevocations !== null) {
     // A list may run out between two connections of a peer.
     const problem = leafRevocationProblem(secret.leafRevocations, der, Date.now());
@@ -35,7 +36,7 @@ export function checkPeer(secret: ValidationSecret, der: Buffer): string | null 
   }
   let verdict = known.get(der);
   if (verdict === undefined) {
-    verdict = judge(secret, der);
+    verdict = judge(secret, der, chain);
     known.set(der, verdict);
   }
   return verdict;
@@ -47,12 +48,11 @@ export function isExpired(der: Buffer, nowEpochMs: number): boolean {
   return fields === null || fields.validToEpochMs < nowEpochMs;
 }
 
-function judge(secret: ValidationSecret, der: Buffer): string | null {
+function judge(secret: ValidationSecret, der: Buffer, chain: PeerChain): string | null {
   const names = namesOf(der);
-  if (secret.spiffePrefix !== null) {
-    const ids = names.filter(([type, name]) => type === "uri" && name.startsWith("spiffe://"));
-    if (ids.length !== 1 || !ids[0]![1].startsWith(secret.spiffePrefix)) return "verify cert failed: no trust bundle store";
-  }
+  const uris = names.flatMap(([type, name]) => (type === "uri" ? [name] : []));
+  const problem = secret.trustDomains?.problem(der, uris, chain) ?? null;
+  if (problem !== null) return `verify cert failed: ${problem}`;
   if (secret.sanMatchers.length > 0) {
     const matches = secret.sanMatchers.some((matcher) =>
       names.some(([type, name]) => (matcher.type === "any" || matcher.type === type) && matcher.test(name)),

@@ -6,7 +6,6 @@ import { createHash } from "node:crypto";
 import * as tls from "node:tls";
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { ConfigError } from "../../api/config-error.ts";
-import { spiffeTrustDomains } from "../../api/envoy/spiffe-validator.ts";
 import {
   type CertificateValidationContext,
   CertificateValidationContext_TrustChainVerification,
@@ -15,12 +14,12 @@ import {
   type TlsSessionTicketKeys,
 } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/common_pb.js";
 import { type Secret as SecretMessage, SecretSchema } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
-import type { SPIFFECertValidatorConfig_TrustDomain } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/tls_spiffe_validator_config_pb.js";
 import type { RevocationLists } from "../../lib/revocation-list.ts";
 import { readDataSource } from "../data-source.ts";
 import { compileStringMatcher, type StringPredicate } from "../router/string-matcher.ts";
 import { type CertificateSecret, compileCertificate, readCertificate } from "./certificate-secret.ts";
 import { compileLeafRevocations } from "./leaf-revocations.ts";
+import { compileTrustDomains, type TrustDomains } from "./trust-domains.ts";
 
 export interface SanMatcher {
   readonly type: "dns" | "uri" | "email" | "ip" | "any";
@@ -30,8 +29,8 @@ export interface SanMatcher {
 export interface ValidationSecret {
   readonly kind: "validation";
   readonly trustedCa: Buffer | null;
-  /** What the peer's SPIFFE id must begin with, whatever else its names are to be; null: nothing. */
-  readonly spiffePrefix: string | null;
+  /** Of which trust domains the peer's SPIFFE id may be, whatever else its names are to be; null: of any, and it may have none. */
+  readonly trustDomains: TrustDomains | null;
   /** Of every authority in a chain. */
   readonly crl: Buffer | null;
   /** Of those that issue peers' certificates, where no more is asked for. */
@@ -134,12 +133,14 @@ export function compileSanMatchers(message: CertificateValidationContext): SanMa
 }
 
 export function compileValidation(message: CertificateValidationContext): ValidationSecret {
-  const spiffe = compileSpiffe(message);
+  const trustDomains = compileTrustDomains(message);
   const sanMatchers = compileSanMatchers(message);
   const trustedCa =
     message.systemRootCerts !== undefined
       ? Buffer.from(tls.rootCertificates.join("\n"))
-      : readDataSource(spiffe?.trustBundle ?? message.trustedCa);
+      : trustDomains === null
+        ? readDataSource(message.trustedCa)
+        : trustDomains.roots;
   if (trustedCa !== null) {
     try {
       tls.createSecureContext({ ca: trustedCa });
@@ -155,7 +156,7 @@ export function compileValidation(message: CertificateValidationContext): Valida
   return {
     kind: "validation",
     trustedCa,
-    spiffePrefix: spiffe === null ? null : `spiffe://${spiffe.name}/`,
+    trustDomains,
     crl: message.onlyVerifyLeafCertCrl ? null : crl,
     leafRevocations: message.onlyVerifyLeafCertCrl && crl ? compileLeafRevocations(crl) : null,
     sanMatchers,
@@ -165,18 +166,6 @@ export function compileValidation(message: CertificateValidationContext): Valida
     allowsExpired: message.allowExpiredCertificate,
     digest: digestOf(toBinary(CertificateValidationContextSchema, message), trustedCa, crl),
   };
-}
-
-/** With one trust domain the validator comes to that domain's roots and a prefix; several would need the whole chain of a peer. */
-function compileSpiffe(message: CertificateValidationContext): SPIFFECertValidatorConfig_TrustDomain | null {
-  if (message.customValidatorConfig === undefined) return null;
-  const domains = spiffeTrustDomains(message);
-  if (domains === undefined)
-    throw new ConfigError(`Didn't find a registered implementation for '${message.customValidatorConfig.name}' as certificate validator`);
-  const [domain, ...others] = domains;
-  if (domain === undefined || others.length > 0)
-    throw new ConfigError("SPIFFECertValidatorConfig: trust_domains: this proxy takes one, not several");
-  return domain;
 }
 
 /** An exact DNS matcher honours wildcards in the certificate. */

@@ -14,7 +14,7 @@ import {
 } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
 import type { AcceptedSocket } from "../accepted-socket.ts";
 import { durationMs } from "../duration.ts";
-import type { TlsHandle } from "../native-stream.ts";
+import { chainOf, type TlsHandle } from "../native-stream.ts";
 import { CertificateChoice, type Choosable } from "./certificate-choice.ts";
 import type { CertificateSecret } from "./certificate-secret.ts";
 import type { ClientHello } from "./client-hello.ts";
@@ -259,7 +259,7 @@ export class ServerTls {
         return "CERTIFICATE_VERIFY_FAILED: CERT_HAS_EXPIRED";
       }
     }
-    return checkPeer(validation, peer);
+    return checkPeer(validation, peer, () => (handle.isSessionReused() ? null : chainOf(handle.getPeerCertificate(true))));
   }
 }
 

@@ -1,0 +1,69 @@
+/** A new process of the command that this one was started by, to hand over to: see predecessor.ts. */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import type { Socket } from "node:net";
+import { isSea } from "node:sea";
+import { handoverVariable, type Inheritance, linesOf } from "./predecessor.ts";
+
+/** How this process was started. What it adds to its environment is not for the next one, which reads the machine's settings anew. */
+export interface StartedAs {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Its own name or script, and the words after it. */
+  readonly argv: readonly string[];
+}
+
+const descriptor = 3;
+
+export class Successor {
+  /** Resolves when it has ended. */
+  readonly ended: Promise<void>;
+  readonly #socket: Socket;
+  readonly #ready: Promise<number>;
+  #pid: number | undefined;
+
+  private constructor(socket: Socket, inheritance: Inheritance) {
+    this.#socket = socket;
+    const lines = linesOf(socket);
+    socket.write(`${JSON.stringify(inheritance)}\n`);
+    this.ended = new Promise((resolve) => socket.once("close", () => resolve()));
+    this.#ready = new Promise((resolve) => lines.once("line", (line) => resolve((JSON.parse(line) as { ready: number }).ready)));
+  }
+
+  /** Of the program that is on disk now. Rejects when there is no way to start it. */
+  static async start({ env: given, argv }: StartedAs, inheritance: Inheritance): Promise<Successor> {
+    // "This process alone is watched" is not meant for it.
+    const { WATCHDOG_PID: _, ...env } = given;
+    const [script, ...words] = argv;
+    const isNamed = words[0] === "pilot-agent"; // or it is the name by which this process was called
+    const command = isSea() ? [...(isNamed ? [] : ["pilot-agent"]), ...words] : [...process.execArgv, script!, ...words];
+    // A child of systemd's, not of this process: systemd looks after no others.
+    const starter = spawn("setsid", ["--fork", process.execPath, ...command], {
+      env: { ...env, [handoverVariable]: String(descriptor) },
+      stdio: ["ignore", "inherit", "inherit", "pipe"],
+    });
+    await once(starter, "spawn");
+    return new Successor(starter.stdio[descriptor] as Socket, inheritance);
+  }
+
+  /** Resolves to its PID when it serves; rejects when it has ended, or the time is over. */
+  async ready(withinMs: number): Promise<number> {
+    const timeout = AbortSignal.timeout(withinMs);
+    this.#pid = await Promise.race([
+      this.#ready,
+      this.ended.then(() => Promise.reject(new Error("the new process has ended before it served"))),
+      once(timeout, "abort").then(() => Promise.reject(new Error(`the new process does not serve after ${withinMs / 1000} s`))),
+    ]);
+    return this.#pid;
+  }
+
+  /** It does not need this process any more, nor this process it. */
+  sayYours(): void {
+    this.#socket.write(`${JSON.stringify({ yours: true })}\n`);
+    this.#socket.unref();
+  }
+
+  /** A successor whose predecessor is not there before it is its turn ends. */
+  abandon(): void {
+    this.#socket.destroy();
+  }
+}

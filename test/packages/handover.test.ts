@@ -1,0 +1,193 @@
+/**
+ * New settings and a new program while everybody talks: the packages on machines, reloaded and upgraded under traffic. Not a request fails.
+ *
+ *   host: clients ──> edge: gateway (HTTP, TCP) ──> host: servers
+ *                 ──> app: sidecar ──> httpbin          app: curl ──> sidecar ──> host: servers, by a name of the mesh
+ */
+import { createServer, type Server } from "node:http";
+import { type AddressInfo, createServer as createTcpServer } from "node:net";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { createToken, readKubeconfig } from "../support/kube-api.ts";
+import { type Machine, MachineNetwork, machinesProblem } from "../support/machine.ts";
+import { anotherVersion, buildPackages, packagesDirectory, packagingProblem } from "../support/packages.ts";
+import { SteadyTraffic } from "../support/steady-traffic.ts";
+
+const problem = machinesProblem() ?? packagingProblem();
+if (problem) process.stderr.write(`hand-over on machines: skipped: ${problem}\n`);
+
+const drainSeconds = 5;
+
+const mesh = (host: string, http: number, tcp: number) => `
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: istio-system}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - {port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}
+  - {port: {number: 9000, name: tcp, protocol: TCP}, hosts: ["*"]}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: web, namespace: default}
+spec:
+  hosts: [web.mesh]
+  addresses: [240.1.1.1]
+  ports: [{number: 80, name: http, protocol: HTTP, targetPort: ${http}}, {number: 9000, name: tcp, protocol: TCP, targetPort: ${tcp}}]
+  resolution: STATIC
+  endpoints: [{address: ${host}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: edge, namespace: istio-system}
+spec:
+  hosts: ["*"]
+  gateways: [edge]
+  http: [{route: [{destination: {host: web.mesh, port: {number: 80}}}]}]
+  tcp: [{match: [{port: 9000}], route: [{destination: {host: web.mesh, port: {number: 9000}}}]}]
+`;
+
+const defaults = `defaultConfig: {concurrency: 2, drainDuration: ${drainSeconds}s, terminationDrainDuration: 1s}\n`;
+
+const variables = (name: string, account: string) => `CANONICAL_SERVICE='${name}'
+ISTIO_INBOUND_PORTS='*'
+ISTIO_META_DNS_CAPTURE='true'
+ISTIO_NAMESPACE='default'
+ISTIO_SERVICE='${name}.default'
+ISTIO_SERVICE_CIDR='*'
+POD_NAMESPACE='default'
+SERVICE_ACCOUNT='${account}'
+`;
+
+describe.skipIf(problem !== undefined)("hand-over on machines", { timeout: 120_000 }, () => {
+  let network: MachineNetwork;
+  let edge: Machine;
+  let app: Machine;
+  let http: Server;
+  let tcp: ReturnType<typeof createTcpServer>;
+
+  const deb = (name: string) => join(packagesDirectory, `${name}.deb`);
+  const install = async (machine: Machine, name: string) => {
+    await machine.push(deb(name), `/root/${name}.deb`);
+    return machine.sh(`dpkg -i /root/${name}.deb`);
+  };
+  const pidOf = (machine: Machine, unit: string) => machine.property(unit, "MainPID");
+
+  beforeAll(async () => {
+    await buildPackages(["--arch", process.arch === "arm64" ? "arm64" : "amd64", "--only", "deb"]);
+    network = await MachineNetwork.start();
+    [edge, app] = await Promise.all([network.boot("edge", 10), network.boot("app", 11)]);
+    http = createServer((_, response) => response.end("web"));
+    tcp = createTcpServer((socket) => socket.on("error", () => undefined).pipe(socket));
+    for (const server of [http, tcp]) await new Promise<void>((resolve) => server.listen(0, network.hostAddress, resolve));
+    const ports = [http, tcp].map((server) => (server.address() as AddressInfo).port) as [number, number];
+    await Promise.all([install(edge, "istio-control-plane").then(() => install(edge, "istio-sidecar")), install(app, "istio-sidecar")]);
+    await edge.write("/etc/istiod/config/mesh.yaml", mesh(network.hostAddress, ...ports));
+    await edge.write("/etc/istiod/istiod.env", `ISTIOD_FLAGS="--kubeAPIAddr 0.0.0.0:6443 --serverName ${edge.address}"\n`);
+    await edge.sh("systemctl start istio-control-plane");
+    const config = { ...readKubeconfig(join(edge.root, "var/lib/istiod/kubeconfig")), server: `https://${edge.address}:6443` };
+    const root = join(edge.root, "var/lib/istiod/ca/root-cert.pem");
+
+    const at = "/var/lib/istio-gateway/ingress";
+    await edge.write(`${at}/var/run/secrets/tokens/istio-token`, await createToken(config, "istio-system", "default"));
+    await edge.write(`${at}/var/lib/istio/envoy/cluster.env`, "SERVICE_ACCOUNT='default'\n");
+    await edge.write(`${at}/etc/istio/config/mesh`, defaults);
+    await edge.push(root, `${at}/etc/certs/root-cert.pem`);
+    await app.write("/var/run/secrets/tokens/istio-token", await createToken(config, "default", "default"));
+    await app.write("/var/lib/istio/envoy/cluster.env", variables("httpbin", "default"));
+    await app.write("/etc/istio/config/mesh", defaults);
+    await app.push(root, "/etc/certs/root-cert.pem");
+    await app.sh(`
+      chown -R istio-proxy /etc/certs /var/run/secrets /var/lib/istio /etc/istio/config /etc/istio/proxy
+      echo '${edge.address} istiod.istio-system.svc' >> /etc/hosts
+      systemd-run --unit httpbin $(readlink -f /usr/local/bin/pilot-agent) sample httpbin --listen 0.0.0.0:8000`);
+    await Promise.all([
+      edge.sh("echo '127.0.0.1 istiod.istio-system.svc' >> /etc/hosts; systemctl start istio-gateway@ingress"),
+      app.sh("systemctl start istio"),
+    ]);
+  }, 400_000);
+
+  afterAll(async () => {
+    http?.close();
+    tcp?.close();
+    await network?.[Symbol.asyncDispose]();
+  });
+
+  const clients = () => {
+    const traffic = new SteadyTraffic();
+    for (let count = 0; count < 4; count++) traffic.http(edge.address, 80, "/", { keepsAlive: true });
+    for (let count = 0; count < 2; count++) traffic.http(edge.address, 80, "/", { keepsAlive: false });
+    for (let count = 0; count < 2; count++) traffic.http(app.address, 8000, "/status/200", { keepsAlive: true });
+    traffic.http(app.address, 8000, "/status/200", { keepsAlive: false });
+    traffic.tcp(edge.address, 9000);
+    return traffic;
+  };
+  /** On the machine, by DNS proxy and outbound capture; prints what failed. */
+  const insider = () =>
+    app.sh(
+      "while [ ! -e /tmp/enough ]; do curl -sS -o /dev/null --max-time 4 --fail http://web.mesh/ 2>&1 || true; done; rm /tmp/enough; echo end",
+    );
+
+  it.each([
+    ["a reload", "systemctl reload istio-gateway@ingress", "systemctl reload istio"],
+    ["an upgrade", "dpkg -i /root/newer.deb", "dpkg -i /root/newer.deb"],
+  ])("lose no request and no connection by %s", async (what, atEdge, atApp) => {
+    if (what === "an upgrade") {
+      using newer = anotherVersion(deb("istio-sidecar"), "99.0");
+      await Promise.all([edge, app].map((machine) => machine.push(newer.file, "/root/newer.deb")));
+    }
+    for (const machine of [edge, app]) expect((await machine.sh("cat /proc/sys/net/ipv4/tcp_migrate_req")).trim()).toBe("1");
+    const before = [await pidOf(edge, "istio-gateway@ingress"), await pidOf(app, "istio")] as const;
+    const traffic = clients();
+    const inside = insider();
+    const session = traffic.session(edge.address, 9000);
+    await session.echo("before");
+    await traffic.more(500);
+
+    await Promise.all([edge.sh(atEdge), app.sh(atApp)]);
+    const after = [await pidOf(edge, "istio-gateway@ingress"), await pidOf(app, "istio")] as const;
+    expect(after[0]).not.toBe(before[0]);
+    expect(after[1]).not.toBe(before[1]);
+    await traffic.more(500);
+    // By the old process, which is still there for it.
+    await edge.sh(`kill -0 ${before[0]}`);
+    await session.echo("after");
+    // When its time is over the session ends in order, and the process with it.
+    expect(await session.ended).toBe("end");
+    session.end();
+    await edge.until(`! kill -0 ${before[0]}`);
+    await app.until(`! kill -0 ${before[1]}`);
+    await traffic.more(500);
+    await traffic.stop();
+    await app.sh("touch /tmp/enough");
+    expect({ failures: traffic.failures, inside: await inside }).toEqual({ failures: [], inside: "end\n" });
+    for (const [machine, unit] of [
+      [edge, "istio-gateway@ingress"],
+      [app, "istio"],
+    ] as const) {
+      expect(await machine.property(unit, "ActiveState")).toBe("active");
+      expect(await machine.property(unit, "NRestarts")).toBe("0");
+      expect(await machine.property(unit, "StatusText")).toContain("Serving, configured by");
+    }
+  });
+
+  it("go on as they are when the new process does not come up", async () => {
+    const before = await pidOf(app, "istio");
+    const file = "/var/lib/istio/envoy/sidecar.env";
+    await app.sh(`cp ${file} /root/; echo "ISTIO_AGENT_FLAGS=--log_output_level=nonsense" >> ${file}`);
+    expect((await app.exec(["systemctl", "reload", "istio"])).code).not.toBe(0);
+    expect(await pidOf(app, "istio")).toBe(before);
+    expect(await app.property("istio", "ActiveState")).toBe("active");
+    expect(await app.journal("istio")).toContain("the new process has ended before it served");
+    await app.sh(`cp /root/sidecar.env ${file}; systemctl reload istio`);
+    expect(await pidOf(app, "istio")).not.toBe(before);
+  });
+
+  it("are looked after as before: a new process that dies is restarted, one that is stopped ends in order", async () => {
+    await app.sh("systemctl reload istio; kill -9 $(systemctl show -P MainPID istio)");
+    await app.until('[ "$(systemctl show -P NRestarts istio)" = 1 ] && [ "$(systemctl show -P ActiveState istio)" = active ]');
+    await app.sh("systemctl reload istio; systemctl stop istio");
+    expect(await app.property("istio", "Result")).toBe("success");
+  });
+});
