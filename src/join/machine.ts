@@ -79,6 +79,8 @@ export async function startService(signal: AbortSignal): Promise<void> {
     await run("systemctl", ["restart", unit], { signal });
   } catch (error) {
     signal.throwIfAborted();
+    if (!existsSync(journalFile))
+      throw new JoinError("undone by the guard, before the service had its configuration", "journalctl -u istio");
     throw new JoinError(`the service does not start: ${messageOf(error)}`, "journalctl -u istio");
   }
 }
