@@ -223,12 +223,16 @@ describe("pilot-agent's settings", { timeout: 40_000 }, () => {
 
   it("FILE_MOUNTED_CERTS: proves itself to the control plane by ISTIO_META_TLS_CLIENT_*, and knows it by their root, without a token", async () => {
     fresh();
-    const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
-    const uri = `spiffe://cluster.local/ns/${account.namespace}/sa/${account.serviceAccount}`;
-    const { chain } = await istiod.secure!.authority.sign(publicKey, [{ type: "url", value: uri }], 3600);
+    const bring = async (chainFile: string, keyFile: string, serviceAccount: string) => {
+      const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+      const value = `spiffe://cluster.local/ns/${account.namespace}/sa/${serviceAccount}`;
+      const { chain } = await istiod.secure!.authority.sign(publicKey, [{ type: "url", value }], 3600);
+      return [place(chainFile, chain.join("")), place(keyFile, privateKey.export({ type: "pkcs8", format: "pem" }) as string)] as const;
+    };
+    const [chain, key] = await bring("brought/chain.pem", "brought/key.pem", account.serviceAccount);
     const files = {
-      ISTIO_META_TLS_CLIENT_CERT_CHAIN: place("brought/chain.pem", chain.join("")),
-      ISTIO_META_TLS_CLIENT_KEY: place("brought/key.pem", privateKey.export({ type: "pkcs8", format: "pem" }) as string),
+      ISTIO_META_TLS_CLIENT_CERT_CHAIN: chain,
+      ISTIO_META_TLS_CLIENT_KEY: key,
       ISTIO_META_TLS_CLIENT_ROOT_CERT: place("brought/root.pem", istiod.secure!.authority.trustBundle),
     };
     mkdirSync(join(directory, "etc/certs"), { recursive: true });
@@ -237,6 +241,14 @@ describe("pilot-agent's settings", { timeout: 40_000 }, () => {
     await until(ports.http, "/");
     await until(ports.ready, "/healthz/ready");
     expect(existsSync(join(directory, "var/run/secrets/tokens/istio-token"))).toBe(false);
+    await agent![Symbol.asyncDispose]();
+
+    // The workload's own is another's, which the control plane would not take for this node's.
+    await bring("etc/certs/cert-chain.pem", "etc/certs/key.pem", "another");
+    place("etc/certs/root-cert.pem", istiod.secure!.authority.trustBundle);
+    rmSync(join(directory, "proxy"), { recursive: true });
+    start({ env: { FILE_MOUNTED_CERTS: "true", ...files } });
+    await until(ports.http, "/");
     await agent![Symbol.asyncDispose]();
 
     start({ env: { FILE_MOUNTED_CERTS: "true", ISTIO_META_TLS_CLIENT_KEY: files.ISTIO_META_TLS_CLIENT_KEY } });
