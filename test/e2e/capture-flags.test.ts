@@ -1,5 +1,5 @@
 /** What `pilot-agent istio-iptables` does besides setting rules: leaves open connections alone, sees whether rules work, works elsewhere, says only. */
-import { spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { CaptureMachine, hasTool } from "../support/capture-machine.ts";
@@ -42,7 +42,16 @@ describe.skipIf(problem !== undefined)("istio-iptables", { timeout: 30_000 }, ()
   beforeEach(async () => {
     machine = await CaptureMachine.start();
   });
-  afterEach(() => machine[Symbol.asyncDispose]());
+  const children: ChildProcess[] = [];
+  const start = (command: readonly string[]) => {
+    const child = spawn("nsenter", command, { stdio: ["pipe", "pipe", "ignore"] });
+    children.push(child);
+    return child;
+  };
+  afterEach(async () => {
+    for (const child of children.splice(0)) child.kill("SIGKILL");
+    await machine[Symbol.asyncDispose]();
+  });
 
   const attempt = (...flags: string[]) =>
     spawnSync("nsenter", machine.inside(binary, "pilot-agent", "istio-iptables", ...flags), { encoding: "utf8", timeout: 25_000 });
@@ -66,16 +75,15 @@ describe.skipIf(problem !== undefined)("istio-iptables", { timeout: 30_000 }, ()
       at.run(["ip", "link", "set", "eth0", "up"]);
     }
     const command = [binary, "pilot-agent", "istio-iptables", ...everything, ...flags];
-    const server = spawn("nsenter", machine.inside(...node(session, first, ...command)), { stdio: ["ignore", "pipe", "inherit"] });
+    const server = start(machine.inside(...node(session, first, ...command)));
     await once(server.stdout, "data");
-    const client = spawn("nsenter", elsewhere.inside(...node(caller)), { stdio: ["pipe", "pipe", "inherit"] });
+    const client = start(elsewhere.inside(...node(caller)));
     let heard = "";
     client.stdout.on("data", (text) => {
       heard += text;
     });
     if (first === "caller") server.stdout.once("data", () => client.stdin.write("now"));
     await once(client, "close");
-    server.kill();
     expect(heard).toBe(first === "machine" ? "before rules after" : "before after");
     // And there were rules.
     expect(flags.includes("--native-nftables") ? machine.run(["nft", "list", "tables"]) : machine.state()).toMatch(/istio/i);
@@ -102,8 +110,7 @@ describe.skipIf(problem !== undefined)("istio-iptables", { timeout: 30_000 }, ()
     const { status, stderr } = attempt("--skip-rule-apply", "--run-validation", "--probe-timeout", "300ms");
     expect(stderr).toBe("error: rules are not in force: what the proxy's user sends to 127.0.0.6 port 15002 is not redirected\n");
     expect(status).toBe(126);
-    const waiting = spawn(
-      "nsenter",
+    const waiting = start(
       machine.inside(binary, "pilot-agent", "istio-iptables", "--skip-rule-apply", "--run-validation", "--probe-timeout", "20s"),
     );
     const ended = once(waiting, "exit");
@@ -112,14 +119,10 @@ describe.skipIf(problem !== undefined)("istio-iptables", { timeout: 30_000 }, ()
   });
 
   it("sees it too while the proxy runs, which has the port then", async () => {
-    const proxy = spawn(
-      "nsenter",
-      machine.inside(...node('require("node:net").createServer().listen(15006, () => console.log("listening"))')),
-    );
+    const proxy = start(machine.inside(...node('require("node:net").createServer().listen(15006, () => console.log("listening"))')));
     await once(proxy.stdout, "data");
     expect(attempt("--skip-rule-apply", "--run-validation", "--probe-timeout", "300ms").status).toBe(126);
     expect(attempt(...everything, "--run-validation").status).toBe(0);
-    proxy.kill();
   });
 
   it("works in another network namespace, and takes back there what it did", () => {
@@ -130,9 +133,9 @@ describe.skipIf(problem !== undefined)("istio-iptables", { timeout: 30_000 }, ()
     const before = machine.state();
     const there = ["--network-namespace", `/proc/${machine.pid}/ns/net`];
     expect(at(...there, ...everything, ...tproxy, "--run-validation")).toMatchObject({ status: 0 });
-    const there1 = machine.state();
-    expect(there1).toContain("-j TPROXY --on-port 15006");
-    expect(there1).toContain("lookup 133");
+    const captured = machine.state();
+    expect(captured).toContain("-j TPROXY --on-port 15006");
+    expect(captured).toContain("lookup 133");
     expect(at(...there, ...everything, "--istio-inbound-ports", "http")).toMatchObject({
       status: 1,
       stderr: 'error: --istio-inbound-ports: "http" is no port\n',
@@ -152,7 +155,7 @@ describe.skipIf(problem !== undefined)("istio-iptables", { timeout: 30_000 }, ()
       process.stderr.write("skipped: iptables-legacy is not there\n");
       return;
     }
-    const holder = spawn("nsenter", machine.inside("flock", "/run/xtables.lock", "sh", "-c", "echo locked; cat"));
+    const holder = start(machine.inside("flock", "/run/xtables.lock", "sh", "-c", "echo locked; cat"));
     await once(holder.stdout, "data");
     const legacy = [...everything, "--force-iptables-binary", "legacy"];
     expect(attempt(...legacy, "--cni-mode", "--network-namespace", `/proc/${machine.pid}/ns/net`).status).toBe(0);
