@@ -1,5 +1,5 @@
 /** What the packages are, for .deb and .rpm alike; what the two do differently is given by a layout. */
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { relative } from "node:path";
 import type { Executable } from "./executable.ts";
 import { at } from "./project.ts";
@@ -88,6 +88,7 @@ export function controlPlanePackage(executable: Executable, layout: Layout): Pac
       unitEntry("istio-control-plane.service", layout),
       { path: "/etc/istiod/istiod.env", kind: "file", from: at("packaging", "control-plane", "istiod.env"), mode: 0o644 },
       { path: "/etc/istiod/mesh.yaml", kind: "file", from: at("packaging", "control-plane", "mesh.yaml"), mode: 0o644 },
+      ...samples(),
       { path: "/etc/istiod/config", kind: "directory", mode: 0o755 },
       { path: "/etc/istiod/cacerts", kind: "directory", mode: 0o755 },
     ],
@@ -103,6 +104,18 @@ const commonOverrides = [
   { tag: "embedded-library", reason: "Node.js brings its own OpenSSL, zlib and others, tested together" },
   { tag: "unstripped-binary-or-object", reason: "stripping after the program has been put into Node breaks it" },
 ];
+
+/** Where a guide says `samples/multicluster`, this is `/usr/share/istio-control-plane/samples/multicluster`. */
+function samples(): Entry[] {
+  return readdirSync(at("samples", "multicluster"))
+    .sort()
+    .map((name) => ({
+      path: `/usr/share/istio-control-plane/samples/multicluster/${name}`,
+      kind: "file",
+      from: at("samples", "multicluster", name),
+      mode: name.endsWith(".sh") ? 0o755 : 0o644,
+    }));
+}
 
 function unitEntry(name: string, { units }: Layout): Entry {
   return { path: `${units}/${name}`, kind: "file", from: at("packaging", "systemd", name), mode: 0o644 };

@@ -121,4 +121,19 @@ describe("bootstrap", () => {
     expect(addressOf("sds-files-grpc")).toContain('"pipe":{"path":"/x/files"}');
     expect(addressOf("sds-external")).toContain('"pipe":{"path":"/x/others"}');
   });
+
+  it("finds the agent where it listens, also when that is one address of several", () => {
+    const agentAt = (env: Record<string, string>) => {
+      const { config, json } = effectiveProxyConfig(undefined, "");
+      const environment = readEnvironment(env);
+      const options = { type: "router", domain: undefined, environment, proxyConfig: config, proxyConfigJson: json } as const;
+      const node = nodeIdentity({ ...options, hasCredentialSocket: false });
+      const sockets = { xds: "/x/XDS", workload: "/x/sds", files: "/x/files", credentials: undefined };
+      const { static_resources } = bootstrap({ node, environment, proxyConfig: config, sockets });
+      const { clusters } = static_resources as { clusters: { name: string }[] };
+      return JSON.stringify(clusters.find(({ name }) => name === "agent"));
+    };
+    expect(agentAt({})).toContain('"address":"127.0.0.1","port_value":15020');
+    expect(agentAt({ TOPSAIL_BIND_ADDRESS: "192.0.2.7" })).toContain('"address":"192.0.2.7","port_value":15020');
+  });
 });

@@ -63,7 +63,8 @@ export function bootstrap({ node, environment, proxyConfig, sockets }: Bootstrap
     static_resources: {
       clusters: [
         loopbackCluster("prometheus_stats", loopback, proxyConfig.proxyAdminPort),
-        loopbackCluster("agent", loopback, proxyConfig.statusPort),
+        // Which listens for the outside as well.
+        loopbackCluster("agent", environment.bindAddress ?? loopback, proxyConfig.statusPort),
         socketCluster("xds-grpc", sockets.xds),
         socketCluster("sds-grpc", sockets.workload),
         socketCluster("sds-files-grpc", sockets.files),

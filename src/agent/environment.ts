@@ -34,8 +34,8 @@ export interface AgentEnvironment {
   /** Whether the bootstrap asks for delta xDS, default true. */
   readonly deltaXds: boolean;
   /**
-   * Address to which what listens for the outside binds: 0.0.0.0. Ours, for meshes that live on loopback: one of 127.0.0.0/8 has
-   * the admin interface as well.
+   * Address to which what listens for the outside binds: 0.0.0.0. Ours, for a gateway on the control plane's machine, and for meshes that
+   * live on loopback: one of 127.0.0.0/8 has the admin interface as well.
    */
   readonly bindAddress: string | undefined;
   /** Address of the certificate authority; default the control plane's. `CA_PROVIDER` can only be `Citadel`, the protocol of Istio's. */

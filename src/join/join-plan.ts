@@ -10,6 +10,24 @@ export interface PlannedFile {
   readonly isAgents: boolean;
 }
 
+/** What of the machine joins: its sidecar, or a gateway on it. */
+export interface Member {
+  readonly unit: string;
+  /** Below it are Istio's places: "" for a sidecar. */
+  readonly root: string;
+  readonly journal: string;
+}
+
+export const sidecar: Member = { unit: "istio.service", root: "", journal: "/var/lib/istio/join-journal.json" };
+
+/** Of `istio-gateway@NAME`. Throws RangeError for what can't be such a name. */
+export function gatewayMember(name: string): Member {
+  if (!/^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$/.test(name))
+    throw new RangeError(`"${name}" is no name of lower-case letters, digits and dashes`);
+  const journal = `/var/lib/istio/join-journal-${name}.json`;
+  return { unit: `istio-gateway@${name}.service`, root: `/var/lib/istio-gateway/${name}`, journal };
+}
+
 export interface JoinFacts {
   /** What the control plane hands out, by name. */
   readonly files: Readonly<Record<string, string>>;
@@ -33,11 +51,16 @@ const controlPlaneName = "istiod.istio-system.svc";
 const excludedPorts = "ISTIO_LOCAL_EXCLUDE_PORTS";
 
 /** Throws RangeError when the control plane did not hand out all that is needed. */
-export function joinPlan(facts: JoinFacts): PlannedFile[] {
+export function joinPlan(facts: JoinFacts, { root }: Member): PlannedFile[] {
   const planned = Object.entries(places).map(([name, { path, mode }]): PlannedFile => {
     const content = facts.files[name];
     if (content === undefined) throw new RangeError(`the control plane handed out no ${name}`);
-    return { path, mode, isAgents: true, content: name === "cluster.env" ? withOpenPort(content, facts.sshPort) : content };
+    return {
+      path: `${root}${path}`,
+      mode,
+      isAgents: true,
+      content: name === "cluster.env" ? withOpenPort(content, facts.sshPort) : content,
+    };
   });
   return [...planned, { path: "/etc/hosts", content: withHost(facts.hosts, facts.controlPlaneIp), mode: 0o644, isAgents: false }];
 }

@@ -13,13 +13,14 @@ import { pause } from "../lib/pause.ts";
 import { findSession, namesAreAnswered, type SshSession, watchSession } from "./checks.ts";
 import { discover, redeem } from "./control-plane.ts";
 import { JoinError } from "./join-error.ts";
-import { joinPlan } from "./join-plan.ts";
+import { gatewayMember, joinPlan, type Member, sidecar } from "./join-plan.ts";
 import { applyPlan, confirmChanges, requireMachine, rollBack, startGuard, startService, stopGuard, tellJournal } from "./machine.ts";
 
 interface JoinOptions {
   readonly token?: string;
   readonly dryRun: boolean;
   readonly rollBack: boolean;
+  readonly gateway?: string;
 }
 
 const defaultPort = "15012";
@@ -36,6 +37,7 @@ export async function main(args: string[]): Promise<number> {
     .description("Make this machine a workload of a mesh")
     .argument("[address]", "control plane or its east-west gateway, HOST or HOST:PORT; port 15012")
     .option("--token <code>", "one-time code of 'istioctl x workload invite'; - reads it from standard input")
+    .option("--gateway <name>", "have istio-gateway@<name> join instead of the sidecar: ingress, egress, eastwest or a name of your own")
     .option("--dry-run", "show what would change, and change nothing; the code stays good", false)
     .option("--roll-back", "undo a join that was not confirmed", false)
     .exitOverride()
@@ -54,9 +56,10 @@ export async function main(args: string[]): Promise<number> {
 }
 
 async function join(address: string | undefined, options: JoinOptions): Promise<number> {
+  const member = memberOf(options);
   if (options.rollBack) {
-    await requireMachine();
-    const wasThere = await rollBack();
+    await requireMachine(member);
+    const wasThere = await rollBack(member);
     const text = wasThere ? "rolled back: the machine is as it was before it joined" : "nothing to roll back";
     say(text);
     if (wasThere) await tellJournal(`${text}, which nobody confirmed`);
@@ -68,9 +71,9 @@ async function join(address: string | undefined, options: JoinOptions): Promise<
   if (!code) return fail(given === undefined ? "no --token" : "--token is no code of 'istioctl x workload invite'");
   const target = parseHostPort(address.includes(":") ? address : `${address}:${defaultPort}`, "ADDRESS", "connect");
   if (!options.dryRun) {
-    await requireMachine();
+    await requireMachine(member);
     // One that was killed before its guard's time.
-    if (await rollBack()) say("a former join, which nobody confirmed, is undone");
+    if (await rollBack(member)) say("a former join, which nobody confirmed, is undone");
   }
 
   const discovered = await discover(target, code);
@@ -79,34 +82,37 @@ async function join(address: string | undefined, options: JoinOptions): Promise<
   });
   const session = await findSession(process.env, process.ppid);
   const hosts = await readFile("/etc/hosts", "utf8").catch(() => "");
-  const planFor = (files: Readonly<Record<string, string>>) => joinPlan({ files, controlPlaneIp, hosts, sshPort: session?.port ?? "" });
+  const planFor = (files: Readonly<Record<string, string>>) =>
+    joinPlan({ files, controlPlaneIp, hosts, sshPort: session?.port ?? "" }, member);
   if (options.dryRun) {
     const unknown = { "root-cert.pem": discovered.roots, "istio-token": "", "cluster.env": "", "mesh.yaml": "" };
     say(`would join workload group ${discovered.group} of ${address} (${controlPlaneIp}), whose proof is right`);
     for (const { path, mode, isAgents } of planFor(unknown))
       say(`would write ${path} (${mode.toString(8)}, ${isAgents ? "istio-proxy" : "root"})`);
-    say("would enable and start istio.service, which captures this machine's traffic");
+    say(`would enable and start ${member.unit}${member === sidecar ? ", which captures this machine's traffic" : ""}`);
     return 0;
   }
   const plan = planFor(await redeem(target, code, discovered));
-  const checks = await checksOf(session);
+  // A gateway captures nothing.
+  const checks = member === sidecar ? await checksOf(session) : [];
   using interruption = interrupted();
-  await startGuard([...ownCommand(), "join"], guardSeconds);
+  const which = options.gateway === undefined ? [] : ["--gateway", options.gateway];
+  await startGuard([...ownCommand(), "join", ...which], guardSeconds, member);
   try {
-    await applyPlan(plan);
+    await applyPlan(plan, member);
     say(`joining workload group ${discovered.group}`);
-    await startService(interruption.signal);
-    await confirm(checks, interruption.signal);
-    if (!(await confirmChanges())) throw new JoinError(`not done within ${guardSeconds} s`, "journalctl -u istio");
+    await startService(member, interruption.signal);
+    if (member === sidecar) await confirm(checks, interruption.signal);
+    if (!(await confirmChanges(member))) throw new JoinError(`not done within ${guardSeconds} s`, `journalctl -u ${member.unit}`);
   } catch (error) {
-    await rollBack();
-    await stopGuard();
+    await rollBack(member);
+    await stopGuard(member);
     const text = "rolled back: the machine is as it was";
     say(text);
     await tellJournal(`${text}: ${error instanceof Error ? error.message : error}`);
     throw error;
   }
-  await stopGuard();
+  await stopGuard(member);
   say("joined");
   return 0;
 }
@@ -122,6 +128,14 @@ async function checksOf(session: SshSession | undefined): Promise<Check[]> {
     ...(session ? [{ works: await watchSession(session), problem: "your session no longer gets through" }] : []),
     ...((await namesAreAnswered()) ? [{ works: namesAreAnswered, problem: "names can no longer be looked up" }] : []),
   ];
+}
+
+function memberOf({ gateway }: JoinOptions): Member {
+  try {
+    return gateway === undefined ? sidecar : gatewayMember(gateway);
+  } catch (error) {
+    throw new JoinError(`--gateway: ${(error as Error).message}`);
+  }
 }
 
 /** Throws JoinError when something does not work that did before. */

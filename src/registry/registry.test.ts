@@ -186,17 +186,19 @@ spec: {type: ExternalName, externalName: db.example.com, ports: [{name: tcp, por
 });
 
 describe("Registry.servicesAt", () => {
-  const at = (name: string, namespace: string, ...endpoints: string[]) => `
+  const at = (name: string, namespace: string, ...endpoints: string[]) =>
+    inNetworks(name, namespace, ...endpoints.map((address) => `{address: ${address}}`));
+  const inNetworks = (name: string, namespace: string, ...endpoints: string[]) => `
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {name: ${name}, namespace: ${namespace}}
-spec: {hosts: [${name}.test], ports: [{number: 80, name: http, protocol: HTTP}], resolution: STATIC, endpoints: [${endpoints.map((address) => `{address: ${address}}`).join()}]}
+spec: {hosts: [${name}.test], ports: [{number: 80, name: http, protocol: HTTP}], resolution: STATIC, endpoints: [${endpoints.join()}]}
 ---`;
   const registry = registryOf(
     at("old", "default", "10.0.0.2") + at("mid", "other", "10.0.0.1") + at("new", "default", "10.0.0.1", "10.0.0.2", "10.0.0.3"),
   );
-  const found = (addresses: string[], namespace = "default") =>
-    registry.servicesAt(addresses, namespace).map(({ service, endpoint }) => `${service.name} ${endpoint.address}`);
+  const found = (ipAddresses: string[], namespace = "default") =>
+    registry.servicesAt({ ipAddresses, namespace, network: "" }).map(({ service, endpoint }) => `${service.name} ${endpoint.address}`);
 
   it("finds what an address serves in its namespace, the oldest service first", () => {
     expect(found(["10.0.0.2"])).toEqual(["old 10.0.0.2", "new 10.0.0.2"]);
@@ -207,6 +209,19 @@ spec: {hosts: [${name}.test], ports: [{number: 80, name: http, protocol: HTTP}],
 
   it("keeps that order for several addresses, and takes each once", () => {
     expect(found(["10.0.0.1", "10.0.0.2", "10.0.0.1"])).toEqual(["old 10.0.0.2", "new 10.0.0.1", "new 10.0.0.2"]);
+  });
+
+  it("tells the same address in two networks apart, where both are named", () => {
+    const shared = registryOf(
+      inNetworks("here", "default", "{address: 10.0.0.1, network: one}") +
+        inNetworks("there", "default", "{address: 10.0.0.1, network: two}") +
+        at("anywhere", "default", "10.0.0.1"),
+    );
+    const servedIn = (network: string) =>
+      shared.servicesAt({ ipAddresses: ["10.0.0.1"], namespace: "default", network }).map(({ service }) => service.name);
+    expect(servedIn("one")).toEqual(["here", "anywhere"]);
+    expect(servedIn("two")).toEqual(["there", "anywhere"]);
+    expect(servedIn("")).toEqual(["here", "there", "anywhere"]);
   });
 });
 

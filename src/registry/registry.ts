@@ -136,12 +136,17 @@ export class Registry {
     return found;
   }
 
-  /** Services with an endpoint of one of these addresses, oldest first: the proxy's own, in its namespace. */
-  servicesAt(addresses: readonly string[], namespace: string): readonly ServedAt[] {
+  /**
+   * Services with an endpoint of one of these addresses, oldest first: the proxy's own, in its namespace. In another network the same
+   * address is another machine's; Istio does not ask.
+   */
+  servicesAt({ ipAddresses, namespace, network }: Pick<ProxyNode, "ipAddresses" | "namespace" | "network">): readonly ServedAt[] {
     this.#byAddress ??= this.#indexAddresses();
     const index = this.#byAddress;
-    const found = [...new Set(addresses)].map((address) => index.get(`${namespace}/${address}`) ?? []);
-    return found.length === 1 ? found[0]! : found.flat().sort((a, b) => a.rank - b.rank);
+    const found = [...new Set(ipAddresses)].map((address) => index.get(`${namespace}/${address}`) ?? []);
+    const all = found.length === 1 ? found[0]! : found.flat().sort((a, b) => a.rank - b.rank);
+    const isElsewhere = ({ endpoint }: ServedAt) => endpoint.network !== "" && network !== "" && endpoint.network !== network;
+    return all.some(isElsewhere) ? all.filter((one) => !isElsewhere(one)) : all;
   }
 
   #indexAddresses(): Map<string, RankedServedAt[]> {

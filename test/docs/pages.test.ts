@@ -1,6 +1,6 @@
 /**
- * Every command of README and docs/ runs as it stands there. A page is one shell session in an empty directory, with the built executable on
- * the path; a ```text block behind a ```sh block is what the commands print (`...` stands for anything).
+ * Every command of README and docs/ runs as it stands there. A page is one shell session in a directory that holds nothing but the project's
+ * samples/, with the built executable on the path; a ```text block behind a ```sh block is what the commands print (`...` stands for anything).
  */
 import { spawn, spawnSync } from "node:child_process";
 import { globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
@@ -53,6 +53,7 @@ class Session {
     const path = join(directory, ".bin");
     mkdirSync(path);
     symlinkSync(binary, join(path, "topsail"));
+    symlinkSync(join(root, "samples"), join(directory, "samples"));
     if (kubectls[0]?.startsWith("/")) symlinkSync(kubectls[0], join(path, "kubectl"));
     // A process group of its own, so that whatever a page leaves running ends with it.
     this.#shell = spawn("bash", ["--norc", "--noprofile"], {

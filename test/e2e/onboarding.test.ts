@@ -131,6 +131,7 @@ describe("topsail join", () => {
     [[], "error: no address of a control plane"],
     [["127.0.0.1"], "error: no --token"],
     [["127.0.0.1", "--token", "abc"], "error: --token is no code of 'istioctl x workload invite'"],
+    [["127.0.0.1", "--token", formatCode(newCode()), "--gateway", "../x"], 'error: --gateway: "../x" is no name'],
     [["127.0.0.1:x", "--token", formatCode(newCode()), "--dry-run"], "error: ADDRESS: "],
   ])("refuses %j", (args, message) => {
     const { status, stderr } = runTopsail(["join", ...args]);

@@ -72,35 +72,8 @@ spec:
   http: [{match: [{uri: {exact: /productpage}}], route: [{destination: {host: productpage, port: {number: 9080}}}]}]
 `;
 
-/** The control plane listens on loopback; whoever is not on its machine comes by the gateway, which reads no more than the server name. */
-const eastWest = (address: string) => `
-apiVersion: v1
-kind: Service
-metadata: {name: istio-eastwestgateway, namespace: istio-system}
-spec:
-  type: LoadBalancer
-  externalIPs: [${address}]
-  selector: {istio: eastwestgateway}
-  ports: [{name: tls-istiod, port: 15012}]
----
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {name: istiod-gateway, namespace: istio-system}
-spec:
-  selector: {istio: eastwestgateway}
-  servers:
-  - {port: {number: 15012, name: tls-istiod, protocol: TLS}, bind: ${address}, tls: {mode: PASSTHROUGH}, hosts: ["*"]}
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: istiod, namespace: istio-system}
-spec:
-  hosts: ["*"]
-  gateways: [istiod-gateway]
-  tls:
-  - match: [{port: 15012, sniHosts: ["*"]}]
-    route: [{destination: {host: istiod.istio-system.svc.cluster.local, port: {number: 15012}}}]
-`;
+/** The course's; on a machine with the package they are in /usr/share/istio-control-plane. */
+const samples = "/usr/share/istio-control-plane/samples/multicluster";
 
 describe.skipIf(problem !== undefined)("a workload on a virtual machine", { timeout: 180_000 }, () => {
   let directory: string;
@@ -157,25 +130,28 @@ describe.skipIf(problem !== undefined)("a workload on a virtual machine", { time
     await control.sh("systemctl start istio-control-plane");
     expect(await kubectl(["apply", "-f", "-"], bookinfo)).toContain("service/ratings created");
     await kubectl(["apply", "-f", "-"], ingress);
-    await kubectl(["apply", "-n", "istio-system", "-f", "-"], eastWest(control.address));
     expect(await kubectl(["get", "service", "-n", "istio-system", "istiod", "-o", "jsonpath={.spec.ports[0].port}"])).toBe("15012");
   });
 
   it("needs gateways, which are services of systemd", async () => {
+    // The control plane listens on loopback; whoever is not on its machine comes by the gateway, which reads no more than the server name.
     await control.sh("echo '127.0.0.1 istiod.istio-system.svc' >> /etc/hosts");
-    const ports = 'ENVOY_STATUS_PORT=16021\nENVOY_PROMETHEUS_PORT=16090\nPROXY_CONFIG="{proxyAdminPort: 16000, statusPort: 16020}"\n';
-    for (const [name, more] of [
-      ["ingress", ""],
-      ["eastwest", ports],
-    ] as const) {
-      const at = `/var/lib/istio-gateway/${name}`;
-      const token = await kubectl(["create", "token", "default", "-n", "istio-system", "--audience", "istio-ca"]);
-      await control.write(`${at}/var/run/secrets/tokens/istio-token`, token, 0o600);
-      await control.write(`${at}/var/lib/istio/envoy/cluster.env`, `SERVICE_ACCOUNT='default'\n${more}`);
-      await control.sh(`mkdir -p ${at}/etc/certs; cp /var/lib/istiod/ca/root-cert.pem ${at}/etc/certs/`);
-    }
-    await control.sh("systemctl start istio-gateway@ingress istio-gateway@eastwest", { timeoutMs: 90_000 });
-    await control.until("ss -tlnH | grep -q ':15012 .*' && ss -tlnH | grep -q ':80 '");
+    const gateway = await control.sh(
+      `${samples}/gen-eastwest-gateway.sh --single-cluster --address ${control.address} --bind ${control.address}`,
+    );
+    expect(await kubectl(["apply", "-f", "-"], gateway)).toContain("service/istio-eastwestgateway created");
+    await kubectl(["apply", "-n", "istio-system", "-f", join(control.root, samples, "expose-istiod.yaml")]);
+    const invitation = await istioctl("x", "workload", "invite", "istio-eastwestgateway", "-n", "istio-system");
+    const code = /--token (?<code>\S+)/.exec(invitation)!.groups!.code!;
+    const said = await control.sh(`topsail join 127.0.0.1 --token ${code} --gateway eastwest`, { timeoutMs: 120_000 });
+    expect(said).toBe("joining workload group istio-system/istio-eastwestgateway\njoined\n");
+    const at = "/var/lib/istio-gateway/ingress";
+    const token = await kubectl(["create", "token", "default", "-n", "istio-system", "--audience", "istio-ca"]);
+    await control.write(`${at}/var/run/secrets/tokens/istio-token`, token, 0o600);
+    await control.write(`${at}/var/lib/istio/envoy/cluster.env`, "SERVICE_ACCOUNT='default'\n");
+    await control.sh(`mkdir -p ${at}/etc/certs; cp /var/lib/istiod/ca/root-cert.pem ${at}/etc/certs/`);
+    await control.sh("systemctl start istio-gateway@ingress", { timeoutMs: 90_000 });
+    await control.until(`ss -tlnH | grep -q '${control.address}:15012 ' && ss -tlnH | grep -q ':80 '`);
   });
 
   it("may join by one command", async () => {

@@ -150,9 +150,9 @@ describe.skipIf(problem !== undefined)("topsail join", { timeout: 90_000 }, () =
     expect((await outcome()).code).toBe(137);
     await machine.sh(rules);
     // As the timer would, two minutes later.
-    expect(await machine.sh("systemctl is-active istio-join-guard.timer")).toBe("active\n");
-    await machine.sh("systemctl start --wait istio-join-guard.service");
-    await machine.sh("systemctl stop istio-join-guard.timer");
+    expect(await machine.sh("systemctl is-active istio-join-guard-istio.timer")).toBe("active\n");
+    await machine.sh("systemctl start --wait istio-join-guard-istio.service");
+    await machine.sh("systemctl stop istio-join-guard-istio.timer");
     expect(await machine.sh(state)).toBe(before);
     expect(await journal()).toBe("rolled back: the machine is as it was before it joined, which nobody confirmed\n");
   });
@@ -160,7 +160,7 @@ describe.skipIf(problem !== undefined)("topsail join", { timeout: 90_000 }, () =
   it("has not joined when its guard was quicker", async () => {
     const heard = textOf(await joinInSession());
     await inConfirmation();
-    await machine.sh("systemctl start --wait istio-join-guard.service");
+    await machine.sh("systemctl start --wait istio-join-guard-istio.service");
     const { code, stderr } = await outcome();
     expect({ code, stderr }).toEqual({ code: 1, stderr: "error: not done within 120 s\nhint: journalctl -u istio\n" });
     expect(heard.text).not.toMatch(/^joined$/m);
@@ -201,7 +201,7 @@ describe.skipIf(problem !== undefined)("topsail join", { timeout: 90_000 }, () =
     expect(await outcome()).toEqual({ code: 0, stderr: "" });
     await machine.sh(`${rules}; systemctl is-active istio; systemctl is-enabled istio; [ ! -e /var/lib/istio/join-journal.json ]`);
     expect(await machine.sh("iptables-save")).toMatch(/-A ISTIO_INBOUND .*--dport 2222 -j RETURN/);
-    expect((await machine.exec(["systemctl", "is-active", "istio-join-guard.timer"])).stdout).toBe("inactive\n");
+    expect((await machine.exec(["systemctl", "is-active", "istio-join-guard-istio.timer"])).stdout).toBe("inactive\n");
     expect(await machine.sh("topsail join --roll-back")).toBe("nothing to roll back\n");
   });
 });

@@ -15,7 +15,7 @@ const servers: Record<string, (address: string, port: number) => Promise<unknown
   http: (address, port) =>
     new Promise<void>((resolve) => {
       createHttpServer(({ url: path, headers, socket }, response) =>
-        response.end(JSON.stringify({ path, headers, peer: socket.remoteAddress })),
+        response.end(JSON.stringify({ path, headers, peer: socket.remoteAddress, name: process.env.NAME })),
       ).listen(port, address, resolve);
     }),
   echo: (address, port) =>

@@ -41,29 +41,44 @@ export function namespacesProblem(): string | undefined {
 /** The first address is the hub's, which redirects nothing; the others are machines. */
 export async function startNamespaces(
   addresses: readonly string[],
-  proxyPorts: { outbound: number; inbound: number },
+  proxyPorts: ProxyPorts,
   inboundMode: "REDIRECT" | "TPROXY" = "REDIRECT",
 ): Promise<NetworkNamespace[]> {
-  const processes = await Promise.all(addresses.map(start));
+  const processes = await Promise.all(addresses.map(startNamespace));
   const [hub] = processes;
-  run(hub!, ["ip", "link", "add", "bridge", "type", "bridge"]);
-  run(hub!, ["ip", "address", "add", `${addresses[0]}/24`, "dev", "bridge"]);
-  for (const link of ["lo", "bridge"]) run(hub!, ["ip", "link", "set", link, "up"]);
+  runIn(hub!, ["ip", "link", "add", "bridge", "type", "bridge"]);
+  runIn(hub!, ["ip", "address", "add", `${addresses[0]}/24`, "dev", "bridge"]);
+  for (const link of ["lo", "bridge"]) runIn(hub!, ["ip", "link", "set", link, "up"]);
   for (const [index, child] of processes.entries()) {
     if (index === 0) continue;
-    run(hub!, ["ip", "link", "add", `port${index}`, "type", "veth", "peer", "name", "eth0", "netns", String(child.pid)]);
-    run(hub!, ["ip", "link", "set", `port${index}`, "master", "bridge", "up"]);
-    run(child, ["ip", "address", "add", `${addresses[index]}/24`, "dev", "eth0"]);
-    for (const link of ["lo", "eth0"]) run(child, ["ip", "link", "set", link, "up"]);
+    runIn(hub!, ["ip", "link", "add", `port${index}`, "type", "veth", "peer", "name", "eth0", "netns", String(child.pid)]);
+    runIn(hub!, ["ip", "link", "set", `port${index}`, "master", "bridge", "up"]);
+    runIn(child, ["ip", "address", "add", `${addresses[index]}/24`, "dev", "eth0"]);
+    for (const link of ["lo", "eth0"]) runIn(child, ["ip", "link", "set", link, "up"]);
     // Addresses of services are nobody's; they need a way out to be redirected.
-    run(child, ["ip", "route", "add", "default", "dev", "eth0"]);
-    const ids = ["--proxy-uid", String(proxyGroup), "--proxy-gid", String(proxyGroup)];
-    const ports = ["--envoy-port", String(proxyPorts.outbound), "--inbound-capture-port", String(proxyPorts.inbound)];
-    const everything = ["--istio-inbound-ports", "*", "--istio-service-cidr", "*", "--istio-inbound-interception-mode", inboundMode];
-    run(child, [process.execPath, program, "pilot-agent", "istio-iptables", ...ids, ...ports, ...everything]);
+    runIn(child, ["ip", "route", "add", "default", "dev", "eth0"]);
+    captureTraffic(child, proxyPorts, inboundMode);
   }
-  return processes.map((child, index) => ({
-    address: addresses[index]!,
+  return processes.map((child, index) => namespaceOf(child, addresses[index]!));
+}
+
+export interface ProxyPorts {
+  readonly outbound: number;
+  readonly inbound: number;
+}
+
+/** All of it, by pilot-agent's rules. */
+export function captureTraffic(child: ChildProcess, ports: ProxyPorts, inboundMode: "REDIRECT" | "TPROXY" = "REDIRECT"): void {
+  const ids = ["--proxy-uid", String(proxyGroup), "--proxy-gid", String(proxyGroup)];
+  const to = ["--envoy-port", String(ports.outbound), "--inbound-capture-port", String(ports.inbound)];
+  const everything = ["--istio-inbound-ports", "*", "--istio-service-cidr", "*", "--istio-inbound-interception-mode", inboundMode];
+  runIn(child, [process.execPath, program, "pilot-agent", "istio-iptables", ...ids, ...to, ...everything]);
+}
+
+/** `child`: what `startNamespace` gave. */
+export function namespaceOf(child: ChildProcess, address: string): NetworkNamespace {
+  return {
+    address,
     command: (args, { asProxy = false, ownFiles = false } = {}) => [
       "nsenter",
       [
@@ -81,11 +96,11 @@ export async function startNamespaces(
       child.stdin?.end();
       await exited;
     },
-  }));
+  };
 }
 
 /** A process that holds the namespace as long as its input is open; what is written to /run is the machine's own too. */
-async function start(): Promise<ChildProcess> {
+export async function startNamespace(): Promise<ChildProcess> {
   const child = spawn("unshare", ["--net", "--mount", "sh", "-c", "mount -t tmpfs tmpfs /run && echo ready; cat"], {
     stdio: ["pipe", "pipe", "ignore"],
   });
@@ -97,6 +112,6 @@ async function start(): Promise<ChildProcess> {
   return child;
 }
 
-function run({ pid }: ChildProcess, args: readonly string[]): void {
+export function runIn({ pid }: ChildProcess, args: readonly string[]): void {
   execFileSync("nsenter", ["--target", String(pid), "--net", "--mount", "--", ...args], { stdio: ["ignore", "ignore", "pipe"] });
 }

@@ -73,7 +73,7 @@ export function machineCommand({ env, runProxy }: MachineCommandOptions): Comman
 function load({ gateway }: Options, env: Variables): Promise<MachineEnvironment> {
   if (gateway !== undefined && !/^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$/.test(gateway))
     throw new MachineError(`--gateway "${gateway}": is no name of lower-case letters, digits and dashes`);
-  return loadMachineEnvironment(env, gateway === undefined ? {} : gatewayDefaults(gateway, hostname()));
+  return loadMachineEnvironment(env, gateway === undefined ? undefined : gatewayDefaults(gateway, hostname()));
 }
 
 async function init(options: Options, env: Variables): Promise<void> {

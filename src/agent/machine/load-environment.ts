@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { hostname, networkInterfaces } from "node:os";
 import { parseEnvironmentFile } from "./environment-file.ts";
-import { type MachineEnvironment, MachineError, machineEnvironment } from "./machine-environment.ts";
+import { type MachineDefaults, type MachineEnvironment, MachineError, machineEnvironment } from "./machine-environment.ts";
 
 type Variables = Readonly<Record<string, string | undefined>>;
 
@@ -12,14 +12,14 @@ const settings = [
   { variable: "ISTIO_CLUSTER_CONFIG", file: "./var/lib/istio/envoy/cluster.env" },
 ] as const;
 
-/** Throws EnvironmentFileError for a file that can't be understood, MachineError for one that can't be read. `base` holds where nothing else is said. */
-export async function loadMachineEnvironment(env: Variables, base: Variables = {}): Promise<MachineEnvironment> {
-  let given: Variables = { ...base, ...env };
+/** Throws EnvironmentFileError for a file that can't be understood, MachineError for one that can't be read. `defaults` hold where nothing else is said. */
+export async function loadMachineEnvironment(env: Variables, defaults?: MachineDefaults): Promise<MachineEnvironment> {
+  let given: Variables = { ...defaults?.variables, ...env };
   for (const { variable, file } of settings) {
     const path = given[variable] || file;
     given = { ...given, ...parseEnvironmentFile(await readIfThere(path), path, given) };
   }
-  return machineEnvironment(given, { hostName: hostname(), addresses: machineAddresses() });
+  return machineEnvironment(given, { hostName: hostname(), addresses: machineAddresses() }, defaults?.proxyConfig);
 }
 
 async function readIfThere(path: string): Promise<string> {

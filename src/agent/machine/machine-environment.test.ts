@@ -68,7 +68,21 @@ describe("machineEnvironment", () => {
   it("leaves a ProxyConfig of the user's own as it is, but for the control plane's address", () => {
     expect(machineEnvironment({ PROXY_CONFIG: "concurrency: 2" }, machine).variables.PROXY_CONFIG).toBe("concurrency: 2");
     const named = machineEnvironment({ PROXY_CONFIG: "concurrency: 2", PILOT_ADDRESS: "pilot:2" }, machine);
-    expect(named.variables.PROXY_CONFIG).toBe("concurrency: 2\ndiscoveryAddress: pilot:2");
+    expect(JSON.parse(named.variables.PROXY_CONFIG!)).toEqual({ concurrency: 2, discoveryAddress: "pilot:2" });
+    const inBraces = machineEnvironment({ PROXY_CONFIG: "{concurrency: 2}", PILOT_ADDRESS: "pilot:2" }, machine);
+    expect(inBraces.variables.PROXY_CONFIG).toBe(named.variables.PROXY_CONFIG);
+    expect(machineEnvironment({ PROXY_CONFIG: "{concurrency", PILOT_ADDRESS: "pilot:2" }, machine).variables.PROXY_CONFIG).toBe(
+      "{concurrency",
+    );
+  });
+
+  it("lays it over what holds for the machine", () => {
+    const ports = { proxyAdminPort: 15200, statusPort: 15220 };
+    const { variables } = machineEnvironment({ PROXY_CONFIG: "statusPort: 7" }, machine, ports);
+    expect(JSON.parse(variables.PROXY_CONFIG!)).toEqual({ proxyAdminPort: 15200, statusPort: 7 });
+    expect(machineEnvironment({}, machine, ports).variables.PROXY_CONFIG).toBe(
+      "serviceCluster: rawvm\ncontrolPlaneAuthPolicy: MUTUAL_TLS\nproxyAdminPort: 15200\nstatusPort: 15220",
+    );
   });
 
   it("says which settings do nothing here", () => {
@@ -90,8 +104,19 @@ describe("gatewayDefaults", () => {
     ["eastwest", "istio-eastwestgateway", "eastwestgateway", "istio-eastwestgateway-service-account"],
     ["public", "public", "public", "public"],
   ])("makes of %s what Gateways select", (instance, app, istio, account) => {
-    const base = gatewayDefaults(instance, "edge1.example.com");
-    expect(JSON.parse(base.ISTIO_METAJSON_LABELS!)).toEqual({ app, istio });
-    expect(base).toMatchObject({ SERVICE_ACCOUNT: account, POD_NAME: `${app}-edge1`, ISTIO_NAMESPACE: "istio-system" });
+    const { variables } = gatewayDefaults(instance, "edge1.example.com");
+    expect(JSON.parse(variables.ISTIO_METAJSON_LABELS!)).toEqual({ app, istio });
+    expect(variables).toMatchObject({ SERVICE_ACCOUNT: account, POD_NAME: `${app}-edge1`, ISTIO_NAMESPACE: "istio-system" });
+  });
+
+  it("gives those of Istio ports that do not meet, and leaves Istio's own to the ingress gateway", () => {
+    const portsOf = (instance: string) => {
+      const { variables, proxyConfig } = gatewayDefaults(instance, "edge1");
+      return [variables.ENVOY_STATUS_PORT, variables.ENVOY_PROMETHEUS_PORT, ...Object.values(proxyConfig)].map(Number);
+    };
+    expect(gatewayDefaults("ingress", "edge1")).toMatchObject({ proxyConfig: {} });
+    expect(gatewayDefaults("ingress", "edge1").variables).not.toHaveProperty("ENVOY_STATUS_PORT");
+    expect(portsOf("egress")).toEqual([15121, 15190, 15100, 15120]);
+    expect(portsOf("eastwest")).toEqual([15221, 15290, 15200, 15220]);
   });
 });

@@ -2,6 +2,8 @@
  * What the agent of a machine is told: the variables of sidecar.env, over them those of cluster.env, and Istio's defaults for the rest.
  * Source: Istio tools/packaging/common/istio-start.sh.
  */
+import { parse } from "yaml";
+import { isPlainObject } from "../../api/schema/decode.ts";
 import { captureExclusions } from "./capture-exclusions.ts";
 
 type Variables = Readonly<Record<string, string | undefined>>;
@@ -12,6 +14,15 @@ export interface Machine {
   /** Its own, without loopback and link-local ones; the first is the one that others call. */
   readonly addresses: readonly string[];
 }
+
+/** What holds where the machine's files say nothing else. */
+export interface MachineDefaults {
+  readonly variables: Variables;
+  /** Fields of ProxyConfig. */
+  readonly proxyConfig: ProxyConfigFields;
+}
+
+type ProxyConfigFields = Readonly<Record<string, string | number>>;
 
 export class MachineError extends Error {
   override readonly name = "MachineError";
@@ -34,8 +45,12 @@ export interface MachineEnvironment {
   readonly warnings: readonly string[];
 }
 
-/** `given`: of the files. Throws MachineError when the machine has no address yet. */
-export function machineEnvironment(given: Variables, { hostName, addresses }: Machine): MachineEnvironment {
+/** `given`: of the files, and of defaults. Throws MachineError when the machine has no address yet. */
+export function machineEnvironment(
+  given: Variables,
+  { hostName, addresses }: Machine,
+  defaults: ProxyConfigFields = {},
+): MachineEnvironment {
   const namespace = given.ISTIO_NAMESPACE || given.POD_NAMESPACE || "default";
   const system = given.ISTIO_SYSTEM_NAMESPACE || "istio-system";
   const address = given.ISTIO_SVC_IP || addresses[0];
@@ -55,7 +70,7 @@ export function machineEnvironment(given: Variables, { hostName, addresses }: Ma
     // Set and empty means none.
     PROV_CERT: given.PROV_CERT ?? "./etc/certs",
     OUTPUT_CERTS: given.OUTPUT_CERTS ?? "./etc/certs",
-    PROXY_CONFIG: proxyConfig(given, controlPlane),
+    PROXY_CONFIG: proxyConfig(given, controlPlane, defaults),
     ISTIO_LOCAL_EXCLUDE_PORTS: captureExclusions(given),
   };
   return {
@@ -65,11 +80,29 @@ export function machineEnvironment(given: Variables, { hostName, addresses }: Ma
   };
 }
 
-/** The user's own, as it is; where the control plane is said by variables, that too. Istio then forgets the name of the service. */
-function proxyConfig(given: Variables, controlPlane: string): string {
-  const isNamed = Boolean(given.PILOT_ADDRESS || given.ISTIO_PILOT_PORT);
-  const discovery = isNamed ? `\ndiscoveryAddress: ${controlPlane}` : "";
+/** The user's own, over defaults; where the control plane is said by variables, that too. Istio then forgets the name of the service. */
+function proxyConfig(given: Variables, controlPlane: string, defaults: ProxyConfigFields): string {
+  const discovery = given.PILOT_ADDRESS || given.ISTIO_PILOT_PORT ? { discoveryAddress: controlPlane } : {};
   const own = given.PROXY_CONFIG;
-  if (own) return `${own}${discovery}`;
-  return `serviceCluster: ${given.ISTIO_SERVICE || "rawvm"}\ncontrolPlaneAuthPolicy: ${given.ISTIO_CP_AUTH || "MUTUAL_TLS"}${discovery}`;
+  if (own) return withFields(own, defaults, discovery);
+  const fields = {
+    serviceCluster: given.ISTIO_SERVICE || "rawvm",
+    controlPlaneAuthPolicy: given.ISTIO_CP_AUTH || "MUTUAL_TLS",
+    ...defaults,
+    ...discovery,
+  };
+  return Object.entries(fields)
+    .map(([name, value]) => `${name}: ${value}`)
+    .join("\n");
+}
+
+/** Text that is no object of YAML is left to the agent, which says what is wrong with it. */
+function withFields(own: string, beneath: ProxyConfigFields, above: ProxyConfigFields): string {
+  if (Object.keys(beneath).length + Object.keys(above).length === 0) return own;
+  try {
+    const fields: unknown = parse(own, { maxAliasCount: 100 });
+    return isPlainObject(fields) ? JSON.stringify({ ...beneath, ...fields, ...above }) : own;
+  } catch {
+    return own;
+  }
 }

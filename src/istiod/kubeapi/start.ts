@@ -49,7 +49,6 @@ export async function startKubeApi(options: KubeApiStartOptions): Promise<AsyncD
   parts.use(new GarbageCollector(store));
   parts.use(expireEvents(store));
   const addresses = new ClusterAddresses(store, options.serviceRange);
-  await keepControlPlaneService(store, addresses, { host: options.secureHost, port: secure.port });
   const clientAuthority = await openClientAuthority(dataDir);
   const server = parts.use(
     await KubeApiServer.start({
@@ -73,6 +72,10 @@ export async function startKubeApi(options: KubeApiStartOptions): Promise<AsyncD
       },
     }),
   );
+  await keepControlPlaneService(store, addresses, {
+    secure: { host: options.secureHost, port: secure.port },
+    kubeApi: { host: address.host, port: server.port },
+  });
   if (kubeconfigOut) {
     const { host } = address;
     await writeKubeconfig({ path: kubeconfigOut, host, port: server.port, clientAuthority, serverRoots: secure.authority.trustBundle });

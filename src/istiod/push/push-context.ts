@@ -231,6 +231,6 @@ export class PushContext {
 
   /** Services of which the proxy is an endpoint. */
   ownServices(proxy: ProxyNode): readonly Service[] {
-    return [...new Set(this.registry.servicesAt(proxy.ipAddresses, proxy.namespace).map(({ service }) => service))];
+    return [...new Set(this.registry.servicesAt(proxy).map(({ service }) => service))];
   }
 }

@@ -164,7 +164,7 @@ function samePolicies(proxy: ProxyNode, before: PushContext, after: PushContext)
 
 function ownServiceKeys(proxy: ProxyNode, push: PushContext): string {
   return push.registry
-    .servicesAt(proxy.ipAddresses, proxy.namespace)
+    .servicesAt(proxy)
     .map(({ service, endpoint }) => `${service.host}:${endpoint.port}`)
     .sort()
     .join(",");

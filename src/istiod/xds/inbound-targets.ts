@@ -49,7 +49,7 @@ function ofServices(proxy: ProxyNode, push: PushContext): InboundTarget[] {
   // Without redirection the application has its ports itself; only a Sidecar can say where the proxy should listen.
   if (!isIntercepted(proxy)) return [];
   const byPort = new Map<number, InboundTarget & { readonly services: Service[] }>();
-  for (const { service, endpoint } of push.registry.servicesAt(proxy.ipAddresses, proxy.namespace)) {
+  for (const { service, endpoint } of push.registry.servicesAt(proxy)) {
     const servicePort = service.ports.find((candidate) => candidate.name === endpoint.portName);
     if (!servicePort || servicePort.protocol === "UDP" || endpoint.port === 0) continue;
     const known = byPort.get(endpoint.port);
@@ -73,7 +73,7 @@ function ofServices(proxy: ProxyNode, push: PushContext): InboundTarget[] {
 type SidecarObject = NonNullable<ReturnType<PushContext["sidecarScope"]>["object"]>;
 
 function ofSidecar({ spec, metadata }: SidecarObject, proxy: ProxyNode, push: PushContext): InboundTarget[] {
-  const own = push.registry.servicesAt(proxy.ipAddresses, proxy.namespace);
+  const own = push.registry.servicesAt(proxy);
   return spec.ingress.flatMap((ingress) => {
     if (!ingress.port) return [];
     const { number } = ingress.port;
