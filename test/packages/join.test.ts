@@ -88,7 +88,7 @@ describe.skipIf(problem !== undefined)("topsail join", { timeout: 90_000 }, () =
     machine = await network.boot("joining", 12);
     const at = { host: network.hostAddress, port: 0 };
     const loopback = { host: "127.0.0.1", port: 0 };
-    istiod = await Istiod.start({ grpc: loopback, secureGrpc: { ...at, port: 15012 }, monitoring: loopback, domain: "cluster.local" });
+    istiod = await Istiod.start({ grpc: loopback, secureGrpc: at, monitoring: loopback, domain: "cluster.local" });
     await put({ apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "ratings", namespace: "shop" } });
     await put({
       apiVersion: "networking.istio.io/v1",
@@ -98,11 +98,12 @@ describe.skipIf(problem !== undefined)("topsail join", { timeout: 90_000 }, () =
     });
     await answerNames();
     await machine.push(join(packagesDirectory, "istio-sidecar.deb"), "/root/istio-sidecar.deb");
-    await machine.write("/root/address", network.hostAddress);
+    await machine.write("/root/address", `${network.hostAddress}:${istiod.secure!.port}`);
     await machine.write("/root/shell", shell);
     await machine.write("/root/login", login);
     await machine.sh(`
       dpkg -i /root/istio-sidecar.deb
+      echo ISTIO_PILOT_PORT=${istiod.secure!.port} >> /var/lib/istio/envoy/sidecar.env
       systemd-run --unit=session systemd-socket-activate --listen=2222 --accept --inetd sh /root/shell`);
   }, 400_000);
   afterAll(async () => {
@@ -162,7 +163,7 @@ describe.skipIf(problem !== undefined)("topsail join", { timeout: 90_000 }, () =
     await inConfirmation();
     await machine.sh("systemctl start --wait istio-join-guard-istio.service");
     const { code, stderr } = await outcome();
-    expect({ code, stderr }).toEqual({ code: 1, stderr: "error: not done within 120 s\nhint: journalctl -u istio\n" });
+    expect({ code, stderr }).toEqual({ code: 1, stderr: "error: not done within 120 s\nhint: journalctl -u istio.service\n" });
     expect(heard.text).not.toMatch(/^joined$/m);
     expect(await machine.sh(state)).toBe(before);
   });
