@@ -167,6 +167,25 @@ function bufBinary() {
   return at("node_modules", "@bufbuild", `buf-linux-${platform}`, "bin", "buf");
 }
 
+/**
+ * Generated code makes its file's descriptor when it is loaded. The library builds a registry for each, and takes in the types of all files
+ * beneath it, once for every way that leads there: half of the time that a program took to start. Embedded files are all of this bundle, and
+ * one registry for all of them does.
+ */
+const sharedDescriptors = {
+  name: "shared-descriptors",
+  setup({ onLoad }) {
+    onLoad({ filter: /@bufbuild\/protobuf\/dist\/(esm|cjs)\/registry\.js$/ }, ({ path: file }) => {
+      const parts = fs.readFileSync(file, "utf8").split("const registry = createBaseRegistry();\n    if (!args.length)");
+      if (parts.length !== 2) throw new BuildError("@bufbuild/protobuf: buildFileRegistry is not as it was");
+      // Without a check the file is an embedded one.
+      const shared =
+        "const registry = check === undefined ? (embeddedFiles ??= createBaseRegistry()) : createBaseRegistry();\n    if (!args.length)";
+      return { contents: `${parts.join(shared)}\nvar embeddedFiles;\n`, loader: "js" };
+    });
+  },
+};
+
 async function bundle() {
   const esbuild = await import("esbuild");
   const version = JSON.parse(fs.readFileSync(at("package.json"), "utf8")).version;
@@ -189,9 +208,18 @@ async function bundle() {
       "process.env.TOPSAIL_BUILD_REVISION": JSON.stringify(revision),
       "import.meta.url": '"file:///topsail"', // only read when running from source
     },
+    plugins: [sharedDescriptors],
     loader: { ".html": "text", ".css": "text", ".svg": "text" },
     metafile: true,
   });
+  // One letter beyond Latin-1, and V8 keeps the whole text with two bytes a letter, in every process and thread.
+  for (const name of ["topsail.cjs", "proxy-worker.cjs"]) {
+    const line = fs
+      .readFileSync(at("build", "bundle", name), "utf8")
+      .split("\n")
+      .find((text) => /[^\0-\x7f]/.test(text));
+    if (line) throw new BuildError(`${name} is not all ASCII: write \\u escapes in: ${line.trim().slice(0, 100)}`);
+  }
   // For the bill of materials of packages.
   fs.writeFileSync(at("build", "bundle", "meta.json"), JSON.stringify(metafile));
 }
@@ -206,6 +234,24 @@ function slimNode() {
     if (spawnSync(slim, ["--version"]).status !== 0) fs.copyFileSync(node26, slim);
   });
   return slim;
+}
+
+/**
+ * The worker's bundle as a function of `require`, and what V8 makes of it: compiled as far as loading it takes. Where V8 does not take that
+ * (another version, other flags), it compiles as ever.
+ */
+function compileWorker() {
+  const [source, wrapped, cache] = ["proxy-worker.cjs", "worker.cjs", "worker.cache"].map((name) => at("build", "bundle", name));
+  fs.writeFileSync(wrapped, `(function(require){${fs.readFileSync(source, "utf8")}\n})`);
+  const load = `
+    const { Script } = require("node:vm"), { readFileSync, writeFileSync } = require("node:fs");
+    const script = new Script(readFileSync(${JSON.stringify(wrapped)}, "latin1"), { filename: "proxy-worker.cjs" });
+    script.runInThisContext()(require);
+    writeFileSync(${JSON.stringify(cache)}, script.createCachedData());
+    process.exit();`;
+  const start = `new (require("node:worker_threads").Worker)(${JSON.stringify(load)}, { eval: true })`;
+  run(slimNode(), ["-e", start], { stdio: ["ignore", "pipe", "pipe"], encoding: "utf8" });
+  return { "proxy-worker": wrapped, "proxy-worker-cache": cache };
 }
 
 async function build() {
@@ -225,7 +271,7 @@ async function build() {
     useCodeCache: true,
     execArgv: ["--disable-warning=ExperimentalWarning"],
     execArgvExtension: "none",
-    assets: { "proxy-worker": at("build", "bundle", "proxy-worker.cjs") },
+    assets: compileWorker(),
   };
   fs.writeFileSync(at("build", "sea.json"), JSON.stringify(sea, null, 2));
   run(node26, ["--build-sea", at("build", "sea.json")], { stdio: ["ignore", "pipe", "pipe"], encoding: "utf8" });

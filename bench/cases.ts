@@ -9,6 +9,8 @@ export interface BenchCase {
   readonly logsAccess: boolean;
   /** What filters do with each request; HAProxy and nginx have no equal and sit it out, and a stock Envoy where the filters are Istio's. */
   readonly checks?: Checks;
+  /** What clients speak: four connections with eight streams each. HAProxy and nginx sit it out. */
+  readonly http2?: true;
   /** Certificates on both sides, towards clients and towards the upstream. */
   readonly isMutual?: true;
   /** Each request on a connection of its own: what is measured is the handshake, a whole one or one that takes up a session. */
@@ -29,6 +31,8 @@ const plain: BenchCase = { name: "HTTP/1.1 1 KiB", kind: "http", bodyBytes: 1024
 export const cases: readonly BenchCase[] = [
   plain,
   { ...plain, name: "HTTP/1.1 100 KiB", bodyBytes: 100 * 1024 },
+  { ...plain, name: "HTTP/2 1 KiB", http2: true },
+  { ...plain, name: "HTTP/2 100 KiB", http2: true, bodyBytes: 100 * 1024 },
   { ...plain, name: "1000 routes", routes: 1000 },
   { ...plain, name: "TLS termination", kind: "https" },
   { ...plain, name: "access log", logsAccess: true },

@@ -108,7 +108,7 @@ function envoyBootstrap(benchCase: BenchCase, { directory, certificate, key, ca 
     typed_config: {
       "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
       stat_prefix: "bench",
-      codec_type: "HTTP1",
+      codec_type: "AUTO",
       // s_time speaks HTTP/1.0, and waits for the end.
       ...(benchCase.connects && {
         http_protocol_options: { accept_http_10: true, default_host_for_http_10: "bench" },

@@ -1,13 +1,15 @@
-/** Load by h2load over HTTP/1.1, one request at a time on each connection. */
+/** Load by h2load: over HTTP/1.1 one request at a time on each connection, over HTTP/2 eight on each of fewer. */
 import { spawn, spawnSync } from "node:child_process";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 export const connections = 32;
+const streams = 8;
 
 export interface LoadOptions {
   readonly url: string;
   readonly seconds: number;
+  readonly http2?: boolean | undefined;
   /** `name: value` each. */
   readonly headers: readonly string[];
   /** Of all connections together; absent: as many as go through. */
@@ -26,9 +28,10 @@ export interface LoadResult {
   readonly p99Ms?: number;
 }
 
-export function load({ url, seconds, headers, requestsPerSecond, cpu, logFile }: LoadOptions): LoadResult {
+export function load({ url, seconds, http2, headers, requestsPerSecond, cpu, logFile }: LoadOptions): LoadResult {
   if (logFile) rmSync(logFile, { force: true });
-  const rate = requestsPerSecond === undefined ? [] : ["--rps", String(Math.max(1, requestsPerSecond / connections))];
+  const clients = http2 ? connections / streams : connections;
+  const rate = requestsPerSecond === undefined ? [] : ["--rps", String(Math.max(1, requestsPerSecond / clients))];
   const started = performance.now();
   const { stdout, stderr, status } = spawnSync(
     "taskset",
@@ -36,9 +39,9 @@ export function load({ url, seconds, headers, requestsPerSecond, cpu, logFile }:
       "-c",
       String(cpu),
       "h2load",
-      "--h1",
+      ...(http2 ? ["-m", String(streams)] : ["--h1"]),
       "-c",
-      String(connections),
+      String(clients),
       "-t",
       "1",
       "-D",

@@ -9,6 +9,7 @@
  *     npm run bench -- --case "1000 routes"  one case
  *     npm run bench -- --proxies envoy,topsail --seconds 4
  *     npm run bench -- --dns                 the agent's DNS proxy, asked by dnsperf
+ *     npm run bench -- --machine             memory and start of a machine's agent, and 500 of them that join at once
  *     npm run bench -- --times               start of the control plane, and a file's change to its effect
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
@@ -19,6 +20,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { envoyBinary } from "../test/support/envoy.ts";
 import { makeMeshCa } from "../test/support/mesh-ca.ts";
+import { measureAgent } from "./agent.ts";
 import { type BenchCase, cases, pathOf, ports } from "./cases.ts";
 import { headersOf, type Material, makeToken, type ProxyUnderTest, proxies, serverName, upstreamConfiguration } from "./configurations.ts";
 import { measureDns } from "./dns.ts";
@@ -57,6 +59,10 @@ const { values } = parseArgs({
     rounds: { type: "string", default: "3" },
     times: { type: "boolean", default: false },
     dns: { type: "boolean", default: false },
+    machine: { type: "boolean", default: false },
+    parts: { type: "string", default: "memory,start,join" },
+    agents: { type: "string", default: "500" },
+    profile: { type: "string" },
   },
 });
 
@@ -67,6 +73,8 @@ await main();
 async function main(): Promise<void> {
   print(`${cpus()[0]?.model ?? arch()}, ${cpus().length} CPUs, commit ${commit()}`);
   if (values.dns) return measureDns(topsail, print, Number(values.seconds));
+  if (values.machine)
+    return measureAgent({ parts: values.parts.split(","), agents: Number(values.agents), rounds: 9, profile: values.profile }, print);
   if (values.times) return measureTimes(topsail, print);
   if (!envoyBinary) throw new Error("there is no Envoy to compare with");
   const wanted = values.proxies.split(",");
@@ -96,7 +104,7 @@ async function runCase(benchCase: BenchCase, candidates: readonly ProxyUnderTest
       // In turn, not one after the other: what else the machine does meanwhile hits all of them.
       for (let round = 0; round < Number(values.rounds); round++) {
         for (const candidate of candidates) {
-          if (benchCase.checks && candidate.name !== "envoy" && candidate.name !== "topsail") continue;
+          if ((benchCase.checks || benchCase.http2) && candidate.name !== "envoy" && candidate.name !== "topsail") continue;
           if (benchCase.checks?.kind === "telemetry" && benchCase.checks.counts && candidate.name === "envoy") continue;
           const row = await measure(candidate, benchCase, material);
           rows.set(candidate.name, [...(rows.get(candidate.name) ?? []), row]);
@@ -123,14 +131,16 @@ async function measure(candidate: ProxyUnderTest, benchCase: BenchCase, material
       : { scheme: benchCase.kind === "https" ? "https" : "http", port: ports.proxy };
     const url = `${scheme}://127.0.0.1:${port}${pathOf(benchCase)}`;
     const headers = headersOf(benchCase);
-    load({ url, headers, seconds: 2, cpu: loadCpu });
+    const { http2 } = benchCase;
+    load({ url, http2, headers, seconds: 2, cpu: loadCpu });
     const before = usageOf(proxy.pid!);
-    const saturated = load({ url, headers, seconds, cpu: loadCpu });
+    const saturated = load({ url, http2, headers, seconds, cpu: loadCpu });
     const after = usageOf(proxy.pid!);
     if (saturated.failed > 0) throw new Error(`${candidate.name}: ${saturated.failed} requests failed`);
     const requestsPerSecond = saturated.requests / seconds;
     const half = load({
       url,
+      http2,
       headers,
       seconds,
       requestsPerSecond: requestsPerSecond / 2,

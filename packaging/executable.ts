@@ -77,7 +77,7 @@ function makeSysroot(architecture: Architecture): string {
 function crossBuild(architecture: Architecture): string {
   const cpu = architecture === "arm64" ? "arm64" : "x64";
   const output = at("build", "packages", `cross-${architecture}`);
-  const bundle = ["topsail.cjs", "proxy-worker.cjs"].map((name) => at("build", "bundle", name));
+  const bundle = ["topsail.cjs", "worker.cjs"].map((name) => at("build", "bundle", name));
   once(
     `cross-${architecture}`,
     [manifest.optionalDependencies[`node-linux-${cpu}`]!, ...bundle.map((file) => readFileSync(file))],

@@ -110,6 +110,7 @@ describe("bootstrap", () => {
       environment,
       proxyConfig: config,
       proxyConfigJson: json,
+      addresses: ["127.0.0.1"],
       hasCredentialSocket: false,
     });
     const sockets = { xds: "/x/XDS", workload: "/x/sds", files: "/x/files", credentials: "/x/others" };
@@ -127,7 +128,7 @@ describe("bootstrap", () => {
       const { config, json } = effectiveProxyConfig(undefined, "");
       const environment = readEnvironment(env);
       const options = { type: "router", domain: undefined, environment, proxyConfig: config, proxyConfigJson: json } as const;
-      const node = nodeIdentity({ ...options, hasCredentialSocket: false });
+      const node = nodeIdentity({ ...options, addresses: ["127.0.0.1"], hasCredentialSocket: false });
       const sockets = { xds: "/x/XDS", workload: "/x/sds", files: "/x/files", credentials: undefined };
       const { static_resources } = bootstrap({ node, environment, proxyConfig: config, sockets });
       const { clusters } = static_resources as { clusters: { name: string }[] };

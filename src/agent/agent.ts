@@ -19,6 +19,7 @@ import type { WorkerThread } from "../proxy/worker-thread.ts";
 import { bootstrap } from "./bootstrap.ts";
 import { bootstrapTexts, loadBootstrapFiles } from "./bootstrap-file.ts";
 import { isServed } from "./certificates/workload-identity.ts";
+import { CurrentNode } from "./current-node.ts";
 import { DnsProxy } from "./dns/dns-proxy.ts";
 import { answersDns, dnsProxyOptions } from "./dns/dns-settings.ts";
 import { drainedListeners, drainTime } from "./drain.ts";
@@ -29,6 +30,7 @@ import { HealthChecker } from "./health/health-checker.ts";
 import { probeOf, targetsOf } from "./health/probe.ts";
 import type { ConfigSource } from "./last-good/control-plane-choice.ts";
 import { LastGoodConfig } from "./last-good/last-good-config.ts";
+import { AddressWatch } from "./machine-addresses.ts";
 import { metricsSources } from "./metrics/metrics-sources.ts";
 import { nodeIdentity } from "./node.ts";
 import { agentPaths } from "./paths.ts";
@@ -40,6 +42,7 @@ import { ownPorts } from "./relay/own-ports.ts";
 import type { RunningProxy } from "./running-proxy.ts";
 import { type Sockets, startSockets } from "./sockets.ts";
 import { StatusServer } from "./status-server.ts";
+import { Troubles } from "./troubles.ts";
 import type { XdsProxy } from "./xds-proxy.ts";
 
 const scope = log.scope("agent");
@@ -51,7 +54,7 @@ export interface AgentOptions {
   readonly proxyConfig: EffectiveProxyConfig;
   /** Directory that Istio's places are relative to; default `.`. */
   readonly root?: string;
-  /** Addresses of the node; default the machine's. */
+  /** Addresses of the node; default the machine's, which are followed when they change unless INSTANCE_IP fixes one. */
   readonly addresses?: readonly string[];
   /** `binaryPath` was written by the user: run that Envoy. Otherwise the proxy runs in this process. */
   readonly usesBinary: boolean;
@@ -74,6 +77,7 @@ export interface AgentOptions {
 interface AgentParts {
   readonly proxy: RunningProxy;
   readonly admin: ProxyAdmin;
+  readonly troubles: Troubles;
   readonly options: Pick<AgentOptions, "type" | "environment" | "proxyConfig">;
   readonly sockets: Pick<Sockets, "hasCertificate" | "choice" | "servesIdentity">;
   readonly dns: DnsProxy | undefined;
@@ -85,6 +89,7 @@ interface AgentParts {
 export class Agent implements AsyncDisposable {
   readonly proxy: RunningProxy;
   readonly admin: ProxyAdmin;
+  readonly troubles: Troubles;
   readonly #options: AgentParts["options"];
   readonly #stopped = new AbortController();
   readonly #sockets: AgentParts["sockets"];
@@ -94,9 +99,10 @@ export class Agent implements AsyncDisposable {
   /** What speaks for the workload, or writes its files: there is one of each, also while two processes run. */
   readonly #voice: AsyncDisposableStack;
 
-  private constructor({ proxy, admin, options, sockets, dns, openStatus, parts, voice }: AgentParts) {
+  private constructor({ proxy, admin, troubles, options, sockets, dns, openStatus, parts, voice }: AgentParts) {
     this.proxy = proxy;
     this.admin = admin;
+    this.troubles = troubles;
     this.#options = options;
     this.#sockets = sockets;
     this.#dns = dns;
@@ -116,6 +122,8 @@ export class Agent implements AsyncDisposable {
     const paths = agentPaths(options.root ?? ".");
     const hasCredentialSocket = await isServed(paths.credentialSds);
     if (hasCredentialSocket) scope.info("secrets of sds:// names come from another's socket", { path: paths.credentialSds });
+    const troubles = new Troubles();
+    const addresses = voice.use(new AddressWatch());
     const node = nodeIdentity({
       type: options.type,
       domain: options.domain,
@@ -123,21 +131,34 @@ export class Agent implements AsyncDisposable {
       proxyConfig: config,
       proxyConfigJson: json,
       hasCredentialSocket,
-      ...(options.addresses ? { addresses: options.addresses } : {}),
+      addresses: options.addresses ?? addresses.addresses,
     });
+    const current = new CurrentNode(node);
     const admin = new ProxyAdmin();
     const quit = Promise.withResolvers<number>();
     const dns = answersDns(node, options.type)
       ? parts.use(await DnsProxy.start(dnsProxyOptions(node, environment, paths, sharing)))
       : undefined;
     await mkdir(config.configPath, { recursive: true, mode: 0o700 });
-    const lastGood = voice.use(await LastGoodConfig.load(join(config.configPath, "last-good"), node.id));
+    const lastGood = voice.use(await LastGoodConfig.load(join(config.configPath, "last-good"), node.id, troubles));
     const { xdsProxy, choice, access, hasCertificate, servesIdentity, ...ownSockets } = await startSockets(
-      { config, environment, paths, node, dns, mayBeServedIdentity, lastGood, voice },
+      { config, environment, paths, node: current, troubles, dns, mayBeServedIdentity, lastGood, voice },
       parts,
     );
-    if (config.controlPlaneAuthPolicy !== "NONE")
-      voice.use(ControlPlaneRelay.start({ access, node, ports: ownPorts({ environment, config, statusHost: options.statusHost }) }));
+    const relay =
+      config.controlPlaneAuthPolicy === "NONE"
+        ? undefined
+        : voice.use(
+            ControlPlaneRelay.start({ access, node: current, ports: ownPorts({ environment, config, statusHost: options.statusHost }) }),
+          );
+    if (environment.instanceIp === undefined && options.addresses === undefined) {
+      addresses.follow((now) => {
+        current.moveTo(now);
+        lastGood.rename(current.id);
+        xdsProxy.reconnect("the address of this machine has changed");
+        relay?.reconnect();
+      });
+    }
     const credentialSocket = hasCredentialSocket ? paths.credentialSds : undefined;
     const generated = bootstrap({ node, environment, proxyConfig: config, sockets: { ...ownSockets, credentials: credentialSocket } });
     const openStatus = () =>
@@ -151,6 +172,7 @@ export class Agent implements AsyncDisposable {
         onDrain: () => admin.drainWithoutExit(drainedListeners(options.type)),
         dns,
         configSource: () => choice.source,
+        troubles,
       });
     if (config.statusPort !== 0 && sharing !== "beside") voice.use(await openStatus());
     const start = {
@@ -174,7 +196,7 @@ export class Agent implements AsyncDisposable {
       options.usesBinary ? await EnvoyProcess.start(config.binaryPath, adminAddress, start) : await EmbeddedProxy.start(start),
     );
     admin.attach(running.admin);
-    const health = startHealthChecks(config, environment, node.addresses, admin, xdsProxy);
+    const health = startHealthChecks(config, environment, current, admin, xdsProxy);
     if (health) voice.use(health);
     const proxy: RunningProxy = {
       admin: running.admin,
@@ -186,7 +208,7 @@ export class Agent implements AsyncDisposable {
     };
     const sockets = { hasCertificate, choice, servesIdentity };
     const unopened = config.statusPort !== 0 && sharing === "beside" ? openStatus : undefined;
-    return new Agent({ proxy, admin, options, sockets, dns, openStatus: unopened, parts: parts.move(), voice: voice.move() });
+    return new Agent({ proxy, admin, troubles, options, sockets, dns, openStatus: unopened, parts: parts.move(), voice: voice.move() });
   }
 
   /** Resolves when the proxy serves what the control plane gave it, or rejects with the signal's reason. */
@@ -258,20 +280,20 @@ export class Agent implements AsyncDisposable {
 function startHealthChecks(
   { readinessProbe: settings }: ProxyConfig,
   environment: AgentEnvironment,
-  addresses: readonly string[],
+  node: Pick<CurrentNode, "addresses">,
   admin: ProxyAdmin,
   xds: XdsProxy,
 ): HealthChecker | undefined {
   if (!settings) return undefined;
-  const targets = environment.probesLocalhost ? targetsOf(addresses, "localhost") : targetsOf(addresses);
-  const probe = probeOf(settings, targets);
-  if (!probe) {
+  // By the address that the machine has then.
+  const probe = () => probeOf(settings, environment.probesLocalhost ? targetsOf(node.addresses, "localhost") : targetsOf(node.addresses));
+  if (!probe()) {
     scope.warn("application is not checked: its readiness probe has no method");
     return undefined;
   }
   return HealthChecker.start({
     settings,
-    probe,
+    probe: { check: async (signal) => probe()?.check(signal) },
     isProxyReady: () => admin.isReady(),
     onVerdict: (verdict) => xds.reportHealth(verdict),
   });

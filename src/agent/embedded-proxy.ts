@@ -9,6 +9,9 @@ import type { RunningProxy, StartProxyOptions } from "./running-proxy.ts";
 
 const scope = log.scope("proxy");
 
+/** After the workers have collected their heaps, which brings back pages of the executable. */
+const settleMs = 4000;
+
 export class EmbeddedProxy implements RunningProxy {
   readonly exited: Promise<number>;
   readonly live: Promise<void>;
@@ -50,7 +53,9 @@ export class EmbeddedProxy implements RunningProxy {
     server.failed.catch(fail);
     // Listeners that can't be bound are an end too: there is nothing to serve.
     // Who runs several gives memory back once, when all of them are up.
-    server.live.then(options.workerThreads ? undefined : releaseMemory, fail);
+    // Nor does the way to readiness have time for it.
+    const settle = () => void setTimeout(releaseMemory, settleMs).unref();
+    server.live.then(options.workerThreads ? undefined : settle, fail);
     return new EmbeddedProxy(server, ended.promise);
   }
 

@@ -1,5 +1,5 @@
 /** Who this proxy is to the control plane: node id, cluster, locality and metadata. Source: Istio pkg/bootstrap/config.go. */
-import { hostname, networkInterfaces } from "node:os";
+import { hostname } from "node:os";
 import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
 import { type Locality, type ProxyType, parseLocality } from "../api/node.ts";
 import { version } from "../lib/version.ts";
@@ -22,7 +22,8 @@ export interface NodeOptions {
   readonly proxyConfig: ProxyConfig;
   /** The effective ProxyConfig as it was written, which the control plane reads back. */
   readonly proxyConfigJson: Record<string, unknown>;
-  readonly addresses?: readonly string[];
+  /** Of this machine. */
+  readonly addresses: readonly string[];
   /** Somebody serves what `sds://` names stand for. */
   readonly hasCredentialSocket: boolean;
 }
@@ -31,9 +32,7 @@ export function nodeIdentity(options: NodeOptions): NodeIdentity {
   const { environment, type, proxyConfig } = options;
   const name = environment.podName ?? hostname();
   const namespace = environment.podNamespace;
-  const addresses = [
-    ...new Set([...(environment.instanceIp ? [environment.instanceIp] : []), ...(options.addresses ?? machineAddresses())]),
-  ];
+  const addresses = [...new Set([...(environment.instanceIp ? [environment.instanceIp] : []), ...options.addresses])];
   const fromConfig = Object.fromEntries(
     Object.entries(proxyConfig.proxyMetadata)
       .filter(([key]) => key.startsWith("ISTIO_META_"))
@@ -71,13 +70,4 @@ export function nodeIdentity(options: NodeOptions): NodeIdentity {
     locality: parseLocality(localityLabel.includes("/") ? localityLabel : localityLabel.replaceAll(".", "/")),
     metadata,
   };
-}
-
-/** Addresses of interfaces that are up, without loopback and link-local ones; loopback when there is nothing else. */
-function machineAddresses(): string[] {
-  const found = Object.values(networkInterfaces())
-    .flatMap((list) => list ?? [])
-    .filter(({ internal, address }) => !internal && !address.startsWith("fe80:") && !address.startsWith("169.254."))
-    .map(({ address }) => address);
-  return found.length > 0 ? found : ["127.0.0.1"];
 }

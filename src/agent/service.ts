@@ -87,6 +87,9 @@ export class Service implements AsyncDisposable {
       await predecessor.yours;
     }
     this.#say();
+    agent.troubles.onChange(() => {
+      if (!signal.aborted && !this.#underWay) this.#say();
+    });
     manager.watch(async () => {
       await agent.checkAlive();
       if (!signal.aborted) this.#say();
@@ -135,6 +138,6 @@ export class Service implements AsyncDisposable {
 
   #say(): void {
     const { manager, agent, controlPlane } = this.#options;
-    manager.status(`${sayings[agent.configSource]} ${controlPlane}`);
+    manager.status([`${sayings[agent.configSource]} ${controlPlane}`, ...agent.troubles.present].join("; "));
   }
 }

@@ -8,20 +8,22 @@ import { Revocations } from "./certificates/revocations.ts";
 import { SdsServer } from "./certificates/sds-server.ts";
 import { openWorkloadIdentity } from "./certificates/workload-identity.ts";
 import type { WorkloadSecrets } from "./certificates/workload-secrets.ts";
+import type { CurrentNode } from "./current-node.ts";
 import type { DnsProxy } from "./dns/dns-proxy.ts";
 import type { AgentEnvironment } from "./environment.ts";
 import { ControlPlaneChoice } from "./last-good/control-plane-choice.ts";
 import type { LastGoodConfig } from "./last-good/last-good-config.ts";
 import { OfflineControlPlane } from "./last-good/offline-control-plane.ts";
-import type { NodeIdentity } from "./node.ts";
 import type { AgentPaths } from "./paths.ts";
+import type { Troubles } from "./troubles.ts";
 import { XdsProxy } from "./xds-proxy.ts";
 
 export interface SocketsOptions {
   readonly config: ProxyConfig;
   readonly environment: AgentEnvironment;
   readonly paths: AgentPaths;
-  readonly node: Pick<NodeIdentity, "id" | "metadata">;
+  readonly node: CurrentNode;
+  readonly troubles: Troubles;
   readonly dns: DnsProxy | undefined;
   /** Whoever answers on the socket of the workload's certificate is somebody else. */
   readonly mayBeServedIdentity: boolean;
@@ -42,7 +44,7 @@ export interface Sockets extends Omit<ProxySockets, "credentials"> {
 }
 
 export async function startSockets(
-  { config, environment, paths, node, dns, mayBeServedIdentity, lastGood, voice }: SocketsOptions,
+  { config, environment, paths, node, troubles, dns, mayBeServedIdentity, lastGood, voice }: SocketsOptions,
   parts: AsyncDisposableStack,
 ): Promise<Sockets> {
   const plaintext = config.controlPlaneAuthPolicy === "NONE";
@@ -54,6 +56,7 @@ export async function startSockets(
   const { secrets, socket, isServedElsewhere } = await openWorkloadIdentity({
     ...common,
     nodeId: node.id,
+    troubles,
     mayBeServed: mayBeServedIdentity,
     access: (present) => controlPlaneAccess({ ...common, ...authority, headers: caHeaders, present }),
   });
@@ -70,6 +73,7 @@ export async function startSockets(
   const xdsProxy = parts.use(
     await XdsProxy.start({
       path: xds,
+      node,
       upstream: choice,
       lastGood,
       onTrust: (update) => {

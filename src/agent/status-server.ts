@@ -15,6 +15,7 @@ import { listenOn, type PortSharing } from "../platform/port-sharing.ts";
 import type { ConfigSource } from "./last-good/control-plane-choice.ts";
 import { MergedMetrics } from "./metrics/merged-metrics.ts";
 import type { MetricsSources } from "./metrics/metrics-sources.ts";
+import type { Troubles } from "./troubles.ts";
 
 const scope = log.scope("status");
 
@@ -31,6 +32,7 @@ export interface StatusServerOptions extends MetricsSources {
   readonly onDrain: () => Promise<void>;
   /** Where what the proxy runs on came from. */
   readonly configSource?: () => ConfigSource;
+  readonly troubles?: Pick<Troubles, "names">;
   /** Absent: the agent answers no DNS queries. */
   readonly dns?: DnsStatus | undefined;
 }
@@ -70,7 +72,19 @@ export class StatusServer implements AsyncDisposable {
       application,
       applicationHost,
     });
-    const { configSource } = options;
+    const { configSource, troubles } = options;
+    if (troubles) {
+      new Gauge({
+        name: "istio_agent_trouble",
+        help: "1 for each thing that is wrong with the machine while the agent goes on: a disk that is full, a clock that is not right.",
+        labelNames: ["what"],
+        registers: [this.#registry],
+        collect() {
+          this.reset();
+          for (const what of troubles.names) this.set({ what }, 1);
+        },
+      });
+    }
     if (configSource) {
       new Gauge({
         name: "istio_agent_config_source",

@@ -9,6 +9,7 @@ import type { TrustUpdate } from "../api/trust-update.ts";
 import { ownChannel } from "../lib/grpc-channel.ts";
 import { log } from "../lib/log.ts";
 import type { SocketFile } from "../platform/socket-file.ts";
+import type { CurrentNode } from "./current-node.ts";
 import { listenOnSocket } from "./grpc-socket.ts";
 import { AcceptedConfig } from "./last-good/accepted-config.ts";
 import type { ControlPlaneChoice } from "./last-good/control-plane-choice.ts";
@@ -22,6 +23,8 @@ const maxMessageBytes = 256 * 1024 * 1024;
 
 export interface XdsProxyOptions {
   readonly path: string;
+  /** Who the proxy is by now. */
+  readonly node: Pick<CurrentNode, "correct" | "forgetFormer">;
   /** Whom a stream leads to. Asked anew for each, so that it goes out with what the agent has then. */
   readonly upstream: UpstreamChoice;
   /** Keeps what the proxy accepts from the control plane. */
@@ -34,6 +37,11 @@ export interface XdsProxyOptions {
 
 export type UpstreamChoice = Pick<ControlPlaneChoice, "choose" | "onAccepted" | "onStreamEnded" | "whenBack">;
 
+interface EndOfStream {
+  readonly code: status;
+  readonly details: string;
+}
+
 const asIs = (bytes: Buffer) => bytes;
 
 export class XdsProxy implements AsyncDisposable {
@@ -41,6 +49,7 @@ export class XdsProxy implements AsyncDisposable {
   readonly #server = new Server({ "grpc.max_receive_message_length": maxMessageBytes, "grpc.max_send_message_length": maxMessageBytes });
   #file: SocketFile | undefined;
   #latest: ServerDuplexStream<Buffer, Buffer> | undefined;
+  #endLatest: ((reason: EndOfStream) => void) | undefined;
   /** Of the stream that is open, once it has carried the proxy's node. */
   #own: OwnResources | undefined;
   /** The last verdict, told again to every control plane that is called. */
@@ -74,6 +83,11 @@ export class XdsProxy implements AsyncDisposable {
     return made;
   }
 
+  /** Ends the stream that is open, if any: what it said of the proxy, or the way that it took, holds no longer. */
+  reconnect(reason: string): void {
+    this.#endLatest?.({ code: status.UNAVAILABLE, details: reason });
+  }
+
   /** undefined: the application is well. */
   reportHealth(problem: string | undefined): void {
     this.#health = { problem };
@@ -97,7 +111,7 @@ export class XdsProxy implements AsyncDisposable {
   }
 
   async #connect(downstream: ServerDuplexStream<Buffer, Buffer>, method: string): Promise<void> {
-    const { upstream: choice, lastGood } = this.#options;
+    const { upstream: choice, lastGood, node } = this.#options;
     const chosen = await choice.choose();
     const { target, credentials, metadata, options } = chosen.access;
     if (downstream.cancelled) return;
@@ -113,20 +127,26 @@ export class XdsProxy implements AsyncDisposable {
     const isDelta = method.startsWith("Delta");
     const accepted = new AcceptedConfig(isDelta, (typeUrl, ...change) => {
       choice.onAccepted(chosen, typeUrl);
-      if (!chosen.isLastGood) lastGood?.accept(typeUrl, ...change);
+      if (chosen.isLastGood) return;
+      lastGood?.accept(typeUrl, ...change);
+      node.forgetFormer();
     });
-    const end = (reason: { code: status; details: string }) => {
+    const end = (reason: EndOfStream) => {
       if (isOver) return;
       isOver = true;
       ended.abort();
       choice.onStreamEnded(chosen);
-      if (this.#latest === downstream) this.#latest = undefined;
+      if (this.#latest === downstream) {
+        this.#latest = undefined;
+        this.#endLatest = undefined;
+      }
       if (this.#own === own) this.#own = undefined;
       upstream.cancel();
       client.close();
       if (!downstream.cancelled) downstream.emit("error", reason);
       scope.debug("stream ended", { code: status[reason.code], reason: reason.details });
     };
+    if (this.#latest === downstream) this.#endLatest = end;
     const own = new OwnResources({
       isDelta,
       send: (request) => {
@@ -137,7 +157,8 @@ export class XdsProxy implements AsyncDisposable {
       onNameTable: this.#options.onNameTable,
     });
     let isFirst = true;
-    downstream.on("data", (message: Buffer) => {
+    downstream.on("data", (received: Buffer) => {
+      const message = isFirst ? node.correct(received, isDelta) : received;
       accepted.onRequest(message);
       if (!upstream.write(message)) downstream.pause();
       if (isFirst) {

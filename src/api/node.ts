@@ -8,6 +8,9 @@ import { FilterConfigSchema as AlpnSchema } from "./gen/istio/alpn/config_pb.js"
 import { ConfigSchema as PeerMetadataSchema } from "./gen/istio/http/peer_metadata/config_pb.js";
 import { PluginConfigSchema as StatsSchema } from "./gen/istio/stats/plugin_config_pb.js";
 
+/** Metadata of a node whose machine has been given another address: those by which the control plane may still know it. Ours; others pass over it. */
+export const formerAddressesKey = "TOPSAIL_FORMER_ADDRESSES";
+
 export type ProxyType = "sidecar" | "router";
 
 export interface Locality {

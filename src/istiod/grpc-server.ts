@@ -28,6 +28,8 @@ export class GrpcServer implements AsyncDisposable {
       "grpc.max_receive_message_length": 4 * 1024 * 1024,
       "grpc.max_send_message_length": -1,
       "grpc.max_concurrent_streams": 100_000,
+      // Statistics of every call and connection for a debugging service that is not served.
+      "grpc.enable_channelz": 0,
       "grpc.keepalive_time_ms": 30_000,
       "grpc.keepalive_timeout_ms": 10_000,
     });

@@ -92,15 +92,22 @@ export class ServerStats {
     this.#count(`sds.${name}`, event);
   }
 
-  /** Numbers that are only worth taking when somebody reads them. */
-  refresh(daysUntilCertificateExpires: number): void {
-    const memory = process.memoryUsage();
-    this.#store.set(this.#at.memory_allocated!, memory.heapUsed + memory.external);
-    this.#store.set(this.#at.memory_heap_size!, memory.heapTotal);
-    this.#store.set(this.#at.memory_physical_size!, memory.rss);
-    this.#store.set(this.#at.uptime!, Math.floor((performance.now() - this.#startedAtMs) / 1000));
-    this.#store.set(this.#at.total_connections!, this.load().connections);
-    this.#store.set(this.#at.days_until_first_cert_expiring!, daysUntilCertificateExpires);
+  /** Numbers that are only worth taking when somebody reads them, and only those that he reads: who asks for readiness asks often. */
+  refresh(isRead: (name: string) => boolean, daysUntilCertificateExpires: () => number): void {
+    let memory: NodeJS.MemoryUsage | undefined;
+    const usage = () => {
+      memory ??= process.memoryUsage();
+      return memory;
+    };
+    const values: Readonly<Record<string, () => number>> = {
+      memory_allocated: () => usage().heapUsed + usage().external,
+      memory_heap_size: () => usage().heapTotal,
+      memory_physical_size: () => usage().rss,
+      uptime: () => Math.floor((performance.now() - this.#startedAtMs) / 1000),
+      total_connections: () => this.load().connections,
+      days_until_first_cert_expiring: daysUntilCertificateExpires,
+    };
+    for (const [name, value] of Object.entries(values)) if (isRead(`server.${name}`)) this.#store.set(this.#at[name]!, value());
   }
 
   /** Open downstream connections, and what of them is at work: requests, and connections that carry no requests. */

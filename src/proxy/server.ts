@@ -220,8 +220,8 @@ export class ProxyServer implements AsyncDisposable {
   }
 
   /** Takes the numbers that are only taken when somebody reads them. */
-  refreshStats(): void {
-    this.#serverStats.refresh(daysUntilExpiry(this));
+  refreshStats(isRead: (name: string) => boolean): void {
+    this.#serverStats.refresh(isRead, () => daysUntilExpiry(this));
   }
 
   setHealthFailed(failed: boolean): void {

@@ -86,6 +86,11 @@ export interface TransportHandler {
   onDrain(): void;
 }
 
+export interface Framer {
+  /** As latin1. */
+  frameHead(length: number, endStream: boolean): string;
+}
+
 /** Makes a chunk from `onData` outlive the call. */
 export function keepChunk(chunk: Buffer): Buffer {
   if (lent === null || chunk.buffer !== lent.buffer) return chunk;
@@ -293,6 +298,23 @@ export class Transport {
       length += bodyBytes;
     }
     if (after.length > 0) length += gather.latin1Write(after, length);
+    if (this.#isWriting) return this.#enqueue(Buffer.from(gather.subarray(0, length)));
+    return this.#send(gather.subarray(0, length));
+  }
+
+  /** Writes latin1 text, then bytes in frames of at most `size`, each behind its head, as one. `body` fits into a read. Hot. */
+  writeInFrames(before: string, body: Buffer, size: number, framer: Framer, endStream: boolean): boolean {
+    if (this.isDestroyed || this.#endWanted) return true;
+    let length = before.length > 0 ? gather.latin1Write(before, 0) : 0;
+    let at = 0;
+    do {
+      const part = Math.min(size, body.length - at);
+      const isLast = at + part === body.length;
+      length += gather.latin1Write(framer.frameHead(part, isLast && endStream), length);
+      body.copy(gather, length, at, at + part);
+      length += part;
+      at += part;
+    } while (at < body.length);
     if (this.#isWriting) return this.#enqueue(Buffer.from(gather.subarray(0, length)));
     return this.#send(gather.subarray(0, length));
   }

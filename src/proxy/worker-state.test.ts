@@ -380,7 +380,7 @@ describe("a worker with TLS", () => {
       host: "127.0.0.1",
       servername: "one.test",
       rejectUnauthorized: false,
-      ALPNProtocols: ["h2", "http/1.1"],
+      ALPNProtocols: ["http/1.1"],
     });
     socket.setEncoding("latin1");
     await once(socket, "secureConnect");

@@ -7,9 +7,11 @@ import { shrinkHeap } from "../platform/release-memory.ts";
 import type { FromWorker, ToWorker, WorkerData, WorkerStart } from "./update.ts";
 import { WorkerState } from "./worker-state.ts";
 
+const shrinkAfterMs = 3000;
+
 if (parentPort === null) throw new Error("worker.ts is the entry of a worker thread");
-// Before there is a request to be held up by it.
-shrinkHeap();
+// When it has loaded and compiled what it begins with. At once would have the proxy wait for it; once in a worker's life a request may.
+setTimeout(shrinkHeap, shrinkAfterMs).unref();
 parentPort.on("message", ({ data, port }: WorkerStart) => run(data, port));
 
 function run(data: WorkerData, port: MessagePort): void {

@@ -14,24 +14,6 @@ export interface KnownDifference {
 
 export const knownDifferences: readonly KnownDifference[] = [
   {
-    file: "malformed-http1",
-    at: "PRI, the preface of HTTP/2, alone",
-    reason: "TODO: HTTP/2 is not there yet. Envoy takes the preface for HTTP/2's and answers with SETTINGS",
-    envoy: "",
-    topsail: JSON.stringify({
-      outcome: "400 open",
-      responses: [
-        {
-          statusLine: "HTTP/1.1 400 Bad Request",
-          headers: ["content-length: 11", "content-type: text/plain", "date: <date>", "server: envoy", "connection: close"],
-          body: "Bad Request",
-          isFramed: true,
-        },
-      ],
-      rest: "",
-    }),
-  },
-  {
     file: "direct-response.yaml",
     at: 11,
     reason: "a 204 has no body: what Envoy writes behind it is read as the beginning of the next response",

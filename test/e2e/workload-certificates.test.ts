@@ -8,6 +8,7 @@ import { controlPlaneAccess } from "../../src/agent/certificates/control-plane-a
 import { WorkloadCertificates } from "../../src/agent/certificates/workload-certificates.ts";
 import { readEnvironment } from "../../src/agent/environment.ts";
 import { agentPaths } from "../../src/agent/paths.ts";
+import { Troubles } from "../../src/agent/troubles.ts";
 import { XdsProxy } from "../../src/agent/xds-proxy.ts";
 import { typeUrls } from "../../src/api/type-urls.ts";
 import { loadSelfSigned, renewSelfSigned } from "../../src/istiod/ca/self-signed.ts";
@@ -22,8 +23,13 @@ import { AdsClient } from "../support/ads-client.ts";
 let directory: string;
 let istiod: Istiod;
 let parts: AsyncDisposableStack;
+let troubles: Troubles;
+/** By how much the agent's wall clock is off. */
+let clockOffMs = 0;
 
 beforeEach(async () => {
+  troubles = new Troubles();
+  clockOffMs = 0;
   parts = new AsyncDisposableStack();
   directory = mkdtempSync(join(tmpdir(), "topsail-certs-"));
   istiod = await Istiod.start({
@@ -62,6 +68,8 @@ const begin = (env: Record<string, string> = {}, port = () => istiod.secure!.por
       outputDir: environment.outputCerts,
       authority: "controlPlane",
       certSigner: "",
+      troubles,
+      now: () => Date.now() + clockOffMs,
       access: (present) =>
         controlPlaneAccess({ address: `127.0.0.1:${port()}`, environment, paths: paths(), plaintext: false, rootFile: undefined, present }),
     }),
@@ -95,6 +103,33 @@ describe("an agent's certificate", () => {
     await expect.poll(() => serial(afterReboot), { timeout: 5000 }).toBe(serial(first));
   });
 
+  it("is renewed at once when the clock is set beyond its end, and what the new one is by that clock is said until it is right again", async () => {
+    await provision();
+    const certificates = begin({ SECRET_TTL: "30m" });
+    await expect.poll(() => serial(certificates), { timeout: 5000 }).toBeDefined();
+    const first = serial(certificates);
+    clockOffMs = 3600_000;
+    await expect.poll(() => serial(certificates), { timeout: 5000 }).not.toBe(first);
+    await expect.poll(() => troubles.present).toEqual([expect.stringMatching(/clock: expired: it ended at .*, the clock says /)]);
+    const second = serial(certificates);
+    // By this clock it is over, and will be whenever it is asked for: that is no reason to ask again and again.
+    await new Promise((resolve) => setTimeout(resolve, 2500));
+    expect(serial(certificates)).toBe(second);
+    clockOffMs = 0;
+    await expect.poll(() => troubles.present, { timeout: 5000 }).toEqual([]);
+  }, 20_000);
+
+  it("is said not to be valid yet when the clock is set back, serves all the same, and is well with the clock", async () => {
+    await provision();
+    const certificates = begin();
+    await expect.poll(() => serial(certificates), { timeout: 5000 }).toBeDefined();
+    clockOffMs = -3600_000;
+    await expect.poll(() => troubles.present, { timeout: 5000 }).toEqual([expect.stringMatching(/clock: not yet valid: it begins at /)]);
+    expect(certificates.current).toBeDefined();
+    clockOffMs = 0;
+    await expect.poll(() => troubles.present, { timeout: 5000 }).toEqual([]);
+  }, 20_000);
+
   it("is asked for until it comes: no root, then no token, then both", async () => {
     const certificates = begin();
     await new Promise((resolve) => setTimeout(resolve, 300));
@@ -116,6 +151,7 @@ describe("an agent's certificate", () => {
     parts.use(
       await XdsProxy.start({
         path: socket,
+        node: { correct: (request) => request, forgetFormer: () => undefined },
         upstream: {
           choose: async () => ({
             isLastGood: false,

@@ -7,11 +7,13 @@
  *                        control plane <── by the east-west gateway alone ── all machines
  */
 import { execFile, spawn } from "node:child_process";
+import { createPrivateKey, X509Certificate } from "node:crypto";
 import { chmodSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { fakeClockLibrary } from "../support/fake-clock.ts";
 import { type Machine, MachineNetwork, machinesProblem } from "../support/machine.ts";
 import { buildPackages, packagesDirectory, packagingProblem } from "../support/packages.ts";
 import { binary } from "../support/topsail.ts";
@@ -30,6 +32,8 @@ const applications = [
   { name: "productpage", version: "v1", last: 23 },
 ] as const;
 const ratingsLast = 24;
+const movedLast = 34;
+const clock = problem === undefined ? fakeClockLibrary() : undefined;
 
 const bookinfo = ["details", "reviews", "productpage", "ratings"]
   .map(
@@ -115,8 +119,13 @@ describe.skipIf(problem !== undefined)("a workload on a virtual machine", { time
     control = await network.boot("control", 20);
     for (const { name, last } of applications) machines.set(name, await network.boot(name, last));
     ratings = await network.boot("ratings", ratingsLast);
-    await install(control, "istio-control-plane");
-    for (const machine of [control, ratings, ...machines.values()]) await install(machine, "istio-sidecar");
+    // Several at once: to unpack is mostly to wait.
+    await Promise.all(
+      [control, ratings, ...machines.values()].map(async (machine) => {
+        if (machine === control) await install(machine, "istio-control-plane");
+        await install(machine, "istio-sidecar");
+      }),
+    );
   }, 600_000);
 
   afterAll(async () => {
@@ -155,7 +164,7 @@ describe.skipIf(problem !== undefined)("a workload on a virtual machine", { time
   });
 
   it("may join by one command", async () => {
-    for (const { name, version } of applications) {
+    const joinMesh = async ({ name, version }: (typeof applications)[number]) => {
       await kubectl(["apply", "-f", "-"], groupOf(name, version));
       const machine = machines.get(name)!;
       await serve(machine, name, version);
@@ -163,7 +172,8 @@ describe.skipIf(problem !== undefined)("a workload on a virtual machine", { time
       const code = /--token (?<code>\S+)/.exec(invitation)!.groups!.code!;
       const said = await machine.sh(`/root/topsail join ${control.address} --token ${code}`, { timeoutMs: 120_000 });
       expect(said).toMatch(/joining workload group default\/.*\njoined\n|joined/s);
-    }
+    };
+    await Promise.all(applications.map(joinMesh));
     expect(await entries()).toHaveLength(applications.length);
     await expect.poll(stars, { timeout: 60_000, interval: 500 }).toBe("unavailable");
   });
@@ -235,7 +245,7 @@ describe.skipIf(problem !== undefined)("a workload on a virtual machine", { time
     await ratings.unit("istio", "active", 60_000);
     await expect.poll(stars, { timeout: 60_000, interval: 500 }).toBe("stars");
     expect(await ratings.sh("curl -sf http://localhost:15020/metrics")).toContain('istio_agent_config_source{source="last good"} 1');
-    await control.sh("systemctl start istio-control-plane");
+    await control.sh("systemctl start istio-control-plane || { journalctl --no-pager -n 40 -u istio-control-plane; exit 1; }");
     await expect.poll(entries, { timeout: 60_000, interval: 500 }).toHaveLength(applications.length + 1);
     await ratings.until(`curl -sf http://localhost:15020/metrics | grep -q 'source="control plane"} 1'`, 60_000);
     expect(await stars()).toBe("stars");
@@ -247,5 +257,109 @@ describe.skipIf(problem !== undefined)("a workload on a virtual machine", { time
     await ratings.sh(`iptables -A ${loss}`);
     for (let round = 0; round < 5; round++) await expect.poll(stars, { timeout: 30_000, interval: 200 }).toBe("stars");
     await ratings.sh(`iptables -D ${loss}`);
+  });
+
+  const status = () => ratings.property("istio", "StatusText");
+  /** What is on the machine's disk for the next start; the pair must be one. */
+  const keptState = async () => {
+    const [chain, key] = await Promise.all(["cert-chain", "key"].map((name) => ratings.sh(`cat /etc/certs/${name}.pem`)));
+    const certificate = new X509Certificate(chain!);
+    expect(certificate.checkPrivateKey(createPrivateKey(key!))).toBe(true);
+    const lastGood = await ratings.sh("sha256sum < /etc/istio/proxy/last-good");
+    const leftovers = await ratings.sh("ls /etc/certs /etc/istio/proxy | grep new || true");
+    return { serial: certificate.serialNumber, lastGood, leftovers };
+  };
+  const servedSerial = async () => {
+    const { certificates } = JSON.parse(await ratings.sh("curl -sf http://localhost:15000/certs")) as {
+      certificates: { cert_chain: { serial_number: string }[] }[];
+    };
+    return certificates.flatMap(({ cert_chain }) => cert_chain.map(({ serial_number }) => serial_number.toUpperCase()))[0];
+  };
+
+  it("serves while its disk is full: certificates go on in memory, what is on disk stays whole, until there is room again", async () => {
+    const kept = ["/etc/certs", "/etc/istio/proxy"];
+    const restart = kept.map((directory) => `mount -t tmpfs -o size=2m,mode=0700 tmpfs ${directory}; chown istio-proxy: ${directory}`);
+    await ratings.sh(`
+      systemctl stop istio
+      cp /etc/certs/root-cert.pem /root/
+      ${restart.join("\n")}
+      install -o istio-proxy /root/root-cert.pem /etc/certs/
+      echo 'SECRET_TTL=20s' >> /var/lib/istio/envoy/cluster.env`);
+    const token = await kubectl(["create", "token", "bookinfo-ratings", "--audience", "istio-ca"]);
+    await ratings.write("/var/run/secrets/tokens/istio-token", token, 0o600);
+    await ratings.sh("systemctl start istio", { timeoutMs: 90_000 });
+    await expect.poll(stars, { timeout: 30_000, interval: 500 }).toBe("stars");
+    await ratings.until("test -s /etc/istio/proxy/last-good && test -s /etc/certs/cert-chain.pem");
+    await ratings.sh(kept.map((directory) => `cat /dev/zero > ${directory}/filler || true`).join("\n"));
+    const before = await keptState();
+
+    await kubectl(["apply", "-f", "-"], "apiVersion: v1\nkind: Service\nmetadata: {name: more}\nspec: {ports: [{name: http, port: 7070}]}");
+    await expect
+      .poll(status, { timeout: 30_000 })
+      .toMatch(/^Serving, configured by .*; the last good configuration can't be kept .*ENOSPC/);
+    await expect.poll(status, { timeout: 30_000 }).toMatch(/the workload's certificate can't be kept on disk: ENOSPC: no space left/);
+    expect(await ratings.journal("istio")).toContain("the workload's certificate can't be kept on disk");
+    expect(await ratings.sh("curl -sf http://localhost:15020/metrics")).toContain("istio_agent_trouble{what=");
+    await expect.poll(servedSerial, { timeout: 30_000 }).not.toBe(before.serial);
+    expect(await keptState()).toEqual(before);
+    await expect.poll(stars, { timeout: 15_000, interval: 500 }).toBe("stars");
+
+    await ratings.sh(`rm ${kept.map((directory) => `${directory}/filler`).join(" ")}`);
+    await expect.poll(status, { timeout: 70_000, interval: 500 }).not.toContain("can't be kept");
+    const after = await keptState();
+    expect([after.serial === before.serial, after.lastGood === before.lastGood]).toEqual([false, false]);
+    expect(await ratings.journal("istio")).toContain("no longer: the last good configuration can't be kept on disk");
+  });
+
+  it.skipIf(!clock)("goes on when its clock is an hour ahead or behind, and says so until it is right", async () => {
+    await ratings.push(clock!, "/root/libfaketime.so.1");
+    const file = "/run/fake-clock";
+    const environment = [`LD_PRELOAD=/usr/local/lib/libfaketime.so.1`, `FAKETIME_TIMESTAMP_FILE=${file}`, "FAKETIME_CACHE_DURATION=1"];
+    const own = ["FAKETIME_DONT_FAKE_MONOTONIC=1", "DONT_FAKE_MONOTONIC=1"];
+    const lines = [...environment, ...own].map((line) => `Environment=${line}`).join("\n");
+    await ratings.write("/etc/systemd/system/istio.service.d/clock.conf", `[Service]\n${lines}\n`);
+    const setClock = (offset: string) => ratings.sh(`echo '${offset}' > ${file}.new; mv ${file}.new ${file}`);
+    await setClock("+0");
+    await ratings.sh(`
+      install -m 0644 /root/libfaketime.so.1 /usr/local/lib/
+      sed -i 's/^SECRET_TTL=.*/SECRET_TTL=40m/' /var/lib/istio/envoy/cluster.env
+      systemctl daemon-reload`);
+    await ratings.sh("rm -f /etc/certs/cert-chain.pem; systemctl restart istio", { timeoutMs: 90_000 });
+    await expect.poll(stars, { timeout: 30_000, interval: 500 }).toBe("stars");
+    const first = await servedSerial();
+
+    await setClock("+3600");
+    await expect.poll(servedSerial, { timeout: 20_000 }).not.toBe(first);
+    await expect.poll(status, { timeout: 10_000 }).toMatch(/certificate does not hold by this machine's clock: expired: it ended at /);
+    await expect.poll(stars, { timeout: 15_000, interval: 500 }).toBe("stars");
+
+    await setClock("-3600");
+    await expect
+      .poll(status, { timeout: 10_000 })
+      .toMatch(/certificate does not hold by this machine's clock: not yet valid: it begins at /);
+    await expect.poll(stars, { timeout: 15_000, interval: 500 }).toBe("stars");
+
+    await setClock("+0");
+    await expect.poll(status, { timeout: 10_000 }).not.toContain("this machine's clock");
+    const steps = async () => (await ratings.journal("istio")).match(/the clock of this machine has been set/g);
+    await expect.poll(steps, { timeout: 10_000 }).toHaveLength(3);
+    await expect.poll(stars, { timeout: 15_000, interval: 500 }).toBe("stars");
+    await ratings.sh("rm /etc/systemd/system/istio.service.d/clock.conf; systemctl daemon-reload");
+  });
+
+  it("stays in the mesh when its address changes, without a restart", async () => {
+    const agent = await ratings.property("istio", "MainPID");
+    const moved = ratings.address.replace(/\d+$/, String(movedLast));
+    await ratings.sh(`
+      ip address flush dev host0
+      ip address add ${moved}/24 dev host0
+      ip route replace default via ${network.hostAddress}`);
+    const ofRatings = async () => (await entries()).filter((name) => name.includes("/ratings-"));
+    await expect.poll(ofRatings, { timeout: 30_000 }).toEqual([`workloadentry.networking.istio.io/ratings-${moved}`]);
+    await expect.poll(stars, { timeout: 30_000, interval: 500 }).toBe("stars");
+    const clusters = await machines.get("reviews")!.sh("curl -sf http://localhost:15000/clusters");
+    expect(clusters).toContain(`ratings.default.svc.cluster.local::${moved}:9080::health_flags::healthy`);
+    expect(clusters).not.toContain(`${ratings.address}:`);
+    expect(await ratings.property("istio", "MainPID")).toBe(agent);
   });
 });

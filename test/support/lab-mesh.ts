@@ -36,6 +36,8 @@ export interface LabOptions {
   readonly meshConfig?: Json;
   /** Seconds that a certificate lives. */
   readonly certificateSeconds?: number;
+  /** Workers of each proxy; default 1. */
+  readonly concurrency?: number;
 }
 
 /** Each lab runs by our proxy, and by a stock Envoy where there is one. */
@@ -194,7 +196,7 @@ export class LabMesh implements AsyncDisposable {
     node: { name: string; namespace: string; address: string; labels: Json },
   ): Promise<void> {
     const { ports } = this;
-    const { binaryPath, certificateSeconds } = this.#options;
+    const { binaryPath, certificateSeconds, concurrency = 1 } = this.#options;
     const home = join(this.directory, node.name);
     const files = join(home, "var/run/secrets");
     for (const part of ["tokens", "istio"]) mkdirSync(join(files, part), { recursive: true });
@@ -221,7 +223,7 @@ export class LabMesh implements AsyncDisposable {
           proxyAdminPort: ports.admin,
           statusPort: ports.status + 2,
           configPath: join(home, "proxy"),
-          concurrency: 1,
+          concurrency,
           terminationDrainDuration: "0s",
           ...(binaryPath ? { binaryPath } : {}),
         }),

@@ -59,7 +59,7 @@ export async function controlPlaneAccess(options: AccessOptions): Promise<Access
   // A token never travels in the clear.
   if (token) metadata.set("authorization", `Bearer ${token}`);
   const present = options.present();
-  const pair = await ownPair(options, present);
+  const pair = await ownPair(options, present, token !== undefined);
   const { host } = parseHostPort(options.address, "discoveryAddress", "connect");
   const { serverName } = options;
   // TLS has no server name for an address; the certificate has to be for the address all the same.
@@ -79,11 +79,18 @@ export async function controlPlaneAccess(options: AccessOptions): Promise<Access
 }
 
 /** What has run out proves nothing, and then the token decides. */
-async function ownPair({ mounted, environment }: AccessOptions, present: WorkloadSecrets | undefined): Promise<KeyPair | undefined> {
+async function ownPair(
+  { mounted, environment: { provisionedCerts } }: AccessOptions,
+  present: WorkloadSecrets | undefined,
+  hasToken: boolean,
+): Promise<KeyPair | undefined> {
   const named = mounted?.client && (await readValidPair(mounted.client));
   if (named) return named;
-  if (present && present.pair.notAfter.getTime() > Date.now()) return present.pair;
-  return environment.provisionedCerts === undefined ? undefined : readValidPair(filesIn(environment.provisionedCerts));
+  const own = present?.pair;
+  if (own && own.notAfter.getTime() > Date.now()) return own;
+  const provisioned = provisionedCerts === undefined ? undefined : await readValidPair(filesIn(provisionedCerts));
+  // Without anything else to show, one that is over by this machine's clock is worth showing: the clock may be wrong.
+  return provisioned ?? (hasToken ? undefined : own);
 }
 
 async function readToken(path: string): Promise<string | undefined> {

@@ -15,6 +15,7 @@ import { log } from "../../lib/log.ts";
 import { type AgentEnvironment, defaultSocketFile } from "../environment.ts";
 import { EnvironmentError } from "../environment-values.ts";
 import type { AgentPaths } from "../paths.ts";
+import type { Troubles } from "../troubles.ts";
 import type { Access } from "./control-plane-access.ts";
 import { FileCertificates } from "./file-certificates.ts";
 import { filesIn } from "./key-pair.ts";
@@ -32,6 +33,7 @@ export interface WorkloadIdentityOptions {
   readonly environment: AgentEnvironment;
   readonly paths: AgentPaths;
   readonly nodeId: string;
+  readonly troubles: Pick<Troubles, "report" | "clear">;
   /** Nobody needs a certificate. */
   readonly plaintext: boolean;
   /** With FILE_MOUNTED_CERTS. */
@@ -55,6 +57,7 @@ export async function openWorkloadIdentity({
   paths,
   nodeId,
   plaintext,
+  troubles,
   mounted,
   mayBeServed,
   access,
@@ -88,6 +91,7 @@ export async function openWorkloadIdentity({
     authority: environment.caAddress === undefined ? "controlPlane" : "another",
     certSigner: environment.metadata.CERT_SIGNER ?? "",
     access,
+    troubles,
   });
   return { secrets, socket, isServedElsewhere: false };
 }

@@ -7,7 +7,8 @@ import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import type { EncodedResource } from "../../ads/resource.ts";
 import { log } from "../../lib/log.ts";
-import { writeWhole } from "../../lib/write-whole.ts";
+import { KeptFiles } from "../kept-files.ts";
+import type { Troubles } from "../troubles.ts";
 
 const scope = log.scope("lastgood");
 
@@ -27,22 +28,25 @@ interface Header {
 }
 
 export class LastGoodConfig implements AsyncDisposable {
-  readonly #path: string;
-  readonly #node: string;
   readonly #byType = new Map<string, Map<string, EncodedResource>>();
+  readonly #file: KeptFiles;
+  #node: string;
   #savedAt: Date | undefined;
   #timer: NodeJS.Timeout | undefined;
   #isClosed = false;
-  #writing: Promise<void> = Promise.resolve();
 
-  private constructor(path: string, node: string) {
-    this.#path = path;
+  private constructor(path: string, node: string, troubles: Pick<Troubles, "report" | "clear">) {
     this.#node = node;
+    this.#file = new KeptFiles({
+      what: "the last good configuration",
+      troubles,
+      files: () => [{ path, content: this.#write(), mode: 0o600 }],
+    });
   }
 
   /** `node`: id of the proxy; configuration of another one is not taken. */
-  static async load(path: string, node: string): Promise<LastGoodConfig> {
-    const made = new LastGoodConfig(path, node);
+  static async load(path: string, node: string, troubles: Pick<Troubles, "report" | "clear">): Promise<LastGoodConfig> {
+    const made = new LastGoodConfig(path, node, troubles);
     try {
       made.#read(await readFile(path));
     } catch (error) {
@@ -69,28 +73,29 @@ export class LastGoodConfig implements AsyncDisposable {
     if (isWhole) known.clear();
     for (const name of removed) known.delete(name);
     for (const resource of changed) known.set(resource.name, resource);
-    if (!this.#isClosed) this.#timer ??= setTimeout(() => this.#save(), quietMs).unref();
+    this.#saveSoon();
+  }
+
+  /** The proxy is known by another id from now on. */
+  rename(node: string): void {
+    this.#node = node;
+    this.#saveSoon();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isClosed = true;
-    if (this.#timer) this.#save();
-    await this.#writing;
+    if (this.#timer) await this.#save();
+    await this.#file[Symbol.asyncDispose]();
   }
 
-  #save(): void {
+  #saveSoon(): void {
+    if (!this.#isClosed) this.#timer ??= setTimeout(() => void this.#save(), quietMs).unref();
+  }
+
+  #save(): Promise<void> {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    const content = this.#write();
-    this.#writing = this.#writing
-      .then(() => writeWhole(this.#path, content, 0o600))
-      .catch((error: unknown) =>
-        // A full disk: what was there stays, and is as good as it was.
-        scope.warn("last good configuration can't be written", {
-          path: this.#path,
-          reason: error instanceof Error ? error.message : error,
-        }),
-      );
+    return this.#file.save();
   }
 
   #write(): Buffer {

@@ -11,6 +11,7 @@ import {
   DiscoveryResponseSchema,
 } from "../../api/gen/envoy/service/discovery/v3/discovery_pb.js";
 import { typeUrls } from "../../api/type-urls.ts";
+import { Troubles } from "../troubles.ts";
 import { AcceptedConfig } from "./accepted-config.ts";
 import { LastGoodConfig } from "./last-good-config.ts";
 
@@ -29,7 +30,7 @@ describe("LastGoodConfig", () => {
   afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
   const save = async (node = "node") => {
-    await using config = await LastGoodConfig.load(path, node);
+    await using config = await LastGoodConfig.load(path, node, new Troubles());
     config.accept(cds, [resource("a"), resource("b")], [], true);
     config.accept(eds, [resource("a", "endpoints", eds)], [], false);
     config.accept(cds, [resource("c")], ["a"], false);
@@ -39,7 +40,7 @@ describe("LastGoodConfig", () => {
   it("is what was accepted, for its owner alone", async () => {
     await save();
     expect(statSync(path).mode & 0o777).toBe(0o600);
-    const config = await LastGoodConfig.load(path, "node");
+    const config = await LastGoodConfig.load(path, "node", new Troubles());
     expect(texts(config)).toEqual(["b=newer", "c=c"]);
     expect(texts(config, eds)).toEqual(["a=endpoints"]);
     expect(config.resources(cds)[0]!.version).toBe("v-newer");
@@ -47,7 +48,7 @@ describe("LastGoodConfig", () => {
   });
 
   it("is nothing before anything was accepted", async () => {
-    const config = await LastGoodConfig.load(path, "node");
+    const config = await LastGoodConfig.load(path, "node", new Troubles());
     expect([config.savedAt, texts(config)]).toEqual([undefined, []]);
   });
 
@@ -60,21 +61,23 @@ describe("LastGoodConfig", () => {
   it.each(damages)("is not believed with %s", async (_, damage) => {
     await save();
     writeFileSync(path, damage(readFileSync(path)));
-    const config = await LastGoodConfig.load(path, "node");
+    const config = await LastGoodConfig.load(path, "node", new Troubles());
     expect([config.savedAt, texts(config), texts(config, eds)]).toEqual([undefined, [], []]);
   });
 
   it("is not another node's", async () => {
     await save("other");
-    expect((await LastGoodConfig.load(path, "node")).savedAt).toBeUndefined();
+    expect((await LastGoodConfig.load(path, "node", new Troubles())).savedAt).toBeUndefined();
   });
 
   it("stays as it was where it can't be written", async () => {
     await save();
-    const config = await LastGoodConfig.load(join(directory, "missing", "file"), "node");
+    const troubles = new Troubles();
+    const config = await LastGoodConfig.load(join(path, "file"), "node", troubles);
     config.accept(cds, [resource("x")], [], true);
     await config[Symbol.asyncDispose]();
-    expect(texts(await LastGoodConfig.load(path, "node"))).toEqual(["b=newer", "c=c"]);
+    expect(troubles.present).toEqual([expect.stringMatching(/^the last good configuration can't be kept on disk: .*ENOTDIR|EEXIST/)]);
+    expect(texts(await LastGoodConfig.load(path, "node", new Troubles()))).toEqual(["b=newer", "c=c"]);
   });
 });
 

@@ -1,6 +1,7 @@
 /** The files of a machine's settings, as they are now. */
 import { readFile } from "node:fs/promises";
-import { hostname, networkInterfaces } from "node:os";
+import { hostname } from "node:os";
+import { machineAddresses } from "../machine-addresses.ts";
 import { parseEnvironmentFile } from "./environment-file.ts";
 import { type MachineDefaults, type MachineEnvironment, MachineError, machineEnvironment } from "./machine-environment.ts";
 
@@ -19,7 +20,8 @@ export async function loadMachineEnvironment(env: Variables, defaults?: MachineD
     const path = given[variable] || file;
     given = { ...given, ...parseEnvironmentFile(await readIfThere(path), path, given) };
   }
-  return machineEnvironment(given, { hostName: hostname(), addresses: machineAddresses() }, defaults?.proxyConfig);
+  const addresses = machineAddresses().map(({ address }) => address);
+  return machineEnvironment(given, { hostName: hostname(), addresses }, defaults?.proxyConfig);
 }
 
 async function readIfThere(path: string): Promise<string> {
@@ -33,11 +35,4 @@ async function readIfThere(path: string): Promise<string> {
       cause,
     });
   }
-}
-
-function machineAddresses(): string[] {
-  return Object.values(networkInterfaces())
-    .flatMap((list) => list ?? [])
-    .filter(({ internal, address }) => !internal && !address.startsWith("fe80:") && !address.startsWith("169.254."))
-    .map(({ address }) => address);
 }

@@ -8,8 +8,6 @@ describe("machineEnvironment", () => {
   it("fills in what Istio's script does", () => {
     expect(machineEnvironment({}, machine)).toEqual({
       variables: {
-        ISTIO_SVC_IP: "10.1.2.3",
-        INSTANCE_IP: "10.1.2.3",
         POD_NAME: "vm1",
         POD_NAMESPACE: "default",
         ISTIO_SYSTEM_NAMESPACE: "istio-system",

@@ -53,16 +53,17 @@ export function machineEnvironment(
 ): MachineEnvironment {
   const namespace = given.ISTIO_NAMESPACE || given.POD_NAMESPACE || "default";
   const system = given.ISTIO_SYSTEM_NAMESPACE || "istio-system";
-  const address = given.ISTIO_SVC_IP || addresses[0];
-  if (!address) throw new MachineError("this machine has no address but loopback yet, and ISTIO_SVC_IP names none");
+  const address = given.ISTIO_SVC_IP;
+  if (!address && addresses.length === 0)
+    throw new MachineError("this machine has no address but loopback yet, and ISTIO_SVC_IP names none");
   const controlPlane = given.PILOT_ADDRESS || `istiod.${system}.svc:${given.ISTIO_PILOT_PORT || "15012"}`;
   const warnings = Object.entries(withoutEffect)
     .filter(([name]) => given[name])
     .map(([name, instead]) => `${name} has no effect: ${instead}`);
   const variables: Record<string, string | undefined> = {
     ...given,
-    ISTIO_SVC_IP: address,
-    INSTANCE_IP: address,
+    // What nobody fixes follows the machine: the agent looks by itself.
+    INSTANCE_IP: address || undefined,
     POD_NAME: given.POD_NAME || hostName.split(".")[0],
     POD_NAMESPACE: namespace,
     ISTIO_SYSTEM_NAMESPACE: system,

@@ -50,6 +50,7 @@ export class ControlPlaneRelay implements AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #running: Promise<void>;
   #openQuestions = 0;
+  #cancel: (() => void) | undefined;
 
   private constructor(options: ControlPlaneRelayOptions) {
     this.#options = options;
@@ -58,6 +59,11 @@ export class ControlPlaneRelay implements AsyncDisposable {
 
   static start(options: ControlPlaneRelayOptions): ControlPlaneRelay {
     return new ControlPlaneRelay(options);
+  }
+
+  /** Ends the stream that is open, if any, for one that says who the proxy is by now. */
+  reconnect(): void {
+    this.#cancel?.();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -110,10 +116,12 @@ export class ControlPlaneRelay implements AsyncDisposable {
     const { signal } = this.#stop;
     const cancel = () => stream.cancel();
     signal.addEventListener("abort", cancel, { once: true });
+    this.#cancel = cancel;
     return new Promise((resolve) => {
       const startedAt = performance.now();
       const end = (code: status, reason: string) => {
         signal.removeEventListener("abort", cancel);
+        this.#cancel = undefined;
         scope.debug("stream ended", { code: status[code], reason });
         resolve({ code, wasServed: performance.now() - startedAt > servedMs });
       };

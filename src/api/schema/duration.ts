@@ -8,10 +8,10 @@ const maxMs = 315_576_000_000 * 1000;
 export function parseDurationMs(text: string): number | undefined {
   if (text === "0") return 0;
   if (text.length > 64) return undefined;
-  const match = /^([+-]?)((?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+)$/.exec(text);
+  const match = /^([+-]?)((?:(?:\d+\.?\d*|\.\d+)(?:ns|us|\u00b5s|\u03bcs|ms|s|m|h))+)$/.exec(text);
   if (!match) return undefined;
   let totalMs = 0;
-  for (const [, amount, unit] of (match[2] as string).matchAll(/(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)/g)) {
+  for (const [, amount, unit] of (match[2] as string).matchAll(/(\d+\.?\d*|\.\d+)(ns|us|\u00b5s|\u03bcs|ms|s|m|h)/g)) {
     totalMs += Number(amount) * (unitMs[unit as string] as number);
   }
   // Nanoseconds are the finest that a duration holds; rounding to them hides the noise of binary fractions.

@@ -141,6 +141,58 @@ describe("WorkloadRegistration", () => {
     expect(second()).toBeDefined();
   });
 
+  describe("of a machine that has been given another address", () => {
+    const moved = { ipAddresses: ["10.0.0.6"], nodeId: "sidecar~10.0.0.6~vm.shop~d" };
+    const metadata = { AUTO_REGISTER_GROUP: "ratings", TOPSAIL_FORMER_ADDRESSES: "10.0.0.5" };
+
+    it("takes the place of the entry of before, whose stream may not be known to be dead", async () => {
+      registration.connect(connecting());
+      await settle();
+      registration.connect(connecting({ ...moved, metadata }));
+      await settle();
+      expect([entry(), entry("ratings-10.0.0.6")?.spec.address]).toEqual([undefined, "10.0.0.6"]);
+      expect(refusals).toEqual([expect.objectContaining({ code: status.CANCELLED, message: "the machine has the address 10.0.0.6 now" })]);
+    });
+
+    it("leaves the entry of another machine, another account or another group alone", async () => {
+      registration.connect(connecting({ id: "other.shop" }));
+      await settle();
+      registration.connect(connecting({ ...moved, metadata }));
+      await settle();
+      expect(entry()).toBeDefined();
+      await store.put(decoded({ ...(entry()!.raw as object), spec: { address: "10.0.0.5", serviceAccount: "reviews" } }));
+      registration.connect(
+        connecting({ ...moved, metadata, id: "other.shop", ipAddresses: ["10.0.0.7"], nodeId: "sidecar~10.0.0.7~other.shop~d" }),
+      );
+      await settle();
+      expect(entry()).toBeDefined();
+      expect(refusals).toEqual([]);
+    });
+  });
+
+  describe("when the clock is set back by an hour", () => {
+    it("still deletes the entry of an agent that stays away, after the grace period", async () => {
+      const registered = registration.connect(connecting())!;
+      await settle();
+      registered.disconnect();
+      await settle();
+      vi.setSystemTime(Date.now() - 3600_000);
+      await vi.advanceTimersByTimeAsync(3 * graceMs);
+      expect(entry()).toBeUndefined();
+    });
+
+    it("still takes an agent that comes back to be the one that is connected", async () => {
+      registration.connect(connecting());
+      await settle();
+      registration[Symbol.dispose]();
+      vi.setSystemTime(Date.now() - 3600_000);
+      registration = start();
+      registration.connect(connecting());
+      await settle();
+      expect(entry()!.metadata.annotations["istio.io/connectedAt"]).toBe(new Date().toISOString());
+    });
+  });
+
   it("takes an entry to be unwell until its agent says otherwise, and writes down why", async () => {
     const probed = { metadata: { AUTO_REGISTER_GROUP: "ratings", PROXY_CONFIG: { readinessProbe: { httpGet: { port: 80 } } } } };
     const registered = registration.connect(connecting(probed))!;

@@ -13,7 +13,7 @@ import { status } from "@grpc/grpc-js";
 import { StreamRefused } from "../../ads/server.ts";
 import type { ObjectOf } from "../../api/kinds/index.ts";
 import type { ConfigObject } from "../../api/kinds/object.ts";
-import type { ProxyNode } from "../../api/node.ts";
+import { formerAddressesKey, type ProxyNode } from "../../api/node.ts";
 import type { SpiffeId } from "../../api/spiffe.ts";
 import type { WritableConfigStore } from "../../config/store.ts";
 import { log } from "../../lib/log.ts";
@@ -25,6 +25,8 @@ import type { RegistrationMetrics } from "./registration-metrics.ts";
 import { WriteQueue } from "./write-queue.ts";
 
 const scope = log.scope("wle");
+/** What a node may make us look at. */
+const maxFormerAddresses = 8;
 
 export interface WorkloadRegistrationOptions {
   readonly store: WritableConfigStore;
@@ -99,7 +101,12 @@ export class WorkloadRegistration implements Disposable {
       );
     }
     this.#holders.set(id, others.add(holder));
-    this.#write(holder.key, () => this.#markConnected(holder)).catch((error: unknown) => {
+    const registered = this.#write(holder.key, () => this.#markConnected(holder));
+    registered.then(
+      () => this.#leaveFormer(holder),
+      () => undefined,
+    );
+    registered.catch((error: unknown) => {
       this.#options.metrics.errors.inc();
       const reason = error instanceof Error ? error.message : String(error);
       scope.warn("registration failed", { proxy: proxy.proxy.id, entry: id, reason });
@@ -153,7 +160,9 @@ export class WorkloadRegistration implements Disposable {
     const connected = { [entryAnnotations.controller]: instanceId, [entryAnnotations.connectedAt]: connectedAt.toISOString() };
     const entry = store.get(key);
     if (entry) {
-      if (timeOf(entry, "connectedAt") > connectedAt.getTime()) return;
+      const latest = timeOf(entry, "connectedAt");
+      // A time that is still to come was written before the clock was set back.
+      if (latest > connectedAt.getTime() && latest <= Date.now()) return;
       await store.put(withAnnotations(entry, { ...connected, [entryAnnotations.disconnectedAt]: undefined }), sameVersion(entry));
       metrics.updates.inc();
       scope.info("entry is connected", { entry: entryId(key), proxy: proxy.id });
@@ -164,6 +173,34 @@ export class WorkloadRegistration implements Disposable {
     await store.put(entryFromGroup(key.name, template, proxy, connected), { absent: true });
     metrics.successes.inc();
     scope.info("entry is registered", { entry: entryId(key), proxy: proxy.id });
+  }
+
+  /**
+   * A machine that has been given another address leaves its entry of before at once: nobody answers there any more, and its old stream may
+   * not be known to be dead for a while. Only its own: the same name's, by the same identity.
+   */
+  #leaveFormer({ key, group, proxy, identities }: Holder): void {
+    if (group === undefined) return;
+    const { store, metrics } = this.#options;
+    for (const address of textOf(proxy.metadata[formerAddressesKey]).split(",").slice(0, maxFormerAddresses)) {
+      if (address === "" || proxy.ipAddresses.includes(address)) continue;
+      const former = entryKey(key.namespace, registeredEntryName(group, { ...proxy, ipAddresses: [address] }));
+      const id = entryId(former);
+      const entry = store.get(former);
+      const holders = [...(this.#holders.get(id) ?? [])];
+      if (entry?.metadata.annotations[entryAnnotations.group] !== group) continue;
+      if (!isOwn(former, entry.spec.serviceAccount, identities) || holders.some((other) => other.proxy.id !== proxy.id)) continue;
+      this.#holders.delete(id);
+      for (const { close } of holders)
+        close(new StreamRefused(status.CANCELLED, `the machine has the address ${proxy.ipAddresses[0]} now`));
+      this.#write(former, async () => {
+        const present = store.get(former);
+        if (!present || this.#holders.has(id)) return;
+        await store.delete(former, sameVersion(present));
+        metrics.deletes.inc();
+        scope.info("entry is deleted: its machine has another address", { entry: id, now: entryId(key) });
+      }).catch((error: unknown) => metricsError(this.#options, former, "entry is not deleted", error));
+    }
   }
 
   async #recordHealth({ key, group }: Holder, health: HealthReport): Promise<void> {
@@ -201,12 +238,15 @@ export class WorkloadRegistration implements Disposable {
     return true;
   }
 
-  #cleanUp(key: EntryKey): void {
+  /** `isWaited`: the grace period is over whatever the entry says. */
+  #cleanUp(key: EntryKey, isWaited = false): void {
     this.#write(key, async () => {
       const { store, metrics } = this.#options;
       const entry = store.get(key);
       if (!entry || this.#holders.has(entryId(key)) || entry.metadata.annotations[entryAnnotations.connectedAt] !== undefined) return;
-      if (Date.now() - timeOf(entry, "disconnectedAt") < this.#graceMs) return;
+      const leftMs = timeOf(entry, "disconnectedAt") + this.#graceMs - Date.now();
+      // Somebody else's disconnection, or the clock was set back: no wait is longer than the grace period.
+      if (leftMs > 0 && !isWaited) return this.#later(Math.min(leftMs, this.#graceMs), () => this.#cleanUp(key, leftMs > this.#graceMs));
       if (entry.metadata.annotations[entryAnnotations.group] !== undefined) {
         await store.delete(key, sameVersion(entry));
         metrics.deletes.inc();
@@ -273,6 +313,15 @@ export class WorkloadRegistration implements Disposable {
     }, delayMs);
     timer.unref();
     this.#timers.add(timer);
+  }
+}
+
+function isOwn(key: EntryKey, serviceAccount: string, identities: readonly SpiffeId[] | undefined): boolean {
+  try {
+    refuseStrangers(key, serviceAccount, identities);
+    return true;
+  } catch {
+    return false;
   }
 }
 

@@ -68,7 +68,7 @@ function answer(server: ProxyServer, query: URLSearchParams, format: string): Ad
   if (format !== "prometheus" && !Object.hasOwn(kinds, type)) return { status: 400, body: "invalid &type= param" };
   const filter = compileFilter(query);
   if ("error" in filter) return { status: 400, body: filter.error };
-  server.refreshStats();
+  server.refreshStats((name) => filter.passes(name));
   const kind = format === "prometheus" ? undefined : kinds[type];
   const usedOnly = isSet(query, "usedonly");
   const selected = server.stats

@@ -15,6 +15,8 @@ import {
 import { type AccessLog, compileAccessLog } from "../accesslog/access-log.ts";
 import { durationMs } from "../duration.ts";
 import { compileHttpFilters } from "../filters/http/index.ts";
+import { Http2Server } from "../http2/http2-server.ts";
+import { compileHttp2Options, type Http2ServerOptions } from "../http2/server-options.ts";
 import type { DownstreamConnection } from "../listener/downstream-connection.ts";
 import type { NetworkFilterContext, TerminalNetworkFilter } from "../listener/network-filter.ts";
 import { localAddress } from "../local-address.ts";
@@ -76,6 +78,9 @@ export class ConnectionManager implements TerminalNetworkFilter {
   readonly accessLogs: readonly AccessLog[];
   readonly localReplies: LocalReplies | null;
   readonly parserOptions: Http1ParserOptions;
+  /** auto: what the handshake has agreed on, or else the first bytes look like. */
+  readonly codec: "auto" | "http1" | "http2";
+  readonly http2: Http2ServerOptions;
   readonly path: PathOptions;
   readonly serverName: string;
   readonly serverTransformation: "overwrite" | "appendIfAbsent" | "passThrough";
@@ -123,15 +128,8 @@ export class ConnectionManager implements TerminalNetworkFilter {
     this.name = name;
     if (config.statPrefix === "") throw new ConfigError("HttpConnectionManager: stat_prefix: value length must be at least 1 characters");
     this.stats = ConnectionManagerStats.of(context.stats, config.statPrefix, context.listenerStatPrefix);
-    switch (config.codecType) {
-      case HttpConnectionManager_CodecType.AUTO:
-      case HttpConnectionManager_CodecType.HTTP1:
-        break;
-      case HttpConnectionManager_CodecType.HTTP2:
-        throw new ConfigError("codec_type HTTP2 is not supported by this proxy yet");
-      default:
-        throw new ConfigError("codec_type HTTP3 is not supported by this proxy");
-    }
+    this.codec = codecOf(config.codecType);
+    this.http2 = compileHttp2Options(config);
     const { filters, terminal } = compileHttpFilters(config.httpFilters, {
       ...context,
       statPrefix: `http.${config.statPrefix}.`,
@@ -237,7 +235,9 @@ export class ConnectionManager implements TerminalNetworkFilter {
   }
 
   onConnection(connection: DownstreamConnection): void {
-    new Http1Server(this, connection).start();
+    if (this.codec === "http2" || (this.codec === "auto" && connection.socket.applicationProtocol === "h2")) {
+      new Http2Server(this, connection).start();
+    } else new Http1Server(this, connection).start();
   }
 
   /** Counts and logs a stream that is over. Hot. */
@@ -259,6 +259,19 @@ export class ConnectionManager implements TerminalNetworkFilter {
   dispose(): void {
     for (const filter of this.filters) filter.dispose?.();
     for (const log of this.accessLogs) log.close();
+  }
+}
+
+function codecOf(type: HttpConnectionManager_CodecType): ConnectionManager["codec"] {
+  switch (type) {
+    case HttpConnectionManager_CodecType.AUTO:
+      return "auto";
+    case HttpConnectionManager_CodecType.HTTP1:
+      return "http1";
+    case HttpConnectionManager_CodecType.HTTP2:
+      return "http2";
+    default:
+      throw new ConfigError("codec_type HTTP3 is not supported by this proxy");
   }
 }
 

@@ -439,6 +439,13 @@ export class HttpStream {
     this.end();
   }
 
+  /** It was cut off by the client, or for what the client sent; others of its connection go on. */
+  onReset(details: string): void {
+    if (this.isEnded) return;
+    this.info.responseCodeDetails = details;
+    this.end();
+  }
+
   /** Ends the stream, once: stops upstream work, counts, logs. */
   end(): void {
     if (this.isEnded) return;

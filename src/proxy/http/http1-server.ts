@@ -8,6 +8,7 @@
  * timeout, because a reset would take the answer from a client that is still sending. A FIN from the client aborts, as in Envoy.
  */
 
+import { Http2Server } from "../http2/http2-server.ts";
 import { LazyTimer } from "../lazy-timer.ts";
 import type { DownstreamConnection } from "../listener/downstream-connection.ts";
 import { type HeaderList, responseFlags } from "../stream-info.ts";
@@ -40,6 +41,8 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
   #inHead = false;
   #requests = 0;
   #isClosed = false;
+  /** Nothing was said yet, neither in the handshake. */
+  #mayBeHttp2: boolean;
   #isLingering = false;
   #tunnel: HttpStream | null = null;
   /** From then on every response closes. */
@@ -57,6 +60,7 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
     this.#transport = connection.openTransport(this);
     this.#parser = new Http1Parser(manager.parserOptions, this);
     this.#timer = new LazyTimer(() => this.#expired());
+    this.#mayBeHttp2 = manager.codec === "auto" && !connection.socket.applicationProtocol;
     connection.decideClose = (stream) => this.#decideClose(stream);
     connection.shutdown = (isForced) => this.#shutdown(isForced);
   }
@@ -82,6 +86,27 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
     this.#transport.start();
   }
 
+  /** As if it had been HTTP/2 from the beginning. */
+  #becomeHttp2(chunk: Buffer): void {
+    const { store, at } = this.#manager.stats;
+    for (const stat of [
+      "downstream_cx_total",
+      "downstream_cx_active",
+      "downstream_cx_http1_total",
+      "downstream_cx_http1_active",
+    ] as const) {
+      store.add(at[stat], -1);
+    }
+    if (this.#connection.isTls)
+      for (const stat of ["downstream_cx_ssl_total", "downstream_cx_ssl_active"] as const) store.add(at[stat], -1);
+    this.#isClosed = true;
+    this.#timer.dispose();
+    clearTimeout(this.#durationTimer ?? undefined);
+    const server = new Http2Server(this.#manager, this.#connection, this.#transport);
+    server.start();
+    server.onData(chunk);
+  }
+
   get #isFull(): boolean {
     return this.#parser.isDone && this.#parser.pendingBytes > maxPipelinedBytes;
   }
@@ -91,6 +116,10 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
   onData(chunk: Buffer): void {
     if (this.#isLingering || this.#isClosed) return;
     this.#connection.now = performance.now();
+    if (this.#mayBeHttp2) {
+      this.#mayBeHttp2 = false;
+      if (beginsHttp2(chunk)) return void this.#becomeHttp2(chunk);
+    }
     if (this.#tunnel !== null) {
       this.#tunnel.onRequestData(chunk, false);
       this.#tunnel?.onRequestReadComplete();
@@ -553,6 +582,11 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
     this.#countedRead = transport.bytesRead;
     this.#countedWritten = transport.bytesWritten;
   }
+}
+
+/** Envoy looks no further, and takes half of it for HTTP/1. */
+function beginsHttp2(chunk: Buffer): boolean {
+  return chunk[0] === 80 && chunk.length >= 12 && chunk.latin1Slice(0, 12) === "PRI * HTTP/2";
 }
 
 /** `http://host/path` into authority and path; details of the refusal, or null. What isn't allowed stays and is refused later. */

@@ -10,7 +10,6 @@ import type { ConnectionManager } from "./connection-manager.ts";
 import { appendVia } from "./connection-manager-headers.ts";
 import { getHeader, hasHeader, removeHeader, removeHeaders, setHeader } from "./header-list.ts";
 import type { HttpStream } from "./http-stream.ts";
-import type { Http1Parser } from "./http1-parser.ts";
 import { normalizePath } from "./path-normalization.ts";
 
 const authority = /^[A-Za-z0-9\-._~%!$&'()*+,;=:@[\]]*$/;
@@ -43,23 +42,38 @@ const edgeOnly = new Set([
 ]);
 const hopByHop = new Set(["keep-alive", "proxy-connection", "http2-settings"]);
 
+/** What a request says of its connection, which is not among its headers. */
+export interface RequestFraming {
+  /** null: it names none. */
+  readonly host: string | null;
+  readonly expect: string;
+  /** The rest only HTTP/1 has: "" for what is not there. */
+  readonly connection: string;
+  readonly upgrade: string;
+  readonly hasHopByHop: boolean;
+  /** Where among the headers they stood. */
+  readonly connectionAt: number;
+  readonly upgradeAt: number;
+  readonly isUpgradeFirst: boolean;
+}
+
 /** False when the request was answered. Fills `stream.info` and `stream.route`. Hot. */
-export function prepareRequest(stream: HttpStream, parser: Http1Parser): boolean {
+export function prepareRequest(stream: HttpStream, framing: RequestFraming): boolean {
   const { manager, info } = stream;
-  if (!manager.proxies100Continue && parser.expect !== "" && parser.expect.toLowerCase() === "100-continue") {
+  if (!manager.proxies100Continue && framing.expect !== "" && framing.expect.toLowerCase() === "100-continue") {
     removeHeader(info.requestHeaders, "expect");
   }
-  if (!checkHost(stream, parser)) return false;
+  if (!checkHost(stream, framing)) return false;
   if (!checkPath(stream)) return false;
   if (manager.stripsMatchingPort || manager.stripsAnyPort || manager.stripsTrailingDot) stripHost(stream);
   // An upgrade to h2c is never taken: the request goes on as if it had not been asked for.
-  if (parser.upgrade !== "" && isUpgradeRequest(parser) && parser.upgrade.toLowerCase() !== "h2c") {
-    stream.upgrade = parser.upgrade.toLowerCase();
+  if (framing.upgrade !== "" && isUpgradeRequest(framing) && framing.upgrade.toLowerCase() !== "h2c") {
+    stream.upgrade = framing.upgrade.toLowerCase();
     // What follows the head belongs to the other protocol: the request does not end.
     stream.requestIsComplete = false;
     info.requestEndTime = -1;
   }
-  sanitizeHopByHop(stream, parser);
+  sanitizeHopByHop(stream, framing);
   mutateTrustHeaders(stream);
   if (info.method === "QUERY" && !hasHeader(info.requestHeaders, "content-type")) {
     stream.closesConnection = true;
@@ -67,16 +81,16 @@ export function prepareRequest(stream: HttpStream, parser: Http1Parser): boolean
     return false;
   }
   stream.resolveRoute();
-  if (stream.upgrade !== "" || info.method === "CONNECT") return checkUpgrade(stream, parser);
+  if (stream.upgrade !== "" || info.method === "CONNECT") return checkUpgrade(stream, framing);
   return true;
 }
 
-function checkHost(stream: HttpStream, parser: Http1Parser): boolean {
+function checkHost(stream: HttpStream, framing: RequestFraming): boolean {
   const { info, manager } = stream;
   // Connection may name Host like any other header: then the request has none.
-  const isDropped = parser.host !== null && parser.connection !== "" && /(?:^|,)[ \t]*host[ \t]*(?:,|$)/i.test(parser.connection);
+  const isDropped = framing.host !== null && framing.connection !== "" && /(?:^|,)[ \t]*host[ \t]*(?:,|$)/i.test(framing.connection);
   if (isDropped) info.authority = "";
-  if (parser.host === null || isDropped) {
+  if (framing.host === null || isDropped) {
     if (stream.isHttp10 && manager.defaultHost10 !== "") info.authority = manager.defaultHost10;
     else if (info.authority === "") {
       if (!manager.keepsConnectionOnInvalid) stream.closesConnection = true;
@@ -134,14 +148,14 @@ function stripHost(stream: HttpStream): void {
   info.authority = host;
 }
 
-function isUpgradeRequest(parser: Http1Parser): boolean {
-  return /(?:^|,)[ \t]*upgrade[ \t]*(?:,|$)/i.test(parser.connection);
+function isUpgradeRequest(framing: RequestFraming): boolean {
+  return /(?:^|,)[ \t]*upgrade[ \t]*(?:,|$)/i.test(framing.connection);
 }
 
 /** Drops what is meant for this hop only. Only walked when the head had such headers. */
-function sanitizeHopByHop(stream: HttpStream, parser: Http1Parser): void {
+function sanitizeHopByHop(stream: HttpStream, framing: RequestFraming): void {
   const headers = stream.info.requestHeaders;
-  if (parser.hasHopByHop) {
+  if (framing.hasHopByHop) {
     removeHeaders(headers, hopByHop);
     const te = getHeader(headers, "te");
     if (te !== undefined) {
@@ -149,8 +163,8 @@ function sanitizeHopByHop(stream: HttpStream, parser: Http1Parser): void {
       else removeHeader(headers, "te");
     }
   }
-  if (parser.connection !== "" && stream.upgrade === "") {
-    for (const nominated of parser.connection.split(",")) {
+  if (framing.connection !== "" && stream.upgrade === "") {
+    for (const nominated of framing.connection.split(",")) {
       const name = nominated.trim().toLowerCase();
       if (name === "close" || name === "keep-alive" || name === "upgrade" || name === "") continue;
       if (name === "te") continue;
@@ -284,7 +298,7 @@ function isInternalAddress(manager: ConnectionManager, ip: string): boolean {
 }
 
 /** Only configured upgrades pass; the route's word beats the manager's. */
-function checkUpgrade(stream: HttpStream, parser: Http1Parser): boolean {
+function checkUpgrade(stream: HttpStream, framing: RequestFraming): boolean {
   const { manager, info } = stream;
   const type = info.method === "CONNECT" ? "connect" : stream.upgrade;
   const action = stream.route?.action;
@@ -303,17 +317,17 @@ function checkUpgrade(stream: HttpStream, parser: Http1Parser): boolean {
     stream.sendLocalReply(403, "", "upgrade_failed");
     return false;
   }
-  restoreUpgrade(info.requestHeaders, parser);
+  restoreUpgrade(info.requestHeaders, framing);
   return true;
 }
 
 /** Puts Connection and Upgrade back where they stood. Headers before them may have gone, so the places are at most these. */
-export function restoreUpgrade(headers: HeaderList, parser: Http1Parser): void {
+export function restoreUpgrade(headers: HeaderList, framing: RequestFraming): void {
   const lines: [number, string, string][] = [
-    [parser.connectionAt, "connection", parser.connection],
-    [parser.upgradeAt, "upgrade", parser.upgrade],
+    [framing.connectionAt, "connection", framing.connection],
+    [framing.upgradeAt, "upgrade", framing.upgrade],
   ];
-  if (parser.isUpgradeFirst) lines.reverse();
+  if (framing.isUpgradeFirst) lines.reverse();
   lines.sort((a, b) => a[0] - b[0]);
   for (const [index, [at, name, value]] of lines.entries()) {
     if (at >= 0) headers.splice(Math.min(at + 2 * index, headers.length), 0, name, value);

@@ -11,7 +11,6 @@ import {
   FilterChainSchema,
 } from "../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
 import { type Listener as ListenerMessage, ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
-import { HttpConnectionManagerSchema } from "../../api/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import { DownstreamTlsContextSchema } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
 import { type AccessLog, compileAccessLog } from "../accesslog/access-log.ts";
 import type { CompileContext } from "../compile-context.ts";
@@ -137,16 +136,6 @@ export function addressText({ host, port }: BindAddress): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
-/** There is no codec for HTTP/2, so no client may be led to speak it; bytes that are only passed on may be of any protocol. */
-const withoutCodec: ReadonlySet<string> = new Set(["h2"]);
-const none: ReadonlySet<string> = new Set();
-
-function carriesHttp({ filters }: FilterChainMessage): boolean {
-  return filters.some(
-    ({ configType }) => configType.case === "typedConfig" && configType.value.typeUrl.endsWith(HttpConnectionManagerSchema.typeName),
-  );
-}
-
 function compileTransport(chain: FilterChainMessage, context: CompileContext): ServerTls | null {
   const socket = chain.transportSocket;
   if (socket === undefined) return null;
@@ -158,7 +147,6 @@ function compileTransport(chain: FilterChainMessage, context: CompileContext): S
     return new ServerTls(anyUnpack(any, DownstreamTlsContextSchema)!, {
       secrets: context.secrets,
       sessions: context.tlsSessions,
-      unspoken: carriesHttp(chain) ? withoutCodec : none,
       serverNames: chain.filterChainMatch?.serverNames ?? [],
     });
   }

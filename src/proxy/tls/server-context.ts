@@ -40,8 +40,6 @@ export interface HandshakeSink {
 export interface ServerTlsOptions {
   readonly secrets: SecretStore;
   readonly sessions: TlsSessions;
-  /** Protocols that may be offered and are not agreed to. */
-  readonly unspoken: ReadonlySet<string>;
   /** For which the filter chain is chosen: a session of one chain is nothing to another. */
   readonly serverNames: readonly string[];
 }
@@ -105,7 +103,7 @@ export class ServerTls {
     this.#ticketKeys = compileTicketKeysSource(message.sessionTicketKeysType);
     this.#keepsSessions = !message.disableStatefulSessionResumption;
     this.#options = options;
-    this.#protocols = this.#common.alpnProtocols.filter((protocol) => !options.unspoken.has(protocol));
+    this.#protocols = this.#common.alpnProtocols;
     this.#alpn = this.#protocols.length === 0 ? null : wireFormat(this.#protocols);
     if (this.#common.certificates.length === 0) throw new ConfigError("No TLS certificates found for server context");
     for (const source of this.#common.certificates) {

@@ -1,0 +1,171 @@
+/**
+ * The life of a client's connection beside its streams: it is counted, told when to go, and ends.
+ *
+ *      open ──drain, idle, too old, too many requests──> announced ──drain timeout──> final ──last stream ends──> closed
+ *
+ * A client with requests on their way hears first that it should go, and later which of them counted.
+ */
+import type { ConnectionManager } from "../http/connection-manager.ts";
+import type { DownstreamConnection } from "../listener/downstream-connection.ts";
+import type { Transport } from "../transport.ts";
+
+const never = Number.POSITIVE_INFINITY;
+
+type Counted =
+  | "downstream_cx_drain_close"
+  | "downstream_cx_idle_timeout"
+  | "downstream_cx_max_duration_reached"
+  | "downstream_cx_max_requests_reached"
+  | "downstream_cx_protocol_error"
+  | "downstream_flow_control_paused_reading_total"
+  | "downstream_flow_control_resumed_reading_total"
+  | "downstream_rq_rx_reset"
+  | "downstream_rq_too_large"
+  | "downstream_rq_too_many_premature_resets"
+  | "downstream_rq_tx_reset";
+
+export interface ConnectionLifeOwner {
+  /** GOAWAY: `isFinal`, streams that begin now count for nothing. */
+  sayGoAway(isFinal: boolean): void;
+  /** Nothing is under way. */
+  readonly isIdle: boolean;
+  /** It ends, since nothing is under way. */
+  end(): void;
+  schedule(deadline: number): void;
+}
+
+export class ConnectionLife {
+  phase: "open" | "announced" | "final" | "closed" = "open";
+  /** performance.now() milliseconds. */
+  idleDeadline = never;
+  readonly #manager: ConnectionManager;
+  readonly #connection: DownstreamConnection;
+  readonly #transport: Transport;
+  readonly #owner: ConnectionLifeOwner;
+  readonly #startedAt = performance.now();
+  #requests = 0;
+  #drainTimer: NodeJS.Timeout | null = null;
+  #durationTimer: NodeJS.Timeout | null = null;
+  #countedRead = 0;
+  #countedWritten = 0;
+
+  constructor(manager: ConnectionManager, connection: DownstreamConnection, transport: Transport, owner: ConnectionLifeOwner) {
+    this.#manager = manager;
+    this.#connection = connection;
+    this.#transport = transport;
+    this.#owner = owner;
+  }
+
+  start(): void {
+    const { store, at } = this.#manager.stats;
+    store.add(at.downstream_cx_total, 1);
+    store.add(at.downstream_cx_active, 1);
+    store.add(at.downstream_cx_http2_total, 1);
+    store.add(at.downstream_cx_http2_active, 1);
+    if (this.#connection.isTls) {
+      store.add(at.downstream_cx_ssl_total, 1);
+      store.add(at.downstream_cx_ssl_active, 1);
+    }
+    if (this.#manager.maxConnectionDurationMs > 0) {
+      this.#durationTimer = setTimeout(() => {
+        this.count("downstream_cx_max_duration_reached");
+        this.startDrain();
+      }, this.#manager.maxConnectionDurationMs);
+      this.#durationTimer.unref();
+    }
+    this.becameIdle();
+  }
+
+  count(name: Counted): void {
+    const { store, at } = this.#manager.stats;
+    store.add(at[name], 1);
+  }
+
+  /** Hot. */
+  requestBegan(): void {
+    const { values } = this.#manager.stats.store;
+    const { at } = this.#manager.stats;
+    values[at.downstream_rq_total]! += 1;
+    values[at.downstream_rq_http2_total]! += 1;
+    values[at.downstream_rq_active]! += 1;
+    this.#requests++;
+    this.idleDeadline = never;
+  }
+
+  /** Nothing is under way any more. */
+  becameIdle(): void {
+    this.countBytes();
+    if (this.phase === "final") {
+      this.#owner.end();
+      return;
+    }
+    const { idleTimeoutMs } = this.#manager;
+    if (idleTimeoutMs <= 0) return;
+    this.idleDeadline = performance.now() + idleTimeoutMs;
+    this.#owner.schedule(this.idleDeadline);
+  }
+
+  /** Asked when the head of a response is finished. */
+  decideClose(): void {
+    if (this.phase !== "open") return;
+    const { maxRequestsPerConnection } = this.#manager;
+    if (this.#connection.drain.shouldClose()) {
+      this.count("downstream_cx_drain_close");
+      this.startDrain();
+    } else if (maxRequestsPerConnection > 0 && this.#requests >= maxRequestsPerConnection) {
+      this.count("downstream_cx_max_requests_reached");
+      this.startDrain();
+    }
+  }
+
+  expire(now: number): void {
+    if (this.idleDeadline > now || !this.#owner.isIdle) return;
+    this.idleDeadline = never;
+    this.count("downstream_cx_idle_timeout");
+    this.startDrain();
+  }
+
+  startDrain(): void {
+    if (this.phase !== "open") return;
+    this.phase = "announced";
+    this.#owner.sayGoAway(false);
+    this.#drainTimer = setTimeout(() => this.finishDrain(), this.#manager.drainTimeoutMs);
+    this.#drainTimer.unref();
+  }
+
+  finishDrain(): void {
+    if (this.phase === "final" || this.phase === "closed") return;
+    this.phase = "final";
+    this.#owner.sayGoAway(true);
+    if (this.#owner.isIdle) this.#owner.end();
+  }
+
+  /** `active`: requests that are cut off with it. */
+  closed(by: "local" | "remote", active: number): void {
+    this.phase = "closed";
+    this.countBytes();
+    clearTimeout(this.#durationTimer ?? undefined);
+    clearTimeout(this.#drainTimer ?? undefined);
+    const { store, at } = this.#manager.stats;
+    if (active > 0) {
+      store.add(at.downstream_cx_destroy_active_rq, 1);
+      store.add(by === "remote" ? at.downstream_cx_destroy_remote_active_rq : at.downstream_cx_destroy_local_active_rq, 1);
+    }
+    store.add(at.downstream_cx_active, -1);
+    store.add(at.downstream_cx_http2_active, -1);
+    if (this.#connection.isTls) store.add(at.downstream_cx_ssl_active, -1);
+    store.add(at.downstream_cx_destroy, 1);
+    store.add(by === "local" ? at.downstream_cx_destroy_local : at.downstream_cx_destroy_remote, 1);
+    store.record(at.downstream_cx_length_ms, Math.round(performance.now() - this.#startedAt));
+    this.#connection.closed();
+  }
+
+  countBytes(): void {
+    const { store, at } = this.#manager.stats;
+    const transport = this.#transport;
+    store.values[at.downstream_cx_rx_bytes_total]! += transport.bytesRead - this.#countedRead;
+    store.values[at.downstream_cx_tx_bytes_total]! += transport.bytesWritten - this.#countedWritten;
+    this.#countedRead = transport.bytesRead;
+    this.#countedWritten = transport.bytesWritten;
+  }
+}

@@ -1,0 +1,121 @@
+/**
+ * HPACK (RFC 7541), writing: text of latin1, each character a byte, since that is what a transport gathers soonest. A field that is like the
+ * last of its name on this connection is a byte or two; others are literals, without Huffman's code, which costs more than it saves here.
+ */
+import type { HeaderList } from "../stream-info.ts";
+import { entryOverhead, staticTable } from "./static-table.ts";
+
+interface Entry {
+  readonly name: string;
+  readonly value: string;
+  /** How many were inserted before it, ever. */
+  readonly serial: number;
+}
+
+/** `200` by itself is an entry; other statuses only lend the name. */
+const staticStatus = new Map(staticTable.flatMap(([name, value], index) => (name === ":status" ? [[value, index + 1] as const] : [])));
+const staticNames = new Map<string, number>();
+for (const [index, [name]] of staticTable.entries()) if (!staticNames.has(name)) staticNames.set(name, index + 1);
+
+/** Of these the next value is another as a rule: they would only push out what is worth remembering. */
+const neverTheSame: ReadonlySet<string> = new Set([
+  "content-length",
+  "etag",
+  "last-modified",
+  "age",
+  "location",
+  "x-request-id",
+  "x-envoy-upstream-service-time",
+]);
+/** Not for a table that is shared with others on the way (RFC 7541, 7.1). */
+const secret: ReadonlySet<string> = new Set(["set-cookie", "authorization", "cookie"]);
+const longestRemembered = 1024;
+
+export class HpackEncoder {
+  /** The newest of each name. */
+  readonly #latest = new Map<string, Entry>();
+  /** Oldest first, from `#oldest` on. */
+  #entries: Entry[] = [];
+  #oldest = 0;
+  #inserted = 0;
+  #tableBytes = 0;
+  #tableLimit = 4096;
+  #announcement = "";
+
+  /** The peer's SETTINGS_HEADER_TABLE_SIZE; of more than the usual size nothing is made. */
+  setTableLimit(bytes: number): void {
+    const limit = Math.min(bytes, 4096);
+    if (limit === this.#tableLimit) return;
+    this.#tableLimit = limit;
+    this.#evict();
+    this.#announcement = integer(0x20, 5, limit);
+  }
+
+  /** A block; `status` 0: trailers. Hot. */
+  encode(status: number, headers: HeaderList): string {
+    let block = this.#announcement;
+    this.#announcement = "";
+    if (status > 0) block += this.#status(String(status));
+    for (let i = 0; i < headers.length; i += 2) block += this.#field(headers[i]!, headers[i + 1]!);
+    return block;
+  }
+
+  #status(value: string): string {
+    const index = staticStatus.get(value);
+    return index === undefined ? this.#field(":status", value) : indexed(index);
+  }
+
+  #field(name: string, value: string): string {
+    const known = this.#latest.get(name);
+    if (known !== undefined && known.value === value) return indexed(this.#indexOf(known));
+    const nameIndex = staticNames.get(name) ?? (known === undefined ? 0 : this.#indexOf(known));
+    const isSecret = secret.has(name);
+    const remembers = !isSecret && value.length <= longestRemembered && this.#tableLimit >= 512 && !neverTheSame.has(name);
+    const head = remembers ? integer(0x40, 6, nameIndex) : integer(isSecret ? 0x10 : 0, 4, nameIndex);
+    if (remembers) this.#remember(name, value);
+    return nameIndex === 0 ? head + literal(name) + literal(value) : head + literal(value);
+  }
+
+  #indexOf({ serial }: Entry): number {
+    return staticTable.length + this.#inserted - serial;
+  }
+
+  #remember(name: string, value: string): void {
+    const entry = { name, value, serial: this.#inserted++ };
+    this.#entries.push(entry);
+    this.#latest.set(name, entry);
+    this.#tableBytes += name.length + value.length + entryOverhead;
+    this.#evict();
+  }
+
+  #evict(): void {
+    while (this.#tableBytes > this.#tableLimit) {
+      const gone = this.#entries[this.#oldest++]!;
+      this.#tableBytes -= gone.name.length + gone.value.length + entryOverhead;
+      if (this.#latest.get(gone.name) === gone) this.#latest.delete(gone.name);
+    }
+    if (this.#oldest > 64) {
+      this.#entries = this.#entries.slice(this.#oldest);
+      this.#oldest = 0;
+    }
+  }
+}
+
+const byte = Array.from({ length: 256 }, (_, value) => String.fromCharCode(value));
+
+function indexed(index: number): string {
+  return index < 0x7f ? byte[0x80 | index]! : integer(0x80, 7, index);
+}
+
+function literal(text: string): string {
+  return text.length < 0x7f ? byte[text.length]! + text : integer(0, 7, text.length) + text;
+}
+
+function integer(pattern: number, prefixBits: number, value: number): string {
+  const mask = (1 << prefixBits) - 1;
+  if (value < mask) return byte[pattern | value]!;
+  let text = byte[pattern | mask]!;
+  let rest = value - mask;
+  for (; rest >= 0x80; rest >>>= 7) text += byte[(rest & 0x7f) | 0x80]!;
+  return text + byte[rest]!;
+}
