@@ -5,7 +5,13 @@ export interface AdminEndpoint {
   /** Counters and gauges whose names match. */
   numbers(names: RegExp): Promise<ReadonlyMap<string, number>>;
   /** Responses carry `connection: close` while new connections are still taken; with `skipExit` they are taken for good. */
-  drain(options: { readonly skipExit: boolean }): Promise<void>;
+  drain(options: DrainOptions): Promise<void>;
+}
+
+export interface DrainOptions {
+  /** Not the listeners by which applications call out. */
+  readonly inboundOnly: boolean;
+  readonly skipExit: boolean;
 }
 
 const timeoutMs = 2_000;
@@ -28,8 +34,8 @@ export class HttpAdminEndpoint implements AdminEndpoint {
     );
   }
 
-  async drain({ skipExit }: { readonly skipExit: boolean }): Promise<void> {
-    await this.#ask(`/drain_listeners?graceful${skipExit ? "&skip_exit" : ""}`, "POST");
+  async drain({ inboundOnly, skipExit }: DrainOptions): Promise<void> {
+    await this.#ask(`/drain_listeners?graceful${inboundOnly ? "&inboundonly" : ""}${skipExit ? "&skip_exit" : ""}`, "POST");
   }
 
   async #ask(path: string, method: string): Promise<Response> {

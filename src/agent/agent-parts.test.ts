@@ -30,6 +30,11 @@ describe("readEnvironment", () => {
     ["WORKLOAD_IDENTITY_SOCKET_FILE", "../socket", "is a path"],
     ["FILE_MOUNTED_CERTS", "maybe", "neither true nor false"],
     ["CA_HEADER_GRPC-TIMEOUT", "1", "can't be a header's name"],
+    ["CREDENTIAL_FETCHER_TYPE", "GoogleComputeEngine", "is not JWT"],
+    ["EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "yes", "neither true nor false"],
+    ["MINIMUM_DRAIN_DURATION", "5", "is no duration from 1ms to 60m"],
+    ["ISTIO_CPU_LIMIT", "2.5", "is no number of threads"],
+    ["GRPC_KEEPALIVE_INTERVAL", "0s", "is no duration"],
   ])("refuses %s=%s by its name", (name, value, reason) => {
     expect(() => readEnvironment({ [name]: value })).toThrow(new RegExp(`${name}: .*${reason}`));
   });

@@ -5,7 +5,7 @@
  *                                                               proxy ──SDS──> the same, or credential-uds/files-socket: files
  *   15021 readiness (a listener of the proxy) ──> 15020 status port of the agent ──> 15000 admin of the proxy
  *   15053 DNS <── names of the mesh, by the proxy's xDS stream
- *   15020 /stats/prometheus = agent's metrics + 15090 (a listener of the proxy) ──> 15000
+ *   15020 /stats/prometheus = agent's metrics + 15090 (a listener of the proxy) ──> 15000, + the application's
  */
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -17,10 +17,12 @@ import { ownLoopback } from "../lib/loopback.ts";
 import type { PortSharing } from "../platform/port-sharing.ts";
 import type { WorkerThread } from "../proxy/worker-thread.ts";
 import { bootstrap } from "./bootstrap.ts";
+import { bootstrapTexts, loadBootstrapFiles } from "./bootstrap-file.ts";
 import { isServed } from "./certificates/workload-identity.ts";
 import { CurrentNode } from "./current-node.ts";
 import { DnsProxy } from "./dns/dns-proxy.ts";
 import { answersDns, dnsProxyOptions } from "./dns/dns-settings.ts";
+import { drainedListeners, drainTime } from "./drain.ts";
 import { EmbeddedProxy } from "./embedded-proxy.ts";
 import type { AgentEnvironment } from "./environment.ts";
 import { EnvoyProcess } from "./envoy-process.ts";
@@ -29,10 +31,12 @@ import { probeOf, targetsOf } from "./health/probe.ts";
 import type { ConfigSource } from "./last-good/control-plane-choice.ts";
 import { LastGoodConfig } from "./last-good/last-good-config.ts";
 import { AddressWatch } from "./machine-addresses.ts";
+import { metricsSources } from "./metrics/metrics-sources.ts";
 import { nodeIdentity } from "./node.ts";
 import { agentPaths } from "./paths.ts";
 import { ProxyAdmin } from "./proxy-admin.ts";
 import type { EffectiveProxyConfig } from "./proxy-config.ts";
+import { proxyLogLevels } from "./proxy-log-levels.ts";
 import { ControlPlaneRelay } from "./relay/control-plane-relay.ts";
 import { ownPorts } from "./relay/own-ports.ts";
 import type { RunningProxy } from "./running-proxy.ts";
@@ -58,7 +62,10 @@ export interface AgentOptions {
   readonly concurrency: number;
   /** Threads that the proxies of several agents in this process share; default: threads of its own. */
   readonly workerThreads?: readonly WorkerThread[];
+  /** `warning`, or with parts of the proxy: `warning,misc:error`. */
   readonly logLevel: string;
+  /** Of a bootstrap in the place of ours, where nothing else names one. */
+  readonly templateFile?: string | undefined;
   /** Where the status port listens. */
   readonly statusHost: string;
   /** Of all ports of the agent and its proxy. Default: alone. */
@@ -71,7 +78,7 @@ interface AgentParts {
   readonly proxy: RunningProxy;
   readonly admin: ProxyAdmin;
   readonly troubles: Troubles;
-  readonly config: ProxyConfig;
+  readonly options: Pick<AgentOptions, "type" | "environment" | "proxyConfig">;
   readonly sockets: Pick<Sockets, "hasCertificate" | "choice" | "servesIdentity">;
   readonly dns: DnsProxy | undefined;
   readonly openStatus: (() => Promise<StatusServer>) | undefined;
@@ -83,7 +90,8 @@ export class Agent implements AsyncDisposable {
   readonly proxy: RunningProxy;
   readonly admin: ProxyAdmin;
   readonly troubles: Troubles;
-  readonly #config: ProxyConfig;
+  readonly #options: AgentParts["options"];
+  readonly #stopped = new AbortController();
   readonly #sockets: AgentParts["sockets"];
   readonly #dns: DnsProxy | undefined;
   readonly #openStatus: AgentParts["openStatus"];
@@ -91,11 +99,11 @@ export class Agent implements AsyncDisposable {
   /** What speaks for the workload, or writes its files: there is one of each, also while two processes run. */
   readonly #voice: AsyncDisposableStack;
 
-  private constructor({ proxy, admin, troubles, config, sockets, dns, openStatus, parts, voice }: AgentParts) {
+  private constructor({ proxy, admin, troubles, options, sockets, dns, openStatus, parts, voice }: AgentParts) {
     this.proxy = proxy;
     this.admin = admin;
     this.troubles = troubles;
-    this.#config = config;
+    this.#options = options;
     this.#sockets = sockets;
     this.#dns = dns;
     this.#openStatus = openStatus;
@@ -106,6 +114,8 @@ export class Agent implements AsyncDisposable {
   static async start(options: AgentOptions): Promise<Agent> {
     const { environment } = options;
     const { config, json } = options.proxyConfig;
+    const bootstrapFiles = loadBootstrapFiles({ environment, proxyConfig: config, templateFile: options.templateFile });
+    const sources = metricsSources({ type: options.type, environment, proxyConfig: config });
     const { sharing = "alone", mayBeServedIdentity = true } = options;
     await using parts = new AsyncDisposableStack();
     await using voice = new AsyncDisposableStack();
@@ -150,26 +160,29 @@ export class Agent implements AsyncDisposable {
       });
     }
     const credentialSocket = hasCredentialSocket ? paths.credentialSds : undefined;
+    const generated = bootstrap({ node, environment, proxyConfig: config, sockets: { ...ownSockets, credentials: credentialSocket } });
     const openStatus = () =>
       StatusServer.start({
         host: options.statusHost,
         port: config.statusPort,
         sharing,
         isReady: () => admin.isReady(),
-        proxyMetricsUrl: `http://${environment.bindAddress ?? "127.0.0.1"}:${environment.prometheusPort}/stats/prometheus`,
+        ...sources,
         onQuit: () => quit.resolve(0),
-        onDrain: () => admin.drainWithoutExit(),
+        onDrain: () => admin.drainWithoutExit(drainedListeners(options.type)),
         dns,
         configSource: () => choice.source,
         troubles,
       });
     if (config.statusPort !== 0 && sharing !== "beside") voice.use(await openStatus());
     const start = {
-      bootstrap: bootstrap({ node, environment, proxyConfig: config, sockets: { ...ownSockets, credentials: credentialSocket } }),
+      bootstrap: bootstrapTexts(bootstrapFiles, generated),
       directory: config.configPath,
-      concurrency: options.concurrency || (config.concurrency ?? 0),
+      concurrency: options.concurrency || (config.concurrency ?? environment.cpuLimit),
       workerThreads: options.workerThreads,
-      logLevel: options.logLevel,
+      ...proxyLogLevels(options.logLevel),
+      fileFlushIntervalMs: config.fileFlushInterval ?? 1_000,
+      fileFlushMinSizeKb: config.fileFlushMinSizeKb,
       drainTimeMs: config.drainDuration ?? 45_000,
       sharing,
     };
@@ -195,7 +208,7 @@ export class Agent implements AsyncDisposable {
     };
     const sockets = { hasCertificate, choice, servesIdentity };
     const unopened = config.statusPort !== 0 && sharing === "beside" ? openStatus : undefined;
-    return new Agent({ proxy, admin, troubles, config, sockets, dns, openStatus: unopened, parts: parts.move(), voice: voice.move() });
+    return new Agent({ proxy, admin, troubles, options, sockets, dns, openStatus: unopened, parts: parts.move(), voice: voice.move() });
   }
 
   /** Resolves when the proxy serves what the control plane gave it, or rejects with the signal's reason. */
@@ -222,17 +235,17 @@ export class Agent implements AsyncDisposable {
     await Promise.all([this.admin.checkAlive(), this.proxy.checkAlive()]);
   }
 
-  /** Before an orderly end: clients are told to go, and get terminationDrainDuration for it. */
+  /** Before an orderly end: clients are told to go, and get time for it. Rejects when this agent is disposed of meanwhile. */
   async drain(): Promise<void> {
     // Nobody has been served yet, so nobody needs to be told.
     if (!(await this.isReady())) return;
     try {
-      await this.admin.drain();
+      await this.admin.drain(drainedListeners(this.#options.type));
     } catch (error) {
       scope.warn("proxy can't be told to drain", { error });
       return;
     }
-    await delay(this.#config.terminationDrainDuration ?? 5_000);
+    await drainTime({ ...this.#options, admin: this.admin, signal: this.#stopped.signal });
   }
 
   /** Beside another process: answers on the ports of status and DNS as well, where until now that one had the better answers. */
@@ -257,6 +270,7 @@ export class Agent implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#stopped.abort();
     await this.#voice.disposeAsync();
     await this.#parts.disposeAsync();
   }

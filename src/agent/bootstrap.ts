@@ -45,7 +45,7 @@ export function bootstrap({ node, environment, proxyConfig, sockets }: Bootstrap
         { name: "admin", admin_layer: {} },
       ],
     },
-    stats_config: statsConfig(proxyConfig),
+    stats_config: statsConfig(proxyConfig, environment.exitsWhenUnused),
     admin: {
       access_log: [fileAccessLog("/dev/null")],
       address: socketAddress(loopback, proxyConfig.proxyAdminPort),
@@ -183,7 +183,7 @@ const statsTags: readonly (readonly [tag: string, regex: string])[] = [
 ];
 
 /** Without a matcher of the user's, only what Istio shows is kept: some 400 names a cluster would be too many. */
-function statsConfig({ proxyStatsMatcher, extraStatTags }: ProxyConfig): Json {
+function statsConfig({ proxyStatsMatcher, extraStatTags }: ProxyConfig, countsConnections: boolean): Json {
   const prefixes = [
     "reporter=",
     ...(proxyStatsMatcher?.inclusionPrefixes ?? []),
@@ -195,7 +195,12 @@ function statsConfig({ proxyStatsMatcher, extraStatTags }: ProxyConfig): Json {
     "component",
     "istio",
   ];
-  const suffixes = [...(proxyStatsMatcher?.inclusionSuffixes ?? []), "rbac.allowed", "rbac.denied", "shadow_allowed", "shadow_denied"];
+  const suffixes = [
+    ...(proxyStatsMatcher?.inclusionSuffixes ?? []),
+    ...["rbac.allowed", "rbac.denied", "shadow_allowed", "shadow_denied"],
+    // By these a stopping agent sees who is still there.
+    ...(countsConnections ? ["downstream_cx_active"] : []),
+  ];
   const regexps = proxyStatsMatcher?.inclusionRegexps ?? [];
   return {
     use_all_default_tags: false,

@@ -3,8 +3,8 @@
  * agent starts its Envoy by it, since nobody but the child can ask the kernel for that.
  */
 import { isSea } from "node:sea";
-import { fileURLToPath } from "node:url";
 import { log } from "../lib/log.ts";
+import { ownCommand } from "../lib/own-command.ts";
 import { endWithParent } from "../platform/end-with-parent.ts";
 
 export const childOf = "child-of";
@@ -23,6 +23,6 @@ export async function main([pid = "", program = "", ...args]: string[]): Promise
 export function asChildOf(pid: number, program: string, args: readonly string[]): { command: string; args: string[]; argv0?: string } {
   const words = [String(pid), program, ...args];
   if (isSea()) return { command: process.execPath, args: words, argv0: childOf };
-  const main = fileURLToPath(new URL("../main.ts", import.meta.url));
-  return { command: process.execPath, args: ["--disable-warning=ExperimentalWarning", main, childOf, ...words] };
+  const [command = "", ...rest] = ownCommand();
+  return { command, args: [...rest, childOf, ...words] };
 }

@@ -27,20 +27,22 @@ export class EmbeddedProxy implements RunningProxy {
         new Map(
           server.stats.read((name) => names.test(name)).flatMap((stat) => ("value" in stat ? [[stat.name, Number(stat.value)]] : [])),
         ),
-      drain: ({ skipExit }) => server.drainListeners({ graceful: true, inboundOnly: false, skipExit }),
+      drain: ({ inboundOnly, skipExit }) => server.drainListeners({ graceful: true, inboundOnly, skipExit }),
     };
   }
 
   static async start(options: StartProxyOptions): Promise<EmbeddedProxy> {
     const ended = Promise.withResolvers<number>();
     const server = await ProxyServer.start({
-      bootstrap: loadBootstrap({ yaml: JSON.stringify(options.bootstrap) }),
+      // As an Envoy under Istio's agent is told: --allow-unknown-static-fields.
+      bootstrap: loadBootstrap({ texts: options.bootstrap, allowUnknownFields: true }),
       concurrency: options.concurrency,
       ...(options.workerThreads && { workerThreads: options.workerThreads }),
       logLevel: options.logLevel,
+      componentLogLevel: options.componentLogLevel,
       drainTimeMs: options.drainTimeMs,
       drainStrategy: "immediate",
-      fileFlushIntervalMs: 1_000,
+      fileFlushIntervalMs: options.fileFlushIntervalMs,
       adminSharing: options.sharing,
       onQuit: () => ended.resolve(0),
     });

@@ -2,11 +2,21 @@
  * The environment variables that pilot-agent reads, all of them, each with its default and meaning; nothing else reads the
  * environment. Names are Istio's. Node metadata comes from the open-ended ISTIO_META_* and ISTIO_METAJSON_* families.
  */
-import { basename } from "node:path";
-import { parseDurationMs } from "../api/schema/duration.ts";
 import type { KeyKind } from "./certificates/certificate-request.ts";
-
-type Environment = Readonly<Record<string, string | undefined>>;
+import {
+  EnvironmentError,
+  headerName,
+  parseBoolean,
+  parseDuration,
+  parseFileName,
+  parseKeyKind,
+  parseMilliseconds,
+  parseObject,
+  parsePort,
+  parseRatio,
+  parseThreads,
+  type Variables,
+} from "./environment-values.ts";
 
 export interface AgentEnvironment {
   /** Address by which the mesh knows this workload; default: the machine's first that is not loopback, else 127.0.0.1. */
@@ -37,7 +47,7 @@ export interface AgentEnvironment {
   readonly xdsHeaders: Readonly<Record<string, string>>;
   /** File of another's socket in `workload-spiffe-uds`, which has to be there then; default `socket`, which is ours where nobody has it. */
   readonly workloadSocketFile: string;
-  /** The workload's certificate is in `etc/certs`, and others renew it. */
+  /** Certificates are files that others renew: of the workload, and by ISTIO_META_TLS_CLIENT_* of calls to the control plane. */
   readonly fileMountedCerts: boolean;
   /** Trust domain that a certificate request names; the authority decides by itself. */
   readonly trustDomain: string;
@@ -64,6 +74,26 @@ export interface AgentEnvironment {
   readonly resolvConf: string | undefined;
   /** Whether probes call localhost instead of this machine's address. REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION. */
   readonly probesLocalhost: boolean;
+  /** A stopping proxy ends when nobody is connected any more, and not after terminationDrainDuration. EXIT_ON_ZERO_ACTIVE_CONNECTIONS. */
+  readonly exitsWhenUnused: boolean;
+  /** ... but not before this time is over. MINIMUM_DRAIN_DURATION, 5 s. */
+  readonly minimumDrainMs: number;
+  /** File of a bootstrap in the place of ours. ISTIO_BOOTSTRAP. */
+  readonly bootstrapFile: string | undefined;
+  /** File that is laid over the bootstrap, in which `$(HOST_IP)` stands for HOST_IP. ISTIO_BOOTSTRAP_OVERRIDE. */
+  readonly bootstrapOverride: string | undefined;
+  readonly hostIp: string;
+  /** Where a sidecar's application has its metrics, JSON. ISTIO_PROMETHEUS_ANNOTATIONS. */
+  readonly prometheusAnnotations: string | undefined;
+  /** Whether the status port's metrics have the proxy's. PILOT_AGENT_MERGE_ENVOY_STATS, true. */
+  readonly mergesProxyMetrics: boolean;
+  /** Whether the status port tells metrics to this machine alone. METRICS_LOCALHOST_ACCESS_ONLY, false. */
+  readonly tellsMetricsLocally: boolean;
+  /** Threads of the proxy where nothing else says how many. ISTIO_CPU_LIMIT, 0 for one a core. */
+  readonly cpuLimit: number;
+  /** Of connections to the control plane. GRPC_KEEPALIVE_INTERVAL and GRPC_KEEPALIVE_TIMEOUT, 30 s and 10 s. */
+  readonly keepaliveIntervalMs: number;
+  readonly keepaliveTimeoutMs: number;
   /**
    * Node metadata by key, from ISTIO_META_KEY=text. DNS_CAPTURE (false) and ENABLE_DNS_SERVER (false) start the DNS proxy too: the one for
    * a sidecar, the other for any proxy.
@@ -73,13 +103,9 @@ export interface AgentEnvironment {
   readonly metadataJson: Readonly<Record<string, Record<string, unknown>>>;
 }
 
-export class EnvironmentError extends Error {
-  override readonly name = "EnvironmentError";
-}
-
 export const defaultSocketFile = "socket";
 
-export function readEnvironment(env: Environment): AgentEnvironment {
+export function readEnvironment(env: Variables): AgentEnvironment {
   const metadata: Record<string, string> = {};
   const caHeaders: Record<string, string> = {};
   const xdsHeaders: Record<string, string> = {};
@@ -93,8 +119,11 @@ export function readEnvironment(env: Environment): AgentEnvironment {
   }
   if (env.CA_PROVIDER && env.CA_PROVIDER !== "Citadel")
     throw new EnvironmentError(`CA_PROVIDER: "${env.CA_PROVIDER}" is not Citadel, which is the only protocol there is here`);
+  if (env.CREDENTIAL_FETCHER_TYPE && env.CREDENTIAL_FETCHER_TYPE !== "JWT")
+    throw new EnvironmentError(`CREDENTIAL_FETCHER_TYPE: "${env.CREDENTIAL_FETCHER_TYPE}" is not JWT: tokens come from their file alone`);
   const fileMountedCerts = parseBoolean("FILE_MOUNTED_CERTS", env.FILE_MOUNTED_CERTS, false);
   if (fileMountedCerts && env.PROV_CERT) throw new EnvironmentError("FILE_MOUNTED_CERTS: can't be there together with PROV_CERT");
+  const exitsWhenUnused = parseBoolean("EXIT_ON_ZERO_ACTIVE_CONNECTIONS", env.EXIT_ON_ZERO_ACTIVE_CONNECTIONS, false);
   for (const flag of ["ISTIO_META_DNS_CAPTURE", "ISTIO_META_ENABLE_DNS_SERVER"]) parseBoolean(flag, env[flag], false);
   return {
     instanceIp: env.INSTANCE_IP || undefined,
@@ -126,86 +155,19 @@ export function readEnvironment(env: Environment): AgentEnvironment {
     dnsForwardTimeoutMs: parseMilliseconds("DNS_FORWARD_TIMEOUT", env.DNS_FORWARD_TIMEOUT, 5_000),
     resolvConf: env.TOPSAIL_RESOLV_CONF || undefined,
     probesLocalhost: parseBoolean("REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION", env.REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION, false),
-    metadata,
+    exitsWhenUnused,
+    minimumDrainMs: parseMilliseconds("MINIMUM_DRAIN_DURATION", env.MINIMUM_DRAIN_DURATION, 5_000, 3_600_000),
+    bootstrapFile: env.ISTIO_BOOTSTRAP || undefined,
+    bootstrapOverride: env.ISTIO_BOOTSTRAP_OVERRIDE || undefined,
+    hostIp: env.HOST_IP ?? "",
+    prometheusAnnotations: env.ISTIO_PROMETHEUS_ANNOTATIONS || undefined,
+    mergesProxyMetrics: parseBoolean("PILOT_AGENT_MERGE_ENVOY_STATS", env.PILOT_AGENT_MERGE_ENVOY_STATS, true),
+    tellsMetricsLocally: parseBoolean("METRICS_LOCALHOST_ACCESS_ONLY", env.METRICS_LOCALHOST_ACCESS_ONLY, false),
+    cpuLimit: parseThreads("ISTIO_CPU_LIMIT", env.ISTIO_CPU_LIMIT),
+    keepaliveIntervalMs: parseMilliseconds("GRPC_KEEPALIVE_INTERVAL", env.GRPC_KEEPALIVE_INTERVAL, 30_000, 3_600_000),
+    keepaliveTimeoutMs: parseMilliseconds("GRPC_KEEPALIVE_TIMEOUT", env.GRPC_KEEPALIVE_TIMEOUT, 10_000, 3_600_000),
+    // A key of the node's metadata in Istio, though only the agent acts on it.
+    metadata: exitsWhenUnused ? { ...metadata, EXIT_ON_ZERO_ACTIVE_CONNECTIONS: "true" } : metadata,
     metadataJson,
   };
-}
-
-/** Lower case, as HTTP/2 wants it. */
-function headerName(variable: string, prefix: string): string {
-  const name = variable.slice(prefix.length).toLowerCase();
-  if (!/^[a-z0-9_.-]+$/.test(name) || name.startsWith("grpc-"))
-    throw new EnvironmentError(`${variable}: "${name}" can't be a header's name`);
-  return name;
-}
-
-function parseFileName(name: string, text: string | undefined, fallback: string): string {
-  if (!text) return fallback;
-  if (basename(text) !== text || text === "." || text === "..")
-    throw new EnvironmentError(`${name}: "${text}" is a path and not a file's name`);
-  return text;
-}
-
-/** P-256, which costs a handshake a tenth of what RSA does, unless RSA is asked for by its size. */
-function parseKeyKind(env: Environment): KeyKind {
-  const { ECC_SIGNATURE_ALGORITHM: algorithm, ECC_CURVE: curve = "P256", WORKLOAD_RSA_KEY_SIZE: bits } = env;
-  if (algorithm && algorithm !== "ECDSA") throw new EnvironmentError(`ECC_SIGNATURE_ALGORITHM: "${algorithm}" is not ECDSA`);
-  if (bits && !algorithm) {
-    if (!["2048", "3072", "4096"].includes(bits))
-      throw new EnvironmentError(`WORKLOAD_RSA_KEY_SIZE: "${bits}" is none of 2048, 3072 and 4096`);
-    return { type: "rsa", bits: Number(bits) };
-  }
-  if (curve !== "P256" && curve !== "P384") throw new EnvironmentError(`ECC_CURVE: "${curve}" is neither P256 nor P384`);
-  return { type: "ec", curve: curve === "P256" ? "P-256" : "P-384" };
-}
-
-function parseRatio(name: string, text: string | undefined, fallback: number): number {
-  if (!text) return fallback;
-  const ratio = Number(text);
-  if (!(ratio >= 0 && ratio <= 1)) throw new EnvironmentError(`${name}: "${text}" is no share between 0 and 1`);
-  return ratio;
-}
-
-/** Go's form: `24h`, `1h30m`, `90s`. Seconds. */
-function parseDuration(name: string, text: string | undefined, fallbackSeconds: number): number {
-  if (!text) return fallbackSeconds;
-  const units = { h: 3600, m: 60, s: 1 } as const;
-  const parts = [...text.matchAll(/(?<count>\d+(?:\.\d+)?)(?<unit>[hms])/g)];
-  const seconds = parts.reduce((sum, { groups }) => sum + Number(groups!.count) * units[groups!.unit as keyof typeof units], 0);
-  if (parts.map(([part]) => part).join("") !== text || seconds < 1)
-    throw new EnvironmentError(`${name}: "${text}" is no duration like 24h or 90s`);
-  return seconds;
-}
-
-/** Up to a minute. */
-function parseMilliseconds(name: string, text: string | undefined, fallback: number): number {
-  if (!text) return fallback;
-  const ms = parseDurationMs(text);
-  if (ms === undefined || ms < 1 || ms > 60_000) throw new EnvironmentError(`${name}: "${text}" is no duration from 1ms to 1m`);
-  return ms;
-}
-
-function parsePort(name: string, text: string | undefined, fallback: number): number {
-  if (!text) return fallback;
-  const port = Number(text);
-  if (!Number.isInteger(port) || port < 0 || port > 65535) throw new EnvironmentError(`${name}: "${text}" is no port`);
-  return port;
-}
-
-function parseBoolean(name: string, text: string | undefined, fallback: boolean): boolean {
-  if (!text) return fallback;
-  if (text === "true" || text === "1") return true;
-  if (text === "false" || text === "0") return false;
-  throw new EnvironmentError(`${name}: "${text}" is neither true nor false`);
-}
-
-function parseObject(name: string, text: string): Record<string, unknown> {
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(text);
-  } catch (cause) {
-    throw new EnvironmentError(`${name}: is no JSON: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
-  }
-  if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) throw new EnvironmentError(`${name}: is no JSON object`);
-  return parsed as Record<string, unknown>;
 }

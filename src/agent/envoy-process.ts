@@ -29,16 +29,21 @@ export class EnvoyProcess implements RunningProxy {
 
   static async start(binaryPath: string, adminAddress: HostPort, options: StartProxyOptions): Promise<EnvoyProcess> {
     const file = join(options.directory, "envoy-rev.json");
-    await writeFile(file, JSON.stringify(options.bootstrap), { mode: 0o600 });
+    const [bootstrap, override] = options.bootstrap;
+    await writeFile(file, JSON.stringify(bootstrap!.json), { mode: 0o600 });
     const args = [
       ...["-c", file],
       ...["--drain-time-s", String(Math.round(options.drainTimeMs / 1000))],
       ...["--drain-strategy", "immediate"],
       ...["--local-address-ip-version", "v4"],
-      ...["--file-flush-interval-msec", "1000"],
+      ...["--file-flush-interval-msec", String(options.fileFlushIntervalMs)],
+      ...(options.fileFlushMinSizeKb > 0 ? ["--file-flush-min-size-kb", String(options.fileFlushMinSizeKb)] : []),
       "--disable-hot-restart",
       "--allow-unknown-static-fields",
       ...["-l", options.logLevel],
+      ...(options.componentLogLevel === "" ? [] : ["--component-log-level", options.componentLogLevel]),
+      // Only Envoy merges as Envoy does.
+      ...(override ? ["--config-yaml", JSON.stringify(override.json)] : []),
       ...(options.concurrency > 0 ? ["--concurrency", String(options.concurrency)] : []),
     ];
     const cannot = (cause: Error) => new Error(`cannot run the proxy ${binaryPath}: ${cause.message}`, { cause });

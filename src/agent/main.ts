@@ -1,17 +1,18 @@
 /** `topsail pilot-agent proxy router|sidecar`: the agent's command line, as Istio's. */
 import { readFile } from "node:fs/promises";
-import { Command, CommanderError } from "commander";
+import { Command, CommanderError, Option } from "commander";
 import { ConfigError } from "../api/config-error.ts";
 import { fail } from "../lib/fail.ts";
 import { HostPortError } from "../lib/host-port.ts";
-import { isLogLevel, log } from "../lib/log.ts";
+import { log } from "../lib/log.ts";
 import { version } from "../lib/version.ts";
 import { ServiceManager, serviceVariables } from "../platform/service-manager.ts";
 import { Agent } from "./agent.ts";
 import { CaptureError } from "./capture/capture-settings.ts";
 import { captureCommands } from "./capture/command.ts";
 import { CommandError } from "./capture/command-runner.ts";
-import { EnvironmentError, readEnvironment } from "./environment.ts";
+import { readEnvironment } from "./environment.ts";
+import { EnvironmentError } from "./environment-values.ts";
 import { handoverVariable, Predecessor } from "./handover/predecessor.ts";
 import { type StartedAs, Successor } from "./handover/successor.ts";
 import { machineCommand } from "./machine/command.ts";
@@ -29,7 +30,10 @@ interface ProxyOptions {
   meshConfig: string;
   concurrency: string;
   proxyLogLevel: string;
+  proxyComponentLogLevel: string;
+  templateFile?: string;
   log_output_level: string;
+  log_as_json?: string;
 }
 
 export async function main(args: string[]): Promise<number> {
@@ -46,10 +50,17 @@ export async function main(args: string[]): Promise<number> {
     .option("--domain <domain>", "DNS domain of the node; default <namespace>.svc.cluster.local")
     .option("--meshConfig <file>", "MeshConfig whose defaultConfig holds", "./etc/istio/config/mesh")
     .option("--concurrency <n>", "worker threads; 0 for one a core", "0")
-    .option("--proxyLogLevel <level>", "the proxy's log level", "warning")
-    .option("--log_output_level <level>", "the agent's log level", "info")
-    .action(async (type: string, options: ProxyOptions) => {
-      exitCode = await runProxy(type, options);
+    .option("--proxyLogLevel <levels>", "the proxy's log level, and those of its parts: warning,misc:error", "warning")
+    .option("--proxyComponentLogLevel <levels>", "those of its parts alone", "")
+    .option("--templateFile <file>", "bootstrap of the proxy, plain JSON or YAML, in the place of the agent's own")
+    .option("--log_output_level <levels>", "the agent's log level, and those of its scopes: info,dns:debug", "info")
+    .addOption(new Option("--log_as_json [boolean]", "a JSON object a line").preset("true"))
+    // As Istio's, whose flags come and go: what has no meaning here is said, and no reason not to start.
+    .allowUnknownOption()
+    .allowExcessArguments()
+    .action(async (type: string, options: ProxyOptions, command: Command) => {
+      const ignored = [type, ...command.args].find((word) => word.startsWith("-"));
+      exitCode = await runProxy(type.startsWith("-") ? "sidecar" : type, options, ignored);
     });
   for (const command of [...captureCommands(process.env), ...requestCommands()]) program.addCommand(command.copyInheritedSettings(program));
   const machine = machineCommand({
@@ -67,6 +78,7 @@ export async function main(args: string[]): Promise<number> {
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode;
     if (error instanceof ConfigError) return fail(error.describe(), error.hint);
+    if (error instanceof CaptureError) return fail(error.message, undefined, error.exitCode);
     if (isUsersMistake(error)) return fail(error.message);
     throw error;
   }
@@ -74,16 +86,18 @@ export async function main(args: string[]): Promise<number> {
 
 /** Their messages say all there is to say. */
 function isUsersMistake(error: unknown): error is Error {
-  return [EnvironmentError, HostPortError, CaptureError, CommandError, RequestError, EnvironmentFileError, MachineError].some(
+  return [EnvironmentError, HostPortError, CommandError, RequestError, EnvironmentFileError, MachineError].some(
     (kind) => error instanceof kind,
   );
 }
 
-async function runProxy(type: string, options: ProxyOptions): Promise<number> {
+async function runProxy(type: string, options: ProxyOptions, ignored: string | undefined): Promise<number> {
   if (type !== "sidecar" && type !== "router") return fail(`proxy type "${type}" is not in this version`, "sidecar or router");
-  if (!isLogLevel(options.log_output_level)) return fail(`--log_output_level: unknown level "${options.log_output_level}"`);
+  const wrongLevel = log.setLevels(options.log_output_level);
+  if (wrongLevel !== undefined) return fail(`--log_output_level: unknown level "${wrongLevel}"`);
+  if (options.log_as_json !== undefined && options.log_as_json !== "false") log.setFormat("json");
   if (!/^\d+$/.test(options.concurrency)) return fail(`--concurrency "${options.concurrency}" is no number of threads`);
-  log.setLevel(options.log_output_level);
+  if (ignored !== undefined) log.scope("agent").warn("no effect of unknown flags", { from: ignored });
   const environment = readEnvironment(process.env);
   const proxyConfig = effectiveProxyConfig(await readMesh(options.meshConfig), environment.proxyConfig);
 
@@ -97,7 +111,8 @@ async function runProxy(type: string, options: ProxyOptions): Promise<number> {
     proxyConfig,
     usesBinary: typeof proxyConfig.json.binaryPath === "string",
     concurrency: Number(options.concurrency),
-    logLevel: options.proxyLogLevel,
+    logLevel: [options.proxyLogLevel, options.proxyComponentLogLevel].filter(Boolean).join(","),
+    templateFile: options.templateFile,
     statusHost: environment.bindAddress ?? "0.0.0.0",
     mayBeServedIdentity: !predecessor?.inheritance.servesIdentity,
     sharing: predecessor ? "beside" : manager ? "first" : "alone",

@@ -1,6 +1,8 @@
 /** What the agent asks of its proxy, in Envoy's terms: the same for our proxy and for an Envoy. */
 import type { AdminEndpoint } from "./admin-endpoint.ts";
 
+export type DrainedListeners = "inbound" | "all";
+
 export class ProxyAdmin {
   #endpoint: AdminEndpoint | undefined;
   /** Once a proxy has its configuration it keeps it; asking again would only fail it for a moment's silence. */
@@ -36,19 +38,21 @@ export class ProxyAdmin {
   }
 
   /** Ask clients to go: responses carry `connection: close` while new connections are still taken. */
-  async drain(): Promise<void> {
-    await this.#attached.drain({ skipExit: false });
+  async drain(which: DrainedListeners): Promise<void> {
+    await this.#attached.drain({ inboundOnly: which === "inbound", skipExit: false });
   }
 
-  async drainWithoutExit(): Promise<void> {
-    await this.#attached.drain({ skipExit: true });
+  async drainWithoutExit(which: DrainedListeners): Promise<void> {
+    await this.#attached.drain({ inboundOnly: which === "inbound", skipExit: true });
   }
 
-  /** Connections to listeners that users talk to; the proxy's own two are left out. */
-  async activeConnections(ownPorts: readonly number[]): Promise<number> {
+  /** Connections to listeners that users talk to; the proxy's own two, on these ports, are left out. Undefined: they are not counted. */
+  async activeConnections(ownPorts: readonly number[]): Promise<number | undefined> {
+    const stats = await this.#attached.numbers(/^listener\..*downstream_cx_active$/);
+    if (stats.size === 0) return undefined;
     let sum = 0;
-    for (const [name, value] of await this.#attached.numbers(/^listener\..*downstream_cx_active$/)) {
-      if (name.includes(".worker_") || name.includes("admin") || ownPorts.some((port) => name.includes(`_${port}.`))) continue;
+    for (const [name, value] of stats) {
+      if (/\.worker_|^listener\.(admin\.|envoy_internal_)/.test(name) || ownPorts.some((port) => name.includes(`_${port}.`))) continue;
       sum += value;
     }
     return sum;

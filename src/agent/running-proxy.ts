@@ -1,4 +1,5 @@
 import type { PortSharing } from "../platform/port-sharing.ts";
+import type { ConfigText } from "../proxy/config/config-text.ts";
 import type { WorkerThread } from "../proxy/worker-thread.ts";
 import type { AdminEndpoint } from "./admin-endpoint.ts";
 
@@ -19,8 +20,8 @@ export interface RunningProxy extends AsyncDisposable {
 }
 
 export interface StartProxyOptions {
-  /** Envoy v3 bootstrap as JSON. */
-  readonly bootstrap: Record<string, unknown>;
+  /** Envoy v3 bootstrap, and what is laid over it. */
+  readonly bootstrap: readonly ConfigText[];
   /** Where the proxy may keep files; exists. */
   readonly directory: string;
   /** Worker threads, 0 for one a core. */
@@ -29,7 +30,12 @@ export interface StartProxyOptions {
   readonly workerThreads?: readonly WorkerThread[] | undefined;
   /** Envoy's level: trace, debug, info, warning, error, critical, off. */
   readonly logLevel: string;
+  /** Of parts of it: `misc:error,upstream:debug`. */
+  readonly componentLogLevel: string;
   readonly drainTimeMs: number;
+  /** How long lines of an access log may wait for others, and how many kilobytes; 0: the proxy's own default. */
+  readonly fileFlushIntervalMs: number;
+  readonly fileFlushMinSizeKb: number;
   /** Of ports that are not listeners', which are always shared. */
   readonly sharing: PortSharing;
 }

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
 import type { ProxySockets } from "./bootstrap.ts";
 import { type Access, controlPlaneAccess } from "./certificates/control-plane-access.ts";
+import { mountedFiles } from "./certificates/mounted-files.ts";
 import { Revocations } from "./certificates/revocations.ts";
 import { SdsServer } from "./certificates/sds-server.ts";
 import { openWorkloadIdentity } from "./certificates/workload-identity.ts";
@@ -48,7 +49,8 @@ export async function startSockets(
 ): Promise<Sockets> {
   const plaintext = config.controlPlaneAuthPolicy === "NONE";
   const { caAddress, caRoot, caHeaders, istiodName, xdsRoot, xdsHeaders } = environment;
-  const common = { environment, paths, plaintext };
+  const mounted = environment.fileMountedCerts ? mountedFiles(node.metadata, paths.mountedFiles) : undefined;
+  const common = { environment, paths, plaintext, mounted };
   // The control plane's name is not that of another authority.
   const authority = { address: caAddress ?? config.discoveryAddress, rootFile: caRoot, serverName: caAddress ? undefined : istiodName };
   const { secrets, socket, isServedElsewhere } = await openWorkloadIdentity({

@@ -1,29 +1,31 @@
 /**
- * The agent's own port, 15020: readiness of the proxy, and metrics of agent and proxy in one scrape.
+ * The agent's own port, 15020: readiness of the proxy, and metrics of agent, proxy and application in one scrape.
  * Source: Istio pilot/cmd/pilot-agent/status/server.go.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { Counter, Gauge, Registry } from "prom-client";
+import { promisify } from "node:util";
+import { gzip } from "node:zlib";
+import { Gauge, Registry } from "prom-client";
 import { closeHttp } from "../lib/http-listen.ts";
 import { log } from "../lib/log.ts";
 import { isLoopback } from "../lib/loopback.ts";
 import { version } from "../lib/version.ts";
 import { listenOn, type PortSharing } from "../platform/port-sharing.ts";
 import type { ConfigSource } from "./last-good/control-plane-choice.ts";
+import { MergedMetrics } from "./metrics/merged-metrics.ts";
+import type { MetricsSources } from "./metrics/metrics-sources.ts";
 import type { Troubles } from "./troubles.ts";
 
 const scope = log.scope("status");
 
-export interface StatusServerOptions {
+export interface StatusServerOptions extends MetricsSources {
   readonly host: string;
   readonly port: number;
   /** Default: alone. */
   readonly sharing?: PortSharing;
   /** Whether the proxy serves with configuration from the control plane. */
   readonly isReady: () => Promise<boolean>;
-  /** Where the proxy's own metrics are, `http://127.0.0.1:15090/stats/prometheus`. */
-  readonly proxyMetricsUrl: string;
   /** POST /quitquitquit: end at once. */
   readonly onQuit: () => void;
   /** POST /drain. */
@@ -42,25 +44,19 @@ export interface DnsStatus {
   describe(): unknown;
 }
 
-/** A proxy that answers a scrape with more than this is cut off. */
-const maxScrapeBytes = 10 * 1024 * 1024;
-const scrapeTimeoutMs = 5_000;
+/** Scrapes at a time: each may take many megabytes. */
+const maxScrapes = 8;
+/** Below that, packing is not worth it. */
+const leastPacked = 1024;
+
+const pack = promisify(gzip);
 
 export class StatusServer implements AsyncDisposable {
   readonly #http: Server;
   readonly #options: StatusServerOptions;
   readonly #registry = new Registry();
-  readonly #scrapes = new Counter({
-    name: "istio_agent_scrapes_total",
-    help: "Scrapes of the merged metrics.",
-    registers: [this.#registry],
-  });
-  readonly #failures = new Counter({
-    name: "istio_agent_scrape_failures_total",
-    help: "Scrapes in which a source did not answer, by source.",
-    labelNames: ["type"],
-    registers: [this.#registry],
-  });
+  readonly #metrics: MergedMetrics;
+  #scrapes = 0;
 
   private constructor(options: StatusServerOptions) {
     this.#options = options;
@@ -68,6 +64,14 @@ export class StatusServer implements AsyncDisposable {
       { tag: version },
       1,
     );
+    const { dns, proxyMetricsUrl, application, applicationHost } = options;
+    this.#metrics = new MergedMetrics({
+      registry: this.#registry,
+      others: dns ? [dns.metrics] : [],
+      proxyUrl: proxyMetricsUrl,
+      application,
+      applicationHost,
+    });
     const { configSource, troubles } = options;
     if (troubles) {
       new Gauge({
@@ -121,7 +125,7 @@ export class StatusServer implements AsyncDisposable {
           return empty(response, this.#options.dns?.isReady !== false && (await this.#options.isReady()) ? 200 : 503);
         case "/metrics":
         case "/stats/prometheus":
-          return await this.#metrics(response, search);
+          return await this.#tellMetrics(request, response, search);
         case "/quitquitquit":
           if (!localPost(request, response)) return;
           response.writeHead(200).end("OK");
@@ -141,32 +145,33 @@ export class StatusServer implements AsyncDisposable {
     }
   }
 
-  /** Always 200: a source that fails is counted, and left out. */
-  async #metrics(response: ServerResponse, search: string): Promise<void> {
-    this.#scrapes.inc();
-    const proxy = await this.#scrapeProxy(search);
-    const own = [await this.#registry.metrics(), await this.#options.dns?.metrics.metrics()].filter(Boolean).join("\n");
-    response.writeHead(200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" }).end(`${own}\n${proxy}`);
+  /** 200 whoever of the sources fails: that is counted. */
+  async #tellMetrics({ socket, headers }: IncomingMessage, response: ServerResponse, search: string): Promise<void> {
+    if (this.#options.tellsMetricsLocally && !isLoopback(socket.remoteAddress)) return empty(response, 403);
+    if (this.#scrapes === maxScrapes) return empty(response, 503);
+    this.#scrapes++;
+    try {
+      const { contentType, body } = await this.#metrics.page({
+        search,
+        accept: headers.accept ?? "",
+        userAgent: headers["user-agent"] ?? "",
+        timeoutSeconds: String(headers["x-prometheus-scrape-timeout-seconds"] ?? ""),
+      });
+      const isPacked =
+        body.length >= leastPacked &&
+        /(?:^|,)\s*gzip\s*(?:,|$|;\s*q=(?!0(?:\.0*)?\s*(?:,|$)))/.test(String(headers["accept-encoding"] ?? ""));
+      response
+        .writeHead(200, { "content-type": contentType, vary: "accept-encoding", ...(isPacked ? { "content-encoding": "gzip" } : {}) })
+        .end(isPacked ? await pack(body, { level: 1 }) : body);
+    } finally {
+      this.#scrapes--;
+    }
   }
 
   #names(request: IncomingMessage, response: ServerResponse): void {
     if (!isLoopback(request.socket.remoteAddress)) return void empty(response, 403);
     const names = this.#options.dns?.describe();
     response.writeHead(names === undefined ? 404 : 200, { "content-type": "application/json" }).end(JSON.stringify(names ?? {}));
-  }
-
-  async #scrapeProxy(search: string): Promise<string> {
-    try {
-      const answer = await fetch(`${this.#options.proxyMetricsUrl}${search}`, { signal: AbortSignal.timeout(scrapeTimeoutMs) });
-      if (!answer.ok) throw new Error(`status ${answer.status}`);
-      const body = Buffer.from(await answer.arrayBuffer());
-      if (body.length > maxScrapeBytes) throw new Error(`more than ${maxScrapeBytes} bytes`);
-      return body.toString("utf8");
-    } catch (error) {
-      this.#failures.inc({ type: "envoy" });
-      scope.warn("proxy metrics can't be had", { error });
-      return "";
-    }
   }
 }
 

@@ -119,8 +119,6 @@ export class XdsProxy implements AsyncDisposable {
       ...ownChannel,
       "grpc.max_receive_message_length": maxMessageBytes,
       "grpc.max_send_message_length": maxMessageBytes,
-      "grpc.keepalive_time_ms": 30_000,
-      "grpc.keepalive_timeout_ms": 10_000,
       ...options,
     });
     const upstream = client.makeBidiStreamRequest<Buffer, Buffer>(`${service}/${method}`, asIs, asIs, metadata);

@@ -5,7 +5,7 @@ import { parseDurationMs } from "../api/schema/duration.ts";
 import { StoreError } from "../config/store.ts";
 import { fail } from "../lib/fail.ts";
 import { formatHostPort, HostPortError, parseHostPort } from "../lib/host-port.ts";
-import { isLogLevel, log } from "../lib/log.ts";
+import { log } from "../lib/log.ts";
 import { ServiceManager } from "../platform/service-manager.ts";
 import { type ForeignBundles, parseForeignBundles } from "./ca/trust-bundle.ts";
 import { readProxyEnvironment } from "./fetch/proxy-environment.ts";
@@ -95,7 +95,7 @@ export async function main(args: string[]): Promise<number> {
         .default("10s")
         .env("PILOT_WORKLOAD_ENTRY_GRACE_PERIOD"),
     )
-    .option("--log_output_level <level>", "debug, info, warn, error or none", "info")
+    .option("--log_output_level <levels>", "debug, info, warn, error or none, of scopes too: info,ads:debug", "info")
     .exitOverride();
   try {
     command.parse(args, { from: "user" });
@@ -116,9 +116,8 @@ export async function main(args: string[]): Promise<number> {
       `--service-cluster-ip-range: "${options.serviceClusterIpRange}" is no IPv4 range from /8 to /28`,
       `for example ${defaultServiceRange}`,
     );
-  if (!isLogLevel(options.log_output_level))
-    return fail(`--log_output_level: unknown level "${options.log_output_level}"`, "debug, info, warn, error or none");
-  log.setLevel(options.log_output_level);
+  const wrongLevel = log.setLevels(options.log_output_level);
+  if (wrongLevel !== undefined) return fail(`--log_output_level: unknown level "${wrongLevel}"`, "debug, info, warn, error or none");
   const jwksFetchMode = Object.hasOwn(fetchModes, options.jwksFetchMode) ? fetchModes[options.jwksFetchMode] : undefined;
   if (!jwksFetchMode) return fail(`--jwksFetchMode: unknown "${options.jwksFetchMode}"`, "istiod, hybrid or envoy");
   const jwksRefreshMs = parseDurationMs(options.jwksRefreshInterval);

@@ -8,12 +8,13 @@ import { Command, CommanderError } from "commander";
 import { parseCode } from "../api/machine/invitation.ts";
 import { fail } from "../lib/fail.ts";
 import { HostPortError, parseHostPort } from "../lib/host-port.ts";
+import { ownCommand } from "../lib/own-command.ts";
 import { pause } from "../lib/pause.ts";
-import { namesAreAnswered, type SshSession, sessionIsAlive, sshSession } from "./checks.ts";
+import { findSession, namesAreAnswered, type SshSession, watchSession } from "./checks.ts";
 import { discover, redeem } from "./control-plane.ts";
 import { JoinError } from "./join-error.ts";
 import { gatewayMember, joinPlan, type Member, sidecar } from "./join-plan.ts";
-import { applyPlan, forgetJournal, requireMachine, rollBack, startGuard, startService, stopGuard } from "./machine.ts";
+import { applyPlan, confirmChanges, requireMachine, rollBack, startGuard, startService, stopGuard, tellJournal } from "./machine.ts";
 
 interface JoinOptions {
   readonly token?: string;
@@ -29,6 +30,8 @@ const confirmations = 10;
 const confirmationPeriodMs = 1000;
 
 export async function main(args: string[]): Promise<number> {
+  // Who writes into a session that is gone must not end of it: there may be something to undo.
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined);
   let exitCode = 0;
   const program = new Command("topsail join")
     .description("Make this machine a workload of a mesh")
@@ -56,7 +59,10 @@ async function join(address: string | undefined, options: JoinOptions): Promise<
   const member = memberOf(options);
   if (options.rollBack) {
     await requireMachine(member);
-    say((await rollBack(member)) ? "rolled back: the machine is as it was before it joined" : "nothing to roll back");
+    const wasThere = await rollBack(member);
+    const text = wasThere ? "rolled back: the machine is as it was before it joined" : "nothing to roll back";
+    say(text);
+    if (wasThere) await tellJournal(`${text}, which nobody confirmed`);
     return 0;
   }
   if (!address) return fail("no address of a control plane", "topsail join ADDRESS --token CODE");
@@ -64,13 +70,17 @@ async function join(address: string | undefined, options: JoinOptions): Promise<
   const code = given === undefined ? undefined : parseCode(given);
   if (!code) return fail(given === undefined ? "no --token" : "--token is no code of 'istioctl x workload invite'");
   const target = parseHostPort(address.includes(":") ? address : `${address}:${defaultPort}`, "ADDRESS", "connect");
-  if (!options.dryRun) await requireMachine(member);
+  if (!options.dryRun) {
+    await requireMachine(member);
+    // One that was killed before its guard's time.
+    if (await rollBack(member)) say("a former join, which nobody confirmed, is undone");
+  }
 
   const discovered = await discover(target, code);
   const { address: controlPlaneIp } = await lookup(target.host).catch((error: Error) => {
     throw new JoinError(`${target.host} has no address: ${error.message}`);
   });
-  const session = sshSession(process.env);
+  const session = await findSession(process.env, process.ppid);
   const hosts = await readFile("/etc/hosts", "utf8").catch(() => "");
   const planFor = (files: Readonly<Record<string, string>>) =>
     joinPlan({ files, controlPlaneIp, hosts, sshPort: session?.port ?? "" }, member);
@@ -82,26 +92,42 @@ async function join(address: string | undefined, options: JoinOptions): Promise<
     say(`would enable and start ${member.unit}${member === sidecar ? ", which captures this machine's traffic" : ""}`);
     return 0;
   }
-  const hadNames = await namesAreAnswered();
   const plan = planFor(await redeem(target, code, discovered));
+  // A gateway captures nothing.
+  const checks = member === sidecar ? await checksOf(session) : [];
+  using interruption = interrupted();
   const which = options.gateway === undefined ? [] : ["--gateway", options.gateway];
-  await startGuard([process.execPath, ...process.execArgv, ...sourceFile(), "join", ...which], guardSeconds, member);
+  await startGuard([...ownCommand(), "join", ...which], guardSeconds, member);
   try {
     await applyPlan(plan, member);
     say(`joining workload group ${discovered.group}`);
-    await startService(member);
-    // A gateway captures nothing.
-    if (member === sidecar) await confirm(session, hadNames);
+    await startService(member, interruption.signal);
+    if (member === sidecar) await confirm(checks, interruption.signal);
+    if (!(await confirmChanges(member))) throw new JoinError(`not done within ${guardSeconds} s`, `journalctl -u ${member.unit}`);
   } catch (error) {
     await rollBack(member);
     await stopGuard(member);
-    say("rolled back: the machine is as it was");
+    const text = "rolled back: the machine is as it was";
+    say(text);
+    await tellJournal(`${text}: ${error instanceof Error ? error.message : error}`);
     throw error;
   }
-  await forgetJournal(member);
   await stopGuard(member);
   say("joined");
   return 0;
+}
+
+interface Check {
+  readonly works: () => Promise<boolean>;
+  readonly problem: string;
+}
+
+/** What works now and must work then. */
+async function checksOf(session: SshSession | undefined): Promise<Check[]> {
+  return [
+    ...(session ? [{ works: await watchSession(session), problem: "your session no longer gets through" }] : []),
+    ...((await namesAreAnswered()) ? [{ works: namesAreAnswered, problem: "names can no longer be looked up" }] : []),
+  ];
 }
 
 function memberOf({ gateway }: JoinOptions): Member {
@@ -113,24 +139,34 @@ function memberOf({ gateway }: JoinOptions): Member {
 }
 
 /** Throws JoinError when something does not work that did before. */
-async function confirm(session: SshSession | undefined, hadNames: boolean): Promise<void> {
-  const never = new AbortController().signal;
+async function confirm(checks: readonly Check[], signal: AbortSignal): Promise<void> {
   for (let round = 0; round < confirmations; round++) {
     // Something has to be under way for the kernel to see that it does not arrive.
     process.stdout.write(".");
     const keepAlive = setInterval(() => undefined, 1 << 30);
-    await pause(confirmationPeriodMs, never);
+    await pause(confirmationPeriodMs, signal);
     clearInterval(keepAlive);
-    if (session && !(await sessionIsAlive(session))) throw new JoinError("your session no longer gets through");
-    if (hadNames && !(await namesAreAnswered())) throw new JoinError("names can no longer be looked up");
+    signal.throwIfAborted();
+    for (const { works, problem } of checks) if (!(await works())) throw new JoinError(problem);
   }
   process.stdout.write("\n");
 }
 
-/** When this runs from source, Node needs to be told which. */
-function sourceFile(): string[] {
-  const [, script] = process.argv;
-  return script?.endsWith(".ts") ? [script] : [];
+/** Aborts with a JoinError when this process is told to end, by its user or because the session has ended. */
+function interrupted(): Disposable & { readonly signal: AbortSignal } {
+  const controller = new AbortController();
+  const names = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+  const listeners = names.map((name) => {
+    const listener = () => controller.abort(new JoinError(`ended by ${name}`));
+    process.on(name, listener);
+    return [name, listener] as const;
+  });
+  return {
+    signal: controller.signal,
+    [Symbol.dispose]() {
+      for (const [name, listener] of listeners) process.off(name, listener);
+    },
+  };
 }
 
 async function readStdin(): Promise<string> {

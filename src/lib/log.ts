@@ -27,11 +27,19 @@ export interface Log {
   readonly scopes: ReadonlyMap<string, LogScope>;
   /** Sets the level of all scopes, also of those to come. */
   setLevel(level: LogLevel): void;
+  /**
+   * Istio's form of a `--log_output_level`: `info`, or `default:info,dns:debug`, where `all` and `default` stand for all scopes that have none
+   * of their own. Undefined when it was taken, else the word that can't be; then nothing is changed.
+   */
+  setLevels(text: string): string | undefined;
+  setFormat(format: LogFormat): void;
 }
+
+export type LogFormat = "text" | "json";
 
 export interface LogOptions {
   readonly level?: LogLevel;
-  readonly format?: "text" | "json";
+  readonly format?: LogFormat;
   readonly write?: (line: string) => void;
   readonly now?: () => Date;
 }
@@ -39,7 +47,7 @@ export interface LogOptions {
 export function createLog(options: LogOptions = {}): Log {
   const write = options.write ?? ((line: string) => void process.stderr.write(line));
   const now = options.now ?? (() => new Date());
-  const format = options.format === "json" ? jsonLine : textLine;
+  let format = options.format === "json" ? jsonLine : textLine;
   const scopes = new Map<string, LogScope>();
   let defaultLevel = options.level ?? "info";
 
@@ -62,12 +70,27 @@ export function createLog(options: LogOptions = {}): Log {
     return made;
   };
 
+  const setLevel = (level: LogLevel) => {
+    defaultLevel = level;
+    for (const made of scopes.values()) made.level = level;
+  };
   return {
     scope,
     scopes,
-    setLevel(level) {
-      defaultLevel = level;
-      for (const made of scopes.values()) made.level = level;
+    setLevel,
+    setLevels(text) {
+      const levels = new Map<string, LogLevel>();
+      for (const word of text.split(",")) {
+        const [name, level] = word.includes(":") ? (word.split(":", 2) as [string, string]) : ["default", word];
+        if (!isLogLevel(level) || name === "") return word;
+        levels.set(name === "all" ? "default" : name, level);
+      }
+      setLevel(levels.get("default") ?? defaultLevel);
+      for (const [name, level] of levels) if (name !== "default") scope(name).level = level;
+      return undefined;
+    },
+    setFormat(wanted) {
+      format = wanted === "json" ? jsonLine : textLine;
     },
   };
 }
@@ -75,7 +98,7 @@ export function createLog(options: LogOptions = {}): Log {
 /** The process's own log; a program's main.ts sets its level. */
 export const log: Log = createLog();
 
-export function isLogLevel(text: string): text is LogLevel {
+function isLogLevel(text: string): text is LogLevel {
   return Object.hasOwn(rank, text);
 }
 

@@ -1,12 +1,12 @@
 /** `pilot-agent istio-iptables` against the kernel: set, replaced and taken back, whatever was there and however it ended before. */
-import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { CaptureMachine, hasTool as has } from "../support/capture-machine.ts";
 import { namespacesProblem } from "../support/network-namespace.ts";
 import { binary } from "../support/topsail.ts";
 
 const problem = namespacesProblem();
 if (problem !== undefined) process.stderr.write(`skipped: capture rules: ${problem}\n`);
-const has = (command: string) => spawnSync(command, ["--version"]).status === 0;
 
 const foreign = `*nat
 :DOCKER - [0:0]
@@ -27,36 +27,16 @@ const everything = ["--istio-inbound-ports", "*", "--istio-service-cidr", "*", "
 const tproxy = [...everything, "--istio-inbound-interception-mode", "TPROXY", "--istio-exclude-interfaces", "eth9", "--drop-invalid"];
 
 describe.skipIf(problem !== undefined)("capture rules", () => {
-  let machine: ChildProcess;
+  let machine: CaptureMachine;
   beforeEach(async () => {
-    machine = spawn("unshare", ["--net", "--mount", "sh", "-c", "mount -t tmpfs tmpfs /run && ip link set lo up && echo ready; cat"], {
-      stdio: ["pipe", "pipe", "inherit"],
-    });
-    await new Promise((resolve) => machine.stdout!.once("data", resolve));
+    machine = await CaptureMachine.start();
   });
-  afterEach(async () => {
-    const exited = new Promise((resolve) => machine.once("exit", resolve));
-    machine.stdin!.end();
-    await exited;
-  });
+  afterEach(() => machine[Symbol.asyncDispose]());
 
-  const inside = (...command: string[]) => ["--target", String(machine.pid), "--net", "--mount", "--", ...command];
-  const run = (command: string[], input = "") => execFileSync("nsenter", inside(...command), { encoding: "utf8", input });
-  const capture = (...flags: string[]) => run([binary, "pilot-agent", "istio-iptables", ...flags]);
-  /** What the kernel holds, without counters and comments. */
-  const state = () =>
-    ["iptables-nft-save", "iptables-legacy-save", "ip6tables-nft-save", "ip6tables-legacy-save"]
-      .filter(has)
-      .map((tool) => run([tool]))
-      .concat(run(["ip", "rule"]), run(["ip", "-6", "rule"]), run(["ip", "route", "show", "table", "all"]))
-      .join("\n")
-      .replace(/^#.*$/gm, "")
-      // The address that the proxy calls from stays, and is no rule.
-      .replace(/^.*::6 dev lo.*$/gm, "")
-      .replace(/\[\d+:\d+\]/g, "")
-      // A table that was used once stays, empty; a legacy one as well.
-      .replace(/^\*\w+\n(?::\w+ \w+ \n)*COMMIT\n/gm, "")
-      .replace(/\n+/g, "\n");
+  const inside = (...command: string[]) => machine.inside(...command);
+  const run = (command: string[], input = "") => machine.run(command, input);
+  const capture = (...flags: string[]) => machine.capture(...flags);
+  const state = () => machine.state();
 
   it.each(["nft", "legacy"])("leave no trace, and what others have as it was: %s", (variant) => {
     if (!has(`iptables-${variant}`)) {

@@ -28,12 +28,14 @@ describe("rules of capture", () => {
 
   it("take all ports, or those that are named", () => {
     expect(chain("ISTIO_INBOUND", { "istio-inbound-ports": "*", "istio-local-exclude-ports": "22,15090" })).toEqual([
+      "-p tcp ! --syn -j RETURN",
       "-p tcp --dport 15008 -j RETURN",
       "-p tcp --dport 22 -j RETURN",
       "-p tcp --dport 15090 -j RETURN",
       "-p tcp -j ISTIO_IN_REDIRECT",
     ]);
     expect(chain("ISTIO_INBOUND", { "istio-inbound-ports": "80,81", "istio-local-exclude-ports": "22" })).toEqual([
+      "-p tcp ! --syn -j RETURN",
       "-p tcp --dport 15008 -j RETURN",
       "-p tcp --dport 80 -j ISTIO_IN_REDIRECT",
       "-p tcp --dport 81 -j ISTIO_IN_REDIRECT",
@@ -42,6 +44,7 @@ describe("rules of capture", () => {
 
   it("leave alone what the proxy's user and its own group send, in this order", () => {
     expect(chain("ISTIO_OUTPUT", { "istio-service-cidr": "*", "istio-service-exclude-cidr": "10.1.0.0/16" })).toEqual([
+      "-p tcp ! --syn -j RETURN",
       "-o lo -s 127.0.0.6/32 -j RETURN",
       "-o lo ! -d 127.0.0.1/32 -p tcp ! --dport 15008 -m owner --uid-owner 998 -j ISTIO_IN_REDIRECT",
       "-o lo -m owner ! --uid-owner 998 -j RETURN",

@@ -18,6 +18,7 @@ import {
   type IpFamily,
   jump,
   leave,
+  notFirst,
   type Part,
   passthroughSource,
   perFamily,
@@ -39,6 +40,7 @@ export function captureRules(settings: CaptureSettings): Rule[] {
     ...excludedInterfaces(settings),
     ...settings.virtualInterfaces.map((device): Rule => ({ ...rule("nat", "PREROUTING", [comesIn(device)], leave), at: 1 })),
     ...(settings.dropInvalid ? invalidPackets : []),
+    ...underWay.map((chain) => rule("nat", chain, [protocol("tcp"), notFirst], leave)),
     rule("nat", "ISTIO_INBOUND", [protocol("tcp"), toPort("tcp", settings.inboundTunnelPort)], leave),
     rule("nat", "ISTIO_REDIRECT", [protocol("tcp")], redirect(settings.proxyPort)),
     rule("nat", "ISTIO_IN_REDIRECT", [protocol("tcp")], redirect(settings.inboundCapturePort)),
@@ -49,6 +51,12 @@ export function captureRules(settings: CaptureSettings): Rule[] {
   ];
   return settings.ipv6 ? all : all.filter(({ family }) => family !== 6);
 }
+
+/**
+ * Before the first rules nobody tracks connections; to the kernel, those that are open then begin in the middle of their lives. Redirected
+ * they would be reset, and the session of whoever sets the rules is among them. Istio, which sets its rules in empty pods, has no such rule.
+ */
+const underWay = ["ISTIO_INBOUND", "ISTIO_OUTPUT"] as const;
 
 const invalidPackets: readonly Rule[] = [
   rule("mangle", "PREROUTING", [connectionState("INVALID")], jump("ISTIO_DROP")),

@@ -1,5 +1,6 @@
 /** What is to be captured: the settings of `istio-iptables`, checked, with the defaults filled in. */
 import { isIP } from "node:net";
+import { parseDurationMs } from "../../api/schema/duration.ts";
 import { type IpFamily, isOwnChain } from "./rule.ts";
 
 export interface CaptureSettings {
@@ -30,6 +31,13 @@ export interface CaptureSettings {
   readonly ipv6: boolean;
   /** IPv4 addresses by which applications of this machine call each other directly. */
   readonly loopbackCidr: string;
+  readonly probe: ProbeSettings;
+}
+
+/** How rules are seen to work. */
+export interface ProbeSettings {
+  readonly port: number;
+  readonly timeoutMs: number;
 }
 
 export interface DnsCapture {
@@ -50,6 +58,13 @@ export interface MachineFacts {
 /** A setting that can't be; the message names its flag. */
 export class CaptureError extends Error {
   override readonly name = "CaptureError";
+  /** Of the program. */
+  readonly exitCode: number;
+
+  constructor(message: string, exitCode = 1) {
+    super(message);
+    this.exitCode = exitCode;
+  }
 }
 
 /** The address by which packets stay on the machine without being an application's own loopback traffic. */
@@ -95,6 +110,7 @@ export function captureSettings(flags: FlagValues, env: FlagValues, machine: Mac
     dns: dnsCapture(flags, machine),
     ipv6: machine.hasIpv6 || flags["dual-stack"] === "true",
     loopbackCidr: loopbackCidr(env),
+    probe: { port: Number(port(flags, "iptables-probe-port", "15002")), timeoutMs: probeTimeout(flags) },
   };
 }
 
@@ -120,6 +136,14 @@ function loopbackCidr(env: FlagValues): string {
   const text = env[name] || "127.0.0.1/32";
   if (!isCidr(text) || !text.startsWith("127.") || Number(text.split("/")[1]) < 8) throw wrong(name, text, "no range of 127.0.0.0/8");
   return text;
+}
+
+function probeTimeout(flags: FlagValues): number {
+  const name = "probe-timeout";
+  const text = flags[name] || "5s";
+  const ms = parseDurationMs(text);
+  if (ms === undefined || ms < 1 || ms > 600_000) throw wrong(name, text, "no duration from 1ms to 10m");
+  return ms;
 }
 
 function list(values: FlagValues, name: string): string[] {

@@ -67,13 +67,13 @@ async function withIptables(
   for (const family of families) await removeIptables(run, family, known, tools.get(family));
 }
 
-/** Resolves when nothing is captured any more; there may have been nothing. */
-export async function removeCapture({ run, recordFile }: CaptureOptions): Promise<void> {
+/** Resolves when nothing is captured any more; there may have been nothing. A dry run's commands must not do anything either. */
+export async function removeCapture({ run, recordFile }: CaptureOptions, isDryRun = false): Promise<void> {
   const { unmarked, route } = await readRecord(recordFile);
   for (const family of families) await removeIptables(run, family, unmarked);
   await removeNftables(run);
   await removeRoutes(run, route);
-  await rm(recordFile, { force: true });
+  if (!isDryRun) await rm(recordFile, { force: true });
 }
 
 async function removeNftables(run: CommandRunner): Promise<void> {

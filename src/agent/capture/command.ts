@@ -5,15 +5,15 @@ import { applyCapture, type CaptureOptions, removeCapture } from "./capture.ts";
 import { captureRules } from "./capture-rules.ts";
 import { CaptureError, captureSettings, type FlagValues } from "./capture-settings.ts";
 import { runCommand } from "./command-runner.ts";
+import { onlySaying } from "./dry-run.ts";
 import { captureFlags, flagValues } from "./flags.ts";
 import { iptablesText } from "./iptables-text.ts";
 import { loadMachineFacts } from "./machine-facts.ts";
+import { captureInNamespace, captureRecordFile } from "./network-namespace.ts";
 import { nftablesText } from "./nftables-text.ts";
+import { validateCapture } from "./validation.ts";
 
 const scope = log.scope("capture");
-/** Beside the rules it tells of, which a reboot takes away too. */
-export const captureRecordFile = "/run/istio/capture.json";
-
 type Environment = Readonly<Record<string, string | undefined>>;
 
 export function captureCommands(env: Environment): Command[] {
@@ -31,31 +31,38 @@ export function captureCommands(env: Environment): Command[] {
     .description("Take back what istio-iptables did")
     .allowUnknownOption()
     .allowExcessArguments()
-    .action(() => runCapture({ "cleanup-only": "true" }, env));
+    .action(() => runCapture({ "cleanup-only": "true", "network-namespace": env.NETWORK_NAMESPACE || undefined }, env));
   return [apply, clean];
 }
 
 /** Throws CaptureError for a setting that can't be, CommandError for a tool that fails. */
 export async function runCapture(flags: FlagValues, env: Environment): Promise<void> {
+  const namespace = flags["network-namespace"];
+  if (namespace) return captureInNamespace({ path: namespace, flags, env });
+  if (flags["cni-mode"] === "true") throw new CaptureError("--cni-mode: needs --network-namespace");
   const variant = flags["force-iptables-binary"] || undefined;
   if (variant !== undefined && variant !== "legacy" && variant !== "nft")
     throw new CaptureError(`--force-iptables-binary: "${variant}" is neither legacy nor nft`);
   const nativeNftables = flags["native-nftables"] === "true";
-  const options: CaptureOptions = { run: runCommand, recordFile: captureRecordFile, nativeNftables, iptablesVariant: variant };
+  const options: CaptureOptions = { run: runCommand, recordFile: captureRecordFile(), nativeNftables, iptablesVariant: variant };
+  const isDryRun = flags["dry-run"] === "true";
   if (flags["cleanup-only"] === "true") {
+    if (isDryRun) return removeCapture({ ...options, run: onlySaying(runCommand, (text) => void process.stdout.write(text)) }, true);
     await removeCapture(options);
     scope.info("traffic is no longer captured");
     return;
   }
   const settings = captureSettings(flags, env, await loadMachineFacts(runCommand, env.ENVOY_USER || "istio-proxy"));
   if (flags["redirect-dns"] === "true" && !settings.dns) scope.warn("name look-ups are not captured: /etc/resolv.conf names no server");
-  if (flags["skip-rule-apply"] === "true") return;
-  if (flags["dry-run"] === "true") {
+  if (isDryRun) {
     const rules = captureRules(settings);
     const families = settings.ipv6 ? ([4, 6] as const) : ([4] as const);
     process.stdout.write(nativeNftables ? nftablesText(rules) : families.map((family) => iptablesText(rules, family)).join(""));
     return;
   }
-  await applyCapture(settings, options);
-  scope.info("traffic is captured", { inbound: settings.inboundPorts, outbound: settings.includedRanges, mode: settings.mode });
+  if (flags["skip-rule-apply"] !== "true") {
+    await applyCapture(settings, options);
+    scope.info("traffic is captured", { inbound: settings.inboundPorts, outbound: settings.includedRanges, mode: settings.mode });
+  }
+  if (flags["run-validation"] === "true") await validateCapture(settings);
 }

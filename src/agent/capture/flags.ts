@@ -1,3 +1,5 @@
+import { CaptureError } from "./capture-settings.ts";
+
 /** The flags of `istio-iptables`; each has a variable of its own, but for those that say otherwise. */
 export interface CaptureFlag {
   readonly name: string;
@@ -36,7 +38,16 @@ export const captureFlags: readonly CaptureFlag[] = [
   { name: "dual-stack", isSwitch: true, help: "IPv6 too, even without an address of it", variables: ["ISTIO_DUAL_STACK"] },
   { name: "dry-run", short: "n", isSwitch: true, help: "print the rules and change nothing" },
   { name: "cleanup-only", isSwitch: true, help: "take all rules away" },
-  { name: "skip-rule-apply", isSwitch: true, help: "do nothing" },
+  { name: "skip-rule-apply", isSwitch: true, help: "set no rules; to validate those that are there" },
+  { name: "run-validation", isSwitch: true, help: "see whether a connection of the proxy's user is redirected; 126 when it is not" },
+  { name: "iptables-probe-port", help: "port that is called for that, and where nobody listens; 15002" },
+  { name: "probe-timeout", help: "how long it may take until rules are there; 5s" },
+  { name: "network-namespace", help: "file of the network namespace to work in, /run/netns/NAME or /proc/PID/ns/net; this one" },
+  {
+    name: "cni-mode",
+    isSwitch: true,
+    help: "programs of this machine for another namespace's rules: without the machine's lock for its own",
+  },
   { name: "native-nftables", isSwitch: true, help: "nftables instead of iptables" },
   { name: "force-iptables-binary", help: "legacy or nft; what the machine uses" },
   // Rules are always brought from whatever they are to what they should be, so there is nothing to choose.
@@ -44,19 +55,27 @@ export const captureFlags: readonly CaptureFlag[] = [
   { name: "force-apply", isSwitch: true, help: "no effect: always so" },
 ];
 
-/** What the command line says, else the variables. */
+/** What the command line says, else the variables. Throws CaptureError for a switch that is neither on nor off. */
 export function flagValues(
   given: Readonly<Record<string, string | boolean | undefined>>,
   env: Readonly<Record<string, string | undefined>>,
 ): Record<string, string | undefined> {
   return Object.fromEntries(
-    captureFlags.map(({ name, variables }) => {
+    captureFlags.map(({ name, variables, isSwitch }) => {
       const value = given[name];
-      if (value !== undefined) return [name, String(value)];
       const names = variables === null ? [] : [variableOf(name), ...(variables ?? [])];
-      return [name, names.map((variable) => env[variable]).find((text) => text !== undefined && text !== "")];
+      const text =
+        value !== undefined ? String(value) : names.map((variable) => env[variable]).find((each) => each !== undefined && each !== "");
+      return [name, isSwitch && text !== undefined ? switched(name, text) : text];
     }),
   );
+}
+
+/** As Go's programs take them. */
+function switched(name: string, text: string): "true" | "false" {
+  if (["true", "True", "TRUE", "t", "T", "1"].includes(text)) return "true";
+  if (["false", "False", "FALSE", "f", "F", "0"].includes(text)) return "false";
+  throw new CaptureError(`--${name}: "${text}" is neither true nor false`);
 }
 
 function variableOf(flag: string): string {

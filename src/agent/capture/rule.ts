@@ -79,6 +79,9 @@ export function fromPort(name: Protocol, port: string): Part {
   return { iptables: `--sport ${port}`, nftables: `${name} sport ${port}` };
 }
 
+/** Not the first packet of a connection. */
+export const notFirst: Part = { iptables: "! --syn", nftables: "tcp flags & (fin | syn | rst | ack) != syn" };
+
 /** The process that sends it runs as this user or group. */
 export function sentBy(kind: "uid" | "gid", who: string, negate = false): Part {
   return {

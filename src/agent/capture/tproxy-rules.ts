@@ -13,6 +13,7 @@ import {
   jump,
   leave,
   marked,
+  notFirst,
   type Part,
   passthroughSource,
   perFamily,
@@ -46,6 +47,8 @@ export function tproxyInboundRules(settings: CaptureSettings): Rule[] {
       rule("mangle", "ISTIO_TPROXY", [to(loopback(settings, family), true), tcp], tproxy(family, inboundCapturePort, tproxyMark)),
     ),
     rule("mangle", "PREROUTING", [tcp], jump("ISTIO_INBOUND")),
+    // Open before there were rules: see capture-rules.ts.
+    inbound([notFirst, connectionState("NEW")], leave),
     ...(inboundPorts === "*"
       ? [...inboundExcludedPorts.map((port) => inbound([toPort("tcp", port)], leave)), ...handed([])]
       : inboundPorts.flatMap((port) => handed([toPort("tcp", port)]))),

@@ -11,7 +11,8 @@ import { type ChannelCredentials, type ChannelOptions, credentials, Metadata } f
 import { parseHostPort } from "../../lib/host-port.ts";
 import type { AgentEnvironment } from "../environment.ts";
 import type { AgentPaths } from "../paths.ts";
-import { pairFiles, readValidPair } from "./key-pair.ts";
+import { filesIn, type KeyPair, pairFiles, readValidPair } from "./key-pair.ts";
+import type { MountedFiles } from "./mounted-files.ts";
 import type { WorkloadSecrets } from "./workload-secrets.ts";
 
 export interface Access {
@@ -35,6 +36,8 @@ export interface AccessOptions {
   readonly environment: AgentEnvironment;
   readonly paths: AgentPaths;
   readonly plaintext: boolean;
+  /** With FILE_MOUNTED_CERTS. */
+  readonly mounted?: MountedFiles | undefined;
   /** The explicit root file for this use; `SYSTEM` for the machine's own. */
   readonly rootFile: string | undefined;
   /** Name that the server's certificate must bear; default is the address's. */
@@ -50,16 +53,13 @@ export async function controlPlaneAccess(options: AccessOptions): Promise<Access
   for (const [name, value] of Object.entries(options.headers ?? {})) metadata.set(name, value);
   const token = await readToken(options.paths.token);
   const target = `dns:${options.address}`;
-  if (options.plaintext) return { target, credentials: credentials.createInsecure(), metadata, options: {} };
+  const { keepaliveIntervalMs, keepaliveTimeoutMs } = options.environment;
+  const keepalive = { "grpc.keepalive_time_ms": keepaliveIntervalMs, "grpc.keepalive_timeout_ms": keepaliveTimeoutMs };
+  if (options.plaintext) return { target, credentials: credentials.createInsecure(), metadata, options: keepalive };
   // A token never travels in the clear.
   if (token) metadata.set("authorization", `Bearer ${token}`);
   const present = options.present();
-  const own = present?.pair;
-  const { provisionedCerts } = options.environment;
-  const holds = own !== undefined && own.notAfter.getTime() > Date.now();
-  const provisioned = !holds && provisionedCerts ? await readValidPair(provisionedCerts) : undefined;
-  // Without anything else to show, one that is over by this machine's clock is worth showing: the clock may be wrong.
-  const pair = holds ? own : (provisioned ?? (token ? undefined : own));
+  const pair = await ownPair(options, present, token !== undefined);
   const { host } = parseHostPort(options.address, "discoveryAddress", "connect");
   const { serverName } = options;
   // TLS has no server name for an address; the certificate has to be for the address all the same.
@@ -74,8 +74,23 @@ export async function controlPlaneAccess(options: AccessOptions): Promise<Access
       byAddress ? { checkServerIdentity: (_, certificate) => checkServerIdentity(host, certificate) } : {},
     ),
     metadata,
-    options: nameInTls === undefined ? {} : { "grpc.ssl_target_name_override": nameInTls },
+    options: { ...keepalive, ...(nameInTls === undefined ? {} : { "grpc.ssl_target_name_override": nameInTls }) },
   };
+}
+
+/** What has run out proves nothing, and then the token decides. */
+async function ownPair(
+  { mounted, environment: { provisionedCerts } }: AccessOptions,
+  present: WorkloadSecrets | undefined,
+  hasToken: boolean,
+): Promise<KeyPair | undefined> {
+  const named = mounted?.client && (await readValidPair(mounted.client));
+  if (named) return named;
+  const own = present?.pair;
+  if (own && own.notAfter.getTime() > Date.now()) return own;
+  const provisioned = provisionedCerts === undefined ? undefined : await readValidPair(filesIn(provisionedCerts));
+  // Without anything else to show, one that is over by this machine's clock is worth showing: the clock may be wrong.
+  return provisioned ?? (hasToken ? undefined : own);
 }
 
 async function readToken(path: string): Promise<string | undefined> {
@@ -86,12 +101,17 @@ async function readToken(path: string): Promise<string | undefined> {
   }
 }
 
-async function readRoots({ rootFile, environment, paths }: AccessOptions): Promise<string> {
+async function readRoots({ rootFile, environment, mounted, paths }: AccessOptions): Promise<string> {
   if (rootFile === "SYSTEM") return readFile(systemRoots, "utf8");
   const { provisionedCerts } = environment;
   const candidates = rootFile
     ? [rootFile]
-    : [paths.provisionedRoot, ...(provisionedCerts ? [join(provisionedCerts, pairFiles.root)] : []), paths.root];
+    : [
+        paths.provisionedRoot,
+        ...(provisionedCerts ? [join(provisionedCerts, pairFiles.root)] : []),
+        ...(mounted?.clientRoot ? [mounted.clientRoot] : []),
+        paths.root,
+      ];
   for (const candidate of candidates) {
     try {
       return await readFile(candidate, "utf8");

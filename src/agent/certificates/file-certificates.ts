@@ -2,31 +2,31 @@
 import { X509Certificate } from "node:crypto";
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { join } from "node:path";
 import { log } from "../../lib/log.ts";
 import { watchFile } from "../../lib/watch-file.ts";
-import { keyPairOf, pairFiles } from "./key-pair.ts";
+import { type CertificateFiles, keyPairOf } from "./key-pair.ts";
 import { PresentSecrets } from "./workload-secrets.ts";
 
 const scope = log.scope("cache");
 
 export class FileCertificates extends PresentSecrets {
-  readonly #directory: string;
+  readonly #files: CertificateFiles;
   readonly #watches = new DisposableStack();
 
-  private constructor(directory: string) {
+  private constructor(files: CertificateFiles) {
     super("another");
-    this.#directory = directory;
-    for (const name of Object.values(pairFiles)) this.#watches.use(watchFile(join(directory, name), () => void this.#load()));
+    this.#files = files;
+    for (const file of Object.values(files)) this.#watches.use(watchFile(file, () => void this.#load()));
   }
 
-  /** Whether the directory holds certificate, key and root. */
-  static areIn(directory: string): boolean {
-    return Object.values(pairFiles).every((name) => existsSync(join(directory, name)));
+  /** Whether certificate, key and root are there. */
+  static areThere(files: CertificateFiles): boolean {
+    return Object.values(files).every((file) => existsSync(file));
   }
 
-  static async start(directory: string): Promise<FileCertificates> {
-    const made = new FileCertificates(directory);
+  /** Their directories exist. */
+  static async start(files: CertificateFiles): Promise<FileCertificates> {
+    const made = new FileCertificates(files);
     await made.#load();
     return made;
   }
@@ -37,13 +37,13 @@ export class FileCertificates extends PresentSecrets {
 
   async #load(): Promise<void> {
     try {
-      const read = (name: string) => readFile(join(this.#directory, name), "utf8");
-      const [chain, key, roots] = await Promise.all([read(pairFiles.chain), read(pairFiles.privateKey), read(pairFiles.root)]);
+      const paths = [this.#files.chain, this.#files.privateKey, this.#files.root] as const;
+      const [chain = "", key = "", roots = ""] = await Promise.all(paths.map((path) => readFile(path, "utf8")));
       new X509Certificate(roots);
       this.set({ pair: keyPairOf(chain, key), roots });
     } catch (error) {
       scope.warn("the certificate's files can't be used", {
-        directory: this.#directory,
+        certificate: this.#files.chain,
         reason: error instanceof Error ? error.message : error,
       });
     }

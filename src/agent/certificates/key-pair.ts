@@ -27,13 +27,25 @@ export function keyPairOf(chain: string, privateKey: string): KeyPair {
 
 export const pairFiles = { chain: "cert-chain.pem", privateKey: "key.pem", root: "root-cert.pem" } as const;
 
-/** The pair in a directory, by Istio's names; undefined when files are missing, unusable or the certificate is over. */
-export async function readValidPair(directory: string): Promise<KeyPair | undefined> {
+/** Paths. */
+export interface PairFiles {
+  readonly chain: string;
+  readonly privateKey: string;
+}
+
+export interface CertificateFiles extends PairFiles {
+  readonly root: string;
+}
+
+/** Of a directory, by Istio's names unless there are others. */
+export function filesIn(directory: string, names: CertificateFiles = pairFiles): CertificateFiles {
+  return { chain: join(directory, names.chain), privateKey: join(directory, names.privateKey), root: join(directory, names.root) };
+}
+
+/** Undefined when files are missing, unusable or the certificate is over. */
+export async function readValidPair(files: PairFiles): Promise<KeyPair | undefined> {
   try {
-    const [chain, key] = await Promise.all([
-      readFile(join(directory, pairFiles.chain), "utf8"),
-      readFile(join(directory, pairFiles.privateKey), "utf8"),
-    ]);
+    const [chain, key] = await Promise.all([readFile(files.chain, "utf8"), readFile(files.privateKey, "utf8")]);
     const pair = keyPairOf(chain, key);
     return pair.notAfter.getTime() > Date.now() ? pair : undefined;
   } catch {

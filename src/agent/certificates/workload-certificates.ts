@@ -14,7 +14,7 @@ import type { Troubles } from "../troubles.ts";
 import { signRequest } from "./ca-client.ts";
 import { type KeyKind, makeCertificateRequest } from "./certificate-request.ts";
 import type { Access } from "./control-plane-access.ts";
-import { type KeyPair, keyPairOf, pairFiles, readValidPair } from "./key-pair.ts";
+import { filesIn, type KeyPair, keyPairOf, pairFiles, readValidPair } from "./key-pair.ts";
 import { ClockSteps, clockTrouble } from "./wall-clock.ts";
 import { PresentSecrets, type WorkloadSecrets } from "./workload-secrets.ts";
 
@@ -138,7 +138,7 @@ export class WorkloadCertificates extends PresentSecrets {
   async #takeKept(): Promise<number> {
     const { outputDir } = this.#options;
     if (!outputDir) return 0;
-    const pair = await readValidPair(outputDir);
+    const pair = await readValidPair(filesIn(outputDir));
     if (!pair || !isFor(pair, this.#options.identity)) return 0;
     try {
       const roots = await readFile(join(outputDir, pairFiles.root), "utf8");

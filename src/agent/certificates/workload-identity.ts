@@ -3,7 +3,7 @@
  *
  *   another's socket    workload-spiffe-uds/socket answers: the proxy asks there itself (SPIRE)
  *   none                controlPlaneAuthPolicy NONE: nobody needs one
- *   files               workload-spiffe-credentials/, or etc/certs/ with FILE_MOUNTED_CERTS; whoever keeps them renews them
+ *   files               workload-spiffe-credentials/, or those of FILE_MOUNTED_CERTS; whoever keeps them renews them
  *   an authority        the control plane's, or the one at CA_ADDR
  *
  * Source: Istio pkg/istio-agent/agent.go (Run, initSdsServer).
@@ -12,16 +12,22 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { formatSpiffeId } from "../../api/spiffe.ts";
 import { log } from "../../lib/log.ts";
-import { type AgentEnvironment, defaultSocketFile, EnvironmentError } from "../environment.ts";
+import { type AgentEnvironment, defaultSocketFile } from "../environment.ts";
+import { EnvironmentError } from "../environment-values.ts";
 import type { AgentPaths } from "../paths.ts";
 import type { Troubles } from "../troubles.ts";
 import type { Access } from "./control-plane-access.ts";
 import { FileCertificates } from "./file-certificates.ts";
+import { filesIn } from "./key-pair.ts";
+import type { MountedFiles } from "./mounted-files.ts";
 import { SdsCertificates } from "./sds-certificates.ts";
 import { WorkloadCertificates } from "./workload-certificates.ts";
 import type { WorkloadSecrets, WorkloadSecretsSource } from "./workload-secrets.ts";
 
 const scope = log.scope("cache");
+
+/** Of the tools that bring certificates to Google's machines. */
+const gkeNames = { chain: "certificates.pem", privateKey: "private_key.pem", root: "ca_certificates.pem" };
 
 export interface WorkloadIdentityOptions {
   readonly environment: AgentEnvironment;
@@ -30,6 +36,8 @@ export interface WorkloadIdentityOptions {
   readonly troubles: Pick<Troubles, "report" | "clear">;
   /** Nobody needs a certificate. */
   readonly plaintext: boolean;
+  /** With FILE_MOUNTED_CERTS. */
+  readonly mounted: MountedFiles | undefined;
   /** Whoever answers on the socket is somebody else, and has the certificate. */
   readonly mayBeServed: boolean;
   /** How the authority is called. */
@@ -50,6 +58,7 @@ export async function openWorkloadIdentity({
   nodeId,
   plaintext,
   troubles,
+  mounted,
   mayBeServed,
   access,
 }: WorkloadIdentityOptions): Promise<WorkloadIdentity> {
@@ -62,13 +71,10 @@ export async function openWorkloadIdentity({
   if (workloadSocketFile !== defaultSocketFile)
     throw new EnvironmentError(`WORKLOAD_IDENTITY_SOCKET_FILE: nobody serves secrets on the socket ${socket}`);
   if (plaintext) return { secrets: undefined, socket, isServedElsewhere: false };
-  const files = FileCertificates.areIn(paths.workloadFiles)
-    ? paths.workloadFiles
-    : environment.fileMountedCerts
-      ? paths.mountedFiles
-      : undefined;
+  const brought = [filesIn(paths.workloadFiles), filesIn(paths.workloadFiles, gkeNames)].find(FileCertificates.areThere);
+  const files = brought ?? mounted?.workload;
   if (files !== undefined) {
-    scope.info("the workload's certificate comes from files", { directory: files });
+    scope.info("the workload's certificate comes from files", { certificate: files.chain });
     return { secrets: await FileCertificates.start(files), socket, isServedElsewhere: false };
   }
   const secrets = WorkloadCertificates.start({

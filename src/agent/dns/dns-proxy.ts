@@ -16,7 +16,7 @@ import { formatHostPort, type HostPort, HostPortError, parseHostPort } from "../
 import { maskedIp, parseIp } from "../../lib/ip-range.ts";
 import { log } from "../../lib/log.ts";
 import type { PortSharing } from "../../platform/port-sharing.ts";
-import { EnvironmentError } from "../environment.ts";
+import { EnvironmentError } from "../environment-values.ts";
 import { Answerer } from "./answerer.ts";
 import { DnsMetrics } from "./dns-metrics.ts";
 import { Forwarder } from "./forwarder.ts";

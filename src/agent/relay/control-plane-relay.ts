@@ -90,10 +90,10 @@ export class ControlPlaneRelay implements AsyncDisposable {
     let client: Client | undefined;
     try {
       const { target, credentials, metadata, options } = await this.#options.access();
+      // Stopped meanwhile: a stream that began now would be ended by nobody.
+      if (this.#stop.signal.aborted) return { code: status.CANCELLED, wasServed: false };
       client = new Client(target, credentials, {
         ...ownChannel,
-        "grpc.keepalive_time_ms": 30_000,
-        "grpc.keepalive_timeout_ms": 10_000,
         ...options,
       });
       const stream = client.makeBidiStreamRequest<FromAgent, AdminRequest>(

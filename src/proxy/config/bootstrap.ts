@@ -20,6 +20,8 @@ import { completeWellKnownFilters } from "./well-known-filters.ts";
 export interface BootstrapSource {
   readonly path?: string | undefined;
   readonly yaml?: string | undefined;
+  /** What was read already, each laid over the one before; under what path and yaml say. */
+  readonly texts?: readonly ConfigText[];
   /** Accept fields that no proto has, and count them. */
   readonly allowUnknownFields?: boolean;
 }
@@ -32,7 +34,7 @@ export interface LoadedBootstrap {
 }
 
 export function loadBootstrap(source: BootstrapSource): LoadedBootstrap {
-  const texts: ConfigText[] = [];
+  const texts: ConfigText[] = [...(source.texts ?? [])];
   if (source.path) texts.push(loadConfigFile(source.path));
   if (source.yaml) texts.push(parseConfigText(source.yaml, "--config-yaml"));
   if (texts.length === 0) {
