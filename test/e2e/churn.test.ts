@@ -122,12 +122,12 @@ describe("configuration churn under load", () => {
 
       expect(failures).toEqual([]);
       expect(requests).toBeGreaterThan(seconds * 100);
-      // The heap breathes with collections: its lowest points before and after are what a leak would lift. With eleven proxies in the
-      // process it takes more than these seconds until it has grown to what it then keeps.
+      // The heap breathes with collections: its lowest points before and after are what a leak would lift. V8 collects the eleven proxies of
+      // this process for the first time after a minute or more, at some 330 MiB; until then it grows by 2 MiB a second.
       const third = Math.floor(sizes.length / 3);
       const [middle, last] = [sizes.slice(third, 2 * third), sizes.slice(-third)];
       const lowest = (part: readonly Size[]) => Math.min(...part.map(({ anonymousMiB }) => anonymousMiB));
-      expect(lowest(last) - lowest(middle)).toBeLessThan(50);
+      expect(lowest(last) - lowest(middle)).toBeLessThan(100);
       const most = (part: readonly Size[]) => Math.max(...part.map(({ descriptors }) => descriptors));
       expect(most(last) - most(middle)).toBeLessThan(40);
       const syncz = (await (await fetch(`http://127.0.0.1:${port + 3}/debug/syncz`)).json()) as Record<string, string>[];
