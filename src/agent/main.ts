@@ -7,6 +7,7 @@ import { HostPortError } from "../lib/host-port.ts";
 import { log } from "../lib/log.ts";
 import { version } from "../lib/version.ts";
 import { ServiceManager, serviceVariables } from "../platform/service-manager.ts";
+import { toldToStop } from "../platform/told-to-stop.ts";
 import { Agent } from "./agent.ts";
 import { CaptureError } from "./capture/capture-settings.ts";
 import { captureCommands } from "./capture/command.ts";
@@ -101,6 +102,7 @@ async function runProxy(type: string, options: ProxyOptions, ignored: string | u
   const environment = readEnvironment(process.env);
   const proxyConfig = effectiveProxyConfig(await readMesh(options.meshConfig), environment.proxyConfig);
 
+  const signalled = toldToStop().then(() => "signal" as const);
   using manager = ServiceManager.connect(process.env);
   using predecessor = await Predecessor.connect(process.env);
   for (const name of [...serviceVariables, handoverVariable]) delete process.env[name];
@@ -120,24 +122,18 @@ async function runProxy(type: string, options: ProxyOptions, ignored: string | u
   const { discoveryAddress: controlPlane } = proxyConfig.config;
   const runtimeDirectory = process.env.RUNTIME_DIRECTORY;
   await using service = manager && Service.start({ manager, agent, controlPlane, startedAs, predecessor, runtimeDirectory });
-  const signalled = Promise.withResolvers<"signal">();
-  const onSignal = () => signalled.resolve("signal");
-  process.once("SIGINT", onSignal);
-  process.once("SIGTERM", onSignal);
-  const ended = await Promise.race([signalled.promise, agent.proxy.exited, ...(service ? [service.handedOver] : [])]);
+  const ended = await Promise.race([signalled, agent.proxy.exited, ...(service ? [service.handedOver] : [])]);
   if (ended instanceof Successor) {
-    await Promise.race([agent.retire(), signalled.promise, ended.ended, agent.proxy.exited]);
+    await Promise.race([agent.retire(), signalled, ended.ended, agent.proxy.exited]);
     return 0;
   }
   service?.stopping();
   if (ended !== "signal") return ended;
 
   // A second signal means now.
-  const again = Promise.withResolvers<void>();
-  process.once("SIGINT", again.resolve);
-  process.once("SIGTERM", again.resolve);
+  const again = toldToStop();
   service?.draining();
-  await Promise.race([agent.drain(), again.promise, agent.proxy.exited]);
+  await Promise.race([agent.drain(), again, agent.proxy.exited]);
   return 0;
 }
 

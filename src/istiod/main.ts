@@ -7,6 +7,7 @@ import { fail } from "../lib/fail.ts";
 import { formatHostPort, HostPortError, parseHostPort } from "../lib/host-port.ts";
 import { log } from "../lib/log.ts";
 import { ServiceManager } from "../platform/service-manager.ts";
+import { toldToStop } from "../platform/told-to-stop.ts";
 import { type ForeignBundles, parseForeignBundles } from "./ca/trust-bundle.ts";
 import { readProxyEnvironment } from "./fetch/proxy-environment.ts";
 import { Istiod } from "./istiod.ts";
@@ -142,6 +143,7 @@ export async function main(args: string[]): Promise<number> {
     const kubeApi = unlessOff(options.kubeAPIAddr, "--kubeAPIAddr");
     using manager = ServiceManager.connect(process.env);
     manager?.status("Reading configuration");
+    const stopped = toldToStop();
     await using istiod = await Istiod.start({
       configDir: options.configDir,
       meshConfig: options.meshConfig,
@@ -174,10 +176,7 @@ export async function main(args: string[]): Promise<number> {
     manager?.watch(async () => undefined);
     manager?.status(`Serving on port ${istiod.secure?.port ?? istiod.grpcPort}`);
     manager?.ready();
-    await new Promise<void>((resolve) => {
-      process.once("SIGINT", resolve);
-      process.once("SIGTERM", resolve);
-    });
+    await stopped;
     manager?.stopping();
     return 0;
   } catch (error) {
