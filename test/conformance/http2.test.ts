@@ -124,7 +124,9 @@ function steady(name: string, value: string): string {
 const logFormat =
   "%REQ(X-CASE)% %PROTOCOL% %REQ(:METHOD)% %REQ(:AUTHORITY)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %BYTES_RECEIVED% %BYTES_SENT%\n";
 
-function bootstrap(upstream: number, codec: string, logFile = "/dev/null"): object {
+const drainsSoon = { drain_timeout: "0.1s", common_http_protocol_options: { max_requests_per_connection: 1 } };
+
+function bootstrap(upstream: number, codec: string, logFile = "/dev/null", more: object = {}): object {
   const manager = {
     "@type": type("filters.network.http_connection_manager.v3.HttpConnectionManager"),
     stat_prefix: "h2",
@@ -144,6 +146,7 @@ function bootstrap(upstream: number, codec: string, logFile = "/dev/null"): obje
     http2_protocol_options: { max_concurrent_streams: 5 },
     max_request_headers_kb: 10,
     upgrade_configs: [{ upgrade_type: "websocket" }],
+    ...more,
     route_config: {
       validate_clusters: false,
       virtual_hosts: [
@@ -495,6 +498,30 @@ describe("HTTP/2 that no client should send", () => {
     const [settings, window] = client.frames();
     expect(settings!.payload.toString("hex")).toBe("000100001000" + "000800000000" + "000300000005" + "000401000000");
     expect(window!.payload.readUInt32BE(0)).toBe(24 * 1024 * 1024 - 65_535);
+  });
+
+  it("refuses what a client begins before it hears the end of a drain, and ends what counts", async () => {
+    await using upstream = new Upstream();
+    await using drained = await startOurProxy(bootstrap(await upstream.listen(), "HTTP2", "/dev/null", drainsSoon));
+    using client = new RawClient(await drained.listenerPort("plain"));
+    const answersOf = (stream: number, kind: number) => client.frames().filter((one) => one.stream === stream && one.kind === kind);
+    client.get(1, false);
+    client.get(3);
+    const post = Buffer.from("\x04\x01/\x01\x07h2.test\x00\x07x-reply\x04echo", "latin1");
+    client.frame(1, 4, 5, Buffer.concat([Buffer.from([0x83, 0x86]), post]));
+    const lastWords = () => answersOf(0, 7).map(({ payload }) => payload.readUInt32BE(0));
+    await eventually(() => lastWords().length === 2 || undefined, "both GOAWAYs");
+    expect(lastWords()).toEqual([0x7fff_ffff, 5]);
+    client.frame(1, 4, 7, Buffer.concat([Buffer.from([0x83, 0x86]), post]));
+    client.frame(0, 1, 7, Buffer.from("late"));
+    client.frame(0, 1, 5, Buffer.from("counts"));
+    await client.closes();
+    expect(answersOf(7, 3).map(({ payload }) => payload.readUInt32BE(0))).toEqual([7]);
+    expect(
+      answersOf(5, 0)
+        .map(({ payload }) => payload.toString())
+        .join(""),
+    ).toBe("counts");
   });
 
   it("cuts off a header block without an end", async () => {

@@ -112,7 +112,12 @@ export class HttpStream {
     this.heldRequestLimitBytes = manager.bufferLimitBytes;
     this.connection = connection;
     this.codec = codec;
-    this.info = new RequestInfo(connection.info);
+    const info = new RequestInfo(connection.info);
+    info.startTimeEpochMs = Date.now();
+    info.startTime = connection.now;
+    this.info = info;
+    this.lastActivity = connection.now;
+    this.idleTimeoutMs = manager.streamIdleTimeoutMs;
   }
 
   // --- request ---
@@ -165,6 +170,15 @@ export class HttpStream {
     info.upstreamCluster = "";
     info.upstreamClusterRaw = "";
     this.resolveRoute();
+  }
+
+  /** Limits of the connection manager, from the head on: for the client's part, which may be over, and for all of it. */
+  startDeadlines(): void {
+    const { requestTimeoutMs, maxStreamDurationMs } = this.manager;
+    const { now } = this.connection;
+    if (requestTimeoutMs > 0 && !this.requestIsComplete) this.requestDeadline = now + requestTimeoutMs;
+    if (maxStreamDurationMs > 0) this.durationDeadline = now + maxStreamDurationMs;
+    this.schedule();
   }
 
   /** The head is in `info`; what the connection manager wants of it is done. */

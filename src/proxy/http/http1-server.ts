@@ -13,6 +13,7 @@ import { LazyTimer } from "../lazy-timer.ts";
 import type { DownstreamConnection } from "../listener/downstream-connection.ts";
 import { type HeaderList, responseFlags } from "../stream-info.ts";
 import type { Transport, TransportHandler } from "../transport.ts";
+import { ConnectionAccount } from "./connection-account.ts";
 import type { ConnectionManager } from "./connection-manager.ts";
 import { properCase } from "./header-case.ts";
 import { hasHeader } from "./header-list.ts";
@@ -32,7 +33,7 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
   readonly #transport: Transport;
   readonly #parser: Http1Parser;
   readonly #timer: LazyTimer;
-  readonly #startedAt = performance.now();
+  readonly #account: ConnectionAccount;
   #stream: HttpStream | null = null;
   /** Response head that waits for company. */
   #head = "";
@@ -49,15 +50,13 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
   #softDrainUntil = never;
   #headersDeadline = never;
   #idleDeadline = never;
-  #durationTimer: NodeJS.Timeout | null = null;
   #requestIsPaused = false;
-  #countedRead = 0;
-  #countedWritten = 0;
 
   constructor(manager: ConnectionManager, connection: DownstreamConnection) {
     this.#manager = manager;
     this.#connection = connection;
     this.#transport = connection.openTransport(this);
+    this.#account = new ConnectionAccount(manager, connection, this.#transport);
     this.#parser = new Http1Parser(manager.parserOptions, this);
     this.#timer = new LazyTimer(() => this.#expired());
     this.#mayBeHttp2 = manager.codec === "auto" && !connection.socket.applicationProtocol;
@@ -66,43 +65,15 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
   }
 
   start(): void {
-    const { store, at } = this.#manager.stats;
-    store.add(at.downstream_cx_total, 1);
-    store.add(at.downstream_cx_active, 1);
-    store.add(at.downstream_cx_http1_total, 1);
-    store.add(at.downstream_cx_http1_active, 1);
-    if (this.#connection.isTls) {
-      store.add(at.downstream_cx_ssl_total, 1);
-      store.add(at.downstream_cx_ssl_active, 1);
-    }
-    if (this.#manager.maxConnectionDurationMs > 0) {
-      this.#durationTimer = setTimeout(() => {
-        store.add(at.downstream_cx_max_duration_reached, 1);
-        this.#softDrain();
-      }, this.#manager.maxConnectionDurationMs);
-      this.#durationTimer.unref();
-    }
+    this.#account.open("http1", () => this.#softDrain());
     this.#becameIdle();
     this.#transport.start();
   }
 
-  /** As if it had been HTTP/2 from the beginning. */
   #becomeHttp2(chunk: Buffer): void {
-    const { store, at } = this.#manager.stats;
-    for (const stat of [
-      "downstream_cx_total",
-      "downstream_cx_active",
-      "downstream_cx_http1_total",
-      "downstream_cx_http1_active",
-    ] as const) {
-      store.add(at[stat], -1);
-    }
-    if (this.#connection.isTls)
-      for (const stat of ["downstream_cx_ssl_total", "downstream_cx_ssl_active"] as const) store.add(at[stat], -1);
     this.#isClosed = true;
     this.#timer.dispose();
-    clearTimeout(this.#durationTimer ?? undefined);
-    const server = new Http2Server(this.#manager, this.#connection, this.#transport);
+    const server = new Http2Server(this.#manager, this.#connection, { transport: this.#transport, account: this.#account });
     server.start();
     server.onData(chunk);
   }
@@ -209,10 +180,8 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
     if (parser.expect !== "" && !manager.proxies100Continue && parser.expect.toLowerCase() === "100-continue") {
       this.#transport.writeParts(continueResponse, null, "");
     }
-    if (manager.requestTimeoutMs > 0) stream.requestDeadline = this.#connection.now + manager.requestTimeoutMs;
-    if (manager.maxStreamDurationMs > 0) stream.durationDeadline = this.#connection.now + manager.maxStreamDurationMs;
     if (prepareRequest(stream, parser)) {
-      stream.schedule();
+      stream.startDeadlines();
       // An upgrade's bytes follow the head without any framing.
       if (stream.upgrade !== "") parser.switchToRaw();
       stream.onRequestHeaders(parser.isDone);
@@ -231,10 +200,6 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
     const stream = new HttpStream(manager, this.#connection, this);
     const { info } = stream;
     info.protocol = "HTTP/1.1";
-    info.startTimeEpochMs = Date.now();
-    info.startTime = this.#connection.now;
-    stream.lastActivity = this.#connection.now;
-    stream.idleTimeoutMs = manager.streamIdleTimeoutMs;
     this.#stream = stream;
     this.#head = "";
     return stream;
@@ -416,7 +381,7 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
       return;
     }
     this.flush();
-    this.#countBytes();
+    this.#account.countBytes();
     if (this.#requestIsPaused) {
       this.#requestIsPaused = false;
       this.#transport.start();
@@ -525,7 +490,7 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
     const { delayedCloseTimeoutMs } = this.#manager;
     if (atOnce || delayedCloseTimeoutMs <= 0) {
       this.#transport.destroyWhenWritten();
-      this.#finishClose("local");
+      this.#finishClose("local", false);
       return;
     }
     if (this.#transport.isPaused) this.#transport.start();
@@ -540,47 +505,24 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
   #abort(details: string, by: "local" | "remote"): void {
     if (this.#isClosed) return;
     const stream = this.#stream;
-    const { store, at } = this.#manager.stats;
-    if (stream !== null) {
-      store.add(at.downstream_cx_destroy_active_rq, 1);
-      store.add(by === "remote" ? at.downstream_cx_destroy_remote_active_rq : at.downstream_cx_destroy_local_active_rq, 1);
-    }
-    this.#close(by);
+    this.#close(by, stream !== null);
     stream?.onClientGone(details);
   }
 
-  #close(by: "local" | "remote"): void {
+  #close(by: "local" | "remote", cutsOff = false): void {
     if (this.#isClosed) return;
     // What was written before goes out first, unless the other side is gone.
     if (by === "local") this.#transport.destroyWhenWritten();
     else this.#transport.destroy();
-    this.#finishClose(by);
+    this.#finishClose(by, cutsOff);
   }
 
-  #finishClose(by: "local" | "remote"): void {
+  #finishClose(by: "local" | "remote", cutsOff: boolean): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#countBytes();
     this.#timer.dispose();
-    clearTimeout(this.#durationTimer ?? undefined);
     this.#parser.stop();
-    const { store, at } = this.#manager.stats;
-    store.add(at.downstream_cx_active, -1);
-    store.add(at.downstream_cx_http1_active, -1);
-    if (this.#connection.isTls) store.add(at.downstream_cx_ssl_active, -1);
-    store.add(at.downstream_cx_destroy, 1);
-    store.add(by === "local" ? at.downstream_cx_destroy_local : at.downstream_cx_destroy_remote, 1);
-    store.record(at.downstream_cx_length_ms, Math.round(performance.now() - this.#startedAt));
-    this.#connection.closed();
-  }
-
-  #countBytes(): void {
-    const { store, at } = this.#manager.stats;
-    const transport = this.#transport;
-    store.values[at.downstream_cx_rx_bytes_total]! += transport.bytesRead - this.#countedRead;
-    store.values[at.downstream_cx_tx_bytes_total]! += transport.bytesWritten - this.#countedWritten;
-    this.#countedRead = transport.bytesRead;
-    this.#countedWritten = transport.bytesWritten;
+    this.#account.close(by, cutsOff);
   }
 }
 

@@ -5,16 +5,15 @@
  *
  * A client with requests on their way hears first that it should go, and later which of them counted.
  */
+import type { ConnectionAccount } from "../http/connection-account.ts";
 import type { ConnectionManager } from "../http/connection-manager.ts";
 import type { DownstreamConnection } from "../listener/downstream-connection.ts";
-import type { Transport } from "../transport.ts";
 
 const never = Number.POSITIVE_INFINITY;
 
 type Counted =
   | "downstream_cx_drain_close"
   | "downstream_cx_idle_timeout"
-  | "downstream_cx_max_duration_reached"
   | "downstream_cx_max_requests_reached"
   | "downstream_cx_protocol_error"
   | "downstream_flow_control_paused_reading_total"
@@ -40,40 +39,16 @@ export class ConnectionLife {
   idleDeadline = never;
   readonly #manager: ConnectionManager;
   readonly #connection: DownstreamConnection;
-  readonly #transport: Transport;
+  readonly #account: ConnectionAccount;
   readonly #owner: ConnectionLifeOwner;
-  readonly #startedAt = performance.now();
   #requests = 0;
   #drainTimer: NodeJS.Timeout | null = null;
-  #durationTimer: NodeJS.Timeout | null = null;
-  #countedRead = 0;
-  #countedWritten = 0;
 
-  constructor(manager: ConnectionManager, connection: DownstreamConnection, transport: Transport, owner: ConnectionLifeOwner) {
+  constructor(manager: ConnectionManager, connection: DownstreamConnection, account: ConnectionAccount, owner: ConnectionLifeOwner) {
     this.#manager = manager;
     this.#connection = connection;
-    this.#transport = transport;
+    this.#account = account;
     this.#owner = owner;
-  }
-
-  start(): void {
-    const { store, at } = this.#manager.stats;
-    store.add(at.downstream_cx_total, 1);
-    store.add(at.downstream_cx_active, 1);
-    store.add(at.downstream_cx_http2_total, 1);
-    store.add(at.downstream_cx_http2_active, 1);
-    if (this.#connection.isTls) {
-      store.add(at.downstream_cx_ssl_total, 1);
-      store.add(at.downstream_cx_ssl_active, 1);
-    }
-    if (this.#manager.maxConnectionDurationMs > 0) {
-      this.#durationTimer = setTimeout(() => {
-        this.count("downstream_cx_max_duration_reached");
-        this.startDrain();
-      }, this.#manager.maxConnectionDurationMs);
-      this.#durationTimer.unref();
-    }
-    this.becameIdle();
   }
 
   count(name: Counted): void {
@@ -94,7 +69,7 @@ export class ConnectionLife {
 
   /** Nothing is under way any more. */
   becameIdle(): void {
-    this.countBytes();
+    this.#account.countBytes();
     if (this.phase === "final") {
       this.#owner.end();
       return;
@@ -140,32 +115,10 @@ export class ConnectionLife {
     if (this.#owner.isIdle) this.#owner.end();
   }
 
-  /** `active`: requests that are cut off with it. */
-  closed(by: "local" | "remote", active: number): void {
+  /** `cutsOff`: requests were under way. */
+  closed(by: "local" | "remote", cutsOff: boolean): void {
     this.phase = "closed";
-    this.countBytes();
-    clearTimeout(this.#durationTimer ?? undefined);
     clearTimeout(this.#drainTimer ?? undefined);
-    const { store, at } = this.#manager.stats;
-    if (active > 0) {
-      store.add(at.downstream_cx_destroy_active_rq, 1);
-      store.add(by === "remote" ? at.downstream_cx_destroy_remote_active_rq : at.downstream_cx_destroy_local_active_rq, 1);
-    }
-    store.add(at.downstream_cx_active, -1);
-    store.add(at.downstream_cx_http2_active, -1);
-    if (this.#connection.isTls) store.add(at.downstream_cx_ssl_active, -1);
-    store.add(at.downstream_cx_destroy, 1);
-    store.add(by === "local" ? at.downstream_cx_destroy_local : at.downstream_cx_destroy_remote, 1);
-    store.record(at.downstream_cx_length_ms, Math.round(performance.now() - this.#startedAt));
-    this.#connection.closed();
-  }
-
-  countBytes(): void {
-    const { store, at } = this.#manager.stats;
-    const transport = this.#transport;
-    store.values[at.downstream_cx_rx_bytes_total]! += transport.bytesRead - this.#countedRead;
-    store.values[at.downstream_cx_tx_bytes_total]! += transport.bytesWritten - this.#countedWritten;
-    this.#countedRead = transport.bytesRead;
-    this.#countedWritten = transport.bytesWritten;
+    this.#account.close(by, cutsOff);
   }
 }

@@ -40,6 +40,8 @@ export class HpackEncoder {
   #inserted = 0;
   #tableBytes = 0;
   #tableLimit = 4096;
+  /** Since the last block. */
+  #smallestLimit = 4096;
   #announcement = "";
 
   /** The peer's SETTINGS_HEADER_TABLE_SIZE; of more than the usual size nothing is made. */
@@ -48,13 +50,16 @@ export class HpackEncoder {
     if (limit === this.#tableLimit) return;
     this.#tableLimit = limit;
     this.#evict();
-    this.#announcement = integer(0x20, 5, limit);
+    // Of several changes before a block the peer must hear the smallest, and the last (RFC 7541, 4.2).
+    this.#smallestLimit = Math.min(this.#smallestLimit, limit);
+    this.#announcement = (this.#smallestLimit < limit ? integer(0x20, 5, this.#smallestLimit) : "") + integer(0x20, 5, limit);
   }
 
   /** A block; `status` 0: trailers. Hot. */
   encode(status: number, headers: HeaderList): string {
     let block = this.#announcement;
     this.#announcement = "";
+    this.#smallestLimit = this.#tableLimit;
     if (status > 0) block += this.#status(String(status));
     for (let i = 0; i < headers.length; i += 2) block += this.#field(headers[i]!, headers[i + 1]!);
     return block;

@@ -110,6 +110,17 @@ describe("HpackEncoder", () => {
   });
 });
 
+describe("HpackEncoder whose table is made smaller and larger again", () => {
+  it("says both before the next block, once", () => {
+    const encoder = new HpackEncoder();
+    encoder.encode(200, ["a", "b"]);
+    encoder.setTableLimit(0);
+    encoder.setTableLimit(4096);
+    expect(Buffer.from(encoder.encode(200, []), "latin1").toString("hex")).toBe("20" + "3fe11f" + "88");
+    expect(Buffer.from(encoder.encode(200, []), "latin1").toString("hex")).toBe("88");
+  });
+});
+
 describe("decodeHuffman", () => {
   it("reads what Node's client writes, each byte that a header may have", async () => {
     const value = Buffer.from(Array.from({ length: 0x5e }, (_, index) => 0x21 + index)).toString("latin1");

@@ -1,12 +1,10 @@
 /** What a client does to excess on one connection. Source: Envoy's Http2ProtocolOptions (defaults), premature resets as in its connection manager. */
-import { word } from "./frames.ts";
 
 const maxEmptyFrames = 1;
 const maxPriorityFramesPerStream = 100;
 const maxWaitingAnswers = 1_000;
 const maxPrematureResets = 500;
-/** Of streams that we have reset: frames for them may be on their way. */
-const maxRemembered = 100;
+const leastRemembered = 100;
 
 export class Http2Floods {
   #emptyFrames = 0;
@@ -14,7 +12,14 @@ export class Http2Floods {
   #requests = 0;
   #prematureResets = 0;
   #waitingAnswers = 0;
-  readonly #reset = new Set<string>();
+  /** Streams that we have reset: frames for them may be on their way. */
+  readonly #reset = new Set<number>();
+  readonly #maxRemembered: number;
+
+  /** `maxConcurrentStreams`: of so many a client may not have heard yet. */
+  constructor(maxConcurrentStreams: number) {
+    this.#maxRemembered = Math.max(maxConcurrentStreams, leastRemembered);
+  }
 
   /** True: too many of them in a row. */
   emptyFrame(): boolean {
@@ -45,13 +50,12 @@ export class Http2Floods {
     return ++this.#waitingAnswers > maxWaitingAnswers;
   }
 
-  /** `stream`: of `word`. */
-  resetByUs(stream: string): void {
-    this.#reset.add(stream);
-    if (this.#reset.size > maxRemembered) this.#reset.delete(this.#reset.values().next().value!);
+  resetByUs(streamId: number): void {
+    this.#reset.add(streamId);
+    if (this.#reset.size > this.#maxRemembered) this.#reset.delete(this.#reset.values().next().value!);
   }
 
   wasResetByUs(streamId: number): boolean {
-    return this.#reset.has(word(streamId));
+    return this.#reset.has(streamId);
   }
 }

@@ -6,6 +6,7 @@
  * What a client may do to excess is counted: streams, header blocks, resets, empty frames, frames that want an answer. One that does gets GOAWAY
  * and is cut off. Source: RFC 9113; limits of Envoy's Http2ProtocolOptions.
  */
+import { ConnectionAccount } from "../http/connection-account.ts";
 import type { ConnectionManager } from "../http/connection-manager.ts";
 import { HttpStream } from "../http/http-stream.ts";
 import { isValidAuthority, prepareRequest, type RequestFraming } from "../http/request-preparation.ts";
@@ -45,6 +46,11 @@ import { Http2ServerStream } from "./server-stream.ts";
 const never = Number.POSITIVE_INFINITY;
 const connectionWord = word(0);
 
+export interface OpenedConnection {
+  readonly transport: Transport;
+  readonly account: ConnectionAccount;
+}
+
 export class Http2Server implements TransportHandler, FrameSink, ConnectionLifeOwner {
   readonly initialReceiveWindow: number;
   /** Of the whole connection. */
@@ -80,26 +86,30 @@ export class Http2Server implements TransportHandler, FrameSink, ConnectionLifeO
   #output = "";
   #isReading = false;
 
-  /** Takes over a transport, or opens it. */
-  constructor(manager: ConnectionManager, connection: DownstreamConnection, transport?: Transport) {
+  /** `opened`: the connection had begun as one of HTTP/1. */
+  constructor(manager: ConnectionManager, connection: DownstreamConnection, opened?: OpenedConnection) {
     this.#manager = manager;
     this.#connection = connection;
     const { http2 } = manager;
     this.initialReceiveWindow = http2.streamWindow;
     this.#receiveWindow = http2.connectionWindow;
-    this.#floods = new Http2Floods();
+    this.#floods = new Http2Floods(http2.maxConcurrentStreams);
     this.#timer = new LazyTimer(() => this.#expired());
-    this.#transport = transport ?? connection.openTransport(this);
+    this.#transport = opened?.transport ?? connection.openTransport(this);
     this.#transport.handler = this;
     this.#blocks = new HeaderBlocks(2 * manager.parserOptions.maxHeadBytes);
-    this.life = new ConnectionLife(manager, connection, this.#transport, this);
+    const account = opened?.account ?? new ConnectionAccount(manager, connection, this.#transport);
+    this.life = new ConnectionLife(manager, connection, account, this);
+    const onTooOld = () => this.life.startDrain();
+    if (opened) account.speaks("http2", onTooOld);
+    else account.open("http2", onTooOld);
     connection.decideClose = () => this.life.decideClose();
     connection.shutdown = (isForced) => this.#shutdown(isForced);
   }
 
   start(): void {
     const { http2 } = this.#manager;
-    this.#send(
+    this.write(
       settings([
         [setting.headerTableSize, 4096],
         [setting.enableConnectProtocol, 0],
@@ -107,7 +117,7 @@ export class Http2Server implements TransportHandler, FrameSink, ConnectionLifeO
         [setting.initialWindowSize, http2.streamWindow],
       ]) + (http2.connectionWindow > defaultWindow ? windowUpdate(connectionWord, http2.connectionWindow - defaultWindow) : ""),
     );
-    this.life.start();
+    this.life.becameIdle();
     this.#transport.start();
   }
 
@@ -258,8 +268,9 @@ export class Http2Server implements TransportHandler, FrameSink, ConnectionLifeO
       return void this.#fail(errorCode.streamClosed, "HEADERS on a closed stream");
     }
     this.#lastStreamId = streamId;
-    if (this.life.phase === "final") return;
-    if (this.#streams.size >= this.#manager.http2.maxConcurrentStreams) return void this.reset(word(streamId), errorCode.refusedStream);
+    // A client that has not heard of the end yet, or wants too much at once, may ask again elsewhere or later.
+    if (this.life.phase === "final" || this.#streams.size >= this.#manager.http2.maxConcurrentStreams)
+      return void this.reset(streamId, errorCode.refusedStream);
     this.#floods.requestBegan();
     const codec = new Http2ServerStream(this, streamId, this.initialReceiveWindow, this.#initialSendWindow);
     codec.wireBytes = block.length + frameHeadBytes;
@@ -285,10 +296,6 @@ export class Http2Server implements TransportHandler, FrameSink, ConnectionLifeO
     this.#readers.add(codec);
     const { info } = stream;
     info.protocol = "HTTP/2";
-    info.startTimeEpochMs = Date.now();
-    info.startTime = this.#connection.now;
-    stream.lastActivity = this.#connection.now;
-    stream.idleTimeoutMs = manager.streamIdleTimeoutMs;
     info.method = head.method;
     info.path = head.path;
     info.authority = head.authority;
@@ -304,10 +311,8 @@ export class Http2Server implements TransportHandler, FrameSink, ConnectionLifeO
     if (head.expect !== "" && !manager.proxies100Continue && head.expect.toLowerCase() === "100-continue") {
       this.write(this.encode(word(codec.id), 100, [], false));
     }
-    if (manager.requestTimeoutMs > 0 && !endStream) stream.requestDeadline = this.#connection.now + manager.requestTimeoutMs;
-    if (manager.maxStreamDurationMs > 0) stream.durationDeadline = this.#connection.now + manager.maxStreamDurationMs;
     if (!prepareRequest(stream, framingOf(head))) return;
-    stream.schedule();
+    stream.startDeadlines();
     stream.onRequestHeaders(endStream);
   }
 
@@ -418,7 +423,8 @@ export class Http2Server implements TransportHandler, FrameSink, ConnectionLifeO
 
   /** Frames that are no data; within a read they wait for its end. */
   write(frames: string): void {
-    this.#send(frames);
+    if (!this.#isClosed) this.#output += frames;
+    if (!this.#isReading) this.#flushOutput();
   }
 
   /** False: the transport is full. Hot. */
@@ -431,10 +437,10 @@ export class Http2Server implements TransportHandler, FrameSink, ConnectionLifeO
     return this.#transport.writeInFrames(before, chunk, this.maxFrameBytes, framer, endStream);
   }
 
-  reset(stream: string, code: ErrorCode): void {
-    this.#floods.resetByUs(stream);
+  reset(streamId: number, code: ErrorCode): void {
+    this.#floods.resetByUs(streamId);
     this.life.count("downstream_rq_tx_reset");
-    this.write(resetStream(stream, code));
+    this.write(resetStream(word(streamId), code));
   }
 
   updateWindow(stream: string, bytes: number): void {
@@ -496,7 +502,7 @@ export class Http2Server implements TransportHandler, FrameSink, ConnectionLifeO
     this.life.count("downstream_cx_protocol_error");
     this.#connection.info.localCloseReason = reason;
     this.#reader.stop();
-    this.#send(goAway(this.#lastStreamId, code));
+    this.write(goAway(this.#lastStreamId, code));
     this.#isReading = false;
     this.#flushOutput();
     this.#abort("local");
@@ -505,13 +511,13 @@ export class Http2Server implements TransportHandler, FrameSink, ConnectionLifeO
   /** Answers that a client can ask for without end wait only as long as it takes them. */
   #answer(frame: string): void {
     if (this.#transport.waitingBytes > 0 && this.#floods.answerWaits()) this.#fail(errorCode.enhanceYourCalm, "answers are not read");
-    else this.#send(frame);
+    else this.write(frame);
   }
 
   // --- the connection ---
 
   sayGoAway(isFinal: boolean): void {
-    this.#send(goAway(isFinal ? this.#lastStreamId : largestWindow, errorCode.none));
+    this.write(goAway(isFinal ? this.#lastStreamId : largestWindow, errorCode.none));
     this.#flushOutput();
   }
 
@@ -521,7 +527,7 @@ export class Http2Server implements TransportHandler, FrameSink, ConnectionLifeO
 
   end(): void {
     this.#flushOutput();
-    this.#close("local", 0);
+    this.#close("local", false);
   }
 
   #shutdown(isForced: boolean): void {
@@ -551,7 +557,10 @@ export class Http2Server implements TransportHandler, FrameSink, ConnectionLifeO
   #abort(by: "local" | "remote"): void {
     if (this.#isClosed) return;
     const streams = [...this.#streams.values()];
-    this.#close(by, streams.filter(({ stream }) => stream !== null).length);
+    this.#close(
+      by,
+      streams.some(({ stream }) => stream !== null),
+    );
     for (const codec of streams) {
       const { stream } = codec;
       codec.closed();
@@ -560,19 +569,14 @@ export class Http2Server implements TransportHandler, FrameSink, ConnectionLifeO
     this.#streams.clear();
   }
 
-  #close(by: "local" | "remote", active: number): void {
+  #close(by: "local" | "remote", cutsOff: boolean): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
     if (by === "local") this.#transport.destroyWhenWritten();
     else this.#transport.destroy();
     this.#reader.stop();
     this.#timer.dispose();
-    this.life.closed(by, active);
-  }
-
-  #send(frames: string): void {
-    if (!this.#isClosed) this.#output += frames;
-    if (!this.#isReading) this.#flushOutput();
+    this.life.closed(by, cutsOff);
   }
 
   #flushOutput(): void {

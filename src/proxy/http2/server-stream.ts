@@ -247,7 +247,7 @@ export class Http2ServerStream implements ServerCodec, Framer {
   close(code: ErrorCode): void {
     if (this.isClosed) return;
     this.flush();
-    this.#server.reset(this.#word, code);
+    this.#server.reset(this.id, code);
     this.#server.forget(this);
   }
 
