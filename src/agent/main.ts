@@ -24,7 +24,7 @@ import { RequestError, requestCommands } from "./request-command.ts";
 import { Service } from "./service.ts";
 
 /** Before settings of the machine are added. */
-const startedAs: StartedAs = { env: { ...process.env }, argv: process.argv.slice(1) };
+const startedAs: StartedAs = { env: { ...process.env }, argv: process.argv.slice(2) };
 
 interface ProxyOptions {
   domain?: string;

@@ -1,16 +1,12 @@
 /** Start and end of a plain HTTP server as something that is awaited and disposed of. */
 import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import { listen } from "./listen.ts";
 
 /** Rejects when the address can't be had. Port 0 is any; the port that it became is the result. */
-export function listenHttp(server: Server, host: string, port: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(port, host, () => {
-      server.off("error", reject);
-      resolve((server.address() as AddressInfo).port);
-    });
-  });
+export async function listenHttp(server: Server, host: string, port: number): Promise<number> {
+  await listen(server, { host, port });
+  return (server.address() as AddressInfo).port;
 }
 
 /** Cuts what is open. */

@@ -6,6 +6,7 @@
  *   beside   one has it, and gives it up soon
  */
 import { createServer, type ListenOptions, type Server } from "node:net";
+import { listen } from "../lib/listen.ts";
 
 export type PortSharing = "alone" | "first" | "beside";
 
@@ -13,21 +14,11 @@ export type PortSharing = "alone" | "first" | "beside";
 export async function listenOn(server: Server, options: ListenOptions, sharing: PortSharing): Promise<void> {
   // The kernel lets any process of this user share: two that should not would share without a word.
   if (sharing === "first" && options.port) await takeAndGive(options);
-  await listening(server, { ...options, exclusive: true, reusePort: sharing !== "alone" });
+  await listen(server, { ...options, exclusive: true, reusePort: sharing !== "alone" });
 }
 
 async function takeAndGive(options: ListenOptions): Promise<void> {
   const probe = createServer();
-  await listening(probe, { ...options, exclusive: true });
+  await listen(probe, { ...options, exclusive: true });
   await new Promise((resolve) => probe.close(resolve));
-}
-
-function listening(server: Server, options: ListenOptions): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(options, () => {
-      server.off("error", reject);
-      resolve();
-    });
-  });
 }

@@ -41,26 +41,26 @@ export class ServiceManager implements Disposable {
 
   /** What `systemctl status` shows. */
   status(text: string): void {
-    if (text === this.#status || this.#isSilent) return;
+    if (text === this.#status) return;
     this.#status = text;
-    this.#socket.send([`STATUS=${text}`]);
+    this.#say([`STATUS=${text}`]);
   }
 
   ready(): void {
     this.#isReady = true;
-    this.#socket.send(["READY=1"]);
+    this.#say(["READY=1"]);
   }
 
   /** From now on the time to stop is what bounds this process: parts that are taken down need not answer any more. */
   stopping(): void {
     this.#isStopping = true;
-    if (!this.#isSilent) this.#socket.send(["STOPPING=1"]);
+    this.#say(["STOPPING=1"]);
   }
 
   /** The service is another process's, which speaks for it from now on: this one says nothing more. */
   handOver(pid: number): void {
     clearInterval(this.#timer);
-    this.#socket.send([`MAINPID=${pid}`]);
+    this.#say([`MAINPID=${pid}`]);
     this.#isSilent = true;
   }
 
@@ -73,18 +73,22 @@ export class ServiceManager implements Disposable {
   }
 
   async #check(check: () => Promise<void>): Promise<void> {
-    if (this.#isStopping) return void this.#socket.send(["WATCHDOG=1"]);
+    if (this.#isStopping) return this.#say(["WATCHDOG=1"]);
     // One that has not ended is the answer already.
     if (this.#isChecking) return;
     this.#isChecking = true;
     try {
       await check();
-      if (!this.#isSilent) this.#socket.send([this.#isReady ? "WATCHDOG=1" : `EXTEND_TIMEOUT_USEC=${this.#watchdogUs}`]);
+      this.#say([this.#isReady ? "WATCHDOG=1" : `EXTEND_TIMEOUT_USEC=${this.#watchdogUs}`]);
     } catch {
       // Silence says it.
     } finally {
       this.#isChecking = false;
     }
+  }
+
+  #say(assignments: readonly string[]): void {
+    if (!this.#isSilent) this.#socket.send(assignments);
   }
 
   [Symbol.dispose](): void {

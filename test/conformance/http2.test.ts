@@ -12,15 +12,9 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { makeCertificate } from "../support/certificate.ts";
 import { envoyBinary } from "../support/envoy.ts";
 import { h2specProgram } from "../support/h2spec.ts";
-import { eventually, type RunningProxy, startOurProxy, startRealEnvoy } from "../support/proxies.ts";
+import { eventually, type RunningProxy, startOurProxy } from "../support/proxies.ts";
+import { address, proxies, type } from "../support/static-bootstrap.ts";
 
-const proxies = [
-  { name: "envoy", start: startRealEnvoy },
-  { name: "topsail", start: startOurProxy },
-] as const;
-
-const type = (name: string) => `type.googleapis.com/envoy.extensions.${name}`;
-const address = (port: number) => ({ socket_address: { address: "127.0.0.1", port_value: port } });
 const certificate = makeCertificate("h2.test");
 
 interface Seen {

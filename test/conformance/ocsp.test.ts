@@ -2,17 +2,10 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { envoyBinary, envoyValidates } from "../support/envoy.ts";
 import { type Identity, makeMeshCa } from "../support/mesh-ca.ts";
-import { eventually, type RunningProxy, startOurProxy, startRealEnvoy } from "../support/proxies.ts";
+import { eventually, type RunningProxy } from "../support/proxies.ts";
+import { address, answeringFilters, proxies, type } from "../support/static-bootstrap.ts";
 import { TlsClient } from "../support/tls-client.ts";
 import { comparableReason, ourVerdict } from "../support/verdict.ts";
-
-const proxies = [
-  { name: "envoy", start: startRealEnvoy },
-  { name: "topsail", start: startOurProxy },
-] as const;
-
-const type = (name: string) => `type.googleapis.com/envoy.extensions.${name}`;
-const address = (port: number) => ({ socket_address: { address: "127.0.0.1", port_value: port } });
 
 const ca = makeMeshCa("ocsp");
 const plain = ca.issueFor("DNS:*.test");
@@ -41,24 +34,9 @@ interface Chain {
 }
 
 function chainConfig({ certificates, policy }: Chain, serverName?: string): object {
-  const manager = {
-    "@type": type("filters.network.http_connection_manager.v3.HttpConnectionManager"),
-    stat_prefix: "ocsp",
-    delayed_close_timeout: "0s",
-    route_config: {
-      virtual_hosts: [
-        {
-          name: "all",
-          domains: ["*"],
-          routes: [{ match: { prefix: "/" }, direct_response: { status: 200, body: { inline_string: "in" } } }],
-        },
-      ],
-    },
-    http_filters: [{ name: "envoy.filters.http.router", typed_config: { "@type": type("filters.http.router.v3.Router") } }],
-  };
   return {
     ...(serverName && { filter_chain_match: { server_names: [serverName] } }),
-    filters: [{ name: "envoy.filters.network.http_connection_manager", typed_config: manager }],
+    filters: answeringFilters("ocsp", { delayed_close_timeout: "0s" }),
     transport_socket: {
       name: "envoy.transport_sockets.tls",
       typed_config: {

@@ -8,19 +8,13 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { envoyBinary } from "../support/envoy.ts";
 import { makeMeshCa } from "../support/mesh-ca.ts";
-import { eventually, type RunningProxy, startOurProxy, startRealEnvoy } from "../support/proxies.ts";
+import { eventually, type RunningProxy, startOurProxy } from "../support/proxies.ts";
 import { RawConnection } from "../support/raw-client.ts";
+import { address, proxies, type } from "../support/static-bootstrap.ts";
 import { type TlsAnswer, type TlsAsk, TlsClient } from "../support/tls-client.ts";
 import { startUpstream, type TestUpstream } from "../support/upstream.ts";
 
-const proxies = [
-  { name: "envoy", start: startRealEnvoy },
-  { name: "topsail", start: startOurProxy },
-] as const;
-
-const type = (name: string) => `type.googleapis.com/envoy.extensions.${name}`;
 const inline = (text: string) => ({ inline_string: text });
-const address = (port: number) => ({ socket_address: { address: "127.0.0.1", port_value: port } });
 
 /** Envoy's keys: a name of 16 bytes, a key for HMAC of 32, one for AES of 32. */
 const ticketKey = (letter: string) => ({ inline_bytes: Buffer.alloc(80, letter).toString("base64") });

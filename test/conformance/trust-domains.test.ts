@@ -3,16 +3,9 @@ import { connect } from "node:tls";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { envoyBinary, envoyValidates } from "../support/envoy.ts";
 import { type Identity, makeMeshCa } from "../support/mesh-ca.ts";
-import { type RunningProxy, startOurProxy, startRealEnvoy } from "../support/proxies.ts";
+import type { RunningProxy } from "../support/proxies.ts";
+import { address, answeringFilters, proxies, type } from "../support/static-bootstrap.ts";
 import { comparableReason, ourVerdict } from "../support/verdict.ts";
-
-const proxies = [
-  { name: "envoy", start: startRealEnvoy },
-  { name: "topsail", start: startOurProxy },
-] as const;
-
-const type = (name: string) => `type.googleapis.com/envoy.extensions.${name}`;
-const address = (port: number) => ({ socket_address: { address: "127.0.0.1", port_value: port } });
 
 const east = makeMeshCa("authority");
 /** Of the same name: only the key tells them apart. */
@@ -29,22 +22,8 @@ const domain = (name: string, root: string): TrustDomain => ({ name, trust_bundl
 
 function bootstrap(trustDomains: readonly TrustDomain[]): object {
   const validator = { "@type": type("transport_sockets.tls.v3.SPIFFECertValidatorConfig"), trust_domains: trustDomains };
-  const manager = {
-    "@type": type("filters.network.http_connection_manager.v3.HttpConnectionManager"),
-    stat_prefix: "domains",
-    route_config: {
-      virtual_hosts: [
-        {
-          name: "all",
-          domains: ["*"],
-          routes: [{ match: { prefix: "/" }, direct_response: { status: 200, body: { inline_string: "in" } } }],
-        },
-      ],
-    },
-    http_filters: [{ name: "envoy.filters.http.router", typed_config: { "@type": type("filters.http.router.v3.Router") } }],
-  };
   const chain = {
-    filters: [{ name: "envoy.filters.network.http_connection_manager", typed_config: manager }],
+    filters: answeringFilters("domains"),
     transport_socket: {
       name: "envoy.transport_sockets.tls",
       typed_config: {

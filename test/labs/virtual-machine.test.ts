@@ -15,7 +15,7 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { fakeClockLibrary } from "../support/fake-clock.ts";
 import { type Machine, MachineNetwork, machinesProblem } from "../support/machine.ts";
-import { buildPackages, packagesDirectory, packagingProblem } from "../support/packages.ts";
+import { buildPackages, install, packagingProblem } from "../support/packages.ts";
 import { binary } from "../support/topsail.ts";
 
 const run = promisify(execFile);
@@ -94,10 +94,6 @@ describe.skipIf(problem !== undefined)("a workload on a virtual machine", { time
   const istioctl = async (...args: string[]) =>
     (await run(binary, ["istioctl", "--kubeconfig", join(control.root, "var/lib/istiod/kubeconfig"), ...args], { encoding: "utf8" }))
       .stdout;
-  const install = async (machine: Machine, name: string) => {
-    await machine.push(join(packagesDirectory, `${name}.deb`), `/root/${name}.deb`);
-    await machine.sh(`dpkg -i /root/${name}.deb`, { timeoutMs: 120_000 });
-  };
   /** An application of the machine's, which knows nothing of a mesh. */
   const serve = async (machine: Machine, name: string, version: string) => {
     const topsail = "$(readlink -f /usr/local/bin/pilot-agent)";

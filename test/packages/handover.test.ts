@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createToken, readKubeconfig } from "../support/kube-api.ts";
 import { type Machine, MachineNetwork, machinesProblem } from "../support/machine.ts";
-import { anotherVersion, buildPackages, packagesDirectory, packagingProblem } from "../support/packages.ts";
+import { anotherVersion, buildPackages, debOf, install, packagingProblem } from "../support/packages.ts";
 import { SteadyTraffic } from "../support/steady-traffic.ts";
 
 const problem = machinesProblem() ?? packagingProblem();
@@ -67,11 +67,6 @@ describe.skipIf(problem !== undefined)("hand-over on machines", { timeout: 120_0
   let http: Server;
   let tcp: ReturnType<typeof createTcpServer>;
 
-  const deb = (name: string) => join(packagesDirectory, `${name}.deb`);
-  const install = async (machine: Machine, name: string) => {
-    await machine.push(deb(name), `/root/${name}.deb`);
-    return machine.sh(`dpkg -i /root/${name}.deb`);
-  };
   const pidOf = (machine: Machine, unit: string) => machine.property(unit, "MainPID");
 
   beforeAll(async () => {
@@ -135,7 +130,7 @@ describe.skipIf(problem !== undefined)("hand-over on machines", { timeout: 120_0
     ["an upgrade", "dpkg -i /root/newer.deb", "dpkg -i /root/newer.deb"],
   ])("lose no request and no connection by %s", async (what, atEdge, atApp) => {
     if (what === "an upgrade") {
-      using newer = anotherVersion(deb("istio-sidecar"), "99.0");
+      using newer = anotherVersion(debOf("istio-sidecar"), "99.0");
       await Promise.all([edge, app].map((machine) => machine.push(newer.file, "/root/newer.deb")));
     }
     for (const machine of [edge, app]) expect((await machine.sh("cat /proc/sys/net/ipv4/tcp_migrate_req")).trim()).toBe("1");

@@ -6,7 +6,6 @@
  */
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
-import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { decodeObject } from "../../src/api/documents/decode-object.ts";
 import { formatCode, invitationSecret, newCode } from "../../src/api/machine/invitation.ts";
@@ -14,7 +13,7 @@ import type { WritableConfigStore } from "../../src/config/store.ts";
 import { Istiod } from "../../src/istiod/istiod.ts";
 import { DnsUpstream, reply } from "../support/dns-upstream.ts";
 import { type Machine, MachineNetwork, machinesProblem } from "../support/machine.ts";
-import { buildPackages, packagesDirectory, packagingProblem } from "../support/packages.ts";
+import { buildPackages, debOf, packagingProblem } from "../support/packages.ts";
 
 const problem = machinesProblem() ?? packagingProblem();
 if (problem) process.stderr.write(`join on a machine: skipped: ${problem}\n`);
@@ -97,7 +96,7 @@ describe.skipIf(problem !== undefined)("topsail join", { timeout: 90_000 }, () =
       spec: { template: { serviceAccount: "ratings" } },
     });
     await answerNames();
-    await machine.push(join(packagesDirectory, "istio-sidecar.deb"), "/root/istio-sidecar.deb");
+    await machine.push(debOf("istio-sidecar"), "/root/istio-sidecar.deb");
     await machine.write("/root/address", `${network.hostAddress}:${istiod.secure!.port}`);
     await machine.write("/root/shell", shell);
     await machine.write("/root/login", login);

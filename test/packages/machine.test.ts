@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createToken, readKubeconfig } from "../support/kube-api.ts";
 import { type Machine, MachineNetwork, machinesProblem } from "../support/machine.ts";
-import { anotherVersion, buildPackages, packagesDirectory, packagingProblem } from "../support/packages.ts";
+import { anotherVersion, buildPackages, debOf, install, packagingProblem } from "../support/packages.ts";
 
 const problem = machinesProblem() ?? packagingProblem();
 if (problem) process.stderr.write(`packages on machines: skipped: ${problem}\n`);
@@ -57,12 +57,6 @@ describe.skipIf(problem !== undefined)("packages on machines", { timeout: 120_00
   let network: MachineNetwork;
   let control: Machine;
   let ratings: Machine;
-
-  const deb = (name: string) => join(packagesDirectory, `${name}.deb`);
-  const install = async (machine: Machine, name: string) => {
-    await machine.push(deb(name), `/root/${name}.deb`);
-    return machine.sh(`dpkg -i /root/${name}.deb`);
-  };
 
   beforeAll(async () => {
     await buildPackages(["--arch", process.arch === "arm64" ? "arm64" : "amd64", "--only", "deb"]);
@@ -229,7 +223,7 @@ describe.skipIf(problem !== undefined)("packages on machines", { timeout: 120_00
 
   it("keep settings at an upgrade, and go on with the new program", async () => {
     const pid = await ratings.property("istio", "MainPID");
-    using newer = anotherVersion(deb("istio-sidecar"), "99.0");
+    using newer = anotherVersion(debOf("istio-sidecar"), "99.0");
     await ratings.push(newer.file, "/root/new.deb");
     await ratings.sh("dpkg -i /root/new.deb");
     await ratings.until(`[ "$(systemctl show -P MainPID istio)" != ${pid} ] && [ "$(systemctl show -P ActiveState istio)" = active ]`);

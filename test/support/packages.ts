@@ -3,6 +3,7 @@ import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Machine } from "./machine.ts";
 
 const root = join(import.meta.dirname, "..", "..");
 export const packagesDirectory = join(root, "dist", "packages");
@@ -24,6 +25,17 @@ export async function buildPackages(args: readonly string[]): Promise<void> {
   });
   const code = await new Promise((resolve) => child.once("close", resolve));
   if (code !== 0) throw new Error(`packaging ended with ${code}: ${complaint}`);
+}
+
+/** File of a .deb by its name without a version. */
+export function debOf(name: string): string {
+  return join(packagesDirectory, `${name}.deb`);
+}
+
+/** By dpkg alone: what it needs has to be there. */
+export async function install(machine: Machine, name: string): Promise<void> {
+  await machine.push(debOf(name), `/root/${name}.deb`);
+  await machine.sh(`dpkg -i /root/${name}.deb`, { timeoutMs: 120_000 });
 }
 
 export interface RepackedPackage extends Disposable {

@@ -2,13 +2,13 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import type { Socket } from "node:net";
-import { isSea } from "node:sea";
+import { ownCommand } from "../../lib/own-command.ts";
 import { handoverVariable, type Inheritance, linesOf } from "./predecessor.ts";
 
 /** How this process was started. What it adds to its environment is not for the next one, which reads the machine's settings anew. */
 export interface StartedAs {
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Its own name or script, and the words after it. */
+  /** The words after its own name or script. */
   readonly argv: readonly string[];
 }
 
@@ -33,11 +33,10 @@ export class Successor {
   static async start({ env: given, argv }: StartedAs, inheritance: Inheritance): Promise<Successor> {
     // "This process alone is watched" is not meant for it.
     const { WATCHDOG_PID: _, ...env } = given;
-    const [script, ...words] = argv;
-    const isNamed = words[0] === "pilot-agent"; // or it is the name by which this process was called
-    const command = isSea() ? [...(isNamed ? [] : ["pilot-agent"]), ...words] : [...process.execArgv, script!, ...words];
+    // The first is the program, if that is not the name by which this process was called.
+    const words = argv[0] === "pilot-agent" ? argv.slice(1) : argv;
     // A child of systemd's, not of this process: systemd looks after no others.
-    const starter = spawn("setsid", ["--fork", process.execPath, ...command], {
+    const starter = spawn("setsid", ["--fork", ...ownCommand(), "pilot-agent", ...words], {
       env: { ...env, [handoverVariable]: String(descriptor) },
       stdio: ["ignore", "inherit", "inherit", "pipe"],
     });

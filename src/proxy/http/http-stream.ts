@@ -4,7 +4,7 @@
  *      codec -> onRequest* -> filters in order -> terminal filter (router)
  *      codec <- send*      <- filters in reverse <- respond*          local replies enter here as well
  *
- * A codec owns the stream's bytes (http1-server.ts; HTTP/2 comes beside it), the stream owns their order: it holds back what
+ * A codec owns the stream's bytes (http1-server.ts, http2/server-stream.ts), the stream owns their order: it holds back what
  * a stopped filter must not see past, applies what the connection manager decides about headers, and writes the log line at
  * the end. Hot: one object per request, no closures.
  */

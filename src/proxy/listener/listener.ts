@@ -8,6 +8,7 @@
  */
 import * as net from "node:net";
 import { getSystemErrorName } from "node:util";
+import { listen } from "../../lib/listen.ts";
 import { makeTransparent } from "../../platform/transparent-socket.ts";
 import { AcceptedSocket } from "../accepted-socket.ts";
 import { filterApplies, originalSource } from "../filters/listener/index.ts";
@@ -117,20 +118,16 @@ export class Listener {
       if ((address.port < 0 || !this.config.reusesPort) && this.#host.workerIndex > 0) continue;
       const server = net.createServer();
       try {
-        await new Promise<void>((resolve, reject) => {
-          server.once("error", reject);
-          const { backlog } = this.config;
-          const options =
-            address.port < 0
-              ? { path: address.host, backlog }
-              : { host: address.host, port: address.port, backlog, reusePort: this.config.reusesPort, exclusive: true };
-          server.listen(options, resolve);
-        });
+        const { backlog } = this.config;
+        const options =
+          address.port < 0
+            ? { path: address.host, backlog }
+            : { host: address.host, port: address.port, backlog, reusePort: this.config.reusesPort, exclusive: true };
+        await listen(server, options);
       } catch (error) {
         this.stopListening();
         throw new Error(`cannot bind '${addressText(address)}': ${bindFailure(error as NodeJS.ErrnoException)}`, { cause: error });
       }
-      server.removeAllListeners("error");
       server.on("error", (error) => this.#host.log("error", `listener ${this.config.name}: ${error.message}`));
       this.#acceptFrom(server);
       this.#servers.push({ address, server });
