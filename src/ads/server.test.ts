@@ -228,7 +228,24 @@ describe("AdsServer", () => {
     expect((await stream.next()).typeUrl).toBe(cds);
     const again = await stream.next();
     expect(again.typeUrl).toBe(eds);
+    expect(names(again)).toEqual(["a"]);
     expect(again.removedResources).toEqual([]);
+  });
+
+  it("hears the names in a request that echoes an answer which is no longer the newest, and in one that refuses", async () => {
+    for (const name of ["a", "b", "c"]) handler.set(eds, name, `endpoints of ${name}`);
+    const stream = openDelta();
+    stream.call.write(deltaRequest(eds, { subscribe: ["a"] }));
+    const first = await stream.next();
+    handler.set(eds, "a", "other endpoints");
+    handler.connections[0]!.push({});
+    await stream.next();
+    stream.call.write(deltaRequest(eds, { subscribe: ["b"], nonce: first.nonce }));
+    const second = await stream.next();
+    expect(names(second)).toEqual(["b"]);
+    stream.call.write(deltaRequest(eds, { subscribe: ["c"], nonce: second.nonce, error: "bad endpoint" }));
+    expect(names(await stream.next())).toEqual(["c"]);
+    expect(handler.nacks).toEqual(["bad endpoint"]);
   });
 
   it("tells a delta client that a name it asked for does not exist", async () => {

@@ -201,7 +201,7 @@ class Connection<Request, Response> implements AdsConnection {
       const watch = this.subscriptions.watches.get(typeUrl);
       if (!watch) continue;
       const isEds = typeUrl === typeUrls.eds;
-      if (isEds && changedClusters) this.#send(watch, changedClusters, true);
+      if (isEds && changedClusters) this.#sendAgain(watch, changedClusters);
       if (scope.typeUrls && !scope.typeUrls.has(typeUrl)) continue;
       const sent = this.#send(watch, isEds ? scope.clusters : undefined, false);
       // A cluster that changed warms again, and waits for its endpoints even if those are what they were.
@@ -237,9 +237,11 @@ class Connection<Request, Response> implements AdsConnection {
     switch (decision.kind) {
       case "nack":
         session.onNack(typeUrl, decision.message);
+        this.#answer(typeUrl, decision.names);
         break;
       case "stale":
         session.onStale(typeUrl);
+        this.#answer(typeUrl, decision.names);
         break;
       case "ack":
         session.onAck(typeUrl);
@@ -247,17 +249,27 @@ class Connection<Request, Response> implements AdsConnection {
       case "unsubscribe":
       case "narrowed":
         break;
-      case "respond": {
-        const watch = this.subscriptions.watches.get(typeUrl);
-        if (!watch) break;
-        const sent = this.#send(watch, decision.names, true);
-        const eds = this.subscriptions.watches.get(typeUrls.eds);
-        if (typeUrl === typeUrls.cds && this.kind === "delta" && eds && sent.size > 0) this.#send(eds, sent, true);
+      case "respond":
+        this.#answer(typeUrl, decision.names ?? "everything");
         break;
-      }
       default:
         decision satisfies never;
     }
+  }
+
+  /** Answers a question for names, or for all that the watch covers. */
+  #answer(typeUrl: string, names: ReadonlySet<string> | "everything" | undefined): void {
+    const watch = this.subscriptions.watches.get(typeUrl);
+    if (!watch || !names) return;
+    const sent = this.#send(watch, names === "everything" ? undefined : names, true);
+    const eds = this.subscriptions.watches.get(typeUrls.eds);
+    if (typeUrl === typeUrls.cds && this.kind === "delta" && eds && sent.size > 0) this.#sendAgain(eds, sent);
+  }
+
+  /** Sends resources of those names whether the client has them or not. */
+  #sendAgain(watch: Watch, names: ReadonlySet<string>): void {
+    for (const name of names) watch.sent.delete(name);
+    this.#send(watch, names, true);
   }
 
   /**

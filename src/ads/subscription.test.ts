@@ -117,6 +117,11 @@ describe("Subscriptions, delta", () => {
     expect(subscriptions.decideDelta(delta(eds, { unsubscribe: ["b"] }))).toEqual({ kind: "narrowed" });
     expect(subscriptions.decideDelta(delta(eds, { responseNonce: "n2" }))).toEqual({ kind: "ack" });
     expect(subscriptions.decideDelta(delta(eds, { responseNonce: "n1" }))).toEqual({ kind: "stale" });
+    expect(subscriptions.decideDelta(delta(eds, { subscribe: ["c"], responseNonce: "n1" }))).toEqual({
+      kind: "stale",
+      names: new Set(["c"]),
+    });
+    expect([...subscriptions.watches.get(eds)!.names]).toEqual(["a", "c"]);
   });
 
   it("ends a wildcard by unsubscribing from it", () => {

@@ -48,9 +48,10 @@ function newWatch(typeUrl: string): Watch {
 }
 
 export type Decision =
-  | { readonly kind: "nack"; readonly message: string }
+  /** `names` are asked for by the same request. */
+  | { readonly kind: "nack"; readonly message: string; readonly names?: ReadonlySet<string> }
   | { readonly kind: "ack" }
-  | { readonly kind: "stale" }
+  | { readonly kind: "stale"; readonly names?: ReadonlySet<string> }
   | { readonly kind: "unsubscribe" }
   /** Names were only taken away, nothing to answer. */
   | { readonly kind: "narrowed" }
@@ -117,13 +118,10 @@ export class Subscriptions {
   }
 
   decideDelta(request: DeltaRequest): Decision {
-    const { typeUrl, subscribe, unsubscribe } = request;
+    const { typeUrl, subscribe, unsubscribe, responseNonce, errorMessage } = request;
     let watch = this.watches.get(typeUrl);
-    if (request.errorMessage !== undefined) {
-      if (watch) watch.lastError = request.errorMessage;
-      return { kind: "nack", message: request.errorMessage };
-    }
     if (!watch) {
+      if (errorMessage !== undefined) return { kind: "nack", message: errorMessage };
       watch = newWatch(typeUrl);
       this.watches.set(typeUrl, watch);
       // Nothing subscribed at first means everything, for types that have an everything; so does "*".
@@ -142,11 +140,8 @@ export class Subscriptions {
       }
       return { kind: "respond", isFirst: true };
     }
-    if (request.responseNonce !== "" && request.responseNonce !== watch.nonceSent) return { kind: "stale" };
-    if (request.responseNonce !== "") {
-      watch.nonceAcked = request.responseNonce;
-      watch.lastError = undefined;
-    }
+    // Names are told once, as they come and go: Envoy puts them into whatever it sends next, be it the refusal or the echo of an
+    // answer that is no longer the newest. Istio drops those, and the cluster waits for its endpoints for ever.
     for (const name of unsubscribe) unsubscribeFrom(watch, name);
     const added = new Set<string>();
     for (const name of subscribe) {
@@ -156,10 +151,20 @@ export class Subscriptions {
       watch.sent.delete(name);
       added.add(name);
     }
-    if (added.has("*")) return { kind: "respond", isFirst: false };
-    if (added.size > 0) return { kind: "respond", names: added, isFirst: false };
+    const names = added.size > 0 && !added.has("*") ? { names: added } : {};
+    if (errorMessage !== undefined) {
+      watch.lastError = errorMessage;
+      return { kind: "nack", message: errorMessage, ...names };
+    }
+    if (responseNonce !== "" && responseNonce !== watch.nonceSent) return { kind: "stale", ...names };
+    if (responseNonce !== "") {
+      watch.nonceAcked = responseNonce;
+      watch.lastError = undefined;
+    }
+    if (added.size > 0) return { kind: "respond", ...names, isFirst: false };
     if (watch.alwaysRespond) {
       watch.alwaysRespond = false;
+      watch.sent.clear();
       return { kind: "respond", isFirst: false };
     }
     return unsubscribe.length > 0 ? { kind: "narrowed" } : { kind: "ack" };
