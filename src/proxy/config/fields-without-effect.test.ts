@@ -10,7 +10,6 @@ import { ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_
 import { RouteConfigurationSchema } from "../../api/gen/envoy/config/route/v3/route_pb.js";
 import { typeUrls } from "../../api/type-urls.ts";
 import { warningsOf } from "./fields-without-effect.ts";
-import { ResourceValidator } from "./resource-validator.ts";
 import { unknownFieldsOf } from "./unknown-fields.ts";
 
 const stacks: AsyncDisposableStack[] = [];
@@ -75,39 +74,6 @@ spec: {clusterIP: 10.96.0.1, selector: {app: web}, ports: [{name: http, port: 90
     expect(warnings).toEqual([]);
   });
 
-  it("tell of HTTP/2 to whom sends requests to such a cluster, whichever of the two comes first", () => {
-    const warned = (...actions: ((validator: ResourceValidator) => void)[]) => {
-      const warnings: string[] = [];
-      const validator = new ResourceValidator({ warn: (warning) => warnings.push(warning) });
-      for (const act of actions) act(validator);
-      return warnings;
-    };
-    const speaking = cluster({ typed_extension_protocol_options: { [options]: http2 } });
-    const plain = cluster({});
-    const add = (message: typeof plain) => (validator: ResourceValidator) => validator.cluster(message);
-    const route = (validator: ResourceValidator) =>
-      validator.routes(
-        create(RouteConfigurationSchema, {
-          virtualHosts: [
-            {
-              name: "all",
-              domains: ["*"],
-              routes: [
-                {
-                  match: { pathSpecifier: { case: "prefix", value: "/" } },
-                  action: { case: "route", value: { clusterSpecifier: { case: "cluster", value: "up" } } },
-                },
-              ],
-            },
-          ],
-        }),
-      );
-    expect(warned(add(speaking))).toEqual([]);
-    expect(warned(add(speaking), route)).toEqual([expect.stringMatching(/^cluster 'up': HTTP\/2 is not spoken/)]);
-    expect(warned(route, add(plain), add(speaking))).toHaveLength(1);
-    expect(warned(add(speaking), add(plain), route)).toEqual([]);
-  });
-
   it("are logged once, however many workers and pushes there are", async () => {
     const stack = new AsyncDisposableStack();
     stacks.push(stack);
@@ -121,7 +87,6 @@ spec: {clusterIP: 10.96.0.1, selector: {app: web}, ports: [{name: http, port: 90
       await stream.next(typeUrls.cds);
     }
     expect(proxy.log.filter((line) => line.includes("lb_subset_config"))).toHaveLength(1);
-    expect(proxy.log.filter((line) => line.includes("HTTP/2"))).toEqual([]);
   });
 });
 

@@ -96,10 +96,6 @@ function specialCase(desc: DescMessage, message: ReflectMessage, parents: readon
   const has = (name: string) => message.isSet(desc.fields.find((field) => field.name === name)!);
   const cluster = parents[0] ?? message;
   switch (shortName(desc)) {
-    case "envoy.extensions.upstreams.http.HttpProtocolOptions":
-      return has("auto_config")
-        ? "HttpProtocolOptions.auto_config: this proxy speaks HTTP/1.1 to upstreams, whatever they offer"
-        : undefined;
     case "envoy.config.core.HttpProtocolOptions":
       return shortName(cluster.desc) === "envoy.config.cluster.Cluster" && has("max_stream_duration")
         ? "HttpProtocolOptions.max_stream_duration has no effect in this proxy"

@@ -19,7 +19,6 @@ import { compileSecret, SecretStore } from "../tls/secret.ts";
 import { makeSharedSessions, TlsSessions } from "../tls/tls-sessions.ts";
 import { compileCluster } from "../upstream/cluster-config.ts";
 import { warningsOf } from "./fields-without-effect.ts";
-import { Http2Clusters } from "./http2-clusters.ts";
 import { checkRouteClusters } from "./route-clusters.ts";
 
 export interface ResourceValidatorOptions {
@@ -40,7 +39,6 @@ export class ResourceValidator {
   /** Nobody connects here. */
   #tlsSessions = new TlsSessions(makeSharedSessions());
   #warned = new Set<string>();
-  readonly #http2 = new Http2Clusters();
 
   constructor(options: ResourceValidatorOptions = {}) {
     this.#options = options;
@@ -48,9 +46,8 @@ export class ResourceValidator {
 
   /** Each throws ConfigError for what can't be used. */
   cluster(message: Cluster): void {
-    const { name, protocol } = compileCluster(message, this.#context());
+    compileCluster(message, this.#context());
     this.#warnOf(ClusterSchema, message);
-    for (const warning of this.#http2.onCluster(name, protocol === "http2")) this.#warn(warning);
   }
 
   listener(message: Listener): void {
@@ -58,14 +55,12 @@ export class ResourceValidator {
     for (const log of config.accessLogs) log.close();
     this.#checkClusters(ListenerSchema, message, true);
     this.#warnOf(ListenerSchema, message);
-    for (const warning of this.#http2.onListener(message)) this.#warn(warning);
   }
 
   routes(message: RouteConfiguration): void {
     compileRouteConfiguration(message, this.#context());
     this.#checkClusters(RouteConfigurationSchema, message, false);
     this.#warnOf(RouteConfigurationSchema, message);
-    for (const warning of this.#http2.onRoutes(message)) this.#warn(warning);
   }
 
   secret(message: Secret): void {

@@ -16,7 +16,7 @@ import { type AccessLog, compileAccessLog } from "../accesslog/access-log.ts";
 import { durationMs } from "../duration.ts";
 import { compileHttpFilters } from "../filters/http/index.ts";
 import { Http2Server } from "../http2/http2-server.ts";
-import { compileHttp2Options, type Http2ServerOptions } from "../http2/server-options.ts";
+import { compileHttp2Options, type Http2Options } from "../http2/options.ts";
 import type { DownstreamConnection } from "../listener/downstream-connection.ts";
 import type { NetworkFilterContext, TerminalNetworkFilter } from "../listener/network-filter.ts";
 import { localAddress } from "../local-address.ts";
@@ -80,7 +80,7 @@ export class ConnectionManager implements TerminalNetworkFilter {
   readonly parserOptions: Http1ParserOptions;
   /** auto: what the handshake has agreed on, or else the first bytes look like. */
   readonly codec: "auto" | "http1" | "http2";
-  readonly http2: Http2ServerOptions;
+  readonly http2: Http2Options;
   readonly path: PathOptions;
   readonly serverName: string;
   readonly serverTransformation: "overwrite" | "appendIfAbsent" | "passThrough";
@@ -129,7 +129,10 @@ export class ConnectionManager implements TerminalNetworkFilter {
     if (config.statPrefix === "") throw new ConfigError("HttpConnectionManager: stat_prefix: value length must be at least 1 characters");
     this.stats = ConnectionManagerStats.of(context.stats, config.statPrefix, context.listenerStatPrefix);
     this.codec = codecOf(config.codecType);
-    this.http2 = compileHttp2Options(config);
+    this.http2 = compileHttp2Options(config.http2ProtocolOptions, {
+      maxConcurrentStreams: 1024,
+      bearsInvalidMessages: config.streamErrorOnInvalidHttpMessage ?? false,
+    });
     const { filters, terminal } = compileHttpFilters(config.httpFilters, {
       ...context,
       statPrefix: `http.${config.statPrefix}.`,

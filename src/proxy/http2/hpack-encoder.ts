@@ -5,6 +5,14 @@
 import type { HeaderList } from "../stream-info.ts";
 import { entryOverhead, staticTable } from "./static-table.ts";
 
+export interface RequestTarget {
+  readonly method: string;
+  readonly scheme: string;
+  readonly authority: string;
+  readonly path: string;
+  readonly protocol: string;
+}
+
 interface Entry {
   readonly name: string;
   readonly value: string;
@@ -12,13 +20,25 @@ interface Entry {
   readonly serial: number;
 }
 
-/** `200` by itself is an entry; other statuses only lend the name. */
-const staticStatus = new Map(staticTable.flatMap(([name, value], index) => (name === ":status" ? [[value, index + 1] as const] : [])));
+/** What is an entry by itself, as `:status 200` and `:method GET`; other values only borrow the name. */
+const staticFields = new Map<string, Map<string, number>>();
+for (const [index, [name, value]] of staticTable.entries()) {
+  if (value !== "") staticFields.set(name, (staticFields.get(name) ?? new Map<string, number>()).set(value, index + 1));
+}
+const staticPart = (name: string) => staticFields.get(name)!;
+const statuses = staticPart(":status");
+const methods = staticPart(":method");
+const schemes = staticPart(":scheme");
+const paths = staticPart(":path");
 const staticNames = new Map<string, number>();
 for (const [index, [name]] of staticTable.entries()) if (!staticNames.has(name)) staticNames.set(name, index + 1);
 
 /** Of these the next value is another as a rule: they would only push out what is worth remembering. */
 const neverTheSame: ReadonlySet<string> = new Set([
+  ":path",
+  "if-modified-since",
+  "if-none-match",
+  "traceparent",
   "content-length",
   "etag",
   "last-modified",
@@ -55,19 +75,44 @@ export class HpackEncoder {
     this.#announcement = (this.#smallestLimit < limit ? integer(0x20, 5, this.#smallestLimit) : "") + integer(0x20, 5, limit);
   }
 
-  /** A block; `status` 0: trailers. Hot. */
-  encode(status: number, headers: HeaderList): string {
-    let block = this.#announcement;
+  /** A block of a response. Hot. */
+  response(status: number, headers: HeaderList): string {
+    const written = String(status);
+    const index = statuses.get(written);
+    return this.#block() + (index === undefined ? this.#field(":status", written) : indexed(index)) + this.#fields(headers);
+  }
+
+  /** A block of a request; `protocol` is empty but for an extended CONNECT. Hot. */
+  request({ method, scheme, authority, path, protocol }: RequestTarget, headers: HeaderList): string {
+    let block = this.#block() + this.#pseudo(methods, ":method", method);
+    // A CONNECT to an authority has neither.
+    if (method !== "CONNECT" || protocol !== "") block += this.#pseudo(schemes, ":scheme", scheme) + this.#pseudo(paths, ":path", path);
+    if (authority !== "") block += this.#field(":authority", authority);
+    if (protocol !== "") block += this.#field(":protocol", protocol);
+    return block + this.#fields(headers);
+  }
+
+  trailers(headers: HeaderList): string {
+    return this.#block() + this.#fields(headers);
+  }
+
+  /** How a block begins. */
+  #block(): string {
+    const announcement = this.#announcement;
     this.#announcement = "";
     this.#smallestLimit = this.#tableLimit;
-    if (status > 0) block += this.#status(String(status));
+    return announcement;
+  }
+
+  #fields(headers: HeaderList): string {
+    let block = "";
     for (let i = 0; i < headers.length; i += 2) block += this.#field(headers[i]!, headers[i + 1]!);
     return block;
   }
 
-  #status(value: string): string {
-    const index = staticStatus.get(value);
-    return index === undefined ? this.#field(":status", value) : indexed(index);
+  #pseudo(known: ReadonlyMap<string, number>, name: string, value: string): string {
+    const index = known.get(value);
+    return index === undefined ? this.#field(name, value) : indexed(index);
   }
 
   #field(name: string, value: string): string {

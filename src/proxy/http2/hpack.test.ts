@@ -89,7 +89,7 @@ describe("HpackEncoder", () => {
         ...["x-a", values[round % 7]!, "x-b", "b".repeat(round % 300), "set-cookie", `s=${round}`],
         ...["content-type", round % 2 ? "text/html" : "application/json", `x-${round % 40}`, "y".repeat((round * 37) % 1500)],
       ];
-      const block = Buffer.from(encoder.encode(round % 3 ? 200 : 418, headers), "latin1");
+      const block = Buffer.from(encoder.response(round % 3 ? 200 : 418, headers), "latin1");
       expect(decode(decoder, block)).toEqual([":status", round % 3 ? "200" : "418", ...headers]);
     }
   });
@@ -97,27 +97,27 @@ describe("HpackEncoder", () => {
   it("needs a byte for a field that is as it was before", () => {
     const encoder = new HpackEncoder();
     const headers = ["server", "istio-envoy", "content-type", "text/html"];
-    encoder.encode(200, headers);
-    expect(encoder.encode(200, headers).length).toBe(3);
+    encoder.response(200, headers);
+    expect(encoder.response(200, headers).length).toBe(3);
   });
 
   it("announces a smaller table, and keeps to it", () => {
     const [encoder, decoder] = [new HpackEncoder(), new HpackDecoder()];
-    encoder.encode(200, ["a", "b"]);
+    encoder.response(200, ["a", "b"]);
     encoder.setTableLimit(0);
-    expect(decode(decoder, Buffer.from(encoder.encode(200, ["a", "b"]), "latin1"))).toEqual([":status", "200", "a", "b"]);
-    expect(encoder.encode(200, ["a", "b"]).length).toBeGreaterThan(3);
+    expect(decode(decoder, Buffer.from(encoder.response(200, ["a", "b"]), "latin1"))).toEqual([":status", "200", "a", "b"]);
+    expect(encoder.response(200, ["a", "b"]).length).toBeGreaterThan(3);
   });
 });
 
 describe("HpackEncoder whose table is made smaller and larger again", () => {
   it("says both before the next block, once", () => {
     const encoder = new HpackEncoder();
-    encoder.encode(200, ["a", "b"]);
+    encoder.response(200, ["a", "b"]);
     encoder.setTableLimit(0);
     encoder.setTableLimit(4096);
-    expect(Buffer.from(encoder.encode(200, []), "latin1").toString("hex")).toBe("20" + "3fe11f" + "88");
-    expect(Buffer.from(encoder.encode(200, []), "latin1").toString("hex")).toBe("88");
+    expect(Buffer.from(encoder.response(200, []), "latin1").toString("hex")).toBe("20" + "3fe11f" + "88");
+    expect(Buffer.from(encoder.response(200, []), "latin1").toString("hex")).toBe("88");
   });
 });
 

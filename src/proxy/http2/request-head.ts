@@ -53,7 +53,7 @@ export function readRequestHead(list: HeaderList): RequestHead | null {
         cookie = cookie === null ? value : `${cookie}; ${value}`;
         continue;
       case "content-length":
-        if (!/^\d{1,15}$/.test(value) || (contentLength >= 0 && contentLength !== Number(value))) return null;
+        if (contentLengthOf(value) < 0 || (contentLength >= 0 && contentLength !== Number(value))) return null;
         if (contentLength >= 0) continue;
         contentLength = Number(value);
         break;
@@ -80,7 +80,12 @@ export function areTrailers(list: HeaderList): boolean {
   return true;
 }
 
-function isField(name: string, value: string): boolean {
+/** Negative for what is no length. */
+export function contentLengthOf(value: string): number {
+  return /^\d{1,15}$/.test(value) ? Number(value) : -1;
+}
+
+export function isField(name: string, value: string): boolean {
   if (!nameToken.test(name) || forbiddenInValue.test(value)) return false;
   return name === "te" ? value.toLowerCase() === "trailers" : !connectionSpecific.has(name);
 }

@@ -17,8 +17,10 @@ export interface ClientHandshakeOptions {
   readonly peer: string;
   /** May be "". */
   readonly serverName: string;
+  /** What is offered where nothing is configured. */
   readonly alpn?: readonly string[];
-  readonly speaks?: "http1" | "http2";
+  /** Otherwise h2 is never offered. */
+  readonly speaksHttp2?: boolean;
   /** Instead of what is configured. */
   readonly offer?: AlpnOffer | null;
 }
@@ -53,11 +55,14 @@ export class ClientTls {
   }
 
   /** Begins a handshake on a connected or connecting socket; null while secrets are missing. */
-  connect(socket: Socket, { peer, serverName, alpn = [], speaks = "http1", offer = null }: ClientHandshakeOptions): tls.TLSSocket | null {
+  connect(
+    socket: Socket,
+    { peer, serverName, alpn = [], speaksHttp2 = false, offer = null }: ClientHandshakeOptions,
+  ): tls.TLSSocket | null {
     const context = this.#currentContext();
     if (context === null) return null;
     const offered = offer?.protocols ?? (this.#common.alpnProtocols.length > 0 ? this.#common.alpnProtocols : alpn);
-    const protocols = speaks === "http2" ? offered : offered.filter((protocol) => protocol !== "h2");
+    const protocols = speaksHttp2 ? offered : offered.filter((protocol) => protocol !== "h2");
     const of = `${peer} ${serverName}`;
     const kept = this.#sessions.take(of);
     const secured = tls.connect({

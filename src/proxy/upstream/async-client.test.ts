@@ -132,7 +132,7 @@ describe("AsyncClient", () => {
     expect(await send(clusterOf([]).client, {}, "nobody")).toBe("noCluster");
     expect(await send(clusterOf([]).client)).toBe("noHost");
     expect(await send(clusterOf([1]).client)).toBe("connectionFailure");
-    expect(await send(clusterOf([1], { http2_protocol_options: {} }).client)).toBe("refused");
+    expect(await send(clusterOf([1], { http2_protocol_options: {} }).client)).toBe("connectionFailure");
     const { client } = clusterOf([1], { circuit_breakers: { thresholds: [{ max_pending_requests: 0 }] } });
     expect(await send(client)).toBe("overflow");
   });

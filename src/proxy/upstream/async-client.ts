@@ -7,15 +7,14 @@
  *
  * Nothing throws and `done` is called once, never from within `send`, unless the call is cancelled before.
  */
-import { properCase } from "../http/header-case.ts";
 import { localAddress } from "../local-address.ts";
 import { backOffMs, type RetryPolicy, retryOnBits, wantsRetryOnResponse } from "../router/retry-policy.ts";
 import type { HeaderList } from "../stream-info.ts";
 import { keepChunk } from "../transport.ts";
 import type { Cluster } from "./cluster.ts";
-import type { PoolWaiter } from "./connection-pool.ts";
+import type { ConnectionPool } from "./connection-pool.ts";
 import type { Host } from "./host.ts";
-import type { Http1Client, UpstreamReset, UpstreamStream } from "./http1-client.ts";
+import type { PoolWaiter, UpstreamExchange, UpstreamRequest, UpstreamReset } from "./upstream-stream.ts";
 
 export interface AsyncRequest {
   readonly method: string;
@@ -40,7 +39,7 @@ export interface AsyncResponse {
   readonly tookMs: number;
 }
 
-/** `noCluster`: none of that name; `noHost`: none that is usable; `refused`: the cluster drops the request, or speaks no HTTP/1.1. */
+/** `noCluster`: none of that name; `noHost`: none that is usable; `refused`: the cluster drops the request, or has no endpoints of its own. */
 export type AsyncFailure = "noCluster" | "noHost" | "refused" | "timeout" | "bodyTooLarge" | UpstreamReset;
 
 export type AsyncDone = (outcome: AsyncResponse | AsyncFailure) => void;
@@ -64,14 +63,15 @@ export class AsyncClient {
   }
 }
 
-class Call implements AsyncCall, PoolWaiter, UpstreamStream {
+class Call implements AsyncCall, PoolWaiter {
   readonly priority = "default";
-  readonly wantsUpgrade = false;
+  readonly upgrade = "";
   readonly #cluster: Cluster | undefined;
   readonly #request: AsyncRequest;
   readonly #done: AsyncDone;
   #host: Host | null = null;
-  #client: Http1Client | null = null;
+  #pool: ConnectionPool | null = null;
+  #exchange: UpstreamExchange | null = null;
   #isWaiting = false;
   #isOver = false;
   #deadline = Number.POSITIVE_INFINITY;
@@ -92,8 +92,19 @@ class Call implements AsyncCall, PoolWaiter, UpstreamStream {
     this.#done = done;
   }
 
-  get method(): string {
-    return this.#request.method;
+  /** As it goes out now: what is left of the time depends on that. */
+  get request(): UpstreamRequest {
+    const { method, path, authority, headers, body, sendsForwardedFor } = this.#request;
+    const isBodiless = body === null && (method === "GET" || method === "HEAD");
+    const length = isBodiless ? [] : ["content-length", String(body?.length ?? 0)];
+    const own = ["x-envoy-internal", "true", ...(sendsForwardedFor ? ["x-forwarded-for", localAddress()] : [])];
+    const expectedMs = this.#expectedMs();
+    if (expectedMs !== Number.POSITIVE_INFINITY) own.push("x-envoy-expected-rq-timeout-ms", String(expectedMs));
+    return { method, scheme: this.#scheme, authority, path, requestHeaders: [...length, ...headers, ...own] };
+  }
+
+  get #scheme(): string {
+    return this.#host!.transportSocket.tls === null ? "http" : "https";
   }
 
   get sniHost(): string {
@@ -108,7 +119,7 @@ class Call implements AsyncCall, PoolWaiter, UpstreamStream {
       return;
     }
     const isDropped = cluster.dropChance > 0 && Math.random() < cluster.dropChance;
-    if (isDropped || cluster.config.protocol === "http2" || cluster.config.isOriginalDestination) {
+    if (isDropped || cluster.config.isOriginalDestination) {
       this.#finish("refused");
       return;
     }
@@ -135,37 +146,26 @@ class Call implements AsyncCall, PoolWaiter, UpstreamStream {
     }
     this.#host = host;
     this.#isWaiting = true;
-    cluster.pool(host).newStream(this);
+    this.#pool = cluster.pool(host, cluster.protocolFor("HTTP/1.1"));
+    this.#pool.newStream(this);
   }
 
   // --- PoolWaiter ---
 
-  onPoolReady(client: Http1Client): void {
+  onPoolReady(exchange: UpstreamExchange): void {
     this.#isWaiting = false;
-    this.#client = client;
+    this.#exchange = exchange;
     this.#sentAt = performance.now();
     const perTryMs = this.#request.retryPolicy?.perTryTimeoutMs ?? 0;
     if (perTryMs > 0) this.#tryTimer = setTimeout(() => this.#timedOut("try"), perTryMs);
-    client.send(this, this.#head(client), this.#request.body, "", true);
+    const { body } = this.#request;
+    exchange.sendHeaders(body === null);
+    if (body !== null) exchange.sendData(body, true);
   }
 
   onPoolFailure(reason: UpstreamReset): void {
     this.#isWaiting = false;
     this.#failed(reason);
-  }
-
-  #head(client: Http1Client): string {
-    const { method, path, authority, headers, body, sendsForwardedFor } = this.#request;
-    const own = ["x-envoy-internal", "true", ...(sendsForwardedFor ? ["x-forwarded-for", localAddress()] : [])];
-    const expectedMs = this.#expectedMs();
-    if (expectedMs !== Number.POSITIVE_INFINITY) own.push("x-envoy-expected-rq-timeout-ms", String(expectedMs));
-    const isBodiless = body === null && (method === "GET" || method === "HEAD");
-    const length = isBodiless ? [] : ["content-length", String(body?.length ?? 0)];
-    const { properCaseHeaders } = client.pool.cluster.config;
-    let head = `${method} ${path} HTTP/1.1\r\n`;
-    const all = ["host", authority, ...length, ...headers, ...own];
-    for (let i = 0; i < all.length; i += 2) head += `${properCaseHeaders ? properCase(all[i]!) : all[i]!}: ${all[i + 1]!}\r\n`;
-    return `${head}\r\n`;
   }
 
   /** How long this attempt may take. */
@@ -178,7 +178,7 @@ class Call implements AsyncCall, PoolWaiter, UpstreamStream {
 
   // --- UpstreamStream ---
 
-  onUpstreamHeaders(status: number, headers: HeaderList, endStream: boolean, client: Http1Client): void {
+  onUpstreamHeaders(status: number, headers: HeaderList, endStream: boolean): void {
     clearTimeout(this.#tryTimer ?? undefined);
     const { stats } = this.#cluster!;
     const host = this.#host!;
@@ -187,8 +187,9 @@ class Call implements AsyncCall, PoolWaiter, UpstreamStream {
     if (retryPolicy !== null && wantsRetryOnResponse(retryPolicy, status, headers)) {
       if (this.#triesAgain(retryPolicy)) {
         stats.countRetriedResponse(status);
-        this.#client = null;
-        if (!endStream) client.reset();
+        const exchange = this.#exchange!;
+        this.#exchange = null;
+        if (!endStream) exchange.reset();
         return;
       }
     } else if (this.#attempts > 1 && status < 500) stats.store.add(stats.at.upstream_rq_retry_success, 1);
@@ -214,7 +215,7 @@ class Call implements AsyncCall, PoolWaiter, UpstreamStream {
   }
 
   onUpstreamReset(reason: UpstreamReset): void {
-    this.#client = null;
+    this.#exchange = null;
     this.#failed(reason);
   }
 
@@ -223,7 +224,7 @@ class Call implements AsyncCall, PoolWaiter, UpstreamStream {
   onUpstreamDrain(): void {}
 
   #complete(): void {
-    this.#client = null;
+    this.#exchange = null;
     const { stats } = this.#cluster!;
     const tookMs = Math.round(performance.now() - this.#sentAt);
     stats.store.record(stats.at.upstream_rq_time, tookMs);
@@ -287,12 +288,12 @@ class Call implements AsyncCall, PoolWaiter, UpstreamStream {
   }
 
   #dropAttempt(): void {
-    const client = this.#client;
-    this.#client = null;
-    if (client !== null) client.reset();
+    const exchange = this.#exchange;
+    this.#exchange = null;
+    if (exchange !== null) exchange.reset();
     else if (this.#isWaiting) {
       this.#isWaiting = false;
-      this.#cluster!.pool(this.#host!).cancel(this);
+      this.#pool!.cancel(this);
     }
   }
 

@@ -7,11 +7,12 @@ import {
   Cluster_LbPolicy,
   type Cluster as ClusterMessage,
 } from "../../api/gen/envoy/config/cluster/v3/cluster_pb.js";
-import type { Http1ProtocolOptions, HttpProtocolOptions } from "../../api/gen/envoy/config/core/v3/protocol_pb.js";
+import type { Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions } from "../../api/gen/envoy/config/core/v3/protocol_pb.js";
 import { HttpProtocolOptionsSchema } from "../../api/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js";
 import { MetadataExchangeSchema } from "../../api/gen/envoy/tcp/metadataexchange/config/metadata_exchange_pb.js";
 import type { CompileContext } from "../compile-context.ts";
 import { durationMs } from "../duration.ts";
+import { compileHttp2Options, type Http2Options } from "../http2/options.ts";
 import { type PeerExchange, peerExchange } from "../telemetry/peer-exchange.ts";
 import { compileThresholds, type Thresholds } from "./circuit-breakers.ts";
 import type { LoadBalancerPolicy } from "./load-balancer.ts";
@@ -44,8 +45,9 @@ export interface ClusterConfig {
   readonly enablesTrailers: boolean;
   readonly properCaseHeaders: boolean;
   readonly allowsChunkedLength: boolean;
-  /** `http2` is accepted by configuration, and answered with an error by the router until the codec is there. */
+  /** `downstream`: as the client's; `auto`: what TLS agrees on. */
   readonly protocol: "http1" | "http2" | "downstream" | "auto";
+  readonly http2: Http2Options;
   readonly autoSni: boolean;
   readonly autoSanValidation: boolean;
   readonly autoSniHeader: string;
@@ -84,7 +86,7 @@ export function compileCluster(message: ClusterMessage, context: CompileContext)
   const http = any === undefined ? undefined : anyUnpack(any, HttpProtocolOptionsSchema);
   if (any !== undefined && http === undefined) throw new ConfigError(`Unable to unpack as ${httpOptionsKey}: ${any.typeUrl}`);
   const common: HttpProtocolOptions | undefined = http?.commonHttpProtocolOptions ?? message.commonHttpProtocolOptions;
-  const { protocol, http1 } = chooseProtocol(http, message);
+  const { protocol, http1, http2 } = chooseProtocol(http, message);
   const upstream = http?.upstreamHttpProtocolOptions ?? message.upstreamHttpProtocolOptions;
   const originalDst = message.lbConfig.case === "originalDstLbConfig" ? message.lbConfig.value : undefined;
   const commonLb = message.commonLbConfig;
@@ -115,6 +117,7 @@ export function compileCluster(message: ClusterMessage, context: CompileContext)
     properCaseHeaders: http1?.headerKeyFormat?.headerFormat.case === "properCaseWords",
     allowsChunkedLength: http1?.allowChunkedLength ?? false,
     protocol,
+    http2: compileHttp2Options(http2, { maxConcurrentStreams: 1024, bearsInvalidMessages: false }),
     autoSni: upstream?.autoSni ?? false,
     autoSanValidation: upstream?.autoSanValidation ?? false,
     autoSniHeader: upstream?.overrideAutoSniHeader.toLowerCase() ?? "",
@@ -143,26 +146,33 @@ function compileFilters({ filters }: ClusterMessage, context: CompileContext): P
   return exchange;
 }
 
+interface ProtocolChoice {
+  readonly protocol: ClusterConfig["protocol"];
+  readonly http1?: Http1ProtocolOptions | undefined;
+  readonly http2?: Http2ProtocolOptions | undefined;
+}
+
 type HttpOptions = NonNullable<ReturnType<typeof anyUnpack<typeof HttpProtocolOptionsSchema>>>;
 
-function chooseProtocol(
-  http: HttpOptions | undefined,
-  message: ClusterMessage,
-): { protocol: ClusterConfig["protocol"]; http1: Http1ProtocolOptions | undefined } {
+function chooseProtocol(http: HttpOptions | undefined, message: ClusterMessage): ProtocolChoice {
   const options = http?.upstreamProtocolOptions;
   switch (options?.case) {
     case "explicitHttpConfig": {
       const explicit = options.value.protocolConfig;
-      if (explicit.case === "http2ProtocolOptions") return { protocol: "http2", http1: undefined };
+      if (explicit.case === "http2ProtocolOptions") return { protocol: "http2", http2: explicit.value };
       if (explicit.case === "http3ProtocolOptions") throw new ConfigError(`cluster ${message.name}: HTTP/3 is not supported by this proxy`);
       return { protocol: "http1", http1: explicit.value };
     }
     case "useDownstreamProtocolConfig":
-      return { protocol: "downstream", http1: options.value.httpProtocolOptions };
+      return { protocol: "downstream", http1: options.value.httpProtocolOptions, http2: options.value.http2ProtocolOptions };
     case "autoConfig":
-      return { protocol: "auto", http1: options.value.httpProtocolOptions };
+      return { protocol: "auto", http1: options.value.httpProtocolOptions, http2: options.value.http2ProtocolOptions };
     default:
-      return { protocol: message.http2ProtocolOptions === undefined ? "http1" : "http2", http1: message.httpProtocolOptions };
+      return {
+        protocol: message.http2ProtocolOptions === undefined ? "http1" : "http2",
+        http1: message.httpProtocolOptions,
+        http2: message.http2ProtocolOptions,
+      };
   }
 }
 

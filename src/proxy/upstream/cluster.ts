@@ -8,7 +8,7 @@ import type { AlpnOffer } from "./alpn-offer.ts";
 import { type Priority, Resources } from "./circuit-breakers.ts";
 import type { ClusterConfig } from "./cluster-config.ts";
 import { ClusterStats } from "./cluster-stats.ts";
-import { ConnectionPool } from "./connection-pool.ts";
+import { ConnectionPool, type PoolProtocol } from "./connection-pool.ts";
 import { Host, type HostDescription, type HostHealth, hostKey } from "./host.ts";
 import type { OriginalSource } from "./open-socket.ts";
 import { PrioritySet } from "./priority-set.ts";
@@ -155,13 +155,23 @@ export class Cluster {
     }
   }
 
-  /** Connections to the host, of their own for each ALPN that requests ask for, and for each client whose address is shown. Hot. */
-  pool(host: Host, offer: AlpnOffer | null = null, source: OriginalSource | null = null): ConnectionPool {
+  /** What is spoken to endpoints for a request that came by `downstream`. Hot. */
+  protocolFor(downstream: string | null): PoolProtocol {
+    const { protocol } = this.config;
+    if (protocol !== "downstream") return protocol;
+    return downstream === "HTTP/2" ? "http2" : "http1";
+  }
+
+  /** Connections to the host: of their own for each protocol, each ALPN that requests ask for, and each client whose address is shown. Hot. */
+  pool(host: Host, protocol: PoolProtocol, offer: AlpnOffer | null = null, source: OriginalSource | null = null): ConnectionPool {
     // An offer matters to TLS alone.
-    const wanted = host.transportSocket.tls === null ? null : offer;
+    const alpnOffer = host.transportSocket.tls === null ? null : offer;
     const pools = source === null ? host.pools : host.poolsOf(source);
-    for (let i = 0; i < pools.length; i++) if (pools[i]!.alpnOffer === wanted) return pools[i]!;
-    const made = new ConnectionPool(this, host, wanted, source);
+    for (let i = 0; i < pools.length; i++) {
+      const pool = pools[i]!;
+      if (pool.alpnOffer === alpnOffer && pool.protocol === protocol) return pool;
+    }
+    const made = new ConnectionPool(this, host, { protocol, alpnOffer, source });
     pools.push(made);
     return made;
   }

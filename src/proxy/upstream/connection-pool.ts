@@ -1,76 +1,101 @@
 /**
- * HTTP/1.1 connections from this worker to one endpoint. A connection carries one request at a time; a request takes an idle
- * one, or waits while a new one is made, within the cluster's limits.
+ * Connections from this worker to one endpoint, of one protocol. A request takes one that has room, or waits while a new one is made, within the
+ * cluster's limits. An HTTP/1.1 connection has room for one request at a time, one of HTTP/2 for as many as both sides agree to.
  *
- *      newStream -> idle connection -> onPoolReady
- *                -> queue + connect -> onPoolReady | onPoolFailure
+ *      newStream -> ready connection -> onPoolReady
+ *                -> queue + connect  -> onPoolReady | onPoolFailure
  */
 import type { AlpnOffer } from "./alpn-offer.ts";
-import type { Priority } from "./circuit-breakers.ts";
 import type { Cluster } from "./cluster.ts";
+import { ConnectAttempt, type Established } from "./connect-attempt.ts";
 import type { Host } from "./host.ts";
-import { Http1Client, type UpstreamReset } from "./http1-client.ts";
+import { Http1Client } from "./http1-client.ts";
+import { Http2Client } from "./http2-client.ts";
 import type { OriginalSource } from "./open-socket.ts";
+import type { PoolWaiter, UpstreamExchange, UpstreamReset } from "./upstream-stream.ts";
 
-/** A request that wants a connection. */
-export interface PoolWaiter {
-  readonly priority: Priority;
-  /** Host of the request, for `auto_sni`. */
-  readonly sniHost: string;
-  onPoolReady(client: Http1Client): void;
-  onPoolFailure(reason: UpstreamReset, transportFailure: string): void;
+/** `auto`: what TLS agrees on. */
+export type PoolProtocol = "http1" | "http2" | "auto";
+
+export interface PooledClient {
+  /** How many more requests it takes now. */
+  readonly freeStreams: number;
+  readonly isIdle: boolean;
+  /** A request takes a place. */
+  begin(waiter: PoolWaiter): UpstreamExchange;
+  start(): void;
+  becameIdle(): void;
+  close(by: "local" | "remote"): void;
 }
 
-export class ConnectionPool {
-  readonly cluster: Cluster;
-  readonly host: Host;
+/** Which of an endpoint's pools: none has another's connections. */
+export interface PoolKey {
+  readonly protocol: PoolProtocol;
   /** null: what the cluster's TLS settings offer. */
   readonly alpnOffer: AlpnOffer | null;
   /** Whose connections these are, to the endpoint's eyes; null: the proxy's own. */
   readonly source: OriginalSource | null;
-  readonly #idle: Http1Client[] = [];
+}
+
+export class ConnectionPool implements PoolKey {
+  readonly cluster: Cluster;
+  readonly host: Host;
+  readonly protocol: PoolProtocol;
+  readonly alpnOffer: AlpnOffer | null;
+  readonly source: OriginalSource | null;
+  /** With room; the last was used last. */
+  readonly #ready: PooledClient[] = [];
+  readonly #full = new Set<PooledClient>();
   readonly #waiting: PoolWaiter[] = [];
-  readonly #connecting = new Set<Http1Client>();
-  readonly #busy = new Set<Http1Client>();
+  /** And for how many requests each may be enough. */
+  readonly #connecting = new Map<ConnectAttempt, number>();
+  /** Sum of those. */
+  #expected = 0;
+  /** What `auto` came to last. */
+  #spoken: "http1" | "http2" | null = null;
   #isDraining = false;
 
-  constructor(cluster: Cluster, host: Host, alpnOffer: AlpnOffer | null, source: OriginalSource | null) {
+  constructor(cluster: Cluster, host: Host, { protocol, alpnOffer, source }: PoolKey) {
     this.cluster = cluster;
     this.host = host;
+    this.protocol = protocol;
     this.alpnOffer = alpnOffer;
     this.source = source;
   }
 
   get isUnused(): boolean {
-    return this.#idle.length + this.#waiting.length + this.#connecting.size + this.#busy.size === 0;
+    return this.#ready.length + this.#waiting.length + this.#connecting.size + this.#full.size === 0;
   }
 
   /** Answers at once or later. Hot. */
   newStream(waiter: PoolWaiter): void {
     const resources = this.cluster.resources[waiter.priority];
-    const { stats } = this.cluster;
-    const idle = this.#idle.pop();
-    if (idle !== undefined) {
+    const ready = this.#ready;
+    if (ready.length > 0) {
       if (!resources.canRequest()) {
-        this.#idle.push(idle);
-        stats.store.add(stats.at.upstream_rq_pending_overflow, 1);
-        waiter.onPoolFailure("overflow", "");
+        this.#overflow(waiter);
         return;
       }
-      this.#attach(idle, waiter);
+      const client = ready[ready.length - 1]!;
+      const exchange = client.begin(waiter);
+      if (client.freeStreams <= 0) {
+        ready.pop();
+        this.#full.add(client);
+      }
+      waiter.onPoolReady(exchange);
       return;
     }
     if (!resources.canWait()) {
-      stats.store.add(stats.at.upstream_rq_pending_overflow, 1);
-      waiter.onPoolFailure("overflow", "");
+      this.#overflow(waiter);
       return;
     }
+    const { store, at } = this.cluster.stats;
     this.#waiting.push(waiter);
     resources.addPending(1);
-    stats.store.add(stats.at.upstream_rq_pending_total, 1);
-    stats.store.add(stats.at.upstream_rq_pending_active, 1);
-    stats.store.add(this.host.at.rq_pending_active, 1);
-    if (this.#connecting.size < this.#waiting.length) this.#connect(waiter);
+    store.add(at.upstream_rq_pending_total, 1);
+    store.add(at.upstream_rq_pending_active, 1);
+    store.add(this.host.at.rq_pending_active, 1);
+    this.#connectAsNeeded();
   }
 
   /** The request does not wait any more. */
@@ -83,23 +108,34 @@ export class ConnectionPool {
     stats.store.add(stats.at.upstream_rq_cancelled, 1);
   }
 
-  /** Idle connections close now, busy ones after their request. */
+  /** Idle connections close now, others after their requests. */
   drain(): void {
     this.#isDraining = true;
-    for (const client of this.#idle.splice(0)) client.close("local");
-    for (const client of this.#connecting) if (this.#waiting.length === 0) client.close("local");
+    for (const client of [...this.#ready]) if (client.isIdle) client.close("local");
+    if (this.#waiting.length === 0) {
+      for (const attempt of [...this.#connecting.keys()]) {
+        this.#leave(attempt);
+        attempt.abandon();
+      }
+    }
     this.host.forgetPool(this);
   }
 
-  // --- called by clients ---
+  // --- called by attempts ---
 
-  connected(client: Http1Client): void {
-    this.#connecting.delete(client);
-    this.#release(client);
+  connected(attempt: ConnectAttempt, established: Established): void {
+    this.#leave(attempt);
+    this.#spoken = established.protocol;
+    const client = established.protocol === "http2" ? new Http2Client(this, established) : new Http1Client(this, established);
+    // Full until it is known to live: it may find an end, or bytes that nobody asked for.
+    this.#full.add(client);
+    client.start();
+    this.changed(client);
+    this.#connectAsNeeded();
   }
 
-  connectFailed(client: Http1Client, reason: UpstreamReset, transportFailure: string): void {
-    this.#connecting.delete(client);
+  connectFailed(attempt: ConnectAttempt, reason: UpstreamReset, transportFailure: string): void {
+    this.#leave(attempt);
     // Who waits for this endpoint hears of the failure, as in Envoy: each may have another endpoint to try.
     for (const waiter of this.#waiting.splice(0)) {
       this.#leftQueue(waiter);
@@ -109,47 +145,49 @@ export class ConnectionPool {
     }
   }
 
-  /** The client finished a request and can take another. Hot. */
-  finished(client: Http1Client): void {
-    this.#busy.delete(client);
-    this.#release(client);
+  // --- called by clients ---
+
+  /** A request on it is over, or it has learned how many it may carry. Hot. */
+  changed(client: PooledClient): void {
+    if (client.freeStreams > 0) this.#offer(client);
+    else this.#retire(client);
+    if (!client.isIdle) return;
+    if (this.#isDraining && this.#waiting.length === 0) client.close("local");
+    else client.becameIdle();
   }
 
-  closed(client: Http1Client): void {
-    this.#busy.delete(client);
-    this.#connecting.delete(client);
-    const index = this.#idle.indexOf(client);
-    if (index >= 0) this.#idle.splice(index, 1);
+  closed(client: PooledClient): void {
+    this.#full.delete(client);
+    const index = this.#ready.indexOf(client);
+    if (index >= 0) this.#ready.splice(index, 1);
     // The next in the queue may have waited for this connection's place.
-    const next = this.#waiting[0];
-    if (next !== undefined && this.#connecting.size < this.#waiting.length) this.#connect(next);
+    this.#connectAsNeeded();
   }
 
-  #release(client: Http1Client): void {
-    const waiter = this.#waiting.shift();
-    if (waiter === undefined) {
-      if (this.#isDraining) client.close("local");
-      else {
-        this.#idle.push(client);
-        client.becameIdle();
-      }
-      return;
-    }
-    this.#leftQueue(waiter);
-    if (!this.cluster.resources[waiter.priority].canRequest()) {
-      const { stats } = this.cluster;
-      stats.store.add(stats.at.upstream_rq_pending_overflow, 1);
-      waiter.onPoolFailure("overflow", "");
-      this.#release(client);
-      return;
-    }
-    this.#attach(client, waiter);
+  /** It takes no more requests for now. */
+  #retire(client: PooledClient): void {
+    const index = this.#ready.indexOf(client);
+    if (index < 0) return;
+    this.#ready.splice(index, 1);
+    this.#full.add(client);
+    this.#connectAsNeeded();
   }
 
-  #attach(client: Http1Client, waiter: PoolWaiter): void {
-    this.#busy.add(client);
-    client.begin(waiter.priority);
-    waiter.onPoolReady(client);
+  /** It stays among the full ones until nobody waits any more: what happens meanwhile can close it, or fill it. */
+  #offer(client: PooledClient): void {
+    while (this.#waiting.length > 0 && client.freeStreams > 0 && this.#full.has(client)) {
+      const waiter = this.#waiting.shift()!;
+      this.#leftQueue(waiter);
+      if (this.cluster.resources[waiter.priority].canRequest()) waiter.onPoolReady(client.begin(waiter));
+      else this.#overflow(waiter);
+    }
+    if (client.freeStreams > 0 && this.#full.delete(client)) this.#ready.push(client);
+  }
+
+  #overflow(waiter: PoolWaiter): void {
+    const { stats } = this.cluster;
+    stats.store.add(stats.at.upstream_rq_pending_overflow, 1);
+    waiter.onPoolFailure("overflow", "");
   }
 
   #leftQueue(waiter: PoolWaiter): void {
@@ -159,16 +197,31 @@ export class ConnectionPool {
     stats.store.add(this.host.at.rq_pending_active, -1);
   }
 
-  #connect(waiter: PoolWaiter): void {
-    const resources = this.cluster.resources[waiter.priority];
-    const { stats } = this.cluster;
-    if (!resources.canConnect()) {
-      stats.store.add(stats.at.upstream_cx_overflow, 1);
-      // An endpoint without any connection gets one all the same, or its queue would never move.
-      if (this.#busy.size + this.#connecting.size + this.#idle.length > 0) return;
+  #leave(attempt: ConnectAttempt): void {
+    this.#expected -= this.#connecting.get(attempt) ?? 0;
+    this.#connecting.delete(attempt);
+  }
+
+  #connectAsNeeded(): void {
+    while (this.#expected < this.#waiting.length) {
+      const waiter = this.#waiting[0]!;
+      const { stats, resources } = this.cluster;
+      if (!resources[waiter.priority].canConnect()) {
+        stats.store.add(stats.at.upstream_cx_overflow, 1);
+        // An endpoint without any connection gets one all the same, or its queue would never move.
+        if (this.#full.size + this.#connecting.size + this.#ready.length > 0) return;
+      }
+      const streams = this.#streamsOfOne;
+      const attempt = new ConnectAttempt(this, waiter.priority, waiter.sniHost);
+      this.#connecting.set(attempt, streams);
+      this.#expected += streams;
     }
-    const client = new Http1Client(this, waiter.priority, waiter.sniHost);
-    this.#connecting.add(client);
-    client.connect();
+  }
+
+  /** As many requests as a new connection is likely to carry at once. */
+  get #streamsOfOne(): number {
+    if (this.protocol === "http1" || this.#spoken === "http1") return 1;
+    const { http2, maxRequestsPerConnection: max } = this.cluster.config;
+    return max > 0 ? Math.min(max, http2.maxConcurrentStreams) : http2.maxConcurrentStreams;
   }
 }

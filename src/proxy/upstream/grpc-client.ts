@@ -1,17 +1,19 @@
 /**
  * Unary gRPC calls that the proxy makes for itself (authorization, rate limits), through a cluster like any other: load balancing, limits,
- * TLS and statistics are the cluster's. Each endpoint has one HTTP/2 connection in this worker, which all filters share.
+ * TLS, connections and statistics are the cluster's.
  *
  * Nothing throws and `done` is called once, never from within `call`, unless the call is cancelled before.
  */
-import * as http2 from "node:http2";
 import { grpcStatusNumber } from "../../api/grpc-status.ts";
+import { getHeader } from "../http/header-list.ts";
 import { localAddress } from "../local-address.ts";
 import type { HeaderList } from "../stream-info.ts";
+import { keepChunk } from "../transport.ts";
 import type { AsyncCall } from "./async-client.ts";
 import type { Cluster } from "./cluster.ts";
+import type { ConnectionPool } from "./connection-pool.ts";
 import type { Host } from "./host.ts";
-import { Http2Connection, type Http2Waiter } from "./http2-connection.ts";
+import type { PoolWaiter, UpstreamExchange, UpstreamRequest, UpstreamReset } from "./upstream-stream.ts";
 
 export interface GrpcRequest {
   /** `/package.Service/Method` */
@@ -53,16 +55,18 @@ export class GrpcClient {
   }
 }
 
-class Call implements AsyncCall, Http2Waiter {
+class Call implements AsyncCall, PoolWaiter {
+  readonly priority = "default";
+  readonly upgrade = "";
+  readonly sniHost = "";
   readonly #request: GrpcRequest;
   readonly #done: (outcome: GrpcOutcome) => void;
   #cluster: Cluster | null = null;
   #host: Host | null = null;
-  #connection: Http2Connection | null = null;
-  #stream: http2.ClientHttp2Stream | null = null;
+  #pool: ConnectionPool | null = null;
+  #exchange: UpstreamExchange | null = null;
   #timer: NodeJS.Timeout | null = null;
   #isOver = false;
-  #isWaiting = false;
   #sentAt = 0;
   #chunks: Buffer[] = [];
   #bytes = 0;
@@ -80,14 +84,16 @@ class Call implements AsyncCall, Http2Waiter {
 
   cancel(): void {
     this.#settle();
-    this.#connection?.cancel(this);
-    this.#stream?.close(http2.constants.NGHTTP2_CANCEL);
+    const exchange = this.#exchange;
+    this.#exchange = null;
+    if (exchange !== null) exchange.reset();
+    else this.#pool?.cancel(this);
   }
 
   /** null, or why there can be no call. */
   #begin(cluster: Cluster | undefined): string | null {
     if (cluster === undefined) return "Cluster not available";
-    const { stats, resources, config } = cluster;
+    const { stats, config } = cluster;
     if (config.protocol !== "http2" || config.isOriginalDestination) return "the cluster does not speak HTTP/2";
     if (cluster.dropChance > 0 && Math.random() < cluster.dropChance) return "drop overload";
     const host = cluster.choose();
@@ -95,94 +101,88 @@ class Call implements AsyncCall, Http2Waiter {
       stats.store.add(stats.at.upstream_cx_none_healthy, 1);
       return "no healthy upstream";
     }
-    if (!resources.default.canRequest() || !resources.default.canWait()) {
-      stats.store.add(stats.at.upstream_rq_pending_overflow, 1);
-      return "upstream connect error or disconnect/reset before headers. reset reason: overflow";
-    }
     this.#cluster = cluster;
     this.#host = host;
-    this.#wait(1);
-    stats.store.add(stats.at.upstream_rq_pending_total, 1);
     const { timeoutMs } = this.#request;
     if (timeoutMs > 0) this.#timer = setTimeout(() => this.#timedOut(), timeoutMs);
-    if (host.http2 === null || host.http2.isUsedUp) host.http2 = new Http2Connection(cluster, host);
-    this.#connection = host.http2;
-    host.http2.use(this);
+    this.#pool = cluster.pool(host, "http2");
+    this.#pool.newStream(this);
     return null;
   }
 
-  // --- Http2Waiter ---
-
-  onConnected(session: http2.ClientHttp2Session): void {
-    this.#wait(-1);
-    this.#use(1);
-    const { stats } = this.#cluster!;
-    stats.store.add(stats.at.upstream_rq_total, 1);
-    this.#host!.stats.add(this.#host!.at.rq_total, 1);
-    const { path, authority, metadata, timeoutMs, message } = this.#request;
-    const headers: http2.OutgoingHttpHeaders = {
-      ":method": "POST",
-      ":path": path,
-      ":authority": authority,
-      te: "trailers",
-      ...(timeoutMs > 0 && { "grpc-timeout": `${Math.ceil(timeoutMs)}m` }),
-      "content-type": "application/grpc",
-      "x-envoy-internal": "true",
-      "x-forwarded-for": localAddress(),
-      ...(timeoutMs > 0 && { "x-envoy-expected-rq-timeout-ms": String(Math.ceil(timeoutMs)) }),
+  get request(): UpstreamRequest {
+    const { path, authority, metadata, timeoutMs } = this.#request;
+    const timeout = String(Math.ceil(timeoutMs));
+    return {
+      method: "POST",
+      scheme: this.#host!.transportSocket.tls === null ? "http" : "https",
+      authority,
+      path,
+      requestHeaders: [
+        ...["te", "trailers"],
+        ...(timeoutMs > 0 ? ["grpc-timeout", `${timeout}m`] : []),
+        ...["content-type", "application/grpc", "x-envoy-internal", "true", "x-forwarded-for", localAddress()],
+        ...(timeoutMs > 0 ? ["x-envoy-expected-rq-timeout-ms", timeout] : []),
+        ...metadata,
+      ],
     };
-    for (let i = 0; i < metadata.length; i += 2) {
-      const name = metadata[i]!;
-      const value = metadata[i + 1]!;
-      const present = headers[name] as string | string[] | undefined;
-      headers[name] = present === undefined ? value : [present, value].flat();
-    }
+  }
+
+  // --- PoolWaiter ---
+
+  onPoolReady(exchange: UpstreamExchange): void {
+    this.#exchange = exchange;
+    this.#sentAt = performance.now();
+    const { message } = this.#request;
     const framed = Buffer.allocUnsafe(prefixBytes + message.length);
     framed[0] = 0;
     framed.writeUInt32BE(message.length, 1);
     framed.set(message, prefixBytes);
-    let stream: http2.ClientHttp2Stream;
-    try {
-      stream = session.request(headers);
-    } catch {
-      // The session went between being chosen and being used.
-      this.#failed(status.unavailable, "upstream connect error or disconnect/reset before headers");
-      return;
-    }
-    this.#stream = stream;
-    stream.on("response", (answer) => this.#onResponse(answer));
-    stream.on("data", (chunk: Buffer) => this.#onData(chunk));
-    stream.on("trailers", (trailers) => this.#onStatus(trailers));
-    stream.on("error", () => {});
-    stream.once("close", () => this.#failed(status.unavailable, "upstream connect error or disconnect/reset before headers"));
-    stream.end(framed);
+    exchange.sendHeaders(false);
+    exchange.sendData(framed, true);
   }
 
-  onConnectFailed(): void {
-    this.#failed(status.unavailable, "upstream connect error or disconnect/reset before headers");
+  onPoolFailure(reason: UpstreamReset): void {
+    this.#failed(reason);
   }
 
-  // --- the answer ---
+  // --- UpstreamStream ---
 
-  #onResponse(headers: http2.IncomingHttpHeaders): void {
-    const code = Number(headers[":status"]);
+  onUpstreamHeaders(code: number, headers: HeaderList, endStream: boolean): void {
+    if (endStream) this.#exchange = null;
     if (code !== 200) this.#answered(code, { status: statusOfHttp(code), reason: `HTTP status ${code}` });
-    else if (headers["grpc-status"] !== undefined) this.#onStatus(headers);
-    else if (!String(headers["content-type"]).startsWith("application/grpc")) {
+    else if (getHeader(headers, "grpc-status") !== undefined) this.#onStatus(headers);
+    else if (!getHeader(headers, "content-type")?.startsWith("application/grpc")) {
       this.#answered(200, { status: status.unknown, reason: "the answer is no gRPC" });
-    }
+    } else if (endStream) this.#onStatus([]);
   }
 
-  #onData(chunk: Buffer): void {
+  onUpstreamData(chunk: Buffer): void {
     this.#bytes += chunk.length;
-    if (this.#bytes <= maxAnswerBytes) this.#chunks.push(chunk);
+    if (this.#bytes <= maxAnswerBytes) this.#chunks.push(keepChunk(chunk));
     else this.#answered(200, { status: status.resourceExhausted, reason: "the answer is too large" });
   }
 
-  #onStatus(headers: http2.IncomingHttpHeaders): void {
-    const written = String(headers["grpc-status"] ?? "");
+  onUpstreamEnd(trailers: HeaderList | null): void {
+    this.#exchange = null;
+    this.#onStatus(trailers ?? []);
+  }
+
+  onUpstreamReset(reason: UpstreamReset): void {
+    this.#exchange = null;
+    this.#failed(reason);
+  }
+
+  onUpstreamReadComplete(): void {}
+
+  onUpstreamDrain(): void {}
+
+  // --- the answer ---
+
+  #onStatus(headers: HeaderList): void {
+    const written = getHeader(headers, "grpc-status") ?? "";
     const code = /^\d{1,9}$/.test(written) ? Number(written) : status.unknown;
-    if (code !== 0) this.#answered(200, { status: code, reason: String(headers["grpc-message"] ?? "") });
+    if (code !== 0) this.#answered(200, { status: code, reason: getHeader(headers, "grpc-message") ?? "" });
     else this.#answered(200, this.#message());
   }
 
@@ -197,11 +197,13 @@ class Call implements AsyncCall, Http2Waiter {
     if (this.#isOver) return;
     const { stats } = this.#cluster!;
     stats.store.record(stats.at.upstream_rq_time, Math.round(performance.now() - this.#sentAt));
-    const isGood = "message" in outcome;
-    this.#host!.stats.add(isGood ? this.#host!.at.rq_success : this.#host!.at.rq_error, 1);
+    this.#host!.stats.add("message" in outcome ? this.#host!.at.rq_success : this.#host!.at.rq_error, 1);
     stats.countResponse(httpStatus, true);
     this.#finish(outcome);
-    if (!this.#stream!.closed && !isGood) this.#stream!.close(http2.constants.NGHTTP2_CANCEL);
+    // What else it would say is not wanted.
+    const exchange = this.#exchange;
+    this.#exchange = null;
+    exchange?.reset();
   }
 
   #timedOut(): void {
@@ -214,11 +216,14 @@ class Call implements AsyncCall, Http2Waiter {
     this.#done({ status: status.deadlineExceeded, reason: "upstream request timeout" });
   }
 
-  #failed(code: number, reason: string): void {
+  #failed(reason: UpstreamReset): void {
     if (this.#isOver) return;
-    this.#host!.stats.add(this.#host!.at.rq_error, 1);
-    this.#cluster!.stats.countResponse(503, true);
-    this.#finish({ status: code, reason });
+    if (reason !== "overflow") {
+      this.#host!.stats.add(this.#host!.at.rq_error, 1);
+      this.#cluster!.stats.countResponse(503, true);
+    }
+    const words = "upstream connect error or disconnect/reset before headers";
+    this.#finish({ status: status.unavailable, reason: reason === "overflow" ? `${words}. reset reason: overflow` : words });
   }
 
   #finish(outcome: GrpcOutcome): void {
@@ -227,33 +232,9 @@ class Call implements AsyncCall, Http2Waiter {
     this.#done(outcome);
   }
 
-  /** Gives back what the call has taken. */
   #settle(): void {
-    if (this.#isOver) return;
     this.#isOver = true;
     clearTimeout(this.#timer ?? undefined);
-    if (this.#isWaiting) this.#wait(-1);
-    else if (this.#sentAt > 0) this.#use(-1);
-  }
-
-  /** Takes or gives back a place among those that wait for a connection. */
-  #wait(amount: 1 | -1): void {
-    this.#isWaiting = amount > 0;
-    const { stats, resources } = this.#cluster!;
-    resources.default.addPending(amount);
-    stats.store.add(stats.at.upstream_rq_pending_active, amount);
-    this.#host!.stats.add(this.#host!.at.rq_pending_active, amount);
-  }
-
-  /** The same among those that have one. */
-  #use(amount: 1 | -1): void {
-    this.#sentAt = performance.now();
-    const { stats, resources } = this.#cluster!;
-    const host = this.#host!;
-    resources.default.addRequest(amount);
-    stats.store.add(stats.at.upstream_rq_active, amount);
-    host.activeRequests += amount;
-    host.stats.add(host.at.rq_active, amount);
   }
 }
 

@@ -2,7 +2,6 @@
 import type { JsonObject } from "@bufbuild/protobuf";
 import type { StatIndex, StatsStore } from "../stats/store.ts";
 import type { ConnectionPool } from "./connection-pool.ts";
-import type { Http2Connection } from "./http2-connection.ts";
 import type { OriginalSource } from "./open-socket.ts";
 import type { TransportSocketChoice } from "./transport-socket.ts";
 
@@ -33,12 +32,10 @@ export class Host {
   description: HostDescription;
   transportSocket: TransportSocketChoice;
   activeRequests = 0;
-  /** One for each ALPN that requests have asked for: hardly ever more than one. */
+  /** One for each protocol and ALPN that requests have asked for: hardly ever more than one. */
   readonly pools: ConnectionPool[] = [];
   /** Likewise of clients whose own address the endpoint is shown: none has another's connection. By that address. */
   #poolsBySource: Map<string, ConnectionPool[]> | null = null;
-  /** For the proxy's own gRPC calls. */
-  http2: Http2Connection | null = null;
   readonly stats: StatsStore;
   readonly at: Readonly<Record<HostStat, StatIndex>>;
 
@@ -56,8 +53,6 @@ export class Host {
   /** Connections close when what is under way on them is done; later requests get new ones. */
   drain(): void {
     for (const pool of this.#allPools()) pool.drain();
-    this.http2?.drain();
-    this.http2 = null;
   }
 
   poolsOf({ ip }: OriginalSource): ConnectionPool[] {

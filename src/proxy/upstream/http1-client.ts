@@ -1,81 +1,45 @@
 /**
- * One upstream connection that speaks HTTP/1.1: connects, carries one request at a time for the router, and goes back to its
- * pool. Nobody waits for bytes that belong to no request: what an idle connection says closes it.
+ * One upstream connection that speaks HTTP/1.1: carries one request at a time for the router, and goes back to its pool. Nobody waits for bytes
+ * that belong to no request: what an idle connection says closes it.
  *
- *      connecting -> idle <-> busy -> closed
+ *      idle <-> busy -> closed
  */
-import type * as net from "node:net";
-import type * as tls from "node:tls";
+import { properCase } from "../http/header-case.ts";
 import { Http1Parser, type Http1ParserSink } from "../http/http1-parser.ts";
 import { restoreUpgrade } from "../http/request-preparation.ts";
-import { LazyTimer } from "../lazy-timer.ts";
-import { connectFailure } from "../node-error.ts";
-import type { TlsInfo } from "../stream-info.ts";
+import type { HeaderList, TlsInfo } from "../stream-info.ts";
 import { Transport, type TransportHandler } from "../transport.ts";
 import type { Priority } from "./circuit-breakers.ts";
-import { ConnectedSocket } from "./connected-socket.ts";
-import type { ConnectionPool } from "./connection-pool.ts";
-import { openSocket } from "./open-socket.ts";
+import { ClientLife, type ClientLifeOwner } from "./client-life.ts";
+import type { Established } from "./connect-attempt.ts";
+import type { ConnectionPool, PooledClient } from "./connection-pool.ts";
+import type { PoolWaiter, UpstreamConnection, UpstreamExchange, UpstreamStream } from "./upstream-stream.ts";
 
-/** Why a request lost its connection, or never got one; Envoy's words for it are in http/local-reply.ts. */
-export type UpstreamReset =
-  | "connectionFailure"
-  | "connectionTimeout"
-  | "connectionTermination"
-  | "protocolError"
-  | "overflow"
-  | "localReset";
+/** Methods whose requests say nothing about a body that they don't have. */
+const bodilessMethods = new Set(["GET", "HEAD", "DELETE", "TRACE"]);
 
-/** The router's side of a request under way. */
-export interface UpstreamStream {
-  readonly method: string;
-  /** The request asks for another protocol, so that a 101 may answer it. */
-  readonly wantsUpgrade: boolean;
-  onUpstreamHeaders(status: number, headers: string[], endStream: boolean, client: Http1Client): void;
-  onUpstreamData(chunk: Buffer, client: Http1Client): void;
-  onUpstreamEnd(trailers: readonly string[] | null, client: Http1Client): void;
-  onUpstreamReset(reason: UpstreamReset): void;
-  /** Everything that one read brought has been handed over. */
-  onUpstreamReadComplete(): void;
-  /** The connection takes data again. */
-  onUpstreamDrain(): void;
-}
-
-let nextConnectionId = 1;
-
-export class Http1Client implements TransportHandler, Http1ParserSink {
-  readonly id = nextConnectionId++;
-  readonly pool: ConnectionPool;
-  localAddress = "";
-  tlsInfo: TlsInfo | null = null;
-  transport: Transport | null = null;
-  #priority: Priority;
-  #requestPriority: Priority;
-  readonly #sniHost: string;
-  #socket: net.Socket | null = null;
-  #connectTimer: NodeJS.Timeout | null = null;
-  #connectStarted = 0;
+export class Http1Client implements TransportHandler, Http1ParserSink, PooledClient, ClientLifeOwner, UpstreamExchange, UpstreamConnection {
+  readonly protocol = "HTTP/1.1";
+  readonly #pool: ConnectionPool;
+  readonly #life: ClientLife;
+  readonly #transport: Transport;
+  readonly #parser: Http1Parser;
+  #priority: Priority = "default";
   #stream: UpstreamStream | null = null;
-  #parser: Http1Parser;
-  #requests = 0;
+  /** Request head that waits for the body's first part. */
+  #head = "";
+  #isChunked = false;
   #isClosed = false;
-  #isConnected = false;
   #requestIsComplete = false;
   #responseIsComplete = false;
   #closesAfterResponse = false;
   #isUpgraded = false;
-  #idleTimer: LazyTimer | null = null;
-  #durationTimer: NodeJS.Timeout | null = null;
-  #countedRead = 0;
-  #countedWritten = 0;
   #isBusy = false;
   #sawHead = false;
 
-  constructor(pool: ConnectionPool, priority: Priority, sniHost: string) {
-    this.pool = pool;
-    this.#priority = priority;
-    this.#requestPriority = priority;
-    this.#sniHost = sniHost;
+  constructor(pool: ConnectionPool, established: Established) {
+    this.#pool = pool;
+    this.#life = new ClientLife(pool, established, this);
     const { config } = pool.cluster;
     this.#parser = new Http1Parser(
       {
@@ -89,234 +53,159 @@ export class Http1Client implements TransportHandler, Http1ParserSink {
       },
       this,
     );
+    this.#transport = new Transport(established.socket, this);
   }
 
-  get requestsServed(): number {
-    return this.#requests;
+  get connection(): UpstreamConnection {
+    return this;
   }
 
-  connect(): void {
-    const { cluster, host } = this.pool;
-    const { stats, config } = cluster;
-    stats.store.add(stats.at.upstream_cx_total, 1);
-    stats.store.add(stats.at.upstream_cx_http1_total, 1);
-    stats.store.add(stats.at.upstream_cx_active, 1);
-    stats.store.add(host.at.cx_total, 1);
-    stats.store.add(host.at.cx_active, 1);
-    cluster.resources[this.#priority].addConnection(1);
-    this.#connectStarted = performance.now();
-    const socket = openSocket(host.description, { config, source: this.pool.source });
-    this.#socket = socket;
-    this.#connectTimer = setTimeout(() => {
-      stats.store.add(stats.at.upstream_cx_connect_timeout, 1);
-      this.#connectFailed("connectionTimeout", "");
-    }, config.connectTimeoutMs);
-    const tls = host.transportSocket.tls;
-    if (tls === null) {
-      socket.on("error", (error: NodeJS.ErrnoException) => this.#connectFailed("connectionFailure", connectFailure(error)));
-      socket.once("connect", () => this.#connected(socket));
-      return;
-    }
-    const serverName = config.autoSni && this.#sniHost !== "" ? this.#sniHost : tls.sni;
-    const secured = tls.connect(socket, { peer: host.key, serverName, offer: this.pool.alpnOffer });
-    if (secured === null) {
-      process.nextTick(() => this.#connectFailed("connectionFailure", "TLS_error:_Secret_is_not_supplied_by_SDS"));
-      return;
-    }
-    this.#socket = secured;
-    socket.on("error", (error: NodeJS.ErrnoException) => this.#connectFailed("connectionFailure", connectFailure(error)));
-    secured.on("error", (error: NodeJS.ErrnoException) => this.#connectFailed("connectionFailure", connectFailure(error)));
-    secured.once("close", () => this.#connectFailed("connectionFailure", "connection_termination"));
-    secured.once("secureConnect", () => {
-      const problem = tls.verify(secured, config.autoSanValidation ? this.#sniHost : "");
-      if (problem !== null) this.#connectFailed("connectionFailure", problem);
-      else this.#connected(secured, tls.info(secured));
-    });
+  get id(): number {
+    return this.#life.id;
   }
 
-  #connected(socket: net.Socket, info: TlsInfo | null = null): void {
-    if (this.#isClosed) return;
-    clearTimeout(this.#connectTimer ?? undefined);
-    const { cluster } = this.pool;
-    const { stats, config } = cluster;
-    stats.store.record(stats.at.upstream_cx_connect_ms, Math.round(performance.now() - this.#connectStarted));
-    this.#isConnected = true;
-    this.localAddress = socket.localAddress === undefined ? "" : `${socket.localAddress}:${socket.localPort}`;
-    socket.removeAllListeners("error");
-    socket.removeAllListeners("close");
-    this.tlsInfo = info;
-    if (info !== null) {
-      stats.ssl?.secured(info, (socket as tls.TLSSocket).isSessionReused());
-      // What the connection showed of itself can't be asked any more when it has failed.
-      void info.localCertificate;
-    }
-    this.transport = new Transport(new ConnectedSocket(socket, info !== null), this);
-    if (config.maxConnectionDurationMs > 0) {
-      this.#durationTimer = setTimeout(() => {
-        stats.store.add(stats.at.upstream_cx_max_duration_reached, 1);
-        this.#retire();
-      }, config.maxConnectionDurationMs);
-      this.#durationTimer.unref();
-    }
-    this.transport.start();
-    if (!this.#isClosed) this.pool.connected(this);
+  get localAddress(): string {
+    return this.#life.localAddress;
   }
 
-  #connectFailed(reason: UpstreamReset, transportFailure: string): void {
-    if (this.#isClosed || this.#isConnected) return;
-    const { cluster, host } = this.pool;
-    const { stats } = cluster;
-    stats.store.add(stats.at.upstream_cx_connect_fail, 1);
-    stats.store.add(host.at.cx_connect_fail, 1);
-    if (transportFailure.startsWith("TLS_error")) stats.ssl?.failed(transportFailure);
-    this.#shut(reason === "connectionTimeout" ? "local" : "remote");
-    this.pool.connectFailed(this, reason, transportFailure);
+  get tlsInfo(): TlsInfo | null {
+    return this.#life.tlsInfo;
   }
 
   // --- the pool's side ---
 
-  /** A request takes the connection. Hot. */
-  begin(priority: Priority): void {
-    const { cluster, host } = this.pool;
+  start(): void {
+    this.#life.start(this.#transport);
+    this.#transport.start();
+  }
+
+  get freeStreams(): number {
+    return this.#isBusy || this.#isClosed || this.#life.isRetired ? 0 : 1;
+  }
+
+  get isIdle(): boolean {
+    return !this.#isBusy && !this.#isClosed;
+  }
+
+  /** Hot. */
+  begin(waiter: PoolWaiter): UpstreamExchange {
     this.#isBusy = true;
-    this.#requestPriority = priority;
+    this.#stream = waiter;
+    this.#priority = waiter.priority;
     this.#requestIsComplete = false;
     this.#responseIsComplete = false;
-    this.#requests++;
-    this.#idleTimer?.set(Number.POSITIVE_INFINITY);
-    cluster.resources[priority].addRequest(1);
-    host.activeRequests++;
-    const { values } = cluster.stats.store;
-    values[cluster.stats.at.upstream_rq_active]! += 1;
-    values[cluster.stats.at.upstream_rq_total]! += 1;
-    values[host.at.rq_active]! += 1;
-    values[host.at.rq_total]! += 1;
-    const max = cluster.config.maxRequestsPerConnection;
-    if (max > 0 && this.#requests >= max) {
-      this.#closesAfterResponse = true;
-      values[cluster.stats.at.upstream_cx_max_requests]! += 1;
-    }
+    this.#life.requestBegan(waiter.priority);
+    if (this.#life.isRetired) this.#closesAfterResponse = true;
+    return this;
   }
 
   becameIdle(): void {
-    const { idleTimeoutMs } = this.pool.cluster.config;
-    if (idleTimeoutMs <= 0) return;
-    this.#idleTimer ??= new LazyTimer(() => this.#idleExpired());
-    this.#idleTimer.set(performance.now() + idleTimeoutMs);
+    this.#life.becameIdle();
   }
 
-  #idleExpired(): void {
-    if (this.#isBusy) return;
-    const { stats } = this.pool.cluster;
-    stats.store.add(stats.at.upstream_cx_idle_timeout, 1);
-    this.close("local");
-  }
-
-  /** No further request: closes now, or after the present one. */
-  #retire(): void {
-    if (this.#isBusy) this.#closesAfterResponse = true;
-    else this.close("local");
+  retired(): void {
+    this.#closesAfterResponse = true;
   }
 
   close(by: "local" | "remote"): void {
     if (this.#isClosed) return;
-    this.#shut(by);
-    this.pool.closed(this);
-  }
-
-  #shut(by: "local" | "remote"): void {
     this.#isClosed = true;
-    clearTimeout(this.#connectTimer ?? undefined);
-    clearTimeout(this.#durationTimer ?? undefined);
-    this.#idleTimer?.dispose();
     this.#parser.stop();
-    this.#countBytes();
-    if (this.transport !== null) this.transport.destroy();
-    else {
-      this.#socket?.on("error", () => {});
-      this.#socket?.destroy();
-    }
-    const { cluster, host } = this.pool;
-    const { stats } = cluster;
-    cluster.resources[this.#priority].addConnection(-1);
-    stats.store.add(stats.at.upstream_cx_active, -1);
-    stats.store.add(host.at.cx_active, -1);
-    stats.store.add(stats.at.upstream_cx_destroy, 1);
-    stats.store.add(by === "local" ? stats.at.upstream_cx_destroy_local : stats.at.upstream_cx_destroy_remote, 1);
-    if (this.#isBusy) {
-      stats.store.add(stats.at.upstream_cx_destroy_with_active_rq, 1);
-      stats.store.add(
-        by === "local" ? stats.at.upstream_cx_destroy_local_with_active_rq : stats.at.upstream_cx_destroy_remote_with_active_rq,
-        1,
-      );
-    }
-    if (this.#isConnected) stats.store.record(stats.at.upstream_cx_length_ms, Math.round(performance.now() - this.#connectStarted));
+    this.#life.closed(by, this.#isBusy);
+    this.#transport.destroy();
     this.#releaseRequest();
+    this.#pool.closed(this);
   }
 
-  // --- the router's side ---
+  // --- UpstreamExchange ---
 
-  /** Sends a head, and a body's first part where it is there already. Hot. */
-  send(stream: UpstreamStream, head: string, body: Buffer | null, bodySuffix: string, endStream: boolean): boolean {
-    this.#stream = stream;
+  /** Hot. */
+  sendHeaders(endStream: boolean): void {
+    const { request, upgrade } = this.#stream!;
+    const { authority, method, path, requestHeaders: headers } = request;
+    const { properCaseHeaders } = this.#pool.cluster.config;
+    let head = `${method} ${path} HTTP/1.1\r\n${properCaseHeaders ? "Host" : "host"}: ${authority}\r\n`;
+    let hasLength = false;
+    for (let i = 0; i < headers.length; i += 2) {
+      const name = headers[i]!;
+      if (name === "content-length") hasLength = true;
+      head += `${properCaseHeaders ? properCase(name) : name}: ${headers[i + 1]!}\r\n`;
+    }
+    this.#isChunked = false;
+    if (!hasLength && upgrade === "") {
+      if (!endStream) {
+        head += properCaseHeaders ? "Transfer-Encoding: chunked\r\n" : "transfer-encoding: chunked\r\n";
+        this.#isChunked = true;
+      } else if (!bodilessMethods.has(method)) head += properCaseHeaders ? "Content-Length: 0\r\n" : "content-length: 0\r\n";
+    }
+    this.#head = `${head}\r\n`;
+    if (!endStream && upgrade === "") return;
     this.#requestIsComplete = endStream;
-    return this.transport!.writeParts(head, body, bodySuffix);
+    this.flush();
   }
 
-  sendData(before: string, body: Buffer, after: string, endStream: boolean): boolean {
-    if (endStream) this.#requestIsComplete = true;
-    const transport = this.transport!;
-    const more = before === "" && after === "" ? transport.write(body) : transport.writeParts(before, body, after);
+  sendData(chunk: Buffer, endStream: boolean): boolean {
+    const head = this.#head;
+    this.#head = "";
+    const transport = this.#transport;
+    let more = true;
+    if (this.#isChunked) {
+      const last = endStream ? "0\r\n\r\n" : "";
+      if (chunk.length === 0) transport.writeParts(head + last, null, "");
+      else more = transport.writeParts(`${head}${chunk.length.toString(16)}\r\n`, chunk, `\r\n${last}`);
+    } else more = head === "" ? transport.write(chunk) : transport.writeParts(head, chunk, "");
     if (endStream) this.#requestSent();
     return more;
   }
 
-  sendText(text: string, endStream: boolean): void {
-    if (endStream) this.#requestIsComplete = true;
-    if (text !== "") this.transport!.writeParts(text, null, "");
-    if (endStream) this.#requestSent();
+  sendTrailers(trailers: HeaderList): void {
+    if (this.#stream !== null && this.#stream.upgrade !== "") {
+      this.#transport.end();
+      return;
+    }
+    let text = this.#head;
+    this.#head = "";
+    if (this.#isChunked) {
+      text += "0\r\n";
+      if (this.#pool.cluster.config.enablesTrailers)
+        for (let i = 0; i < trailers.length; i += 2) text += `${trailers[i]}: ${trailers[i + 1]}\r\n`;
+      text += "\r\n";
+    }
+    if (text !== "") this.#transport.writeParts(text, null, "");
+    this.#requestSent();
   }
 
-  /** In an upgraded connection: no more bytes from downstream. */
-  sendFin(): void {
-    this.transport?.end();
+  flush(): void {
+    if (this.#head === "") return;
+    const head = this.#head;
+    this.#head = "";
+    this.#transport.writeParts(head, null, "");
   }
 
   pauseReading(): void {
-    const { stats } = this.pool.cluster;
+    const { stats } = this.#pool.cluster;
     stats.store.add(stats.at.upstream_flow_control_paused_reading_total, 1);
-    this.transport?.pause();
+    this.#transport.pause();
   }
 
   resumeReading(): void {
-    const { stats } = this.pool.cluster;
+    const { stats } = this.#pool.cluster;
     stats.store.add(stats.at.upstream_flow_control_resumed_reading_total, 1);
-    this.transport?.start();
+    this.#transport.start();
   }
 
-  /** The router gave the request up: HTTP/1.1 can only close. */
+  /** HTTP/1.1 can only close. */
   reset(): void {
     this.#stream = null;
     if (this.#isClosed) return;
-    const { stats } = this.pool.cluster;
+    const { stats } = this.#pool.cluster;
     stats.store.add(stats.at.upstream_rq_tx_reset, 1);
     this.close("local");
   }
 
-  /** The response was complete before the request: the rest of the request is not sent, so the connection can't be used again. */
+  /** The connection can't be used again. */
   abandonRequest(): void {
     this.#closesAfterResponse = true;
-  }
-
-  /** Puts the response's Connection and Upgrade lines back. */
-  restoreUpgrade(headers: string[]): void {
-    restoreUpgrade(headers, this.#parser);
-  }
-
-  upgrade(): void {
-    this.#isUpgraded = true;
-    this.#closesAfterResponse = true;
-    this.#parser.switchToRaw();
   }
 
   // --- TransportHandler ---
@@ -367,7 +256,7 @@ export class Http1Client implements TransportHandler, Http1ParserSink {
     const isCut = stream !== null && (this.#sawHead || this.#parser.hasPending);
     this.close("remote");
     if (stream === null) return;
-    const { stats } = this.pool.cluster;
+    const { stats } = this.#pool.cluster;
     if (isCut) stats.store.add(stats.at.upstream_cx_protocol_error, 1);
     stream.onUpstreamReset(isCut ? "protocolError" : "connectionTermination");
   }
@@ -392,14 +281,17 @@ export class Http1Client implements TransportHandler, Http1ParserSink {
       this.#protocolError();
       return;
     }
-    const isBodiless = stream.method === "HEAD" || status === 204 || status === 304;
+    const isBodiless = stream.request.method === "HEAD" || status === 204 || status === 304;
     const connection = parser.connection.toLowerCase();
     if (parser.minorVersion === 1 ? connection.includes("close") : !connection.includes("keep-alive")) this.#closesAfterResponse = true;
     this.#sawHead = true;
-    // Nobody asked to switch: what follows is no HTTP.
-    if (status === 101 && !stream.wantsUpgrade) this.#closesAfterResponse = true;
-    if (status === 101 && stream.wantsUpgrade) parser.switchToRaw();
-    else if (isBodiless || status === 101) parser.skipBody();
+    // Even where nobody asked to switch: what follows is no HTTP.
+    if (status === 101) this.#closesAfterResponse = true;
+    if (status === 101 && stream.upgrade !== "") {
+      this.#isUpgraded = true;
+      parser.switchToRaw();
+      restoreUpgrade(parser.headers, parser);
+    } else if (isBodiless || status === 101) parser.skipBody();
     else if (parser.readsUntilClose) this.#closesAfterResponse = true;
     const endStream = parser.isDone;
     if (endStream) {
@@ -407,18 +299,18 @@ export class Http1Client implements TransportHandler, Http1ParserSink {
       this.#stream = null;
       const { headers } = parser;
       if (parser.endsChunk) this.#settle();
-      stream.onUpstreamHeaders(status, headers, true, this);
+      stream.onUpstreamHeaders(status, headers, true);
       return;
     }
-    stream.onUpstreamHeaders(status, parser.headers, false, this);
+    stream.onUpstreamHeaders(status, parser.headers, false);
   }
 
   onBody(chunk: Buffer): void {
-    this.#stream?.onUpstreamData(chunk, this);
+    this.#stream?.onUpstreamData(chunk);
   }
 
   onMessageEnd(parser: Http1Parser): void {
-    if (this.transport !== null) this.transport.isBulk = false;
+    this.#transport.isBulk = false;
     if (this.#responseIsComplete || !this.#sawHead) {
       // Either told with the head, or the end of an interim response.
       if (!this.#responseIsComplete) parser.next();
@@ -427,10 +319,10 @@ export class Http1Client implements TransportHandler, Http1ParserSink {
     const stream = this.#stream;
     this.#stream = null;
     this.#responseIsComplete = true;
-    const trailers = parser.isChunked && parser.trailers.length > 0 && this.pool.cluster.config.enablesTrailers ? parser.trailers : null;
+    const trailers = parser.isChunked && parser.trailers.length > 0 && this.#pool.cluster.config.enablesTrailers ? parser.trailers : null;
     // Free again before the stream hears of the end: a pipelined request that follows at once finds it.
     if (parser.endsChunk) this.#settle();
-    stream?.onUpstreamEnd(trailers, this);
+    stream?.onUpstreamEnd(trailers);
   }
 
   onParseError(): void {
@@ -441,7 +333,7 @@ export class Http1Client implements TransportHandler, Http1ParserSink {
     if (this.#isClosed) return;
     const stream = this.#stream;
     this.#stream = null;
-    const { stats } = this.pool.cluster;
+    const { stats } = this.#pool.cluster;
     if (this.#isBusy) stats.store.add(stats.at.upstream_cx_protocol_error, 1);
     this.close("local");
     stream?.onUpstreamReset("protocolError");
@@ -449,6 +341,7 @@ export class Http1Client implements TransportHandler, Http1ParserSink {
 
   /** The request's last byte was sent; the response may have been complete before. */
   #requestSent(): void {
+    this.#requestIsComplete = true;
     if (this.#responseIsComplete) process.nextTick(() => this.#settle());
   }
 
@@ -462,30 +355,15 @@ export class Http1Client implements TransportHandler, Http1ParserSink {
     }
     this.#releaseRequest();
     this.#sawHead = false;
-    this.#countBytes();
+    this.#life.account.countBytes();
     this.#parser.next();
-    if (this.transport?.isPaused) this.transport.start();
-    if (!this.#isClosed) this.pool.finished(this);
+    if (this.#transport.isPaused) this.#transport.start();
+    this.#pool.changed(this);
   }
 
   #releaseRequest(): void {
     if (!this.#isBusy) return;
     this.#isBusy = false;
-    const { cluster, host } = this.pool;
-    cluster.resources[this.#requestPriority].addRequest(-1);
-    host.activeRequests--;
-    const { values } = cluster.stats.store;
-    values[cluster.stats.at.upstream_rq_active]! -= 1;
-    values[host.at.rq_active]! -= 1;
-  }
-
-  #countBytes(): void {
-    const { transport } = this;
-    if (transport === null) return;
-    const { at, store } = this.pool.cluster.stats;
-    store.values[at.upstream_cx_rx_bytes_total]! += transport.bytesRead - this.#countedRead;
-    store.values[at.upstream_cx_tx_bytes_total]! += transport.bytesWritten - this.#countedWritten;
-    this.#countedRead = transport.bytesRead;
-    this.#countedWritten = transport.bytesWritten;
+    this.#life.requestEnded(this.#priority);
   }
 }

@@ -9,17 +9,25 @@ import { type AlpnOffer, alpnOffer } from "../../upstream/alpn-offer.ts";
 
 class AlpnFilter implements HttpFilter {
   readonly name: string;
-  /** Upstreams of this proxy speak HTTP/1.1. */
   readonly #http1: AlpnOffer | null;
+  readonly #http2: AlpnOffer | null;
 
   constructor(config: FilterConfig, name: string) {
     this.name = name;
-    const override = config.alpnOverride.find(({ upstreamProtocol }) => upstreamProtocol === Protocol.HTTP11);
-    this.#http1 = override === undefined || override.alpnOverride.length === 0 ? null : alpnOffer(override.alpnOverride);
+    const offerFor = (protocol: Protocol) => {
+      const protocols = config.alpnOverride.find(({ upstreamProtocol }) => upstreamProtocol === protocol)?.alpnOverride ?? [];
+      return protocols.length === 0 ? null : alpnOffer(protocols);
+    };
+    this.#http1 = offerFor(Protocol.HTTP11);
+    this.#http2 = offerFor(Protocol.HTTP2);
   }
 
   onRequestHeaders(stream: HttpStream): FilterStatus {
-    if (this.#http1 !== null && stream.cluster?.config.mesh.keepsAlpn === false) stream.alpnOffer = this.#http1;
+    const { cluster } = stream;
+    if (cluster === undefined || cluster.config.mesh.keepsAlpn) return "continue";
+    // Where the connection decides, HTTP/2 is what is wanted first.
+    const offer = cluster.protocolFor(stream.info.protocol) === "http1" ? this.#http1 : this.#http2;
+    if (offer !== null) stream.alpnOffer = offer;
     return "continue";
   }
 }

@@ -8,7 +8,6 @@
  * Hot: one object per request; a retry uses it again with another connection.
  */
 
-import { properCase } from "../../http/header-case.ts";
 import { getHeader, removeHeaders, setHeader } from "../../http/header-list.ts";
 import type { HttpStream } from "../../http/http-stream.ts";
 import { applyHeaderEdits } from "../../router/header-mutation.ts";
@@ -18,9 +17,9 @@ import { type HeaderList, responseFlags } from "../../stream-info.ts";
 import { keepChunk } from "../../transport.ts";
 import type { Priority } from "../../upstream/circuit-breakers.ts";
 import type { Cluster } from "../../upstream/cluster.ts";
-import type { ConnectionPool, PoolWaiter } from "../../upstream/connection-pool.ts";
+import type { ConnectionPool } from "../../upstream/connection-pool.ts";
 import type { Host } from "../../upstream/host.ts";
-import type { Http1Client, UpstreamReset, UpstreamStream } from "../../upstream/http1-client.ts";
+import type { PoolWaiter, UpstreamExchange, UpstreamRequest, UpstreamReset } from "../../upstream/upstream-stream.ts";
 import type { RouterFilter } from "./router.ts";
 
 const never = Number.POSITIVE_INFINITY;
@@ -38,9 +37,6 @@ const consumed = new Set([
   "x-envoy-hedge-on-per-try-timeout",
 ]);
 
-/** Methods whose requests say nothing about a body that they don't have. */
-const bodilessMethods = new Set(["GET", "HEAD", "DELETE", "TRACE"]);
-
 interface Failure {
   readonly words: string;
   readonly status: number;
@@ -54,9 +50,11 @@ const failures: Readonly<Record<UpstreamReset, Failure>> = {
   protocolError: { words: "protocol error", status: 502, flag: responseFlags.UpstreamProtocolError },
   overflow: { words: "overflow", status: 503, flag: responseFlags.UpstreamOverflow },
   localReset: { words: "local reset", status: 503, flag: responseFlags.LocalReset },
+  remoteReset: { words: "remote reset", status: 503, flag: responseFlags.UpstreamRemoteReset },
+  remoteRefusedStream: { words: "remote refused stream reset", status: 503, flag: responseFlags.UpstreamRemoteReset },
 };
 
-export class RouterRequest implements PoolWaiter, UpstreamStream {
+export class RouterRequest implements PoolWaiter {
   readonly #filter: RouterFilter;
   readonly #stream: HttpStream;
   #route: Route | null = null;
@@ -65,11 +63,8 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
   #host: Host | null = null;
   /** Where it waits, or has waited. */
   #pool: ConnectionPool | null = null;
-  #client: Http1Client | null = null;
+  #exchange: UpstreamExchange | null = null;
   #isWaiting = false;
-  /** Request head that waits for the body's first part. */
-  #head = "";
-  #isChunked = false;
   #requestEnded = false;
   /** Body that can't be sent yet, or that a retry may have to send again. */
   #kept: Buffer[] = [];
@@ -96,12 +91,12 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
     this.#stream = stream;
   }
 
-  get method(): string {
-    return this.#stream.info.method;
+  get request(): UpstreamRequest {
+    return this.#stream.info;
   }
 
-  get wantsUpgrade(): boolean {
-    return this.#stream.upgrade !== "";
+  get upgrade(): string {
+    return this.#stream.upgrade;
   }
 
   get priority(): Priority {
@@ -174,11 +169,6 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
       return;
     }
     this.#cluster = cluster;
-    if (cluster.config.protocol === "http2") {
-      info.flags |= responseFlags.UpstreamProtocolError;
-      stream.sendLocalReply(502, "HTTP/2 upstreams are not supported yet", "http2_upstream_not_supported");
-      return;
-    }
     if (cluster.dropChance > 0 && Math.random() < cluster.dropChance) {
       const everything = cluster.dropChance >= 1;
       info.flags |= everything ? responseFlags.UnconditionalDropOverload : responseFlags.DropOverload;
@@ -291,7 +281,7 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
       this.#setHost(host.description.hostname, this.#action!.appendsForwardedHost, true);
     }
     this.#isWaiting = true;
-    this.#pool = cluster.pool(host, stream.alpnOffer, stream.connection.originalSource);
+    this.#pool = cluster.pool(host, cluster.protocolFor(info.protocol), stream.alpnOffer, stream.connection.originalSource);
     this.#pool.newStream(this);
   }
 
@@ -322,37 +312,31 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
 
   // --- PoolWaiter ---
 
-  onPoolReady(client: Http1Client): void {
+  onPoolReady(exchange: UpstreamExchange): void {
     this.#isWaiting = false;
-    this.#client = client;
+    this.#exchange = exchange;
     const stream = this.#stream;
     const { info } = stream;
-    info.upstreamConnectionId = client.id;
-    info.upstreamLocalAddress = client.localAddress;
-    info.upstreamTls = client.tlsInfo;
-    info.upstreamProtocol = "HTTP/1.1";
+    const { connection } = exchange;
+    info.upstreamConnectionId = connection.id;
+    info.upstreamLocalAddress = connection.localAddress;
+    info.upstreamTls = connection.tlsInfo;
+    info.upstreamProtocol = connection.protocol;
     info.upstreamFirstRequestByteTime = stream.connection.now;
     const retry = this.#retry;
     if (retry !== null && retry.perTryTimeoutMs > 0 && this.#requestEnded) {
       stream.tryDeadline = performance.now() + retry.perTryTimeoutMs;
       stream.schedule();
     }
-    const head = this.#buildHead(client);
-    this.#sentHead = true;
     const kept = this.#kept;
-    if (kept.length === 0) {
-      if (this.#requestEnded) {
-        client.send(this, this.#isChunked ? `${head}0\r\n\r\n` : head, null, "", true);
-        info.upstreamLastRequestByteTime = stream.connection.now;
-      } else if (stream.upgrade !== "") {
-        client.send(this, head, null, "", false);
-      } else {
-        this.#head = head;
-        client.send(this, "", null, "", false);
-      }
+    const isHeadAlone = this.#requestEnded && kept.length === 0 && this.#trailers === null;
+    this.#sentHead = true;
+    exchange.sendHeaders(isHeadAlone);
+    if (isHeadAlone) {
+      info.upstreamLastRequestByteTime = stream.connection.now;
       return;
     }
-    let more = client.send(this, head, null, "", false);
+    let more = true;
     for (const [index, chunk] of kept.entries())
       more = this.#write(chunk, this.#requestEnded && index === kept.length - 1 && this.#trailers === null) && more;
     if (this.#requestEnded && this.#trailers !== null) this.#writeEnd(this.#trailers);
@@ -361,7 +345,7 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
       this.#keptBytes = 0;
     }
     if (this.#requestEnded) info.upstreamLastRequestByteTime = stream.connection.now;
-    else this.#setRequestFlow(more);
+    else if (kept.length > 0) this.#setRequestFlow(more);
   }
 
   onPoolFailure(reason: UpstreamReset, transportFailure: string): void {
@@ -369,28 +353,6 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
     this.#stream.connection.now = performance.now();
     if (transportFailure !== "") this.#stream.info.upstreamTransportFailureReason = transportFailure;
     this.#failed(reason, transportFailure);
-  }
-
-  /** Hot. */
-  #buildHead(client: Http1Client): string {
-    const { info, upgrade } = this.#stream;
-    const headers = info.requestHeaders;
-    const { properCaseHeaders } = client.pool.cluster.config;
-    let head = `${info.method} ${info.path} HTTP/1.1\r\n${properCaseHeaders ? "Host" : "host"}: ${info.authority}\r\n`;
-    let hasLength = false;
-    for (let i = 0; i < headers.length; i += 2) {
-      const name = headers[i]!;
-      if (name === "content-length") hasLength = true;
-      head += `${properCaseHeaders ? properCase(name) : name}: ${headers[i + 1]!}\r\n`;
-    }
-    this.#isChunked = false;
-    if (!hasLength && upgrade === "") {
-      if (!this.#requestEnded || this.#kept.length > 0 || this.#trailers !== null) {
-        head += properCaseHeaders ? "Transfer-Encoding: chunked\r\n" : "transfer-encoding: chunked\r\n";
-        this.#isChunked = true;
-      } else if (!bodilessMethods.has(info.method)) head += properCaseHeaders ? "Content-Length: 0\r\n" : "content-length: 0\r\n";
-    }
-    return `${head}\r\n`;
   }
 
   // --- the request's body ---
@@ -430,7 +392,7 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
     if (this.#isOver || this.#cluster === null) return;
     if (this.#timeoutMs > 0 && !stream.isUpgraded) stream.routeDeadline = stream.connection.now + this.#timeoutMs;
     const retry = this.#retry;
-    if (retry !== null && retry.perTryTimeoutMs > 0 && this.#client !== null)
+    if (retry !== null && retry.perTryTimeoutMs > 0 && this.#exchange !== null)
       stream.tryDeadline = stream.connection.now + retry.perTryTimeoutMs;
     stream.schedule();
   }
@@ -442,47 +404,21 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
   }
 
   #write(chunk: Buffer, endStream: boolean): boolean {
-    const client = this.#client;
-    if (client === null) return true;
-    const head = this.#head;
-    this.#head = "";
+    const exchange = this.#exchange;
+    if (exchange === null) return true;
     this.#stream.info.upstreamWireBytesSent += chunk.length;
     if (endStream) this.#stream.info.upstreamLastRequestByteTime = this.#stream.connection.now;
-    if (this.#isChunked) {
-      if (chunk.length === 0) {
-        client.sendText(`${head}${endStream ? "0\r\n\r\n" : ""}`, endStream);
-        return true;
-      }
-      return client.sendData(`${head}${chunk.length.toString(16)}\r\n`, chunk, endStream ? "\r\n0\r\n\r\n" : "\r\n", endStream);
-    }
-    return client.sendData(head, chunk, "", endStream);
+    return exchange.sendData(chunk, endStream);
   }
 
   #writeEnd(trailers: HeaderList): void {
-    const client = this.#client;
-    if (client === null) return;
-    if (this.#stream.upgrade !== "") {
-      client.sendFin();
-      return;
-    }
-    let text = this.#head;
-    this.#head = "";
-    if (this.#isChunked) {
-      text += "0\r\n";
-      if (this.#cluster!.config.enablesTrailers)
-        for (let i = 0; i < trailers.length; i += 2) text += `${trailers[i]}: ${trailers[i + 1]}\r\n`;
-      text += "\r\n";
-    }
-    client.sendText(text, true);
-    this.#stream.info.upstreamLastRequestByteTime = this.#stream.connection.now;
+    this.#exchange?.sendTrailers(trailers);
+    if (!this.#stream.isUpgraded) this.#stream.info.upstreamLastRequestByteTime = this.#stream.connection.now;
   }
 
   /** The read that brought the head is over: what it brought goes out. */
   flush(): void {
-    if (this.#head === "" || this.#client === null) return;
-    const head = this.#head;
-    this.#head = "";
-    this.#client.sendText(head, false);
+    this.#exchange?.flush();
   }
 
   #setRequestFlow(more: boolean): void {
@@ -496,7 +432,8 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
 
   // --- UpstreamStream ---
 
-  onUpstreamHeaders(status: number, headers: HeaderList, endStream: boolean, client: Http1Client): void {
+  onUpstreamHeaders(status: number, headers: HeaderList, endStream: boolean): void {
+    const exchange = this.#exchange!;
     const stream = this.#stream;
     const { info } = stream;
     const cluster = this.#cluster!;
@@ -510,8 +447,8 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
     if (retry !== null && retry.retryOn !== 0 && wantsRetryOnResponse(retry, status, headers)) {
       if (this.#tryAgain()) {
         cluster.stats.countRetriedResponse(status);
-        this.#client = null;
-        if (!endStream) client.reset();
+        this.#exchange = null;
+        if (!endStream) exchange.reset();
         return;
       }
     } else if (this.#attempts > 1 && status < 500) cluster.stats.store.add(cluster.stats.at.upstream_rq_retry_success, 1);
@@ -520,15 +457,13 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
     stream.tryDeadline = never;
     this.#responseStarted = true;
     if (status === 101 && stream.upgrade !== "") {
-      client.upgrade();
       stream.isUpgraded = true;
       stream.routeDeadline = never;
-      client.restoreUpgrade(headers);
       stream.codec.upgrade(stream);
     } else if (stream.upgrade !== "" && status < 300) {
       // The other side did not take the upgrade; its answer is no tunnel and no plain response either.
-      this.#client = null;
-      client.reset();
+      this.#exchange = null;
+      if (!endStream) exchange.reset();
       this.#isOver = true;
       stream.sendLocalReply(status, "", "websocket_handshake_unsuccessful");
       return;
@@ -546,12 +481,12 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
     if (route.responseEdits.length > 0) applyHeaderEdits(route.responseEdits, headers, info);
     if (route.scope.includesAttemptCountInResponse) setHeader(headers, "x-envoy-attempt-count", String(this.#attempts));
     info.responseCodeDetails = "via_upstream";
-    if (endStream) this.#completed(client);
+    if (endStream) this.#completed(exchange);
     stream.respond(status, headers, endStream);
     if (stream.downstreamIsFull) this.pauseUpstream();
   }
 
-  onUpstreamData(chunk: Buffer, _client: Http1Client): void {
+  onUpstreamData(chunk: Buffer): void {
     if (this.#isOver) return;
     const stream = this.#stream;
     stream.connection.now = performance.now();
@@ -559,10 +494,10 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
     stream.respondData(chunk, false);
   }
 
-  onUpstreamEnd(trailers: HeaderList | null, client: Http1Client): void {
+  onUpstreamEnd(trailers: HeaderList | null): void {
     if (this.#isOver) return;
     this.#stream.connection.now = performance.now();
-    this.#completed(client);
+    this.#completed(this.#exchange!);
     this.#stream.respondEnd(trailers);
   }
 
@@ -571,7 +506,7 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
   }
 
   onUpstreamReset(reason: UpstreamReset): void {
-    this.#client = null;
+    this.#exchange = null;
     this.#stream.connection.now = performance.now();
     this.#failed(reason, "");
   }
@@ -581,27 +516,27 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
   }
 
   pauseUpstream(): void {
-    if (this.#upstreamIsPaused || this.#client === null) return;
+    if (this.#upstreamIsPaused || this.#exchange === null) return;
     this.#upstreamIsPaused = true;
-    this.#client.pauseReading();
+    this.#exchange.pauseReading();
   }
 
   resumeUpstream(): void {
     if (!this.#upstreamIsPaused) return;
     this.#upstreamIsPaused = false;
-    this.#client?.resumeReading();
+    this.#exchange?.resumeReading();
   }
 
   /** The response is complete. */
-  #completed(client: Http1Client): void {
+  #completed(exchange: UpstreamExchange): void {
     const { info } = this.#stream;
     const { stats } = this.#cluster!;
     info.upstreamLastResponseByteTime = this.#stream.connection.now;
     stats.store.record(stats.at.upstream_rq_time, Math.round(info.upstreamLastResponseByteTime - info.upstreamFirstRequestByteTime));
     this.#upstreamIsPaused = false;
-    this.#client = null;
+    this.#exchange = null;
     this.#isOver = true;
-    if (!this.#requestEnded) client.abandonRequest();
+    if (!this.#requestEnded) exchange.abandonRequest();
   }
 
   // --- failures ---
@@ -650,6 +585,7 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
     if (on & retryOnBits["5xx"] || on & retryOnBits["gateway-error"]) return true;
     if (on & retryOnBits.reset) return true;
     if (on & retryOnBits["reset-before-request"] && !this.#sentHead) return true;
+    if (on & retryOnBits["refused-stream"] && reason === "remoteRefusedStream") return true;
     return (on & retryOnBits["connect-failure"]) !== 0 && (reason === "connectionFailure" || reason === "connectionTimeout");
   }
 
@@ -686,7 +622,6 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
       this.#triedHosts.push(this.#host);
     }
     this.#sentHead = false;
-    this.#head = "";
     this.#stream.tryDeadline = never;
     this.#retryTimer = setTimeout(() => this.#again(), backOffMs(retry, this.#attempts));
     return true;
@@ -742,9 +677,9 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
   }
 
   #dropAttempt(): void {
-    const client = this.#client;
-    this.#client = null;
-    if (client !== null) client.reset();
+    const exchange = this.#exchange;
+    this.#exchange = null;
+    if (exchange !== null) exchange.reset();
     else if (this.#isWaiting) {
       this.#isWaiting = false;
       this.#pool!.cancel(this);
@@ -753,7 +688,7 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
 
   /** The stream is over, or was answered without us. */
   abandon(): void {
-    if (this.#isOver && this.#client === null && !this.#isWaiting && this.#retryTimer === null && !this.#isRetrying) return;
+    if (this.#isOver && this.#exchange === null && !this.#isWaiting && this.#retryTimer === null && !this.#isRetrying) return;
     this.#isOver = true;
     if (this.#retryTimer !== null) {
       clearTimeout(this.#retryTimer);

@@ -1,0 +1,124 @@
+/** A connection to an endpoint that is being made: TCP, then TLS where the endpoint has it, within the cluster's timeout. */
+import type * as net from "node:net";
+import type * as tls from "node:tls";
+import { connectFailure } from "../node-error.ts";
+import type { TlsInfo } from "../stream-info.ts";
+import type { Priority } from "./circuit-breakers.ts";
+import { ConnectedSocket } from "./connected-socket.ts";
+import type { ConnectionPool } from "./connection-pool.ts";
+import { openSocket } from "./open-socket.ts";
+import { UpstreamAccount } from "./upstream-account.ts";
+import type { UpstreamReset } from "./upstream-stream.ts";
+
+export interface Established {
+  readonly socket: ConnectedSocket;
+  readonly protocol: "http1" | "http2";
+  readonly localAddress: string;
+  readonly tlsInfo: TlsInfo | null;
+  readonly account: UpstreamAccount;
+}
+
+/** What is offered where neither the request nor the endpoint's TLS says. */
+const protocolsOf = { http1: ["http/1.1"], http2: ["h2"], auto: ["h2", "http/1.1"] } as const;
+
+export class ConnectAttempt {
+  readonly #pool: ConnectionPool;
+  readonly #sniHost: string;
+  readonly #account: UpstreamAccount;
+  readonly #timer: NodeJS.Timeout;
+  #socket: net.Socket;
+  #isOver = false;
+
+  /** Tells the pool how it ends, later. `sniHost` for `auto_sni`, may be "". */
+  constructor(pool: ConnectionPool, priority: Priority, sniHost: string) {
+    this.#pool = pool;
+    this.#sniHost = sniHost;
+    const { cluster, host, protocol } = pool;
+    const { stats, config } = cluster;
+    this.#account = new UpstreamAccount(cluster, host, priority);
+    if (protocol !== "auto") this.#account.speaks(protocol);
+    this.#timer = setTimeout(() => {
+      stats.store.add(stats.at.upstream_cx_connect_timeout, 1);
+      this.#failed("connectionTimeout", "");
+    }, config.connectTimeoutMs);
+    const socket = openSocket(host.description, { config, source: pool.source });
+    this.#socket = socket;
+    socket.on("error", (error: NodeJS.ErrnoException) => this.#failed("connectionFailure", connectFailure(error)));
+    if (host.transportSocket.tls === null) socket.once("connect", () => this.#connected(socket, null));
+    else this.#secure(socket);
+  }
+
+  #secure(socket: net.Socket): void {
+    const { cluster, host, protocol, alpnOffer } = this.#pool;
+    const { autoSni, autoSanValidation } = cluster.config;
+    const tls = host.transportSocket.tls!;
+    const serverName = autoSni && this.#sniHost !== "" ? this.#sniHost : tls.sni;
+    const secured = tls.connect(socket, {
+      peer: host.key,
+      serverName,
+      offer: alpnOffer,
+      alpn: protocolsOf[protocol],
+      speaksHttp2: protocol !== "http1",
+    });
+    if (secured === null) {
+      process.nextTick(() => this.#failed("connectionFailure", "TLS_error:_Secret_is_not_supplied_by_SDS"));
+      return;
+    }
+    this.#socket = secured;
+    secured.on("error", (error: NodeJS.ErrnoException) => this.#failed("connectionFailure", connectFailure(error)));
+    secured.once("close", () => this.#failed("connectionFailure", "connection_termination"));
+    secured.once("secureConnect", () => {
+      const problem = tls.verify(secured, autoSanValidation ? this.#sniHost : "");
+      if (problem !== null) this.#failed("connectionFailure", problem);
+      else this.#connected(secured, tls.info(secured));
+    });
+  }
+
+  #connected(socket: net.Socket, tlsInfo: TlsInfo | null): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    clearTimeout(this.#timer);
+    const { ssl } = this.#pool.cluster.stats;
+    this.#account.connected();
+    socket.removeAllListeners("error");
+    socket.removeAllListeners("close");
+    let protocol = this.#pool.protocol;
+    if (tlsInfo !== null) {
+      ssl?.secured(tlsInfo, (socket as tls.TLSSocket).isSessionReused());
+      // What the connection showed of itself can't be asked any more when it has failed.
+      void tlsInfo.localCertificate;
+    }
+    if (protocol === "auto") {
+      protocol = tlsInfo !== null && (socket as tls.TLSSocket).alpnProtocol === "h2" ? "http2" : "http1";
+      this.#account.speaks(protocol);
+    }
+    this.#pool.connected(this, {
+      socket: new ConnectedSocket(socket, tlsInfo !== null),
+      protocol,
+      localAddress: socket.localAddress === undefined ? "" : `${socket.localAddress}:${socket.localPort}`,
+      tlsInfo,
+      account: this.#account,
+    });
+  }
+
+  #failed(reason: UpstreamReset, transportFailure: string): void {
+    if (this.#isOver) return;
+    this.#account.connectFailed();
+    if (transportFailure.startsWith("TLS_error")) this.#pool.cluster.stats.ssl?.failed(transportFailure);
+    this.#end(reason === "connectionTimeout" ? "local" : "remote");
+    this.#pool.connectFailed(this, reason, transportFailure);
+  }
+
+  /** Nobody wants it any more. */
+  abandon(): void {
+    if (!this.#isOver) this.#end("local");
+  }
+
+  #end(by: "local" | "remote"): void {
+    this.#isOver = true;
+    clearTimeout(this.#timer);
+    this.#socket.on("error", () => {});
+    this.#socket.destroy();
+    this.#account.closed(by, false);
+  }
+}
