@@ -116,9 +116,11 @@ export class Http2Upstream implements AsyncDisposable {
     const remember = (reset: number) =>
       this.seen.push({ protocol: "HTTP/2", headers: entries(headers), body: digest(body), trailers, reset });
     const reply = String(headers["x-reply"] ?? "");
+    stream.on("close", () => {
+      if (reply === "never" || reply === "hang" || reply === "early") remember(stream.rstCode ?? -1);
+    });
     // Before the request has ended.
     if (reply === "early") {
-      remember(0);
       stream.respond({ ":status": 413 });
       stream.end("too much");
       return;
@@ -127,11 +129,8 @@ export class Http2Upstream implements AsyncDisposable {
       stream.respond({ ":status": 200 });
       stream.write("first;");
     }
-    stream.on("close", () => {
-      if (reply === "never" || reply === "hang") remember(stream.rstCode ?? -1);
-    });
     stream.on("end", () => {
-      if (reply === "never") return;
+      if (reply === "never" || reply === "early") return;
       if (reply !== "hang") remember(0);
       this.#answer(stream, reply, body);
     });
@@ -157,7 +156,10 @@ export class Http2Upstream implements AsyncDisposable {
         stream.end("body");
         return;
       case "trailers-only":
-        stream.respond({ ":status": 200, "content-type": "application/grpc", "grpc-status": "5", "grpc-message": "none" }, { endStream: true });
+        stream.respond(
+          { ":status": 200, "content-type": "application/grpc", "grpc-status": "5", "grpc-message": "none" },
+          { endStream: true },
+        );
         return;
       case "status":
         stream.respond({ ":status": Number(argument) }, { endStream: true });
@@ -176,7 +178,6 @@ export class Http2Upstream implements AsyncDisposable {
         return;
       case "hang":
         stream.respond({ ":status": 200 });
-        stream.write("some");
         return;
       case "cut":
         stream.session!.destroy();
@@ -217,6 +218,6 @@ export function entries(headers: http2.IncomingHttpHeaders): string[] {
 function steady(name: string, value: string): string {
   if (name === "date") return "<date>";
   if (name === "x-request-id") return "<uuid>";
-  if (name === "x-envoy-upstream-service-time") return "<ms>";
+  if (name === "x-envoy-upstream-service-time" || (name === "x-envoy-expected-rq-timeout-ms" && value !== "15000")) return "<ms>";
   return value.replace(/127\.0\.0\.1:\d+/, "<address>");
 }

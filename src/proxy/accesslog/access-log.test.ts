@@ -109,7 +109,7 @@ describe("compileFormat", () => {
 
   it("prints flags by their short and long names, joined", () => {
     const flags = responseFlags.UpstreamConnectionFailure | responseFlags.UpstreamRetryLimitExceeded;
-    expect(text("%RESPONSE_FLAGS% %RESPONSE_FLAGS_LONG%", { flags })).toBe("UF,URX UpstreamConnectionFailure,UpstreamRetryLimitExceeded");
+    expect(text("%RESPONSE_FLAGS% %RESPONSE_FLAGS_LONG%", { flags })).toBe("URX,UF UpstreamRetryLimitExceeded,UpstreamConnectionFailure");
   });
 
   it("shows an address without a port, as X-Forwarded-For gives it, with port 0", () => {

@@ -412,7 +412,7 @@ function queryOf(path: string): string {
 
 const flagTexts: [Map<number, string>, Map<number, string>] = [new Map(), new Map()];
 
-/** `UF,URX`, or `-`. Few combinations occur, so they are kept. */
+/** `URX,UF`, or `-`. Few combinations occur, so they are kept. */
 export function flagText(flags: number, form: 0 | 1): string {
   if (flags === 0) return "-";
   let text = flagTexts[form].get(flags);

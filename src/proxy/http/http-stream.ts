@@ -448,7 +448,7 @@ export class HttpStream {
   /** The client went away. */
   onClientGone(details: string): void {
     if (this.isEnded) return;
-    if (this.info.responseCodeDetails === "" || !this.responseHasStarted) this.info.responseCodeDetails = details;
+    this.info.responseCodeDetails = details;
     this.info.flags |= responseFlags.DownstreamConnectionTermination;
     this.end();
   }

@@ -57,11 +57,11 @@ export class Http2ClientStream extends Http2Stream implements UpstreamExchange {
 
   reset(): void {
     this.#stream = null;
-    this.close(errorCode.none);
+    this.close(errorCode.internal);
   }
 
   abandonRequest(): void {
-    this.close(errorCode.none);
+    this.close(errorCode.internal);
   }
 
   // --- Http2Stream ---
@@ -150,7 +150,7 @@ export class Http2ClientStream extends Http2Stream implements UpstreamExchange {
   #end(): void {
     if (this.isClosed) return;
     if (this.#hasSentAll) this.#client.forget(this);
-    else this.close(errorCode.none);
+    else this.abandonRequest();
   }
 
   /** It is over without a response, or with a part of one. */
