@@ -110,6 +110,7 @@ describe("compileFormat", () => {
   it("prints flags by their short and long names, joined", () => {
     const flags = responseFlags.UpstreamConnectionFailure | responseFlags.UpstreamRetryLimitExceeded;
     expect(text("%RESPONSE_FLAGS% %RESPONSE_FLAGS_LONG%", { flags })).toBe("URX,UF UpstreamRetryLimitExceeded,UpstreamConnectionFailure");
+    expect(text("%RESPONSE_FLAGS%", { flags, protocol: null })).toBe("UF,URX");
   });
 
   it("shows an address without a port, as X-Forwarded-For gives it, with port 0", () => {

@@ -49,8 +49,8 @@ const simple: Record<string, Operator> = {
   PROTOCOL: (info) => info.protocol,
   UPSTREAM_PROTOCOL: (info) => info.upstreamProtocol,
   RESPONSE_CODE: (info) => info.responseCode,
-  RESPONSE_FLAGS: (info) => flagText(info.flags, 0),
-  RESPONSE_FLAGS_LONG: (info) => flagText(info.flags, 1),
+  RESPONSE_FLAGS: (info) => flagText(info.flags, 0, info.protocol === null),
+  RESPONSE_FLAGS_LONG: (info) => flagText(info.flags, 1, info.protocol === null),
   CONNECTION_TERMINATION_DETAILS: (info) => orNull(info.connection.terminationDetails),
   BYTES_RECEIVED: (info) => info.bytesReceived,
   BYTES_SENT: (info) => info.bytesSent,
@@ -411,17 +411,22 @@ function queryOf(path: string): string {
 }
 
 const flagTexts: [Map<number, string>, Map<number, string>] = [new Map(), new Map()];
+const flagTextsOfTcp: typeof flagTexts = [new Map(), new Map()];
+const retryLimit = responseFlagNames.find(([short]) => short === "URX");
 
-/** `URX,UF`, or `-`. Few combinations occur, so they are kept. */
-export function flagText(flags: number, form: 0 | 1): string {
+/**
+ * `URX,UF`, or `-`, in the order in which they were set: a request is given up before its last failure counts, a connection of TCP after.
+ * Few combinations occur, so they are kept.
+ */
+export function flagText(flags: number, form: 0 | 1, isTcp: boolean): string {
   if (flags === 0) return "-";
-  let text = flagTexts[form].get(flags);
+  const known = isTcp ? flagTextsOfTcp : flagTexts;
+  let text = known[form].get(flags);
   if (text === undefined) {
-    text = responseFlagNames
-      .filter((_names, bit) => (flags & (1 << bit)) !== 0)
-      .map((names) => names[form])
-      .join(",");
-    flagTexts[form].set(flags, text);
+    const set = responseFlagNames.filter((_names, bit) => (flags & (1 << bit)) !== 0);
+    if (isTcp) set.sort((a, b) => Number(a === retryLimit) - Number(b === retryLimit));
+    text = set.map((names) => names[form]).join(",");
+    known[form].set(flags, text);
   }
   return text;
 }

@@ -100,11 +100,7 @@ class Call implements AsyncCall, PoolWaiter {
     const own = ["x-envoy-internal", "true", ...(sendsForwardedFor ? ["x-forwarded-for", localAddress()] : [])];
     const expectedMs = this.#expectedMs();
     if (expectedMs !== Number.POSITIVE_INFINITY) own.push("x-envoy-expected-rq-timeout-ms", String(expectedMs));
-    return { method, scheme: this.#scheme, authority, path, requestHeaders: [...length, ...headers, ...own] };
-  }
-
-  get #scheme(): string {
-    return this.#host!.transportSocket.tls === null ? "http" : "https";
+    return { method, scheme: "http", authority, path, requestHeaders: [...length, ...headers, ...own] };
   }
 
   get sniHost(): string {

@@ -115,7 +115,7 @@ class Call implements AsyncCall, PoolWaiter {
     const timeout = String(Math.ceil(timeoutMs));
     return {
       method: "POST",
-      scheme: this.#host!.transportSocket.tls === null ? "http" : "https",
+      scheme: "http",
       authority,
       path,
       requestHeaders: [

@@ -85,7 +85,7 @@ export class TrafficTable {
       ...traffic.labels,
       ...["request_protocol", protocol],
       ...labels,
-      ...["response_flags", flagText(flags, 0)],
+      ...["response_flags", flagText(flags, 0, protocol === "tcp")],
       ...["connection_security_policy", securityPolicyOf(reporter, traffic.principals)],
     ]);
     // To find it may have cost others their place.
