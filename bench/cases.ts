@@ -11,6 +11,8 @@ export interface BenchCase {
   readonly checks?: Checks;
   /** What clients speak: four connections with eight streams each. HAProxy and nginx sit it out. */
   readonly http2?: true;
+  /** What the upstream speaks: HTTP/2, or calls of gRPC with a message of 100 bytes and a status behind the answer. */
+  readonly upstream?: "http2" | "grpc";
   /** Certificates on both sides, towards clients and towards the upstream. */
   readonly isMutual?: true;
   /** Each request on a connection of its own: what is measured is the handshake, a whole one or one that takes up a session. */
@@ -33,6 +35,10 @@ export const cases: readonly BenchCase[] = [
   { ...plain, name: "HTTP/1.1 100 KiB", bodyBytes: 100 * 1024 },
   { ...plain, name: "HTTP/2 1 KiB", http2: true },
   { ...plain, name: "HTTP/2 100 KiB", http2: true, bodyBytes: 100 * 1024 },
+  { ...plain, name: "HTTP/2 on both sides 1 KiB", http2: true, upstream: "http2" },
+  { ...plain, name: "HTTP/2 on both sides 100 KiB", http2: true, upstream: "http2", bodyBytes: 100 * 1024 },
+  { ...plain, name: "HTTP/1.1 to HTTP/2 1 KiB", upstream: "http2" },
+  { ...plain, name: "gRPC", http2: true, upstream: "grpc", bodyBytes: 100 },
   { ...plain, name: "1000 routes", routes: 1000 },
   { ...plain, name: "TLS termination", kind: "https" },
   { ...plain, name: "access log", logsAccess: true },

@@ -62,11 +62,16 @@ http {
   access_log off; keepalive_requests 100000000; keepalive_timeout 3600s; tcp_nodelay on; open_file_cache max=10;
   ${temporaryPaths(directory, "upstream")}
   ${benchCase.isMutual ? frontServer(material) : ""}
-  server { listen 127.0.0.1:${ports.upstream} reuseport backlog=4096${benchCase.isMutual ? ` ssl; ${verifyingServer(material)}` : ";"} location / { root ${directory}; try_files /body =404; default_type text/plain; } }
+  server { listen 127.0.0.1:${ports.upstream} reuseport backlog=4096${benchCase.upstream ? " http2" : ""}${benchCase.isMutual ? ` ssl; ${verifyingServer(material)}` : ";"}
+    http2_max_requests 100000000; http2_max_concurrent_streams 1024;
+    location / { root ${directory}; try_files /body =404; ${benchCase.upstream === "grpc" ? grpcAnswers : "default_type text/plain;"} } }
 }`,
   );
   return file;
 }
+
+/** A file for a POST too, and a status behind it. */
+const grpcAnswers = "default_type application/grpc; error_page 405 =200 /body; add_trailer grpc-status 0;";
 
 function verifyingServer({ certificate, key, ca }: Material): string {
   return `ssl_certificate ${certificate}; ssl_certificate_key ${key}; ssl_client_certificate ${ca}; ssl_verify_client on;`;
@@ -163,6 +168,7 @@ function envoyBootstrap(benchCase: BenchCase, { directory, certificate, key, ca 
           type: "STATIC",
           connect_timeout: "1s",
           ...(mutual && { transport_socket: upstreamTls }),
+          ...(benchCase.upstream && { typed_extension_protocol_options: http2Protocol }),
           load_assignment: {
             cluster_name: "upstream",
             endpoints: [{ lb_endpoints: [{ endpoint: { address: address(ports.upstream) } }] }],
@@ -172,6 +178,13 @@ function envoyBootstrap(benchCase: BenchCase, { directory, certificate, key, ca 
     },
   };
 }
+
+const http2Protocol = {
+  "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+    explicit_http_config: { http2_protocol_options: {} },
+  },
+};
 
 /** Of a client's sidecar. */
 const peer = {
@@ -194,7 +207,8 @@ const signingKeys = {
 } as const;
 
 /** Headers of every request that the checks let pass. */
-export function headersOf({ checks }: BenchCase): readonly string[] {
+export function headersOf({ checks, upstream }: BenchCase): readonly string[] {
+  if (upstream === "grpc") return ["content-type: application/grpc", "te: trailers"];
   if (checks?.kind === "telemetry") return peerHeaders;
   return checks?.kind === "jwt" && checks.tokens === "one" ? [`authorization: Bearer ${makeToken(checks.algorithm, "bench")}`] : [];
 }

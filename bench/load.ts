@@ -14,6 +14,8 @@ export interface LoadOptions {
   readonly headers: readonly string[];
   /** Of all connections together; absent: as many as go through. */
   readonly requestsPerSecond?: number;
+  /** Sent with each request. */
+  readonly bodyFile?: string | undefined;
   readonly cpu: number;
   /** Log of single requests, for percentiles. */
   readonly logFile?: string;
@@ -28,7 +30,7 @@ export interface LoadResult {
   readonly p99Ms?: number;
 }
 
-export function load({ url, seconds, http2, headers, requestsPerSecond, cpu, logFile }: LoadOptions): LoadResult {
+export function load({ url, seconds, http2, headers, bodyFile, requestsPerSecond, cpu, logFile }: LoadOptions): LoadResult {
   if (logFile) rmSync(logFile, { force: true });
   const clients = http2 ? connections / streams : connections;
   const rate = requestsPerSecond === undefined ? [] : ["--rps", String(Math.max(1, requestsPerSecond / clients))];
@@ -48,6 +50,7 @@ export function load({ url, seconds, http2, headers, requestsPerSecond, cpu, log
       String(seconds),
       ...rate,
       ...(logFile ? ["--log-file", logFile] : []),
+      ...(bodyFile ? ["-d", bodyFile] : []),
       ...headers.flatMap((header) => ["-H", header]),
       url,
     ],

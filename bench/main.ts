@@ -104,7 +104,8 @@ async function runCase(benchCase: BenchCase, candidates: readonly ProxyUnderTest
       // In turn, not one after the other: what else the machine does meanwhile hits all of them.
       for (let round = 0; round < Number(values.rounds); round++) {
         for (const candidate of candidates) {
-          if ((benchCase.checks || benchCase.http2) && candidate.name !== "envoy" && candidate.name !== "topsail") continue;
+          if ((benchCase.checks || benchCase.http2 || benchCase.upstream) && candidate.name !== "envoy" && candidate.name !== "topsail")
+            continue;
           if (benchCase.checks?.kind === "telemetry" && benchCase.checks.counts && candidate.name === "envoy") continue;
           const row = await measure(candidate, benchCase, material);
           rows.set(candidate.name, [...(rows.get(candidate.name) ?? []), row]);
@@ -132,9 +133,11 @@ async function measure(candidate: ProxyUnderTest, benchCase: BenchCase, material
     const url = `${scheme}://127.0.0.1:${port}${pathOf(benchCase)}`;
     const headers = headersOf(benchCase);
     const { http2 } = benchCase;
-    load({ url, http2, headers, seconds: 2, cpu: loadCpu });
+    const bodyFile = benchCase.upstream === "grpc" ? join(material.directory, "message") : undefined;
+    if (bodyFile) writeFileSync(bodyFile, Buffer.from([0, 0, 0, 0, 95, ...Buffer.alloc(95, "m")]));
+    load({ url, http2, headers, bodyFile, seconds: 2, cpu: loadCpu });
     const before = usageOf(proxy.pid!);
-    const saturated = load({ url, http2, headers, seconds, cpu: loadCpu });
+    const saturated = load({ url, http2, headers, bodyFile, seconds, cpu: loadCpu });
     const after = usageOf(proxy.pid!);
     if (saturated.failed > 0) throw new Error(`${candidate.name}: ${saturated.failed} requests failed`);
     const requestsPerSecond = saturated.requests / seconds;
@@ -142,6 +145,7 @@ async function measure(candidate: ProxyUnderTest, benchCase: BenchCase, material
       url,
       http2,
       headers,
+      bodyFile,
       seconds,
       requestsPerSecond: requestsPerSecond / 2,
       cpu: loadCpu,
