@@ -33,7 +33,7 @@ const fieldsWithoutEffect: Readonly<Record<string, string>> = {
   "config.route.RouteAction":
     "metadata_match path_rewrite_policy early_data_policy retry_policy_typed_config request_mirror_policies hash_policy cors " +
     "grpc_timeout_offset internal_redirect_policy internal_redirect_action max_internal_redirects hedge_policy",
-  "config.route.RouteAction.UpgradeConfig": "connect_config",
+  "config.route.RouteAction.UpgradeConfig.ConnectConfig": "proxy_protocol_config allow_post",
   "config.route.RouteConfiguration": "request_mirror_policies ignore_path_parameters_in_path_matching",
   "config.route.VirtualHost":
     "virtual_clusters cors retry_policy_typed_config hedge_policy include_is_timeout_retry_header " +

@@ -277,7 +277,7 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
     if (!hasLength) {
       if (endStream && !isHead) {
         if (!this.#isBodiless) head += proper ? "Content-Length: 0\r\n" : "content-length: 0\r\n";
-      } else if (!stream.isHttp10 && status >= 200 && status !== 204 && status !== 304) {
+      } else if (!stream.isHttp10 && status >= 200 && status !== 204 && status !== 304 && !stream.isUpgraded) {
         head += proper ? "Transfer-Encoding: chunked\r\n" : "transfer-encoding: chunked\r\n";
         this.#isChunked = !isHead;
       }

@@ -307,9 +307,10 @@ function checkUpgrade(stream: HttpStream, framing: RequestFraming): boolean {
   if (info.method === "CONNECT") {
     // A CONNECT without a route that matches it is answered by the router: 404.
     if (stream.route === null) return true;
-    stream.closesConnection = true;
-    stream.sendLocalReply(allowed ? 501 : 403, "", allowed ? "connect_not_supported" : "upgrade_failed");
-    return false;
+    stream.upgrade = "connect";
+    stream.requestIsComplete = false;
+    info.requestEndTime = -1;
+    if (allowed) return true;
   }
   if (!allowed) {
     manager.stats.store.add(manager.stats.at.downstream_rq_ws_on_non_ws_route, 1);

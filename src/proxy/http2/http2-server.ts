@@ -56,10 +56,10 @@ export class Http2Server extends Http2Session<Http2ServerStream> implements Conn
   }
 
   start(): void {
-    const { maxConcurrentStreams } = this.#manager.http2;
+    const { maxConcurrentStreams, allowsConnect } = this.#manager.http2;
     this.greet("", [
       [setting.headerTableSize, 4096],
-      [setting.enableConnectProtocol, 0],
+      [setting.enableConnectProtocol, allowsConnect ? 1 : 0],
       [setting.maxConcurrentStreams, maxConcurrentStreams],
     ]);
     this.life.becameIdle();
@@ -126,7 +126,8 @@ export class Http2Server extends Http2Session<Http2ServerStream> implements Conn
       return;
     }
     const head = readRequestHead(list);
-    if (head === null || (endStream && head.contentLength > 0)) return void this.malformed(codec, "http2.invalid.header.field");
+    const isAllowed = head !== null && (head.protocol === "" || this.#manager.http2.allowsConnect);
+    if (!isAllowed || (endStream && head.contentLength > 0)) return void this.malformed(codec, "http2.invalid.header.field");
     codec.bodyLeft = head.contentLength;
     this.#begin(codec, head, block.length, endStream);
   }
@@ -139,7 +140,8 @@ export class Http2Server extends Http2Session<Http2ServerStream> implements Conn
     this.readers.add(codec);
     const { info } = stream;
     info.protocol = "HTTP/2";
-    info.method = head.method;
+    // As HTTP/1.1 would ask for it, so that filters and routes need to know one form.
+    info.method = head.protocol === "" ? head.method : "GET";
     info.path = head.path;
     info.authority = head.authority;
     info.scheme = head.scheme || (this.#connection.isTls ? "https" : "http");
@@ -262,7 +264,11 @@ export class Http2Server extends Http2Session<Http2ServerStream> implements Conn
 }
 
 /** HTTP/2 has no headers of the connection. */
-function framingOf({ expect, authority }: RequestHead): RequestFraming {
+function framingOf({ expect, authority, protocol, headers }: RequestHead): RequestFraming {
+  if (protocol !== "") {
+    const at = headers.length;
+    return { ...plainFraming, expect, connection: "upgrade", upgrade: protocol, connectionAt: at, upgradeAt: at, isUpgradeFirst: true };
+  }
   return authority === "" || expect !== "" ? { ...plainFraming, host: authority || null, expect } : plainFraming;
 }
 

@@ -5,6 +5,8 @@ export interface RequestHead {
   method: string;
   /** "" where it has none, as CONNECT. */
   scheme: string;
+  /** What a CONNECT asks to go on with on its stream (RFC 8441); "" as a rule. */
+  protocol: string;
   path: string;
   authority: string;
   /** Without pseudo-headers, `host` and `te: trailers` as they were; crumbs of a cookie put together. */
@@ -22,6 +24,7 @@ const forbiddenInValue = /[\0\r\n]|^[ \t]|[ \t]$/;
 export function readRequestHead(list: HeaderList): RequestHead | null {
   let method = "";
   let scheme = "";
+  let protocol = "";
   let path: string | null = null;
   let authority: string | null = null;
   let host: string | null = null;
@@ -39,6 +42,7 @@ export function readRequestHead(list: HeaderList): RequestHead | null {
       else if (name === ":scheme" && scheme === "" && value !== "") scheme = value.toLowerCase();
       else if (name === ":path" && path === null && value !== "") path = value;
       else if (name === ":authority" && authority === null) authority = value;
+      else if (name === ":protocol" && protocol === "" && value !== "") protocol = value;
       else return null;
       continue;
     }
@@ -64,12 +68,13 @@ export function readRequestHead(list: HeaderList): RequestHead | null {
     headers.push(name, value);
   }
   if (method === "") return null;
-  if (method === "CONNECT") {
+  if (protocol !== "" && method !== "CONNECT") return null;
+  if (method === "CONNECT" && protocol === "") {
     if (scheme !== "" || path !== null || !authority) return null;
   } else if (scheme === "" || path === null || !(path.charCodeAt(0) === 47 || (path === "*" && method === "OPTIONS"))) return null;
   if (cookie !== null) headers.push("cookie", cookie);
   // An empty authority is as none.
-  return { method, scheme, path: path ?? "", authority: authority || host || "", headers, contentLength, expect };
+  return { method, scheme, protocol, path: path ?? "", authority: authority || host || "", headers, contentLength, expect };
 }
 
 /** Whether a list may be the end of a message. */

@@ -4,6 +4,7 @@ import type { HeaderList } from "../stream-info.ts";
 import { errorCode, frameHeadBytes } from "./frames.ts";
 import type { Http2Server } from "./http2-server.ts";
 import { Http2Stream } from "./stream.ts";
+import { withoutUpgrade } from "./upgrade.ts";
 
 const never = Number.POSITIVE_INFINITY;
 const emptyChunk = Buffer.alloc(0);
@@ -27,7 +28,7 @@ export class Http2ServerStream extends Http2Stream implements ServerCodec {
   sendHeaders(stream: HttpStream, status: number, headers: HeaderList, endStream: boolean): void {
     stream.info.downstreamFirstResponseByteTime = stream.connection.now;
     this.#isBodiless = stream.info.method === "HEAD" || status === 204 || status === 304;
-    this.#head = { status, headers };
+    this.#head = status === 101 ? { status: 200, headers: withoutUpgrade(headers) } : { status, headers };
     if (endStream) this.sendHeadAlone();
   }
 

@@ -75,6 +75,8 @@ export interface ForwardAction {
   readonly includesVirtualHostRateLimits: boolean;
   /** Upgrade type in lower case -> allowed. */
   readonly upgrades: ReadonlyMap<string, boolean>;
+  /** A CONNECT leads to the bytes of the endpoint's connection, and is not passed on. */
+  readonly endsTunnels: boolean;
 }
 
 export interface RedirectAnswer {
@@ -364,6 +366,7 @@ function compileForward(action: RouteActionMessage, path: CompiledPath, scope: R
     priority: action.priority === RoutingPriority.HIGH ? "high" : "default",
     rateLimits: compileRateLimits(action.rateLimits, context.nodeCluster),
     includesVirtualHostRateLimits: action.includeVhRateLimits ?? false,
+    endsTunnels: action.upgradeConfigs.some(({ upgradeType, connectConfig }) => upgradeType.toLowerCase() === "connect" && connectConfig),
     upgrades: new Map(action.upgradeConfigs.map((upgrade) => [upgrade.upgradeType.toLowerCase(), upgrade.enabled ?? true])),
   };
 }

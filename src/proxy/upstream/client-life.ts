@@ -6,8 +6,7 @@ import { LazyTimer } from "../lazy-timer.ts";
 import type { TlsInfo } from "../stream-info.ts";
 import type { Transport } from "../transport.ts";
 import type { Priority } from "./circuit-breakers.ts";
-import type { Established } from "./connect-attempt.ts";
-import type { ConnectionPool } from "./connection-pool.ts";
+import type { AttemptOwner, Established } from "./connect-attempt.ts";
 import type { UpstreamAccount } from "./upstream-account.ts";
 
 const never = Number.POSITIVE_INFINITY;
@@ -26,13 +25,13 @@ export class ClientLife {
   readonly tlsInfo: TlsInfo | null;
   readonly account: UpstreamAccount;
   isRetired = false;
-  readonly #pool: ConnectionPool;
+  readonly #pool: Pick<AttemptOwner, "cluster" | "host">;
   readonly #owner: ClientLifeOwner;
   #requests = 0;
   #idleTimer: LazyTimer | null = null;
   #durationTimer: NodeJS.Timeout | null = null;
 
-  constructor(pool: ConnectionPool, { account, localAddress, tlsInfo }: Established, owner: ClientLifeOwner) {
+  constructor(pool: Pick<AttemptOwner, "cluster" | "host">, { account, localAddress, tlsInfo }: Established, owner: ClientLifeOwner) {
     this.#pool = pool;
     this.#owner = owner;
     this.account = account;

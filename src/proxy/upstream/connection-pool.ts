@@ -7,12 +7,12 @@
  */
 import type { AlpnOffer } from "./alpn-offer.ts";
 import type { Cluster } from "./cluster.ts";
-import { ConnectAttempt, type Established } from "./connect-attempt.ts";
+import { type AttemptOwner, ConnectAttempt, type Established } from "./connect-attempt.ts";
 import type { Host } from "./host.ts";
 import { Http1Client } from "./http1-client.ts";
 import { Http2Client } from "./http2-client.ts";
 import type { OriginalSource } from "./open-socket.ts";
-import type { PoolWaiter, UpstreamExchange, UpstreamReset } from "./upstream-stream.ts";
+import type { PoolWaiter, StreamSource, UpstreamExchange, UpstreamReset } from "./upstream-stream.ts";
 
 /** `auto`: what TLS agrees on. */
 export type PoolProtocol = "http1" | "http2" | "auto";
@@ -37,7 +37,7 @@ export interface PoolKey {
   readonly source: OriginalSource | null;
 }
 
-export class ConnectionPool implements PoolKey {
+export class ConnectionPool implements PoolKey, AttemptOwner, StreamSource {
   readonly cluster: Cluster;
   readonly host: Host;
   readonly protocol: PoolProtocol;
@@ -125,8 +125,8 @@ export class ConnectionPool implements PoolKey {
 
   connected(attempt: ConnectAttempt, established: Established): void {
     this.#leave(attempt);
-    this.#spoken = established.protocol;
-    const client = established.protocol === "http2" ? new Http2Client(this, established) : new Http1Client(this, established);
+    this.#spoken = established.protocol === "http2" ? "http2" : "http1";
+    const client = this.#spoken === "http2" ? new Http2Client(this, established) : new Http1Client(this, established);
     // Full until it is known to live: it may find an end, or bytes that nobody asked for.
     this.#full.add(client);
     client.start();

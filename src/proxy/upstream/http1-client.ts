@@ -124,7 +124,7 @@ export class Http1Client implements TransportHandler, Http1ParserSink, PooledCli
     const { request, upgrade } = this.#stream!;
     const { authority, method, path, requestHeaders: headers } = request;
     const { properCaseHeaders } = this.#pool.cluster.config;
-    let head = `${method} ${path} HTTP/1.1\r\n${properCaseHeaders ? "Host" : "host"}: ${authority}\r\n`;
+    let head = `${method} ${method === "CONNECT" ? authority : path} HTTP/1.1\r\n${properCaseHeaders ? "Host" : "host"}: ${authority}\r\n`;
     let hasLength = false;
     for (let i = 0; i < headers.length; i += 2) {
       const name = headers[i]!;
@@ -276,7 +276,8 @@ export class Http1Client implements TransportHandler, Http1ParserSink, PooledCli
       parser.skipBody();
       return;
     }
-    if (status === 204 && (parser.contentLength > 0 || parser.isChunked)) {
+    const isTunnel = stream.upgrade === "connect" && status < 300;
+    if (status === 204 && !isTunnel && (parser.contentLength > 0 || parser.isChunked)) {
       // A body where there can't be one: its bytes would be taken for the next response.
       this.#protocolError();
       return;
@@ -287,10 +288,11 @@ export class Http1Client implements TransportHandler, Http1ParserSink, PooledCli
     this.#sawHead = true;
     // Even where nobody asked to switch: what follows is no HTTP.
     if (status === 101) this.#closesAfterResponse = true;
-    if (status === 101 && stream.upgrade !== "") {
+    if (isTunnel || (status === 101 && stream.upgrade !== "")) {
       this.#isUpgraded = true;
+      this.#closesAfterResponse = true;
       parser.switchToRaw();
-      restoreUpgrade(parser.headers, parser);
+      if (!isTunnel) restoreUpgrade(parser.headers, parser);
     } else if (isBodiless || status === 101) parser.skipBody();
     else if (parser.readsUntilClose) this.#closesAfterResponse = true;
     const endStream = parser.isDone;

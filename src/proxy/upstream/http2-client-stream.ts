@@ -3,13 +3,11 @@ import { type ErrorCode, errorCode } from "../http2/frames.ts";
 import { areTrailers } from "../http2/request-head.ts";
 import { type ResponseHead, readResponseHead } from "../http2/response-head.ts";
 import { Http2Stream } from "../http2/stream.ts";
+import { withoutUpgrade } from "../http2/upgrade.ts";
 import type { HeaderList } from "../stream-info.ts";
 import type { Priority } from "./circuit-breakers.ts";
 import type { Http2Client } from "./http2-client.ts";
 import type { PoolWaiter, UpstreamConnection, UpstreamExchange, UpstreamReset, UpstreamStream } from "./upstream-stream.ts";
-
-/** Of a request that asks to go on with another protocol: they belong to HTTP/1.1. */
-const upgradeHeaders = new Set(["connection", "upgrade"]);
 
 export class Http2ClientStream extends Http2Stream implements UpstreamExchange {
   readonly priority: Priority;
@@ -73,7 +71,7 @@ export class Http2ClientStream extends Http2Stream implements UpstreamExchange {
     const { scheme, authority, path, requestHeaders } = request;
     const isUpgrade = upgrade !== "" && upgrade !== "connect";
     const target = { method: isUpgrade ? "CONNECT" : request.method, scheme, authority, path, protocol: isUpgrade ? upgrade : "" };
-    const headers = isUpgrade ? without(upgradeHeaders, requestHeaders) : requestHeaders;
+    const headers = isUpgrade ? withoutUpgrade(requestHeaders) : requestHeaders;
     return this.#client.headerFrames(this.word, this.#client.encoder.request(target, headers), endStream);
   }
 
@@ -132,9 +130,12 @@ export class Http2ClientStream extends Http2Stream implements UpstreamExchange {
       this.#stream = null;
       stream.onUpstreamHeaders(status, headers, true);
       this.#end();
-    } else if (stream.upgrade !== "" && stream.upgrade !== "connect" && status === 200) {
+    } else if (stream.upgrade === "connect" && status < 300) {
       this.bodyLeft = -1;
-      stream.onUpstreamHeaders(101, ["connection", "upgrade", "upgrade", stream.upgrade, ...headers], false);
+      stream.onUpstreamHeaders(status, headers, false);
+    } else if (stream.upgrade !== "" && status === 200) {
+      this.bodyLeft = -1;
+      stream.onUpstreamHeaders(101, [...headers, "upgrade", stream.upgrade, "connection", "upgrade"], false);
     } else stream.onUpstreamHeaders(status, headers, false);
     return true;
   }
@@ -165,10 +166,4 @@ export class Http2ClientStream extends Http2Stream implements UpstreamExchange {
     this.close(code);
     this.lost("protocolError");
   }
-}
-
-function without(unwanted: ReadonlySet<string>, headers: HeaderList): HeaderList {
-  const kept: string[] = [];
-  for (let i = 0; i < headers.length; i += 2) if (!unwanted.has(headers[i]!)) kept.push(headers[i]!, headers[i + 1]!);
-  return kept;
 }

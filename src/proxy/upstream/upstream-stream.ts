@@ -52,6 +52,14 @@ export interface PoolWaiter extends UpstreamStream {
   onPoolFailure(reason: UpstreamReset, transportFailure: string): void;
 }
 
+/** Where an exchange comes from. */
+export interface StreamSource {
+  /** Answers at once or later. */
+  newStream(waiter: PoolWaiter): void;
+  /** The sender does not wait any more. */
+  cancel(waiter: PoolWaiter): void;
+}
+
 /** What carries one request, from `onPoolReady` to the end of its response. */
 export interface UpstreamExchange {
   readonly connection: UpstreamConnection;
@@ -74,7 +82,8 @@ export interface UpstreamExchange {
 /** Of the connection below, for logs and filters. */
 export interface UpstreamConnection {
   readonly id: number;
-  readonly protocol: "HTTP/1.1" | "HTTP/2";
+  /** null: of bytes alone. */
+  readonly protocol: "HTTP/1.1" | "HTTP/2" | null;
   readonly localAddress: string;
   readonly tlsInfo: TlsInfo | null;
 }

@@ -17,9 +17,9 @@ import { type HeaderList, responseFlags } from "../../stream-info.ts";
 import { keepChunk } from "../../transport.ts";
 import type { Priority } from "../../upstream/circuit-breakers.ts";
 import type { Cluster } from "../../upstream/cluster.ts";
-import type { ConnectionPool } from "../../upstream/connection-pool.ts";
 import type { Host } from "../../upstream/host.ts";
-import type { PoolWaiter, UpstreamExchange, UpstreamRequest, UpstreamReset } from "../../upstream/upstream-stream.ts";
+import { TcpTunnel } from "../../upstream/tcp-tunnel.ts";
+import type { PoolWaiter, StreamSource, UpstreamExchange, UpstreamRequest, UpstreamReset } from "../../upstream/upstream-stream.ts";
 import type { RouterFilter } from "./router.ts";
 
 const never = Number.POSITIVE_INFINITY;
@@ -62,7 +62,7 @@ export class RouterRequest implements PoolWaiter {
   #cluster: Cluster | null = null;
   #host: Host | null = null;
   /** Where it waits, or has waited. */
-  #pool: ConnectionPool | null = null;
+  #pool: StreamSource | null = null;
   #exchange: UpstreamExchange | null = null;
   #isWaiting = false;
   #requestEnded = false;
@@ -281,8 +281,15 @@ export class RouterRequest implements PoolWaiter {
       this.#setHost(host.description.hostname, this.#action!.appendsForwardedHost, true);
     }
     this.#isWaiting = true;
-    this.#pool = cluster.pool(host, cluster.protocolFor(info.protocol), stream.alpnOffer, stream.connection.originalSource);
+    this.#pool = this.#endsTunnel
+      ? new TcpTunnel(cluster, host, stream.connection.originalSource)
+      : cluster.pool(host, cluster.protocolFor(info.protocol), stream.alpnOffer, stream.connection.originalSource);
     this.#pool.newStream(this);
+  }
+
+  /** What a CONNECT asks for is the endpoint itself, not what that would make of the request. */
+  get #endsTunnel(): boolean {
+    return this.#stream.upgrade === "connect" && this.#action!.endsTunnels;
   }
 
   #chooseHost(cluster: Cluster): Host | null {
@@ -456,11 +463,11 @@ export class RouterRequest implements PoolWaiter {
     this.#settleRetry();
     stream.tryDeadline = never;
     this.#responseStarted = true;
-    if (status === 101 && stream.upgrade !== "") {
+    if (stream.upgrade === "connect" ? status < 300 : status === 101 && stream.upgrade !== "") {
       stream.isUpgraded = true;
       stream.routeDeadline = never;
       stream.codec.upgrade(stream);
-    } else if (stream.upgrade !== "" && status < 300) {
+    } else if (stream.upgrade !== "" && stream.upgrade !== "connect" && status < 300) {
       // The other side did not take the upgrade; its answer is no tunnel and no plain response either.
       this.#exchange = null;
       if (!endStream) exchange.reset();
