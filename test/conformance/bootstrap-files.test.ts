@@ -180,6 +180,8 @@ async function runSide(name: string, start: (bootstrap: unknown) => Promise<Runn
     for (const one of exchanges) open.push([one.outcome, one]);
     const callsSince = () => [grpc, grpcTls].reduce((count, { seen }, which) => count + seen.length - grpcBefore[which]!, 0);
     if (spec.calls) await eventually(() => (callsSince() >= spec.calls! ? true : undefined), `${spec.calls} gRPC calls`);
+    const arrived = () => upstreams.reduce((count, upstream, which) => count + upstream.seen.length - before[which]!, 0);
+    if (spec.arrivals) await eventually(() => (arrived() >= spec.arrivals! ? true : undefined), `${spec.arrivals} requests to upstreams`);
     const seen = upstreams.flatMap((upstream, which) =>
       upstream.seen.slice(before[which]).map((request) => ({ upstream: upstream.name, request: describe(request) })),
     );

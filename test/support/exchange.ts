@@ -31,6 +31,8 @@ export interface RequestSpec {
   readonly repeat?: number;
   /** So many gRPC calls are waited for, of which some come when the response is through. */
   readonly calls?: number;
+  /** So many requests reach upstreams, of which some come when the response is through. */
+  readonly arrivals?: number;
   /** Sent so often at the same time; the sorted list of outcomes is compared. */
   readonly parallel?: number;
 }

@@ -31,13 +31,12 @@ const fieldsWithoutEffect: Readonly<Record<string, string>> = {
   "config.route.RetryPolicy": "per_try_idle_timeout retry_priority retry_options_predicates rate_limited_retry_back_off",
   "config.route.Route": "tracing per_request_buffer_limit_bytes stat_prefix",
   "config.route.RouteAction":
-    "metadata_match path_rewrite_policy early_data_policy retry_policy_typed_config request_mirror_policies hash_policy cors " +
+    "metadata_match path_rewrite_policy early_data_policy retry_policy_typed_config hash_policy cors " +
     "grpc_timeout_offset internal_redirect_policy internal_redirect_action max_internal_redirects hedge_policy",
   "config.route.RouteAction.UpgradeConfig.ConnectConfig": "proxy_protocol_config allow_post",
-  "config.route.RouteConfiguration": "request_mirror_policies ignore_path_parameters_in_path_matching",
+  "config.route.RouteConfiguration": "ignore_path_parameters_in_path_matching",
   "config.route.VirtualHost":
-    "virtual_clusters cors retry_policy_typed_config hedge_policy include_is_timeout_retry_header " +
-    "per_request_buffer_limit_bytes request_mirror_policies",
+    "virtual_clusters cors retry_policy_typed_config hedge_policy include_is_timeout_retry_header " + "per_request_buffer_limit_bytes",
   "config.route.WeightedCluster": "runtime_key_prefix",
   "config.route.WeightedCluster.ClusterWeight": "metadata_match",
   "extensions.filters.common.set_filter_state.FilterStateValue": "read_only shared_with_upstream",

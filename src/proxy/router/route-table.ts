@@ -15,6 +15,7 @@ import type { RouteConfiguration } from "../../api/gen/envoy/config/route/v3/rou
 import type { CompileContext } from "../compile-context.ts";
 import type { StreamInfo } from "../stream-info.ts";
 import { compileHeaderEdits, type HeaderEdit } from "./header-mutation.ts";
+import { compileMirrors, type MirrorPolicy } from "./mirror-policy.ts";
 import { compileRateLimits, type RateLimitPolicy } from "./rate-limit-policy.ts";
 import { compileRetryPolicy, type RetryPolicy } from "./retry-policy.ts";
 import { compileRoute, type Route } from "./route.ts";
@@ -27,6 +28,7 @@ export interface RouteScope {
   readonly virtualHostEdits: Edits;
   readonly mostSpecificWins: boolean;
   readonly retryPolicy: RetryPolicy | null;
+  readonly mirrors: readonly MirrorPolicy[];
   readonly includesAttemptCount: boolean;
   readonly includesAttemptCountInResponse: boolean;
   readonly perFilterConfig: ReadonlyMap<string, unknown>;
@@ -192,6 +194,7 @@ function compileVirtualHost(
     },
     mostSpecificWins: config.mostSpecificHeaderMutationsWins,
     retryPolicy: message.retryPolicy === undefined ? null : compileRetryPolicy(message.retryPolicy),
+    mirrors: compileMirrors([message.requestMirrorPolicies, config.requestMirrorPolicies].find((list) => list.length > 0) ?? []),
     includesAttemptCount: message.includeRequestAttemptCount,
     includesAttemptCountInResponse: message.includeAttemptCountInResponse,
     perFilterConfig: new Map([...configFilters, ...context.compilePerFilterConfig(message.typedPerFilterConfig)]),

@@ -20,6 +20,7 @@ import type { HeaderList, StreamInfo } from "../stream-info.ts";
 import { compileHeaderMatcher, compileQueryParameterMatcher, type RouteCondition } from "./header-matcher.ts";
 import { compileHeaderEdits, type HeaderEdit } from "./header-mutation.ts";
 import { compileMetadataMatcher } from "./metadata-matcher.ts";
+import { compileMirrors, type MirrorPolicy } from "./mirror-policy.ts";
 import { compileRateLimits, type RateLimitPolicy } from "./rate-limit-policy.ts";
 import { compileRetryPolicy, type RetryPolicy } from "./retry-policy.ts";
 import { pathWithoutQuery } from "./route-index.ts";
@@ -70,6 +71,7 @@ export interface ForwardAction {
   /** -1 when max_grpc_timeout isn't set; 0 trusts the header. */
   readonly maxGrpcTimeoutMs: number;
   readonly retryPolicy: RetryPolicy | null;
+  readonly mirrors: readonly MirrorPolicy[];
   readonly priority: "default" | "high";
   readonly rateLimits: RateLimitPolicy;
   readonly includesVirtualHostRateLimits: boolean;
@@ -363,6 +365,7 @@ function compileForward(action: RouteActionMessage, path: CompiledPath, scope: R
     grpcTimeoutHeaderMaxMs: durationMs(action.maxStreamDuration?.grpcTimeoutHeaderMax, -1),
     maxGrpcTimeoutMs: durationMs(action.maxGrpcTimeout, -1),
     retryPolicy: action.retryPolicy === undefined ? scope.retryPolicy : compileRetryPolicy(action.retryPolicy),
+    mirrors: action.requestMirrorPolicies.length > 0 ? compileMirrors(action.requestMirrorPolicies) : scope.mirrors,
     priority: action.priority === RoutingPriority.HIGH ? "high" : "default",
     rateLimits: compileRateLimits(action.rateLimits, context.nodeCluster),
     includesVirtualHostRateLimits: action.includeVhRateLimits ?? false,

@@ -8,6 +8,7 @@
  * Hot: one object per request; a retry uses it again with another connection.
  */
 
+import { drawn } from "../../fraction.ts";
 import { getHeader, removeHeaders, setHeader } from "../../http/header-list.ts";
 import type { HttpStream } from "../../http/http-stream.ts";
 import { applyHeaderEdits } from "../../router/header-mutation.ts";
@@ -20,6 +21,7 @@ import type { Cluster } from "../../upstream/cluster.ts";
 import type { Host } from "../../upstream/host.ts";
 import { TcpTunnel } from "../../upstream/tcp-tunnel.ts";
 import type { PoolWaiter, StreamSource, UpstreamExchange, UpstreamRequest, UpstreamReset } from "../../upstream/upstream-stream.ts";
+import { MirroredRequest } from "./mirrored-request.ts";
 import type { RouterFilter } from "./router.ts";
 
 const never = Number.POSITIVE_INFINITY;
@@ -85,6 +87,7 @@ export class RouterRequest implements PoolWaiter {
   #triedHosts: Host[] | null = null;
   #timeoutMs = 0;
   #altResponse = false;
+  #mirrored: MirroredRequest[] | null = null;
 
   constructor(filter: RouterFilter, stream: HttpStream) {
     this.#filter = filter;
@@ -179,7 +182,22 @@ export class RouterRequest implements PoolWaiter {
     this.#finishRequestHeaders(route, action, choice);
     this.#setDeadlines(action, endStream);
     if (!endStream) this.#keepsBody = this.#retry !== null;
+    if (action.mirrors.length > 0 && stream.upgrade === "") this.#mirror(action, endStream);
     this.#attempt();
+  }
+
+  #mirror({ mirrors }: ForwardAction, endStream: boolean): void {
+    const stream = this.#stream;
+    for (const mirror of mirrors) {
+      if (!drawn(mirror.chance)) continue;
+      const name = mirror.clusterHeader === "" ? mirror.cluster : (getHeader(stream.info.requestHeaders, mirror.clusterHeader) ?? "");
+      const cluster = stream.manager.clusterOf(name);
+      if (cluster === undefined) continue;
+      const mirrored = new MirroredRequest(stream, cluster, mirror, this.#timeoutMs, endStream);
+      this.#mirrored ??= [];
+      this.#mirrored.push(mirrored);
+      mirrored.start(stream.info.protocol);
+    }
   }
 
   /** Timeouts and retries from route and headers, rewrites, and the route's header edits, in Envoy's order. */
@@ -218,14 +236,14 @@ export class RouterRequest implements PoolWaiter {
     if (route.scope.includesAttemptCount) setHeader(headers, "x-envoy-attempt-count", "1");
     if (choice.edits.request.length > 0) applyHeaderEdits(choice.edits.request, headers, info);
     if (route.requestEdits.length > 0) applyHeaderEdits(route.requestEdits, headers, info);
-    if (action.rewritePath !== null) {
-      if (!suppresses) setHeader(headers, "x-envoy-original-path", info.path);
-      info.path = action.rewritePath(info.path);
-    }
     const rewrite = choice.hostRewrite ?? action.hostRewrite;
     if (rewrite !== null && rewrite.kind !== "auto") {
       const host = rewrittenHost(rewrite, stream);
       if (host !== null) this.#setHost(host, action.appendsForwardedHost, choice.hostRewrite === null);
+    }
+    if (action.rewritePath !== null) {
+      if (!suppresses) setHeader(headers, "x-envoy-original-path", info.path);
+      info.path = action.rewritePath(info.path);
     }
   }
 
@@ -366,6 +384,7 @@ export class RouterRequest implements PoolWaiter {
 
   sendData(chunk: Buffer, endStream: boolean): void {
     if (endStream) this.#ended();
+    if (this.#mirrored !== null) for (const mirrored of this.#mirrored) mirrored.sendData(chunk, endStream);
     if (this.#isOver) return;
     if (this.#keepsBody) {
       this.#keep(chunk);
@@ -387,6 +406,7 @@ export class RouterRequest implements PoolWaiter {
 
   sendEnd(trailers: HeaderList): void {
     this.#ended();
+    if (this.#mirrored !== null) for (const mirrored of this.#mirrored) mirrored.sendEnd(trailers);
     if (this.#isOver) return;
     this.#trailers = trailers;
     if (this.#sentHead) this.#writeEnd(trailers);
@@ -426,6 +446,7 @@ export class RouterRequest implements PoolWaiter {
   /** The read that brought the head is over: what it brought goes out. */
   flush(): void {
     this.#exchange?.flush();
+    if (this.#mirrored !== null) for (const mirrored of this.#mirrored) mirrored.flush();
   }
 
   #setRequestFlow(more: boolean): void {
@@ -695,6 +716,7 @@ export class RouterRequest implements PoolWaiter {
 
   /** The stream is over, or was answered without us. */
   abandon(): void {
+    if (this.#mirrored !== null) for (const mirrored of this.#mirrored) mirrored.clientLeft();
     if (this.#isOver && this.#exchange === null && !this.#isWaiting && this.#retryTimer === null && !this.#isRetrying) return;
     this.#isOver = true;
     if (this.#retryTimer !== null) {
