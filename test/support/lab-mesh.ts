@@ -4,6 +4,7 @@
  * listens as its Sidecar says; the application behind it listens on 127.0.0.1. A workload without a sidecar listens at its address itself.
  *
  *   sidecar        HTTP of the service, port 80 of its Service; `sidecar + 1`: the same by TCP, port 81
+ *   grpc           gRPC of the service, where there is some, port 82
  *   outbound       to all services by name, as a proxy for HTTP
  *   gateway        HTTP, <workload>.example.com; `gateway + 1`: TCP to the first workload's port 81
  */
@@ -25,6 +26,8 @@ export type Json = Record<string, unknown>;
 export interface LabWorkload {
   readonly name: "web-frontend" | "customers" | "httpbin";
   readonly hasSidecar?: boolean;
+  /** Where something speaks gRPC on 127.0.0.1: port 82 of the Service. */
+  readonly grpcPort?: number;
 }
 
 export interface LabOptions {
@@ -54,7 +57,7 @@ export class LabMesh implements AsyncDisposable {
   readonly kubeconfig = join(this.directory, "kubeconfig");
   readonly agents = new Map<string, TopsailProcess>();
   readonly ports: Readonly<
-    Record<"xds" | "monitoring" | "gateway" | "sidecar" | "outbound" | "status" | "stats" | "apps" | "admin", number>
+    Record<"xds" | "monitoring" | "gateway" | "sidecar" | "grpc" | "outbound" | "status" | "stats" | "apps" | "admin", number>
   >;
   readonly #options: LabOptions;
   readonly #stack = new AsyncDisposableStack();
@@ -63,7 +66,7 @@ export class LabMesh implements AsyncDisposable {
     this.#options = options;
     this.ports = {
       ...{ xds: first, monitoring: first + 1, gateway: first + 2, sidecar: first + 4, outbound: first + 6, status: first + 7 },
-      ...{ stats: first + 8, apps: first + 10, admin: first + 14 },
+      ...{ stats: first + 8, apps: first + 10, admin: first + 14, grpc: first + 16 },
     };
     this.#stack.defer(() => rmSync(this.directory, { recursive: true, force: true }));
   }
@@ -233,18 +236,23 @@ export class LabMesh implements AsyncDisposable {
     this.agents.set(node.name, agent);
   }
 
-  #objectsOf({ name, hasSidecar = true }: LabWorkload): Json[] {
+  #objectsOf({ name, hasSidecar = true, grpcPort }: LabWorkload): Json[] {
     const { ports } = this;
     const address = this.addressOf(name);
     const ingress = [
       { number: ports.sidecar, protocol: "HTTP", name: "http" },
       { number: ports.sidecar + 1, protocol: "TCP", name: "tcp" },
     ].map((port) => ({ port, bind: address, captureMode: "NONE", defaultEndpoint: `127.0.0.1:${this.#applicationPort(name)}` }));
+    if (grpcPort !== undefined) {
+      const grpc = { number: ports.grpc, protocol: "GRPC", name: "grpc" };
+      ingress.push({ port: grpc, bind: address, captureMode: "NONE", defaultEndpoint: `127.0.0.1:${grpcPort}` });
+    }
     const port = { number: ports.outbound, protocol: "HTTP_PROXY", name: "outbound" };
     const selector = { labels: { app: name } };
     const servicePorts = [
       { name: "http", port: 80, targetPort: ports.sidecar },
       { name: "tcp", port: 81, targetPort: ports.sidecar + 1 },
+      ...(grpcPort === undefined ? [] : [{ name: "grpc", port: 82, targetPort: ports.grpc }]),
     ];
     return [
       { apiVersion: "v1", kind: "ServiceAccount", metadata: { name, namespace: "default" } },
@@ -257,7 +265,7 @@ export class LabMesh implements AsyncDisposable {
       istioObject("networking", "WorkloadEntry", name, {
         address,
         labels: { app: name, version: "v1" },
-        ports: { http: ports.sidecar, tcp: ports.sidecar + 1 },
+        ports: { http: ports.sidecar, tcp: ports.sidecar + 1, ...(grpcPort === undefined ? {} : { grpc: ports.grpc }) },
         // Who has an account takes mutual TLS.
         ...(hasSidecar ? { serviceAccount: name } : {}),
       }),
@@ -273,7 +281,12 @@ export class LabMesh implements AsyncDisposable {
       istioObject("networking", "VirtualService", name, {
         hosts: [`${name}.example.com`],
         gateways: [`${systemNamespace}/ingress`],
-        http: [{ route: [{ destination: { host: name, port: { number: 80 } } }] }],
+        http: [
+          ...(grpcPort === undefined
+            ? []
+            : [{ match: [{ uri: { prefix: "/test.Echo/" } }], route: [{ destination: { host: name, port: { number: 82 } } }] }]),
+          { route: [{ destination: { host: name, port: { number: 80 } } }] },
+        ],
       }),
       // Every request meets a new handshake, and with it the newest certificates.
       istioObject("networking", "DestinationRule", name, {
