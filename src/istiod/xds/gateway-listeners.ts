@@ -9,6 +9,7 @@ import { type Filter, type FilterChain, FilterChainSchema } from "../../api/gen/
 import { type Listener, ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
 import { hostCovers, intersectHosts } from "../../api/hostname.ts";
 import type { ProxyNode } from "../../api/node.ts";
+import { parseProtocol } from "../../registry/protocol.ts";
 import { type GatewayListener, type GatewayServer, terminatesTls } from "../push/merged-gateway.ts";
 import type { PushContext } from "../push/push-context.ts";
 import { listenerAccessLogs } from "./access-log.ts";
@@ -63,6 +64,7 @@ function filterChains(listener: GatewayListener, name: string, proxy: ProxyNode,
             proxy,
             mesh: push.mesh,
             authFilters: authFilters(proxy, push).http,
+            takesGrpcWeb: listener.servers.some(({ server }) => parseProtocol(server.port?.protocol ?? "") === "GRPC-Web"),
           }),
         ],
       }),

@@ -4,6 +4,7 @@ import { type Filter, FilterSchema } from "../../api/gen/envoy/config/listener/v
 import type { RouteConfiguration } from "../../api/gen/envoy/config/route/v3/route_pb.js";
 import { CorsSchema } from "../../api/gen/envoy/extensions/filters/http/cors/v3/cors_pb.js";
 import { HTTPFaultSchema } from "../../api/gen/envoy/extensions/filters/http/fault/v3/fault_pb.js";
+import { GrpcWebSchema } from "../../api/gen/envoy/extensions/filters/http/grpc_web/v3/grpc_web_pb.js";
 import { RouterSchema } from "../../api/gen/envoy/extensions/filters/http/router/v3/router_pb.js";
 import {
   type HttpConnectionManager,
@@ -36,6 +37,8 @@ export interface HttpConnectionManagerOptions {
   readonly mesh: MeshConfig;
   /** Before all others but metadata exchange, see auth-filters.ts. */
   readonly authFilters?: readonly HttpFilter[];
+  /** Clients are browsers, that speak gRPC without trailers. */
+  readonly takesGrpcWeb?: boolean;
 }
 
 export function httpConnectionManager(options: HttpConnectionManagerOptions): Filter {
@@ -62,13 +65,14 @@ export function httpConnectionManager(options: HttpConnectionManagerOptions): Fi
   });
 }
 
-function httpFilters({ class: listenerClass, proxy, mesh, authFilters = [] }: HttpConnectionManagerOptions): HttpFilter[] {
+function httpFilters({ class: listenerClass, proxy, mesh, authFilters = [], takesGrpcWeb }: HttpConnectionManagerOptions): HttpFilter[] {
   const filter = (name: string, typedConfig: ReturnType<typeof any>) =>
     create(HttpFilterSchema, { name, configType: { case: "typedConfig", value: typedConfig } });
   const istio = istioHttpFilters(listenerClass, proxy, mesh);
   return [
     ...istio.first,
     ...authFilters,
+    ...(takesGrpcWeb ? [filter("envoy.filters.http.grpc_web", any(GrpcWebSchema, {}))] : []),
     ...istio.beforeFault,
     filter(faultFilterName, any(HTTPFaultSchema, {})),
     filter(corsFilterName, any(CorsSchema, {})),

@@ -139,7 +139,8 @@ function targetChains(target: InboundTarget, mutualTls: WorkloadMutualTls, proxy
       filters: (carries) => {
         const own = inboundRoutes(cluster, target.servicePort, `${target.host}:${target.servicePort}/*`);
         const routes = patchRoutes(own, inboundSide(proxy, push));
-        return inboundFilters(carries, { cluster, statPrefix: `inbound_${name}`, routes }, auth, proxy, push);
+        const traffic = { cluster, statPrefix: `inbound_${name}`, routes, takesGrpcWeb: protocol === "GRPC-Web" };
+        return inboundFilters(carries, traffic, auth, proxy, push);
       },
       transportSocket: (carries) =>
         ownTls ? downstreamTls(ownTls, { http: carries === "http", proxy, mesh: push.mesh }) : mutualTlsServer(carries, proxy, push.mesh),
@@ -156,11 +157,12 @@ interface InboundTraffic {
   /** Of requests. */
   readonly statPrefix: string;
   readonly routes: RouteConfiguration;
+  readonly takesGrpcWeb?: boolean;
 }
 
 function inboundFilters(
   carries: Carried,
-  { cluster, statPrefix, routes }: InboundTraffic,
+  { cluster, statPrefix, routes, takesGrpcWeb = false }: InboundTraffic,
   auth: AuthFilters,
   proxy: ProxyNode,
   { mesh }: PushContext,
@@ -170,6 +172,14 @@ function inboundFilters(
     const stats = istioTcpFilters("sidecarInbound", proxy, mesh);
     return [...exchange, ...auth.tcp, ...stats, tcpProxy(cluster, [{ cluster, weight: 1 }], mesh)];
   }
-  const manager = { class: "sidecarInbound", statPrefix, routes: { inline: routes }, proxy, mesh, authFilters: auth.http } as const;
+  const manager = {
+    class: "sidecarInbound",
+    statPrefix,
+    routes: { inline: routes },
+    proxy,
+    mesh,
+    authFilters: auth.http,
+    takesGrpcWeb,
+  } as const;
   return [...exchange, httpConnectionManager(manager)];
 }

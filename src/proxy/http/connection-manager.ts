@@ -73,7 +73,9 @@ export class ConnectionManager implements TerminalNetworkFilter {
   readonly stats: ConnectionManagerStats;
   readonly filters: readonly HttpFilter[];
   readonly requestDataFilters: readonly HttpFilter[];
+  readonly requestEndFilters: readonly HttpFilter[];
   readonly responseDataFilters: readonly HttpFilter[];
+  readonly responseEndFilters: readonly HttpFilter[];
   readonly terminal: TerminalFilter;
   readonly accessLogs: readonly AccessLog[];
   readonly localReplies: LocalReplies | null;
@@ -140,6 +142,8 @@ export class ConnectionManager implements TerminalNetworkFilter {
     });
     this.filters = filters;
     this.requestDataFilters = filters.filter((filter) => filter.onRequestData !== undefined);
+    this.requestEndFilters = filters.filter((filter) => filter.onRequestEnd !== undefined);
+    this.responseEndFilters = filters.filter((filter) => filter.onResponseEnd !== undefined);
     this.responseDataFilters = filters.filter((filter) => filter.onResponseData !== undefined);
     this.terminal = terminal;
     this.accessLogs = config.accessLog.map((log) => compileAccessLog(log, context.accessLog));

@@ -8,6 +8,7 @@
  */
 import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import type { CompileContext } from "../compile-context.ts";
+import type { HeaderList } from "../stream-info.ts";
 import type { HttpStream } from "./http-stream.ts";
 
 export type FilterStatus = "continue" | "stop";
@@ -16,12 +17,18 @@ export interface HttpFilter {
   /** Name in the chain, by which per-route configuration is looked up. */
   readonly name: string;
   onRequestHeaders?(stream: HttpStream, endStream: boolean): FilterStatus;
-  /** Not called for an empty end: `endStream` may come with the headers, with data, or by `onRequestTrailers`. */
-  onRequestData?(stream: HttpStream, chunk: Buffer, endStream: boolean): FilterStatus;
+  /** Not called for an empty end: that may come with the headers, with data, or by `onRequestEnd`. What it returns goes on instead of the chunk. */
+  onRequestData?(stream: HttpStream, chunk: Buffer, endStream: boolean): FilterStatus | Buffer;
+  /** The request ended behind its data. A filter may answer it still. */
+  onRequestEnd?(stream: HttpStream): void;
   /** More of the body has come, or its end, while the request rests at this filter's `onRequestHeaders`; see `stream.heldRequest`. */
   onHeldRequestData?(stream: HttpStream, endStream: boolean): void;
   onResponseHeaders?(stream: HttpStream, endStream: boolean): FilterStatus;
-  onResponseData?(stream: HttpStream, chunk: Buffer, endStream: boolean): FilterStatus;
+  onResponseData?(stream: HttpStream, chunk: Buffer, endStream: boolean): FilterStatus | Buffer;
+  /** More of the body has come, or its end, while the response rests at this filter's `onResponseHeaders`; see `stream.takeHeldResponse`. */
+  onHeldResponseData?(stream: HttpStream, endStream: boolean): void;
+  /** The response ended behind its data, with trailers or without. What it returns ends the body instead of them. */
+  onResponseEnd?(stream: HttpStream, trailers: HeaderList): Buffer | null;
   /** The stream is over, however it ended. */
   onStreamEnd?(stream: HttpStream): void;
   /** Its listener is about to listen, in this worker. The promise, where there is one, is what traffic should wait for; never rejects. */

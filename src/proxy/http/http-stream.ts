@@ -26,6 +26,8 @@ import { RequestInfo } from "./request-info.ts";
 export interface ServerCodec {
   /** `headers` are final. */
   sendHeaders(stream: HttpStream, status: number, headers: HeaderList, endStream: boolean): void;
+  /** Goes before the response, at once. */
+  sendInterim(stream: HttpStream, status: number, headers: HeaderList): void;
   /** False: wait for `stream.onDownstreamDrain`. */
   sendData(stream: HttpStream, chunk: Buffer, endStream: boolean): boolean;
   sendTrailers(stream: HttpStream, trailers: HeaderList): void;
@@ -79,6 +81,8 @@ export class HttpStream {
   upgrade = "";
   isUpgraded = false;
   isHttp10 = false;
+  /** The client does not speak gRPC, though the server is asked by it. */
+  isTranslated = false;
   /** What a local reply to a gRPC request says instead of the status that follows from HTTP's; -1: nothing else. */
   localReplyGrpcStatus = -1;
   /** Of the response as it is being encoded. */
@@ -97,6 +101,7 @@ export class HttpStream {
   #heldRequest: Buffer[] = [];
   #heldRequestBytes = 0;
   #heldRequestEnd = false;
+  #heldRequestTrailers: HeaderList = noTrailers;
   /** So much is held before the client has to wait. */
   heldRequestLimitBytes: number;
   #stoppedResponseAt = -1;
@@ -104,6 +109,7 @@ export class HttpStream {
   #heldResponse: Buffer[] = [];
   #heldResponseBytes = 0;
   #heldResponseEnd = false;
+  #heldResponseTrailers: HeaderList | null = null;
   #isLocalReply = false;
   #downstreamIsFull = false;
 
@@ -215,8 +221,9 @@ export class HttpStream {
     this.#runRequestData(0, chunk, endStream);
   }
 
-  #runRequestData(from: number, chunk: Buffer, endStream: boolean): void {
+  #runRequestData(from: number, given: Buffer, endStream: boolean): void {
     const filters = this.manager.requestDataFilters;
+    let chunk = given;
     for (let i = from; i < filters.length; i++) {
       const status = filters[i]!.onRequestData!(this, chunk, endStream);
       if (this.isEnded || this.#isLocalReply) return;
@@ -224,6 +231,7 @@ export class HttpStream {
         this.#holdRequest(chunk, endStream);
         return;
       }
+      if (status !== "continue") chunk = status;
     }
     this.manager.terminal.onRequestData(this, chunk, endStream);
   }
@@ -266,8 +274,18 @@ export class HttpStream {
     if (this.isEnded || this.responseIsComplete) return;
     if (!this.#requestHeadersPassed) {
       this.#heldRequestEnd = true;
+      this.#heldRequestTrailers = trailers;
       this.#tellHeld();
       return;
+    }
+    this.#runRequestEnd(trailers);
+  }
+
+  #runRequestEnd(trailers: HeaderList): void {
+    const filters = this.manager.requestEndFilters;
+    for (let i = 0; i < filters.length; i++) {
+      filters[i]!.onRequestEnd!(this);
+      if (this.isEnded || this.#isLocalReply) return;
     }
     this.manager.terminal.onRequestTrailers(this, trailers);
   }
@@ -299,8 +317,10 @@ export class HttpStream {
     }
     this.#heldRequest = [];
     this.#heldRequestBytes = 0;
-    for (const [index, chunk] of held.entries()) this.#runRequestData(0, chunk, ends && index === held.length - 1);
-    if (ends && held.length === 0) this.manager.terminal.onRequestTrailers(this, []);
+    const trailers = this.#heldRequestTrailers;
+    const endsWithData = ends && trailers.length === 0;
+    for (const [index, chunk] of held.entries()) this.#runRequestData(0, chunk, endsWithData && index === held.length - 1);
+    if (ends && !(endsWithData && held.length > 0)) this.#runRequestEnd(trailers);
     this.codec.resumeRequest();
     this.manager.terminal.onRequestReadComplete(this);
   }
@@ -344,15 +364,22 @@ export class HttpStream {
     this.#runResponseData(chunk, endStream);
   }
 
-  #runResponseData(chunk: Buffer, endStream: boolean): void {
+  #runResponseData(given: Buffer, endStream: boolean): void {
     const filters = this.manager.responseDataFilters;
+    let chunk = given;
     for (let i = filters.length - 1; i >= 0; i--) {
-      if (filters[i]!.onResponseData!(this, chunk, endStream) === "stop") {
+      const status = filters[i]!.onResponseData!(this, chunk, endStream);
+      if (status === "stop") {
         this.#holdResponse(chunk, endStream);
         return;
       }
+      if (status !== "continue") chunk = status;
       if (this.isEnded) return;
     }
+    this.#sendData(chunk, endStream);
+  }
+
+  #sendData(chunk: Buffer, endStream: boolean): void {
     this.info.bytesSent += chunk.length;
     if (!this.codec.sendData(this, chunk, endStream) && !endStream) {
       this.#downstreamIsFull = true;
@@ -366,10 +393,21 @@ export class HttpStream {
     if (trailers !== null) this.info.responseTrailers = trailers;
     if (!this.#responseHeadersPassed) {
       this.#heldResponseEnd = true;
+      this.#heldResponseTrailers = trailers;
+      this.#tellHeldResponse();
       return;
     }
+    this.#runResponseEnd(trailers ?? noTrailers);
+  }
+
+  #runResponseEnd(trailers: HeaderList): void {
     if (this.responseIsComplete) return;
-    this.codec.sendTrailers(this, trailers ?? noTrailers);
+    const filters = this.manager.responseEndFilters;
+    for (let i = filters.length - 1; i >= 0; i--) {
+      const body = filters[i]!.onResponseEnd!(this, trailers);
+      if (body !== null) return void this.#sendData(body, true);
+    }
+    this.codec.sendTrailers(this, trailers);
     this.#responseCompleted();
   }
 
@@ -381,12 +419,14 @@ export class HttpStream {
     const ends = this.#heldResponseEnd;
     this.#heldResponse = [];
     this.#heldResponseBytes = 0;
-    this.#runResponseHeaders(from, ends && held.length === 0);
+    const trailers = this.#heldResponseTrailers;
+    this.#runResponseHeaders(from, ends && held.length === 0 && trailers === null);
     if (!this.#responseHeadersPassed || this.responseIsComplete) {
       this.#heldResponse = held;
       return;
     }
-    for (const [index, chunk] of held.entries()) this.#runResponseData(chunk, ends && index === held.length - 1);
+    for (const [index, chunk] of held.entries()) this.#runResponseData(chunk, ends && trailers === null && index === held.length - 1);
+    if (trailers !== null) this.#runResponseEnd(trailers);
     this.router?.resumeUpstream();
     this.codec.flush();
   }
@@ -398,6 +438,20 @@ export class HttpStream {
     }
     if (endStream) this.#heldResponseEnd = true;
     if (this.#heldResponseBytes > heldBytesLimit) this.router?.pauseUpstream();
+    this.#tellHeldResponse();
+  }
+
+  #tellHeldResponse(): void {
+    if (this.#stoppedResponseAt < 0 || this.#responseHeadersPassed) return;
+    this.manager.filters[this.#stoppedResponseAt]!.onHeldResponseData?.(this, this.#heldResponseEnd);
+  }
+
+  /** The body as far as it has come while a filter rests the response: whose it is now. */
+  takeHeldResponse(): Buffer {
+    const body = Buffer.concat(this.#heldResponse);
+    this.#heldResponse = [];
+    this.#heldResponseBytes = 0;
+    return body;
   }
 
   /** Answers in the proxy's own name. After the response has begun all that is left is to cut it. */

@@ -259,6 +259,15 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
 
   // --- ServerCodec ---
 
+  sendInterim(stream: HttpStream, status: number, headers: HeaderList): void {
+    let head = statusLine(status);
+    const proper = this.#manager.properCaseHeaders;
+    for (let i = 0; i < headers.length; i += 2) head += `${proper ? properCase(headers[i]!) : headers[i]!}: ${headers[i + 1]!}\r\n`;
+    head += "\r\n";
+    stream.info.downstreamWireBytesSent += head.length;
+    this.#transport.writeParts(head, null, "");
+  }
+
   sendHeaders(stream: HttpStream, status: number, headers: HeaderList, endStream: boolean): void {
     let head = stream.isHttp10 ? `HTTP/1.0 ${status} ${reasonPhrase(status)}\r\n` : statusLine(status);
     let hasLength = false;

@@ -59,6 +59,12 @@ export interface BuiltReply {
 }
 
 const grpcStatuses: Readonly<Record<number, number>> = { 400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14 };
+
+/** What gRPC makes of an HTTP status. */
+export function grpcStatusOf(status: number): number {
+  return grpcStatuses[status] ?? 2;
+}
+
 const noBody = Buffer.alloc(0);
 /** Nobody who adds headers to a reply can know that it has no body. */
 const bodyHeaders = new Set(["content-length", "content-type"]);
@@ -97,9 +103,9 @@ export function buildLocalReply(stream: HttpStream, status: number, text: string
       contentType = body.contentType;
     }
   }
-  if (stream.isGrpc) {
+  if (stream.isGrpc && !stream.isTranslated) {
     removeHeader(headers, "content-length");
-    const grpcStatus = stream.localReplyGrpcStatus >= 0 ? stream.localReplyGrpcStatus : (grpcStatuses[status] ?? 2);
+    const grpcStatus = stream.localReplyGrpcStatus >= 0 ? stream.localReplyGrpcStatus : grpcStatusOf(status);
     headers.push("content-type", "application/grpc", "grpc-status", String(grpcStatus));
     // The line end of JSON formats is none of the message.
     if (contentType === "application/json" && text.endsWith("\n")) text = text.slice(0, -1);
@@ -118,6 +124,6 @@ export function buildLocalReply(stream: HttpStream, status: number, text: string
 }
 
 /** grpc-message: printable ASCII but `%` as it is, the rest as %XX. */
-function percentEncoded(text: string): string {
+export function percentEncoded(text: string): string {
   return text.replace(/[^ -$&-~]/g, (character) => `%${character.charCodeAt(0).toString(16).toUpperCase().padStart(2, "0")}`);
 }

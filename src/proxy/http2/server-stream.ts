@@ -25,6 +25,12 @@ export class Http2ServerStream extends Http2Stream implements ServerCodec {
 
   // --- ServerCodec ---
 
+  sendInterim(_: HttpStream, status: number, headers: HeaderList): void {
+    const frames = this.#server.headerFrames(this.word, this.#server.encoder.response(status, headers), false);
+    this.count(frames.length);
+    this.#server.write(frames);
+  }
+
   sendHeaders(stream: HttpStream, status: number, headers: HeaderList, endStream: boolean): void {
     stream.info.downstreamFirstResponseByteTime = stream.connection.now;
     this.#isBodiless = stream.info.method === "HEAD" || status === 204 || status === 304;

@@ -13,7 +13,7 @@ import type { Priority } from "./circuit-breakers.ts";
 import { ClientLife, type ClientLifeOwner } from "./client-life.ts";
 import type { Established } from "./connect-attempt.ts";
 import type { ConnectionPool, PooledClient } from "./connection-pool.ts";
-import type { PoolWaiter, UpstreamConnection, UpstreamExchange, UpstreamStream } from "./upstream-stream.ts";
+import { isInterim, type PoolWaiter, type UpstreamConnection, type UpstreamExchange, type UpstreamStream } from "./upstream-stream.ts";
 
 /** Methods whose requests say nothing about a body that they don't have. */
 const bodilessMethods = new Set(["GET", "HEAD", "DELETE", "TRACE"]);
@@ -272,7 +272,7 @@ export class Http1Client implements TransportHandler, Http1ParserSink, PooledCli
     if (stream === null) return;
     const { status } = parser;
     if (status < 200 && status !== 101) {
-      // 100 and 103 announce another head. Envoy passes 100 on only when told to, and drops the others.
+      if (isInterim(status)) stream.onUpstreamInterim?.(status, parser.headers);
       parser.skipBody();
       return;
     }

@@ -7,7 +7,14 @@ import { withoutUpgrade } from "../http2/upgrade.ts";
 import type { HeaderList } from "../stream-info.ts";
 import type { Priority } from "./circuit-breakers.ts";
 import type { Http2Client } from "./http2-client.ts";
-import type { PoolWaiter, UpstreamConnection, UpstreamExchange, UpstreamReset, UpstreamStream } from "./upstream-stream.ts";
+import {
+  isInterim,
+  type PoolWaiter,
+  type UpstreamConnection,
+  type UpstreamExchange,
+  type UpstreamReset,
+  type UpstreamStream,
+} from "./upstream-stream.ts";
 
 export class Http2ClientStream extends Http2Stream implements UpstreamExchange {
   readonly priority: Priority;
@@ -113,8 +120,10 @@ export class Http2ClientStream extends Http2Stream implements UpstreamExchange {
     }
     const head = readResponseHead(list);
     if (head === null) return false;
-    // Envoy passes 100 on only when told to, and drops the others.
-    if (head.status < 200) return !endStream;
+    if (head.status < 200) {
+      if (!endStream && isInterim(head.status)) this.#stream?.onUpstreamInterim?.(head.status, head.headers);
+      return !endStream;
+    }
     this.#sawHead = true;
     return this.#begin(head, endStream);
   }

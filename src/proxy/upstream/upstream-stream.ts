@@ -27,11 +27,18 @@ export interface UpstreamRequest {
   readonly requestHeaders: HeaderList;
 }
 
+/** Those that Envoy passes on; others of 1xx say nothing to anybody. */
+export function isInterim(status: number): boolean {
+  return status === 100 || (status >= 102 && status <= 104);
+}
+
 /** The sender. */
 export interface UpstreamStream {
   readonly request: UpstreamRequest;
   /** The protocol that the request asks to go on with, in lower case; "" for none. */
   readonly upgrade: string;
+  /** A response that announces another (100, 103). */
+  onUpstreamInterim?(status: number, headers: HeaderList): void;
   /** `endStream`: the exchange may already be somebody else's. */
   onUpstreamHeaders(status: number, headers: HeaderList, endStream: boolean): void;
   onUpstreamData(chunk: Buffer): void;

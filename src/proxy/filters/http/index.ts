@@ -12,6 +12,7 @@ import { cors } from "./cors.ts";
 import { disabledFilter } from "./disabled-filter.ts";
 import { extAuthz } from "./ext-authz/ext-authz.ts";
 import { fault } from "./fault.ts";
+import { grpcWeb } from "./grpc-web.ts";
 import { headerMutation } from "./header-mutation.ts";
 import { istioStats } from "./istio-stats.ts";
 import { jwtAuthn } from "./jwt-authn/jwt-authn.ts";
@@ -29,6 +30,7 @@ export const httpFilters: readonly HttpFilterDefinition[] = [
   cors,
   extAuthz,
   fault,
+  grpcWeb,
   headerMutation,
   istioStats,
   jwtAuthn,

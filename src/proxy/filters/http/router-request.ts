@@ -39,6 +39,8 @@ const consumed = new Set([
   "x-envoy-hedge-on-per-try-timeout",
 ]);
 
+const ofConnection = new Set(["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"]);
+
 interface Failure {
   readonly words: string;
   readonly status: number;
@@ -459,6 +461,13 @@ export class RouterRequest implements PoolWaiter {
   }
 
   // --- UpstreamStream ---
+
+  onUpstreamInterim(status: number, headers: HeaderList): void {
+    const stream = this.#stream;
+    if (!stream.manager.proxies100Continue || stream.isHttp10 || this.#responseStarted) return;
+    removeHeaders(headers, ofConnection);
+    stream.codec.sendInterim(stream, status, headers);
+  }
 
   onUpstreamHeaders(status: number, headers: HeaderList, endStream: boolean): void {
     const exchange = this.#exchange!;
