@@ -21,6 +21,7 @@ import type { Cluster } from "../../upstream/cluster.ts";
 import type { ConnectionPool, PoolWaiter } from "../../upstream/connection-pool.ts";
 import type { Host } from "../../upstream/host.ts";
 import type { Http1Client, UpstreamReset, UpstreamStream } from "../../upstream/http1-client.ts";
+import { HostChoice } from "./host-choice.ts";
 import type { RouterFilter } from "./router.ts";
 
 const never = Number.POSITIVE_INFINITY;
@@ -87,7 +88,8 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
   #attempts = 0;
   #isRetrying = false;
   #retryTimer: NodeJS.Timeout | null = null;
-  #triedHosts: Host[] | null = null;
+  /** null: the choice of an endpoint goes by nothing of this request. */
+  #hostChoice: HostChoice | null = null;
   #timeoutMs = 0;
   #altResponse = false;
 
@@ -186,6 +188,8 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
       stream.sendLocalReply(503, words, words.replaceAll(" ", "_"), ["x-envoy-drop-overload", "true"]);
       return;
     }
+    // Before the route's own edits, as Envoy hashes what came.
+    if (cluster.choosesByHash) this.#hostChoice = new HostChoice(cluster, action.hashPolicy, info, null);
     this.#finishRequestHeaders(route, action, choice);
     this.#setDeadlines(action, endStream);
     if (!endStream) this.#keepsBody = this.#retry !== null;
@@ -297,13 +301,13 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
 
   #chooseHost(cluster: Cluster): Host | null {
     if (cluster.config.isOriginalDestination) return this.#originalDestination(cluster);
-    let host = cluster.choose();
-    const tried = this.#triedHosts;
-    if (tried !== null && host !== null) {
-      for (let left = this.#retry!.hostSelectionAttempts; left > 0 && host !== null && tried.includes(host); left--)
-        host = cluster.choose();
-    }
-    return host;
+    const retry = this.#retry;
+    if (retry !== null && retry.priorityUpdateFrequency > 0) this.#hostChoice ??= this.#newHostChoice(cluster);
+    return this.#hostChoice === null ? cluster.choose() : this.#hostChoice.choose(cluster, retry, this.#attempts > 1);
+  }
+
+  #newHostChoice(cluster: Cluster): HostChoice {
+    return new HostChoice(cluster, this.#action!.hashPolicy, this.#stream.info, this.#retry);
   }
 
   #originalDestination(cluster: Cluster): Host | null {
@@ -542,6 +546,7 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
     const { choice } = stream;
     info.responseHeaders = headers;
     info.responseCode = status;
+    this.#hostChoice?.addCookies(headers);
     if (choice!.edits.response.length > 0) applyHeaderEdits(choice!.edits.response, headers, info);
     if (route.responseEdits.length > 0) applyHeaderEdits(route.responseEdits, headers, info);
     if (route.scope.includesAttemptCountInResponse) setHeader(headers, "x-envoy-attempt-count", String(this.#attempts));
@@ -682,8 +687,8 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
     store.add(at.upstream_rq_retry, 1);
     store.add(at.upstream_rq_retry_backoff_exponential, 1);
     if (retry.avoidsPreviousHosts && this.#host !== null) {
-      this.#triedHosts ??= [];
-      this.#triedHosts.push(this.#host);
+      this.#hostChoice ??= this.#newHostChoice(cluster);
+      this.#hostChoice.avoid(this.#host);
     }
     this.#sentHead = false;
     this.#head = "";
