@@ -23,11 +23,12 @@ const lanes = new Int32Array(8);
 let high = 0;
 let low = 0;
 
-export function xxHash64(text: string, into: Hash64, seed = 0): void {
+/** `into` is written when everything else was read: its own halves may be the seed. */
+export function xxHash64(text: string, into: Hash64, seedHigh = 0, seedLow = 0): void {
   const { length } = text;
   let at = 0;
   if (length >= 32) {
-    startLanes(seed);
+    startLanes(seedHigh, seedLow);
     for (; at + 32 <= length; at += 32) {
       for (let lane = 0; lane < 4; lane++) consume(lane, word(text, at + lane * 8 + 4), word(text, at + lane * 8));
     }
@@ -35,7 +36,7 @@ export function xxHash64(text: string, into: Hash64, seed = 0): void {
   } else {
     high = prime5High;
     low = prime5Low;
-    add(0, seed);
+    add(seedHigh, seedLow);
   }
   add(0, length);
   for (; at + 8 <= length; at += 8) {
@@ -80,17 +81,17 @@ function word(text: string, at: number): number {
   );
 }
 
-function startLanes(seed: number): void {
-  high = 0;
-  low = seed;
+function startLanes(seedHigh: number, seedLow: number): void {
+  high = seedHigh;
+  low = seedLow;
   setLane(2);
   add(prime2High, prime2Low);
   setLane(1);
   add(prime1High, prime1Low);
   setLane(0);
   // seed - prime1
-  high = 0;
-  low = seed;
+  high = seedHigh;
+  low = seedLow;
   add(~prime1High, ~prime1Low);
   add(0, 1);
   setLane(3);

@@ -84,13 +84,19 @@ function hashText(text: string | undefined, into: Hash64): boolean {
   return true;
 }
 
-function byHeader(name: string, rewrite: ((text: string) => string) | null): HashMethod {
-  const read = pseudoHeader(name) ?? ((info: StreamInfo) => valuesOf(info.requestHeaders, name, rewrite));
-  return (info, into) => hashText(read(info), into);
+type Rewrite = (text: string) => string;
+
+function byHeader(name: string, rewrite: Rewrite | null): HashMethod {
+  const pseudo = pseudoHeader(name);
+  if (pseudo === undefined) return (info, into) => hashValues(info.requestHeaders, name, rewrite, into);
+  return (info, into) => {
+    const value = pseudo(info);
+    return hashText(value === undefined || rewrite === null ? value : rewrite(value), into);
+  };
 }
 
 /** Of several lines all values count, in whatever order they came. Hot. */
-function valuesOf(headers: HeaderList, name: string, rewrite: ((text: string) => string) | null): string | undefined {
+function hashValues(headers: HeaderList, name: string, rewrite: Rewrite | null, into: Hash64): boolean {
   let only: string | undefined;
   let several: string[] | null = null;
   for (let i = 0; i < headers.length; i += 2) {
@@ -103,7 +109,11 @@ function valuesOf(headers: HeaderList, name: string, rewrite: ((text: string) =>
     several ??= [only];
     several.push(value);
   }
-  return several === null ? only : several.sort().join("");
+  if (several === null) return hashText(only, into);
+  into.high = 0;
+  into.low = 0;
+  for (const value of several.sort()) xxHash64(value, into, into.high, into.low);
+  return true;
 }
 
 function byCookie({ name, path, ttl, attributes }: RouteAction_HashPolicy_Cookie): HashMethod {

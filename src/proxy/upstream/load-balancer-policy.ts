@@ -3,6 +3,7 @@ import { anyUnpack } from "@bufbuild/protobuf/wkt";
 import { ConfigError } from "../../api/config-error.ts";
 import { resolveTypedStruct } from "../../api/envoy/typed-struct.ts";
 import {
+  Cluster_DiscoveryType,
   Cluster_LbPolicy,
   type Cluster as ClusterMessage,
   Cluster_RingHashLbConfig_HashFunction as LegacyHashFunction,
@@ -53,7 +54,20 @@ export interface LoadBalancing {
 const defaultRingSize = 1024n;
 const largestRingSize = 8_388_608n;
 
+const discoveryNames: Readonly<Record<Cluster_DiscoveryType, string>> = {
+  [Cluster_DiscoveryType.STATIC]: "envoy.cluster.static",
+  [Cluster_DiscoveryType.STRICT_DNS]: "envoy.cluster.strict_dns",
+  [Cluster_DiscoveryType.LOGICAL_DNS]: "envoy.cluster.logical_dns",
+  [Cluster_DiscoveryType.EDS]: "envoy.cluster.eds",
+  [Cluster_DiscoveryType.ORIGINAL_DST]: "envoy.cluster.original_dst",
+};
+
 export function compileLoadBalancing(message: ClusterMessage): LoadBalancing {
+  const discovery = message.clusterDiscoveryType.case === "type" ? message.clusterDiscoveryType.value : Cluster_DiscoveryType.STATIC;
+  if (message.commonLbConfig?.consistentHashingLbConfig?.useHostnameForHashing && discovery !== Cluster_DiscoveryType.STRICT_DNS) {
+    const name = discoveryNames[discovery];
+    throw new ConfigError(`Cannot use hostname for consistent hashing loadbalancing for cluster of type: '${name}'`);
+  }
   if (message.loadBalancingPolicy !== undefined) return compileExtension(message);
   const common = message.commonLbConfig;
   const locality = common?.localityConfigSpecifier;

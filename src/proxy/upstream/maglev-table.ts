@@ -59,7 +59,7 @@ const scratch = new Hash64();
 function filler(host: Host, weight: number, key: string, tableSize: number): Filler {
   xxHash64(key, scratch);
   const slot = modulo(scratch, tableSize);
-  xxHash64(key, scratch, 1);
+  xxHash64(key, scratch, 0, 1);
   return { key, host, weight, slot, step: tableSize === 1 ? 0 : modulo(scratch, tableSize - 1) + 1, target: 0, count: 0 };
 }
 

@@ -11,7 +11,7 @@ export class HostChoice {
   #tried: Host[] | null = null;
   readonly #previous: PreviousPriorities | null;
 
-  /** The hash is that of the request as it is now. */
+  /** The hash is that of the request as it goes out, after the route's edits. */
   constructor(cluster: Cluster, policy: HashPolicy, info: StreamInfo, retry: RetryPolicy | null) {
     this.#hash = cluster.choosesByHash ? hashRequest(policy, info) : null;
     const frequency = retry?.priorityUpdateFrequency ?? 0;

@@ -188,8 +188,6 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
       stream.sendLocalReply(503, words, words.replaceAll(" ", "_"), ["x-envoy-drop-overload", "true"]);
       return;
     }
-    // Before the route's own edits, as Envoy hashes what came.
-    if (cluster.choosesByHash) this.#hostChoice = new HostChoice(cluster, action.hashPolicy, info, null);
     this.#finishRequestHeaders(route, action, choice);
     this.#setDeadlines(action, endStream);
     if (!endStream) this.#keepsBody = this.#retry !== null;
@@ -302,7 +300,7 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
   #chooseHost(cluster: Cluster): Host | null {
     if (cluster.config.isOriginalDestination) return this.#originalDestination(cluster);
     const retry = this.#retry;
-    if (retry !== null && retry.priorityUpdateFrequency > 0) this.#hostChoice ??= this.#newHostChoice(cluster);
+    if (cluster.choosesByHash || (retry !== null && retry.priorityUpdateFrequency > 0)) this.#hostChoice ??= this.#newHostChoice(cluster);
     return this.#hostChoice === null ? cluster.choose() : this.#hostChoice.choose(cluster, retry, this.#attempts > 1);
   }
 
