@@ -1,12 +1,13 @@
-/** 64-bit MurmurHash2 as libstdc++ has it for std::hash, seed included. The text is bytes by latin1 characters. */
+/** 64-bit MurmurHash2 (Austin Appleby's MurmurHash64A). The text is bytes by latin1 characters. */
 import type { Hash64 } from "./hash64.ts";
 import { multiply64, product } from "./multiply64.ts";
 
 const factorHigh = 0xc6a4a793;
 const factorLow = 0x5bd1e995;
-const seed = 0xc70f6907;
+/** That of libstdc++'s std::hash. */
+const standardSeed = 0xc70f6907;
 
-export function murmurHash2(text: string, into: Hash64): void {
+export function murmurHash2(text: string, into: Hash64, seed = standardSeed): void {
   const { length } = text;
   multiply64(0, length, factorHigh, factorLow);
   let high = product.high;

@@ -1,6 +1,6 @@
 /** Upstreams on loopback that answer with their own name, for who is chosen. */
 import { once } from "node:events";
-import { Agent, createServer, request, type ServerResponse } from "node:http";
+import { Agent, createServer, request, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 
 export interface NamedUpstreams extends AsyncDisposable {
@@ -15,7 +15,7 @@ export interface NamedUpstreams extends AsyncDisposable {
 export async function startNamedUpstreams(count: number): Promise<NamedUpstreams> {
   const ports: Record<string, number> = {};
   const held: Record<string, ServerResponse[]> = {};
-  const servers = [];
+  const servers: Server[] = [];
   for (let index = 0; index < count; index++) {
     const name = `e${index}`;
     const waiting: ServerResponse[] = [];

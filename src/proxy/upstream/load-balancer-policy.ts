@@ -100,6 +100,8 @@ function compileNamed({ name, lbPolicy, lbConfig, commonLbConfig }: ClusterMessa
     }
     case Cluster_LbPolicy.MAGLEV:
       return maglev(lbConfig.case === "maglevLbConfig" ? lbConfig.value.tableSize : undefined, hashing);
+    case Cluster_LbPolicy.LOAD_BALANCING_POLICY_CONFIG:
+      throw new ConfigError("cluster: field load_balancing_policy need to be set");
     default:
       throw new ConfigError(`cluster ${name}: lb_policy ${Cluster_LbPolicy[lbPolicy] ?? lbPolicy} is not supported`);
   }
