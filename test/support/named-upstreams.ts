@@ -68,17 +68,19 @@ export interface NamedAnswer {
 /** Asks over a few connections that stay open. */
 export class NamedClient implements Disposable {
   readonly #port: number;
+  readonly #host: string;
   readonly #agents = new Map<string, Agent>();
 
-  constructor(port: number) {
+  constructor(port: number, host = "127.0.0.1") {
     this.#port = port;
+    this.#host = host;
   }
 
   ask({ path, headers = {}, from = "127.0.0.1" }: NamedAsk): Promise<NamedAnswer> {
     const agent = this.#agents.get(from) ?? new Agent({ keepAlive: true, maxSockets: 100 });
     this.#agents.set(from, agent);
     return new Promise((resolve, reject) => {
-      const sent = request({ host: "127.0.0.1", port: this.#port, path, headers, agent, localAddress: from }, (response) => {
+      const sent = request({ host: this.#host, port: this.#port, path, headers, agent, localAddress: from }, (response) => {
         let body = "";
         response.setEncoding("latin1").on("data", (part: string) => {
           body += part;
