@@ -7,7 +7,7 @@ import { istioObject, type Json, LabMesh, labProxies } from "../support/lab-mesh
 import { type NamedAnswer, type NamedAsk, NamedClient, type NamedUpstreams, startNamedUpstreams } from "../support/named-upstreams.ts";
 import { eventually } from "../support/proxies.ts";
 
-const users = Array.from({ length: 60 }, (_, index) => `user-${index}`);
+const users = Array.from({ length: 200 }, (_, index) => `user-${index}`);
 
 describe.each(labProxies)("A mesh that balances its load, run by $name", ({ binaryPath }) => {
   const stack = new AsyncDisposableStack();
@@ -85,7 +85,7 @@ describe.each(labProxies)("A mesh that balances its load, run by $name", ({ bina
     const [atGateway, atSidecar] = [await settled(gateway(), all, header), await settled(sidecar(), all, header)];
     // All proxies have the same table.
     expect(atSidecar).toEqual(atGateway);
-    for (const name of all) expect(atGateway.filter((other) => other === name).length).toBeGreaterThan(3);
+    for (const name of all) expect(atGateway.filter((other) => other === name).length).toBeGreaterThan(20);
   });
 
   it("leaves most users where they are when an endpoint goes, and brings them back", async () => {
@@ -94,8 +94,9 @@ describe.each(labProxies)("A mesh that balances its load, run by $name", ({ bina
     const before = await settled(door, all);
     serve(all.slice(1));
     const after = await settled(door, all.slice(1));
+    const others = users.filter((_user, index) => before[index] !== "e0");
     const stayed = users.filter((_user, index) => before[index] === after[index]);
-    expect(stayed.length).toBeGreaterThan(users.length / 2);
+    expect(stayed.length).toBeGreaterThan(others.length / 2);
     serve(all);
     expect(await settled(door, all)).toEqual(before);
   });
@@ -121,7 +122,7 @@ describe.each(labProxies)("A mesh that balances its load, run by $name", ({ bina
 
   it("keeps a client's connections at an endpoint by its address", async () => {
     balance({ consistentHash: { useSourceIp: true } });
-    const addresses = Array.from({ length: 40 }, (_, index) => `127.0.0.${index + 1}`);
+    const addresses = Array.from({ length: 80 }, (_, index) => `127.0.0.${index + 1}`);
     const reached = () =>
       Promise.all(
         addresses.map(async (from) => {
