@@ -125,7 +125,7 @@ function compileExtension(message: ClusterMessage): LoadBalancing {
       }
       case "least_request": {
         const config = anyUnpack(any, LeastRequestSchema)!;
-        const isFull = config.selectionMethod === LeastRequest_SelectionMethod.FULL_SCAN || config.enableFullScan === true;
+        const isFull = config.selectionMethod === LeastRequest_SelectionMethod.FULL_SCAN;
         return { policy: leastRequest(config, isFull), ...localities(config.localityLbConfig) };
       }
       case "random":

@@ -61,10 +61,9 @@ export function createLoadBalancer(policy: SpreadingPolicy, hosts: readonly Host
     const only = hosts[0]!;
     return { choose: () => only };
   }
+  // Weights are nothing to it, as in Envoy.
+  if (policy.kind === "random") return { choose: () => hosts[Math.floor(Math.random() * hosts.length)]! };
   const isWeighted = hosts.some((host) => host.description.weight !== hosts[0]!.description.weight);
-  if (policy.kind === "random") {
-    return isWeighted ? new WeightedRandom(hosts) : { choose: () => hosts[Math.floor(Math.random() * hosts.length)]! };
-  }
   const { slowStart } = policy;
   const isScheduled = isWeighted || (slowStart !== null && hosts.some((host) => isStarting(slowStart, host, performance.now())));
   switch (policy.kind) {
@@ -165,24 +164,5 @@ class LeastOfAll implements LoadBalancer {
       if (Math.random() * alike < 1) best = other;
     }
     return best;
-  }
-}
-
-class WeightedRandom implements LoadBalancer {
-  readonly #hosts: readonly Host[];
-  readonly #total: number;
-
-  constructor(hosts: readonly Host[]) {
-    this.#hosts = hosts;
-    this.#total = hosts.reduce((sum, host) => sum + host.description.weight, 0);
-  }
-
-  choose(): Host {
-    let at = Math.random() * this.#total;
-    for (const host of this.#hosts) {
-      at -= host.description.weight;
-      if (at < 0) return host;
-    }
-    return this.#hosts[this.#hosts.length - 1]!;
   }
 }
