@@ -65,6 +65,8 @@ const cases: Readonly<Record<string, (route: string) => NamedAsk[]>> = {
     headers: { ...(index % 2 ? { "x-user": name } : {}), ...(index % 3 ? { cookie: `session=${index}` } : {}) },
     from: `127.0.0.${index + 1}`,
   })),
+  // The cluster goes by the query, whatever the route says.
+  own: perName((name, index) => ({ query: `?user=${name}`, headers: { "x-user": `u${index % 2}` } })),
   edited: perName((name) => ({ headers: { "x-user": name } })),
 };
 
@@ -97,6 +99,7 @@ function bootstrap({ ports }: NamedUpstreams): object {
             })),
             { match: { prefix: "/bounded-ring/" }, route: { cluster: "bounded-ring", hash_policy: routes.header } },
             { match: { prefix: "/bounded-maglev/" }, route: { cluster: "bounded-maglev", hash_policy: routes.header } },
+            { match: { prefix: "/own/" }, route: { cluster: "own", hash_policy: routes.header } },
             { match: { prefix: "/spread/" }, route: { cluster: "spread", hash_policy: routes.made } },
           ],
         },
@@ -144,6 +147,21 @@ function bootstrap({ ports }: NamedUpstreams): object {
       clusters: [
         clusterOf("ring", { lb_policy: "RING_HASH" }),
         clusterOf("spread", { lb_policy: "ROUND_ROBIN" }),
+        clusterOf("own", {
+          load_balancing_policy: {
+            policies: [
+              {
+                typed_extension_config: {
+                  name: "ring",
+                  typed_config: {
+                    "@type": type("load_balancing_policies.ring_hash.v3.RingHash"),
+                    consistent_hashing_lb_config: { hash_policy: [query] },
+                  },
+                },
+              },
+            ],
+          },
+        }),
         clusterOf("bounded-ring", {
           lb_policy: "RING_HASH",
           common_lb_config: { consistent_hashing_lb_config: { hash_balance_factor: 120 } },

@@ -4,6 +4,7 @@ import { ConfigError } from "../../api/config-error.ts";
 import { HealthStatus } from "../../api/gen/envoy/config/core/v3/health_check_pb.js";
 import type { ClusterLoadAssignment, ClusterLoadAssignment_Policy } from "../../api/gen/envoy/config/endpoint/v3/endpoint_pb.js";
 import type { Hash64 } from "../../lib/hash64.ts";
+import type { HashPolicy } from "../router/hash-policy.ts";
 import type { StatsStore } from "../stats/store.ts";
 import type { AlpnOffer } from "./alpn-offer.ts";
 import { type Priority, Resources } from "./circuit-breakers.ts";
@@ -38,6 +39,8 @@ export class Cluster {
   #onPanic: () => void;
   /** The policy goes by a request's hash: whoever calls `choose` is asked for one. */
   readonly choosesByHash: boolean;
+  /** null: that of the route. */
+  readonly hashPolicy: HashPolicy | null;
   readonly #onTable: TableReport;
   readonly #activeRequests: () => number;
 
@@ -52,6 +55,7 @@ export class Cluster {
     };
     this.#onPanic = () => store.add(this.stats.at.lb_healthy_panic, 1);
     this.choosesByHash = isHashing(config.policy);
+    this.hashPolicy = "hashPolicy" in config.policy && config.policy.hashPolicy.length > 0 ? config.policy.hashPolicy : null;
     this.#onTable = this.#tableReport();
     this.#activeRequests = () => store.values[this.stats.at.upstream_rq_active]!;
     this.#priorities = this.#prioritize(undefined);

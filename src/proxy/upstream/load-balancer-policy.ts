@@ -22,6 +22,7 @@ import { RandomSchema } from "../../api/gen/envoy/extensions/load_balancing_poli
 import { RingHash_HashFunction, RingHashSchema } from "../../api/gen/envoy/extensions/load_balancing_policies/ring_hash/v3/ring_hash_pb.js";
 import { RoundRobinSchema } from "../../api/gen/envoy/extensions/load_balancing_policies/round_robin/v3/round_robin_pb.js";
 import { isPrime } from "../../lib/prime.ts";
+import { compileHashPolicy, type HashPolicy } from "../router/hash-policy.ts";
 import type { RingOptions } from "./hash-ring.ts";
 import type { MaglevOptions } from "./maglev-table.ts";
 import { compileSlowStart, type SlowStart } from "./slow-start.ts";
@@ -36,12 +37,14 @@ export type LoadBalancerPolicy =
       readonly slowStart: SlowStart | null;
     }
   | { readonly kind: "random" }
-  | (HashPolicy & { readonly kind: "ringHash" } & RingOptions)
-  | (HashPolicy & { readonly kind: "maglev" } & MaglevOptions);
+  | (Hashing & { readonly kind: "ringHash" } & RingOptions)
+  | (Hashing & { readonly kind: "maglev" } & MaglevOptions);
 
-interface HashPolicy {
+interface Hashing {
   /** Percent of its share of requests that a host has at most; 0: as many as come. */
   readonly balanceFactor: number;
+  /** Stands for the route's; empty: the route's counts. */
+  readonly hashPolicy: HashPolicy;
 }
 
 export interface LoadBalancing {
@@ -170,14 +173,14 @@ function leastRequest(config: LeastRequestMessage | undefined, looksAtAll: boole
   };
 }
 
-type Hashing = Partial<Pick<ConsistentHashingLbConfig, "useHostnameForHashing" | "hashBalanceFactor">> | undefined;
+type HashingMessage = Partial<Pick<ConsistentHashingLbConfig, "useHostnameForHashing" | "hashBalanceFactor" | "hashPolicy">> | undefined;
 
 interface RingSizes {
   readonly minimumRingSize?: bigint | undefined;
   readonly maximumRingSize?: bigint | undefined;
 }
 
-function ringHash(sizes: RingSizes | undefined, isMurmur: boolean, hashing: Hashing): LoadBalancerPolicy {
+function ringHash(sizes: RingSizes | undefined, isMurmur: boolean, hashing: HashingMessage): LoadBalancerPolicy {
   const minimum = sizes?.minimumRingSize ?? defaultRingSize;
   const maximum = sizes?.maximumRingSize ?? largestRingSize;
   if (minimum > maximum) throw new ConfigError(`ring hash: minimum_ring_size (${minimum}) > maximum_ring_size (${maximum})`);
@@ -190,12 +193,16 @@ function ringHash(sizes: RingSizes | undefined, isMurmur: boolean, hashing: Hash
   };
 }
 
-function maglev(size: bigint | undefined, hashing: Hashing): LoadBalancerPolicy {
+function maglev(size: bigint | undefined, hashing: HashingMessage): LoadBalancerPolicy {
   const tableSize = Number(size ?? 65_537n);
   if (!isPrime(tableSize)) throw new ConfigError("The table size of maglev must be prime number");
   return { kind: "maglev", tableSize, ...common(hashing) };
 }
 
-function common(hashing: Hashing): { usesHostname: boolean; balanceFactor: number } {
-  return { usesHostname: hashing?.useHostnameForHashing ?? false, balanceFactor: hashing?.hashBalanceFactor ?? 0 };
+function common(hashing: HashingMessage): Hashing & { usesHostname: boolean } {
+  return {
+    usesHostname: hashing?.useHostnameForHashing ?? false,
+    balanceFactor: hashing?.hashBalanceFactor ?? 0,
+    hashPolicy: compileHashPolicy(hashing?.hashPolicy ?? []),
+  };
 }

@@ -11,9 +11,9 @@ export class HostChoice {
   #tried: Host[] | null = null;
   readonly #previous: PreviousPriorities | null;
 
-  /** The hash is that of the request as it goes out, after the route's edits. */
+  /** The hash is that of the request as it goes out, after the route's edits. `policy`: the route's. */
   constructor(cluster: Cluster, policy: HashPolicy, info: StreamInfo, retry: RetryPolicy | null) {
-    this.#hash = cluster.choosesByHash ? hashRequest(policy, info) : null;
+    this.#hash = cluster.choosesByHash ? hashRequest(cluster.hashPolicy ?? policy, info) : null;
     const frequency = retry?.priorityUpdateFrequency ?? 0;
     // A choice by hash has its priority from the hash.
     this.#previous = frequency > 0 && !cluster.choosesByHash ? new PreviousPriorities(frequency) : null;

@@ -18,6 +18,7 @@ import type { DownstreamConnection } from "../../listener/downstream-connection.
 import { defineNetworkFilter, type NetworkFilterContext, type TerminalNetworkFilter } from "../../listener/network-filter.ts";
 import { connectFailure } from "../../node-error.ts";
 import { type ConnectionHash, compileConnectionHash } from "../../router/connection-hash.ts";
+import { hashRequest } from "../../router/hash-policy.ts";
 import type { StatIndex, StatsStore } from "../../stats/store.ts";
 import { responseFlags, type TlsInfo } from "../../stream-info.ts";
 import { GreetingReader } from "../../telemetry/peer-exchange.ts";
@@ -267,7 +268,9 @@ class TcpSession implements TransportHandler {
 
   #choose(cluster: Cluster): Host | null {
     const { hash } = this.#filter;
-    if (hash === null || !cluster.choosesByHash) return cluster.choose();
+    if (!cluster.choosesByHash) return cluster.choose();
+    if (cluster.hashPolicy !== null) return cluster.choose(hashRequest(cluster.hashPolicy, this.#info));
+    if (hash === null) return cluster.choose();
     return cluster.choose(hash(this.#info, scratch) ? scratch : null);
   }
 
