@@ -29,6 +29,8 @@ const routes: Readonly<Record<string, readonly object[]>> = {
   several: [header("x-user"), query, cookie(), header("x-user")],
   terminal: [{ ...header("x-user"), terminal: true }, query, { ...cookie(), terminal: true }, sourceIp],
   nothing: [{ connection_properties: {} }],
+  // Of a kind that has no hash.
+  unhashable: [{ filter_state: { key: "plain" } }],
   edited: [header("x-user"), header(":path")],
 };
 
@@ -116,6 +118,7 @@ function bootstrap({ ports }: NamedUpstreams): object {
               factory_key: "envoy.hashable_string",
               format_string: { text_format_source: { inline_string: "%REQ(x-who)%" } },
             },
+            { object_key: "plain", factory_key: "envoy.string", format_string: { text_format_source: { inline_string: "text" } } },
           ],
         },
       },
@@ -205,7 +208,7 @@ describe.skipIf(!envoyBinary)("hash policies, beside Envoy", () => {
     expect(new Set(envoy).size).toBeGreaterThan(1);
   });
 
-  it.each(["nothing", "cookie", "query"])("chooses at random where there is nothing to go by: %s", async (route) => {
+  it.each(["nothing", "cookie", "query", "unhashable"])("chooses at random where there is nothing to go by: %s", async (route) => {
     for (const { client } of running) {
       const answers = await client.askAll(names.map(() => ({ path: `/${route}/x` })));
       expect(new Set(answers).size).toBeGreaterThan(2);

@@ -3,7 +3,7 @@ import { ConfigError } from "../../api/config-error.ts";
 import type { HashPolicy } from "../../api/gen/envoy/type/v3/hash_policy_pb.js";
 import type { Hash64 } from "../../lib/hash64.ts";
 import { xxHash64 } from "../../lib/xx-hash64.ts";
-import { filterStateOf, type StreamInfo } from "../stream-info.ts";
+import { hashableStateOf, type StreamInfo } from "../stream-info.ts";
 import { hashAddress } from "./address-hash.ts";
 
 /** False: the connection has nothing of the kind. */
@@ -19,7 +19,7 @@ export function compileConnectionHash([policy]: readonly HashPolicy[]): Connecti
     case "filterState": {
       const { key } = policySpecifier.value;
       return (info, into) => {
-        const text = filterStateOf(info, key);
+        const text = hashableStateOf(info, key);
         if (text === undefined) return false;
         xxHash64(text, into);
         return true;

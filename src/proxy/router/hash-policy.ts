@@ -8,7 +8,7 @@ import { combine, Hash64, hex } from "../../lib/hash64.ts";
 import { xxHash64 } from "../../lib/xx-hash64.ts";
 import { type CookieSettings, cookieValue, setCookie } from "../http/cookies.ts";
 import { compileSubstitution } from "../regex.ts";
-import { filterStateOf, type HeaderList, type StreamInfo } from "../stream-info.ts";
+import { type HeaderList, hashableStateOf, type StreamInfo } from "../stream-info.ts";
 import { hashAddress } from "./address-hash.ts";
 import { pseudoHeader, queryParameter } from "./header-matcher.ts";
 
@@ -69,7 +69,7 @@ function compileMethod({ policySpecifier }: RouteAction_HashPolicy): HashMethod 
     }
     case "filterState": {
       const { key } = policySpecifier.value;
-      return (info, into) => hashText(filterStateOf(info, key), into);
+      return (info, into) => hashText(hashableStateOf(info, key), into);
     }
     case undefined:
       throw new ConfigError("HashPolicy: policy_specifier: value is required");
