@@ -107,11 +107,20 @@ export function setMetadata(metadata: DynamicMetadata, namespace: string, key: s
 }
 
 /** Named text that filters leave on a stream or its connection; Envoy's filter state, of which we only know strings. */
-export type FilterState = Map<string, string>;
+export class FilterState extends Map<string, string> {
+  /** Names of those that may decide on an endpoint: Envoy's objects of a kind that has a hash. */
+  readonly hashable = new Set<string>();
+}
 
 /** The stream's own object of that name, else its connection's. */
 export function filterStateOf(info: StreamInfo, key: string): string | undefined {
   return info.filterState?.get(key) ?? info.connection.filterState?.get(key);
+}
+
+/** The same, where it is of a kind that has a hash. */
+export function hashableStateOf(info: StreamInfo, key: string): string | undefined {
+  const state = info.filterState?.has(key) ? info.filterState : info.connection.filterState;
+  return state?.hashable.has(key) ? state.get(key) : undefined;
 }
 
 /** The downstream connection, shared by its streams. */

@@ -57,6 +57,38 @@ const edits: readonly (readonly [name: string, from: string, to: string])[] = [
   ],
   ["an empty list of weighted clusters", "route: {cluster: out}", "route: {weighted_clusters: {clusters: []}}"],
   ["a listener without an address", "    address: {socket_address: {address: 127.0.0.1, port_value: 10000}}\n", ""],
+  [
+    "a ring that is to be larger than it may be",
+    "  - name: out",
+    "  - name: out\n    lb_policy: RING_HASH\n    ring_hash_lb_config: {minimum_ring_size: 100, maximum_ring_size: 10}",
+  ],
+  [
+    "a ring of too many places",
+    "  - name: out",
+    "  - name: out\n    lb_policy: RING_HASH\n    ring_hash_lb_config: {minimum_ring_size: 8388609}",
+  ],
+  [
+    "a Maglev table whose size is no prime",
+    "  - name: out",
+    "  - name: out\n    lb_policy: MAGLEV\n    maglev_lb_config: {table_size: 100}",
+  ],
+  [
+    "hashing by host names that the cluster doesn't have",
+    "  - name: out",
+    "  - name: out\n    lb_policy: RING_HASH\n    common_lb_config: {consistent_hashing_lb_config: {use_hostname_for_hashing: true}}",
+  ],
+  [
+    "a load balancing policy that is announced and not there",
+    "  - name: out",
+    "  - name: out\n    lb_policy: LOAD_BALANCING_POLICY_CONFIG",
+  ],
+  ["a hash of nothing", "route: {cluster: out}", "route: {cluster: out, hash_policy: [{}]}"],
+  ["a hash of a header without a name", "route: {cluster: out}", "route: {cluster: out, hash_policy: [{header: {}}]}"],
+  [
+    "a retry priority that does not exist",
+    "route: {cluster: out}",
+    "route: {cluster: out, retry_policy: {retry_on: 5xx, retry_priority: {name: nope}}}",
+  ],
   ["two clusters of one name", "  clusters:", "  clusters:\n  - {name: out}"],
   ["a host name in a static cluster", "address: 127.0.0.1, port_value: 8000", "address: localhost, port_value: 8000"],
   ["a host name in a DNS cluster", "  - name: out", "  - name: out\n    type: STRICT_DNS"],

@@ -86,7 +86,6 @@ export const newerFields: { readonly [typeName: string]: readonly string[] } = {
     "request_id_metadata_key",
   ],
   "envoy.extensions.http.original_ip_detection.xff.v3.XffConfig": ["skip_xff_append", "xff_trusted_cidrs"],
-  "envoy.extensions.load_balancing_policies.common.v3.ConsistentHashingLbConfig": ["hash_policy"],
   "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.ZoneAwareLbConfig": [
     "force_local_zone",
     "force_locality_direct_routing",

@@ -1,3 +1,4 @@
+import { isPrime } from "../../lib/prime.ts";
 import type {
   ClientTLSSettings,
   ConnectionPoolSettings,
@@ -143,14 +144,6 @@ function checkConsistentHash(hash: NonNullable<LoadBalancerSettings["consistentH
       report.at("maglev", "tableSize").error(`${tableSize} is not a prime number below ${maxMaglevTableSize}`);
     }
   }
-}
-
-/** 1 counts as prime, as it does for Envoy. */
-function isPrime(value: number): boolean {
-  if (value > 0 && value < 4) return true;
-  if (value % 2 === 0) return false;
-  for (let factor = 3; factor * factor <= value; factor += 2) if (value % factor === 0) return false;
-  return true;
 }
 
 export function checkClientTls(tls: ClientTLSSettings | undefined, namespace: string, report: FieldReport): void {

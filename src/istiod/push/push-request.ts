@@ -26,7 +26,8 @@ const affectedTypes: Partial<Record<ChangedKind, readonly TypeUrl[]>> = {
   MeshConfig: [cds, eds, lds, rds, nds, ecds],
   Gateway: [lds, rds],
   VirtualService: [lds, rds],
-  DestinationRule: [cds, eds, rds],
+  // Connections are hashed, and server names passed on, as chains of listeners say.
+  DestinationRule: [cds, eds, lds, rds],
   Sidecar: [cds, eds, lds, rds, nds],
   ServiceEntry: [cds, eds, lds, rds, nds],
   Service: [cds, eds, lds, rds, nds],
@@ -132,12 +133,9 @@ export function scopeFor(request: PushRequest, proxy: ProxyNode, before: PushCon
     (proxy.type !== "router" && request.inboundNamespaces.has(proxy.namespace)) ||
     (relevant.some((kind) => policyKinds.has(kind)) && !samePolicies(proxy, before, after));
   if (!needsListeners) typeUrls.delete(lds);
-  if (proxy.type === "router") {
-    const passes = passesByServerName(after.mergedGateway(proxy));
-    // Chains by server name are one for each subset.
-    if (passes && request.kinds.has("DestinationRule")) typeUrls.add(lds);
-    // The clusters that they lead to are there for nothing else.
-    if (request.kinds.has("Gateway") && passes !== passesByServerName(before.mergedGateway(proxy))) typeUrls.add(cds);
+  // The clusters that chains by server name lead to are there for nothing else.
+  if (proxy.type === "router" && request.kinds.has("Gateway")) {
+    if (passesByServerName(after.mergedGateway(proxy)) !== passesByServerName(before.mergedGateway(proxy))) typeUrls.add(cds);
   }
   if (request.secretNamespaces && !request.secretNamespaces.has(proxy.namespace)) typeUrls.delete(sds);
   if (request.kinds.has("EnvoyFilter")) {

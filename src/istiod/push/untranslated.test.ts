@@ -54,6 +54,12 @@ describe("untranslated configuration", () => {
     [networking, "DestinationRule", "{host: a, trafficPolicy: {retryBudget: {percent: 20}}}", "retryBudget"],
     [
       networking,
+      "DestinationRule",
+      "{host: a, trafficPolicy: {loadBalancer: {zoneAwareLbSetting: {enabled: true}}}}",
+      "all zones are alike",
+    ],
+    [
+      networking,
       "ServiceEntry",
       "{hosts: ['*.a.test'], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DYNAMIC_DNS}",
       "no endpoints",

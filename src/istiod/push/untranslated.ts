@@ -52,6 +52,7 @@ function ofPolicy(path: string, isForChosenWorkloads: boolean, policy: Policy | 
     ...(policy.tunnel ? [`${path}.tunnel is not translated: connections are not tunnelled`] : []),
     ...(policy.proxyProtocol ? [`${path}.proxyProtocol is not translated: no PROXY header is sent`] : []),
     ...(policy.retryBudget ? [`${path}.retryBudget is not translated: connectionPool.http.maxRetries limits retries`] : []),
+    ...(policy.loadBalancer?.zoneAwareLbSetting ? [`${path}.loadBalancer.zoneAwareLbSetting is not translated: all zones are alike`] : []),
     ...(policy.loadBalancer?.backendUtilization ? [`${path}.loadBalancer.backendUtilization is not translated`] : []),
   ];
 }

@@ -8,6 +8,7 @@ import { TrafficDirection } from "../../api/gen/envoy/config/core/v3/base_pb.js"
 import { type Filter, type FilterChain, FilterChainSchema } from "../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
 import { type Listener, ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
 import { hostCovers, intersectHosts } from "../../api/hostname.ts";
+import type { ConsistentHashLB } from "../../api/kinds/destination-rule.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import { parseProtocol } from "../../registry/protocol.ts";
 import { type GatewayListener, type GatewayServer, terminatesTls } from "../push/merged-gateway.ts";
@@ -17,12 +18,12 @@ import { authFilters } from "./auth-filters.ts";
 import { wildcardAddress } from "./bind-address.ts";
 import { downstreamTls } from "./downstream-tls.ts";
 import { httpConnectionManager } from "./http-connection-manager.ts";
-import type { RouteContext } from "./http-routes.ts";
+import { type RouteContext, serviceHash } from "./http-routes.ts";
 import { connectionExchange, istioTcpFilters } from "./istio-filters.ts";
 import { tlsInspector } from "./listener-filters.ts";
 import { configMetadata, duration, socketAddress } from "./messages.ts";
 import { meshAlpn } from "./mutual-tls.ts";
-import { routeTargets, tcpProxy, type WeightedTarget } from "./tcp-proxy.ts";
+import { routeHash, routeTargets, tcpProxy, type WeightedTarget } from "./tcp-proxy.ts";
 
 /** Metadata TOPSAIL_BIND_ADDRESS keeps a gateway for trying out on loopback. */
 function defaultAddress(proxy: ProxyNode): string {
@@ -110,11 +111,15 @@ function tcpChains(entry: GatewayServer, proxy: ProxyNode, push: PushContext): F
       if (!applies) continue;
       const targets = routeTargets(rule.route, virtualService.namespace, context);
       if (targets.length === 0) continue;
+      const hash = routeHash(rule.route, virtualService.namespace, context);
       const match = entry.server.tls ? serverNameMatch(entry.hosts.map(({ host }) => host)) : undefined;
       return [
         create(FilterChainSchema, {
           ...(match ? { filterChainMatch: match } : {}),
-          filters: [...(entry.server.tls?.mode === "ISTIO_MUTUAL" ? connectionExchange(proxy) : []), ...tcpFilters(targets, proxy, push)],
+          filters: [
+            ...(entry.server.tls?.mode === "ISTIO_MUTUAL" ? connectionExchange(proxy) : []),
+            ...tcpFilters(targets, hash, proxy, push),
+          ],
           metadata: configMetadata(virtualService.object),
           ...(entry.server.tls
             ? {
@@ -148,11 +153,12 @@ function passthroughChains(entry: GatewayServer, proxy: ProxyNode, push: PushCon
         const targets = routeTargets(rule.route, virtualService.namespace, context);
         if (names.length === 0 || targets.length === 0) continue;
         for (const sni of names) taken.add(sni);
+        const hash = routeHash(rule.route, virtualService.namespace, context);
         const chainMatch = serverNameMatch(names);
         chains.push(
           create(FilterChainSchema, {
             ...(chainMatch ? { filterChainMatch: chainMatch } : {}),
-            filters: tcpFilters(targets, proxy, push),
+            filters: tcpFilters(targets, hash, proxy, push),
             metadata: configMetadata(virtualService.object),
           }),
         );
@@ -174,19 +180,24 @@ function serverNameChains(entry: GatewayServer, proxy: ProxyNode, push: PushCont
       const subsets = push.destinationRules.forService(proxy, service)?.spec.subsets.map(({ name }) => name) ?? [];
       return service.ports
         .filter(({ protocol }) => protocol !== "UDP")
-        .flatMap(({ number }) => ["", ...subsets].map((subset) => sniCluster(service.host, number, subset)));
+        .flatMap(({ number }) =>
+          ["", ...subsets].map((subset) => ({
+            cluster: sniCluster(service.host, number, subset),
+            hash: serviceHash(service, subset, number, { proxy, push }),
+          })),
+        );
     })
-    .map((cluster) =>
+    .map(({ cluster, hash }) =>
       create(FilterChainSchema, {
         filterChainMatch: { serverNames: [cluster], applicationProtocols: [...meshAlpn.all] },
-        filters: tcpFilters([{ cluster, weight: 1 }], proxy, push),
+        filters: tcpFilters([{ cluster, weight: 1 }], hash, proxy, push),
       }),
     );
 }
 
-function tcpFilters(targets: readonly WeightedTarget[], proxy: ProxyNode, push: PushContext): Filter[] {
+function tcpFilters(targets: readonly WeightedTarget[], hash: ConsistentHashLB | undefined, proxy: ProxyNode, push: PushContext): Filter[] {
   const stats = istioTcpFilters("gateway", proxy, push.mesh);
-  return [...authFilters(proxy, push).tcp, ...stats, tcpProxy(targets[0]!.cluster, targets, push.mesh)];
+  return [...authFilters(proxy, push).tcp, ...stats, tcpProxy(targets[0]!.cluster, targets, push.mesh, hash)];
 }
 
 function routeContext(entry: GatewayServer, proxy: ProxyNode, push: PushContext): RouteContext {

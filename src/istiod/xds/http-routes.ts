@@ -207,14 +207,26 @@ function destinationPort(destination: Destination, service: Service | undefined,
   return service?.ports.length === 1 ? service.ports[0]!.number : listenerPort;
 }
 
-function consistentHash(destination: Destination | undefined, namespace: string, context: RouteContext): ConsistentHashLB | undefined {
+export function consistentHash(
+  destination: Destination | undefined,
+  namespace: string,
+  context: RouteContext,
+): ConsistentHashLB | undefined {
   if (!destination) return undefined;
   const service = context.push.destinationService(context.proxy, destination.host, namespace);
-  const rule = service && context.push.destinationRules.forService(context.proxy, service);
-  if (!service || !rule) return undefined;
-  const subset = rule.spec.subsets.find((candidate) => candidate.name === destination.subset);
-  const port = destinationPort(destination, service, context.port);
-  return policyForSubset(rule.spec.trafficPolicy, subset?.trafficPolicy, port)?.loadBalancer?.consistentHash;
+  return service && serviceHash(service, destination.subset, destinationPort(destination, service, context.port), context);
+}
+
+/** `subset` is "" for all of the service. */
+export function serviceHash(
+  service: Service,
+  subset: string,
+  port: number,
+  { proxy, push }: Pick<RouteContext, "proxy" | "push">,
+): ConsistentHashLB | undefined {
+  const rule = push.destinationRules.forService(proxy, service);
+  const policy = rule?.spec.subsets.find((candidate) => candidate.name === subset)?.trafficPolicy;
+  return policyForSubset(rule?.spec.trafficPolicy, policy, port)?.loadBalancer?.consistentHash;
 }
 
 export function hashPolicy(hash: ConsistentHashLB): RouteAction_HashPolicy | undefined {
@@ -227,8 +239,9 @@ export function hashPolicy(hash: ConsistentHashLB): RouteAction_HashPolicy | und
       policySpecifier: { case: "cookie", value: { name, path, attributes, ...(ttl === undefined ? {} : { ttl: duration(ttl) }) } },
     });
   }
-  if (hash.useSourceIp) {
-    return create(RouteAction_HashPolicySchema, { policySpecifier: { case: "connectionProperties", value: { sourceIp: true } } });
+  if (hash.useSourceIp !== undefined) {
+    const value = { sourceIp: hash.useSourceIp };
+    return create(RouteAction_HashPolicySchema, { policySpecifier: { case: "connectionProperties", value } });
   }
   if (hash.httpQueryParameterName !== undefined) {
     return create(RouteAction_HashPolicySchema, {

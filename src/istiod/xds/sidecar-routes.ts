@@ -165,7 +165,8 @@ function defaultRoute(service: Service, port: number, { proxy, push }: RouteCont
   const hash = policyForPort(rule?.spec.trafficPolicy, port)?.loadBalancer?.consistentHash;
   const policy = hash && hashPolicy(hash);
   return clusterRoute("default", outboundCluster(service.host, port), `${service.host}:${port}/*`, {
-    retryPolicy: retryPolicy(push.mesh.defaultHttpRetryPolicy, hash !== undefined),
+    // Here Istio's retries avoid previous hosts although there is a hash.
+    retryPolicy: retryPolicy(push.mesh.defaultHttpRetryPolicy, false),
     hashPolicy: policy ? [policy] : [],
   });
 }

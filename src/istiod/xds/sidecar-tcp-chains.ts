@@ -4,7 +4,7 @@
  */
 import { create } from "@bufbuild/protobuf";
 import { outboundCluster } from "../../api/cluster-name.ts";
-import { type FilterChain, FilterChainSchema } from "../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
+import { type Filter, type FilterChain, FilterChainSchema } from "../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
 import { hostsMatch } from "../../api/hostname.ts";
 import type { L4MatchAttributes, RouteDestination, TLSMatchAttributes } from "../../api/kinds/virtual-service.ts";
 import type { ProxyNode } from "../../api/node.ts";
@@ -12,9 +12,10 @@ import { isTls } from "../../registry/protocol.ts";
 import { type Service, type ServicePort, selectorMatches } from "../../registry/service.ts";
 import type { PushContext } from "../push/push-context.ts";
 import { meshGateway, type ResolvedVirtualService } from "../push/virtual-services.ts";
+import { serviceHash } from "./http-routes.ts";
 import { istioTcpFilters } from "./istio-filters.ts";
 import { configMetadata, duration } from "./messages.ts";
-import { routeTargets, tcpProxy, type WeightedTarget } from "./tcp-proxy.ts";
+import { routeHash, routeTargets, tcpProxy } from "./tcp-proxy.ts";
 
 /** A chain of a listener in the making; two with the same condition can't stand side by side. */
 export interface Chain {
@@ -116,20 +117,21 @@ function ruleChain(
   const context = { proxy, push, port: port.number, gateways: new Set([meshGateway]), isTls: false };
   const targets = routeTargets(route, virtualService.namespace, context);
   const statPrefix = targets.length === 1 ? targets[0]!.cluster : `${virtualService.name}.${virtualService.namespace}`;
-  return chain(match, statPrefix, targets, proxy, push, { metadata: configMetadata(virtualService.object) });
+  const filter = tcpProxy(statPrefix, targets, push.mesh, routeHash(route, virtualService.namespace, context));
+  return chain(match, filter, proxy, push, { metadata: configMetadata(virtualService.object) });
 }
 
 /** A Sidecar's port that is no port of the service leads to the service's only one. */
 function serviceChain(match: ChainMatch, service: Service, { proxy, push, port }: TcpChainContext): Chain {
   const number = service.ports.length === 1 ? service.ports[0]!.number : port.number;
   const cluster = outboundCluster(service.host, number);
-  return chain(match, cluster, [{ cluster, weight: 1 }], proxy, push, {});
+  const filter = tcpProxy(cluster, [{ cluster, weight: 1 }], push.mesh, serviceHash(service, "", number, { proxy, push }));
+  return chain(match, filter, proxy, push, {});
 }
 
 function chain(
   { serverNames = [], subnets = [] }: ChainMatch,
-  statPrefix: string,
-  targets: readonly WeightedTarget[],
+  terminal: Filter,
   proxy: ProxyNode,
   push: PushContext,
   rest: Pick<Partial<FilterChain>, "metadata">,
@@ -139,7 +141,7 @@ function chain(
   const isMatchAll = names.length === 0 && ranges.length === 0;
   const message = create(FilterChainSchema, {
     ...(isMatchAll ? {} : { filterChainMatch: { serverNames: names, prefixRanges: ranges.map(prefixRange) } }),
-    filters: [...istioTcpFilters("sidecarOutbound", proxy, push.mesh), tcpProxy(statPrefix, targets, push.mesh)],
+    filters: [...istioTcpFilters("sidecarOutbound", proxy, push.mesh), terminal],
     transportSocketConnectTimeout: duration(15_000),
     ...rest,
   });

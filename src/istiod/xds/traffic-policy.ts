@@ -161,9 +161,11 @@ function applyLoadBalancer(cluster: Cluster, settings: LoadBalancerSettings | un
       if (maglev.tableSize) {
         cluster.lbConfig = { case: "maglevLbConfig", value: create(Cluster_MaglevLbConfigSchema, { tableSize: BigInt(maglev.tableSize) }) };
       }
-    } else {
-      cluster.lbPolicy = Cluster_LbPolicy.RING_HASH;
-      const size = ringHash?.minimumRingSize || minimumRingSize || 1024;
+      return;
+    }
+    cluster.lbPolicy = Cluster_LbPolicy.RING_HASH;
+    const size = ringHash ? ringHash.minimumRingSize : minimumRingSize || 1024;
+    if (size) {
       cluster.lbConfig = { case: "ringHashLbConfig", value: create(Cluster_RingHashLbConfigSchema, { minimumRingSize: BigInt(size) }) };
     }
     return;

@@ -28,10 +28,13 @@ const cluster = (json: Record<string, unknown>) =>
 
 describe("fields without effect", () => {
   it("are named with their cluster", () => {
-    const warnings = warningsOf(ClusterSchema, cluster({ lb_subset_config: {}, round_robin_lb_config: { slow_start_config: {} } }));
+    const warnings = warningsOf(
+      ClusterSchema,
+      cluster({ lb_subset_config: {}, upstream_connection_options: { set_local_interface_name_on_upstream_connections: true } }),
+    );
     expect(warnings).toEqual([
       "cluster 'up': Cluster.lb_subset_config has no effect in this proxy",
-      "cluster 'up': RoundRobinLbConfig.slow_start_config has no effect in this proxy",
+      "cluster 'up': UpstreamConnectionOptions.set_local_interface_name_on_upstream_connections has no effect in this proxy",
     ]);
   });
 

@@ -15,12 +15,9 @@ const fieldsWithoutEffect: Readonly<Record<string, string>> = {
   "config.cluster.Cluster":
     "health_checks outlier_detection lb_subset_config use_tcp_for_dns_lookups dns_resolution_config typed_dns_resolver_config " +
     "cleanup_interval lrs_server track_timeout_budgets upstream_config preconnect_policy connection_pool_per_downstream_connection",
-  "config.cluster.Cluster.CommonLbConfig":
-    "ignore_new_hosts_until_first_hc close_connections_on_host_set_change consistent_hashing_lb_config override_host_status",
+  "config.cluster.Cluster.CommonLbConfig": "ignore_new_hosts_until_first_hc close_connections_on_host_set_change override_host_status",
   "config.cluster.Cluster.CommonLbConfig.ZoneAwareLbConfig": "routing_enabled min_cluster_size",
-  "config.cluster.Cluster.LeastRequestLbConfig": "slow_start_config",
   "config.cluster.Cluster.OriginalDstLbConfig": "metadata_key",
-  "config.cluster.Cluster.RoundRobinLbConfig": "slow_start_config",
   "config.cluster.UpstreamConnectionOptions": "set_local_interface_name_on_upstream_connections happy_eyeballs_config",
   "config.core.BindConfig": "freebind socket_options extra_source_addresses additional_source_addresses local_address_selector",
   "config.core.Http1ProtocolOptions": "send_fully_qualified_url",
@@ -28,10 +25,10 @@ const fieldsWithoutEffect: Readonly<Record<string, string>> = {
   "config.listener.FilterChain": "use_proxy_proto on_demand_configuration",
   "config.listener.Listener":
     "drain_type freebind socket_options tcp_fast_open_queue_length api_listener connection_balance_config enable_mptcp",
-  "config.route.RetryPolicy": "per_try_idle_timeout retry_priority retry_options_predicates rate_limited_retry_back_off",
+  "config.route.RetryPolicy": "per_try_idle_timeout rate_limited_retry_back_off",
   "config.route.Route": "tracing per_request_buffer_limit_bytes stat_prefix",
   "config.route.RouteAction":
-    "metadata_match path_rewrite_policy early_data_policy retry_policy_typed_config hash_policy cors " +
+    "metadata_match path_rewrite_policy early_data_policy retry_policy_typed_config cors " +
     "grpc_timeout_offset internal_redirect_policy internal_redirect_action max_internal_redirects hedge_policy",
   "config.route.RouteAction.UpgradeConfig.ConnectConfig": "proxy_protocol_config allow_post",
   "config.route.RouteConfiguration": "ignore_path_parameters_in_path_matching",
@@ -50,11 +47,8 @@ const fieldsWithoutEffect: Readonly<Record<string, string>> = {
   "extensions.filters.network.http_connection_manager.HttpConnectionManager.UpgradeConfig": "filters",
   "extensions.filters.network.tcp_proxy.TcpProxy":
     "metadata_match downstream_idle_timeout upstream_idle_timeout access_log_flush_interval flush_access_log_on_connected " +
-    "access_log_options hash_policy",
-  "extensions.load_balancing_policies.least_request.LeastRequest":
-    "choice_count enable_full_scan active_request_bias slow_start_config locality_lb_config selection_method",
-  "extensions.load_balancing_policies.random.Random": "locality_lb_config",
-  "extensions.load_balancing_policies.round_robin.RoundRobin": "slow_start_config locality_lb_config",
+    "access_log_options",
+  "extensions.load_balancing_policies.common.LocalityLbConfig.ZoneAwareLbConfig": "routing_enabled min_cluster_size",
   "extensions.upstreams.http.HttpProtocolOptions": "http_filters header_validation_config",
 };
 

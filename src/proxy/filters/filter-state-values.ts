@@ -5,7 +5,8 @@ import { compileSubstitutionFormat } from "../accesslog/access-log.ts";
 import type { FilterState, StreamInfo } from "../stream-info.ts";
 
 /** Kinds of objects that are plain text; others mean something to parts of Envoy that this proxy doesn't have. */
-const textFactories = new Set(["envoy.string", "envoy.hashable_string", "istio.hashable_string"]);
+const hashableFactories = new Set(["envoy.hashable_string", "istio.hashable_string"]);
+const textFactories = new Set(["envoy.string", ...hashableFactories]);
 
 /** How much a request counts for the rate limit service. */
 export const hitsAddendKey = "envoy.ratelimit.hits_addend";
@@ -27,8 +28,13 @@ function compileValue({ key, factoryKey, value, skipIfEmpty }: FilterStateValue)
   if (!isNumber && !textFactories.has(factory)) throw new ConfigError(`'${factory}' does not have an object factory`);
   const format = compileSubstitutionFormat(value.value);
   const name = key.value;
+  const isHashable = hashableFactories.has(factory);
   return (info, state) => {
     const text = format(info);
-    if (isNumber ? /^\d+$/.test(text) && Number(text) < 2 ** 32 : text !== "" || !skipIfEmpty) state.set(name, text);
+    const isGiven = isNumber ? /^\d+$/.test(text) && Number(text) < 2 ** 32 : text !== "" || !skipIfEmpty;
+    if (!isGiven) return;
+    state.set(name, text);
+    if (isHashable) state.hashable.add(name);
+    else state.hashable.delete(name);
   };
 }

@@ -65,7 +65,7 @@ function listMatches(headers: HeaderList, name: string, test: StringPredicate): 
 }
 
 /** What it reads is undefined where the request has no such header. */
-function pseudoHeader(name: string): ((info: StreamInfo) => string | undefined) | undefined {
+export function pseudoHeader(name: string): ((info: StreamInfo) => string | undefined) | undefined {
   switch (name) {
     case ":method":
       return (info) => info.method;

@@ -1,6 +1,12 @@
 /** envoy.config.route.v3.RetryPolicy, and what request headers make of it, compiled; see reference 3.6 of Envoy's behaviour. */
+import { anyUnpack } from "@bufbuild/protobuf/wkt";
 import { ConfigError } from "../../api/config-error.ts";
-import type { RetryPolicy as RetryPolicyMessage } from "../../api/gen/envoy/config/route/v3/route_components_pb.js";
+import { resolveTypedStruct } from "../../api/envoy/typed-struct.ts";
+import type {
+  RetryPolicy_RetryPriority,
+  RetryPolicy as RetryPolicyMessage,
+} from "../../api/gen/envoy/config/route/v3/route_components_pb.js";
+import { PreviousPrioritiesConfigSchema } from "../../api/gen/envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config_pb.js";
 import { durationMs } from "../duration.ts";
 import { getHeader } from "../http/header-list.ts";
 import type { HeaderList } from "../stream-info.ts";
@@ -44,6 +50,8 @@ export interface RetryPolicy {
   readonly backOffMaxMs: number;
   readonly avoidsPreviousHosts: boolean;
   readonly hostSelectionAttempts: number;
+  /** After so many attempts retries leave the priorities that were tried; 0: never. */
+  readonly priorityUpdateFrequency: number;
   readonly retriableHeaders: readonly ((headers: HeaderList) => boolean)[];
   readonly retriableRequestHeaders: readonly ((headers: HeaderList) => boolean)[];
 }
@@ -73,9 +81,11 @@ export function compileRetryPolicy(policy: RetryPolicyMessage): RetryPolicy {
     const known =
       typeUrl === "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate" ||
       (typeUrl === "" && predicate.name === "envoy.retry_host_predicates.previous_hosts");
-    if (!known) throw new ConfigError(`Didn't find a registered implementation for '${predicate.name}' with type URL: '${typeUrl}'`);
+    if (!known) throw unknownExtension(predicate.name, typeUrl);
     avoidsPreviousHosts = true;
   }
+  // Envoy comes with none of those.
+  for (const { name, typedConfig } of policy.retryOptionsPredicates) throw unknownExtension(name, typedConfig?.typeUrl ?? "");
   return {
     retryOn: parseRetryOn(policy.retryOn),
     maxRetries: policy.numRetries ?? 1,
@@ -86,9 +96,22 @@ export function compileRetryPolicy(policy: RetryPolicyMessage): RetryPolicy {
     backOffMaxMs: maxMs,
     avoidsPreviousHosts,
     hostSelectionAttempts: Number(policy.hostSelectionRetryMaxAttempts) || 1,
+    priorityUpdateFrequency: priorityUpdateFrequency(policy.retryPriority),
     retriableHeaders: policy.retriableHeaders.map(compileHeaderListMatcher),
     retriableRequestHeaders: policy.retriableRequestHeaders.map(compileHeaderListMatcher),
   };
+}
+
+function priorityUpdateFrequency(priority: RetryPolicy_RetryPriority | undefined): number {
+  if (priority === undefined) return 0;
+  const any = priority.configType.case === "typedConfig" ? resolveTypedStruct(priority.configType.value) : undefined;
+  const config = any && anyUnpack(any, PreviousPrioritiesConfigSchema);
+  if (config === undefined) throw unknownExtension(priority.name, any?.typeUrl ?? "");
+  return config.updateFrequency;
+}
+
+function unknownExtension(name: string, typeUrl: string): ConfigError {
+  return new ConfigError(`Didn't find a registered implementation for '${name}' with type URL: '${typeUrl.replace(/^.*\//, "")}'`);
 }
 
 const noPolicy: RetryPolicy = {
@@ -101,6 +124,7 @@ const noPolicy: RetryPolicy = {
   backOffMaxMs: defaultBackOffMs * 10,
   avoidsPreviousHosts: false,
   hostSelectionAttempts: 1,
+  priorityUpdateFrequency: 0,
   retriableHeaders: [],
   retriableRequestHeaders: [],
 };

@@ -17,6 +17,7 @@ import { runtimeFraction } from "../fraction.ts";
 import { getHeader } from "../http/header-list.ts";
 import { compileRegex, compileSubstitution } from "../regex.ts";
 import type { HeaderList, StreamInfo } from "../stream-info.ts";
+import { compileHashPolicy, type HashPolicy } from "./hash-policy.ts";
 import { compileHeaderMatcher, compileQueryParameterMatcher, type RouteCondition } from "./header-matcher.ts";
 import { compileHeaderEdits, type HeaderEdit } from "./header-mutation.ts";
 import { compileMetadataMatcher } from "./metadata-matcher.ts";
@@ -73,6 +74,8 @@ export interface ForwardAction {
   readonly retryPolicy: RetryPolicy | null;
   readonly mirrors: readonly MirrorPolicy[];
   readonly priority: "default" | "high";
+  /** Empty: clusters that choose by hash choose at random. */
+  readonly hashPolicy: HashPolicy;
   readonly rateLimits: RateLimitPolicy;
   readonly includesVirtualHostRateLimits: boolean;
   /** Upgrade type in lower case -> allowed. */
@@ -367,6 +370,7 @@ function compileForward(action: RouteActionMessage, path: CompiledPath, scope: R
     retryPolicy: action.retryPolicy === undefined ? scope.retryPolicy : compileRetryPolicy(action.retryPolicy),
     mirrors: action.requestMirrorPolicies.length > 0 ? compileMirrors(action.requestMirrorPolicies) : scope.mirrors,
     priority: action.priority === RoutingPriority.HIGH ? "high" : "default",
+    hashPolicy: compileHashPolicy(action.hashPolicy),
     rateLimits: compileRateLimits(action.rateLimits, context.nodeCluster),
     includesVirtualHostRateLimits: action.includeVhRateLimits ?? false,
     endsTunnels: action.upgradeConfigs.some(({ upgradeType, connectConfig }) => upgradeType.toLowerCase() === "connect" && connectConfig),

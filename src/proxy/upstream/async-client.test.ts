@@ -68,6 +68,7 @@ const retries = (maxRetries: number, parts: Partial<RetryPolicy> = {}): RetryPol
   backOffBaseMs: 1,
   backOffMaxMs: 2,
   avoidsPreviousHosts: false,
+  priorityUpdateFrequency: 0,
   hostSelectionAttempts: 1,
   retriableHeaders: [],
   retriableRequestHeaders: [],

@@ -15,11 +15,11 @@ import { durationMs } from "../duration.ts";
 import { compileHttp2Options, type Http2Options } from "../http2/options.ts";
 import { type PeerExchange, peerExchange } from "../telemetry/peer-exchange.ts";
 import { compileThresholds, type Thresholds } from "./circuit-breakers.ts";
-import type { LoadBalancerPolicy } from "./load-balancer.ts";
+import { compileLoadBalancing, type LoadBalancing } from "./load-balancer-policy.ts";
 import { compileMeshMetadata, type MeshMetadata } from "./mesh-metadata.ts";
 import { compileTransportSockets, type TransportSockets } from "./transport-socket.ts";
 
-export interface ClusterConfig {
+export interface ClusterConfig extends LoadBalancing {
   readonly name: string;
   /** `alt_stat_name`, or the name. */
   readonly statName: string;
@@ -30,10 +30,7 @@ export interface ClusterConfig {
   /** 5 s by default; covers the TLS handshake. */
   readonly connectTimeoutMs: number;
   readonly bufferLimitBytes: number;
-  readonly policy: LoadBalancerPolicy;
   readonly panicThresholdPercent: number;
-  readonly failsOnPanic: boolean;
-  readonly weighsLocalities: boolean;
   readonly thresholds: { readonly default: Thresholds; readonly high: Thresholds };
   /** 0: no limit. */
   readonly maxRequestsPerConnection: number;
@@ -89,7 +86,6 @@ export function compileCluster(message: ClusterMessage, context: CompileContext)
   const { protocol, http1, http2 } = chooseProtocol(http, message);
   const upstream = http?.upstreamHttpProtocolOptions ?? message.upstreamHttpProtocolOptions;
   const originalDst = message.lbConfig.case === "originalDstLbConfig" ? message.lbConfig.value : undefined;
-  const commonLb = message.commonLbConfig;
   const keepAlive = message.upstreamConnectionOptions?.tcpKeepalive;
   return {
     name: message.name,
@@ -99,11 +95,8 @@ export function compileCluster(message: ClusterMessage, context: CompileContext)
     originalDestinationPort: originalDst?.upstreamPortOverride ?? 0,
     connectTimeoutMs,
     bufferLimitBytes: message.perConnectionBufferLimitBytes ?? 1024 * 1024,
-    policy: compilePolicy(message, context),
-    panicThresholdPercent: commonLb?.healthyPanicThreshold?.value ?? 50,
-    failsOnPanic:
-      commonLb?.localityConfigSpecifier.case === "zoneAwareLbConfig" ? commonLb.localityConfigSpecifier.value.failTrafficOnPanic : false,
-    weighsLocalities: commonLb?.localityConfigSpecifier.case === "localityWeightedLbConfig",
+    ...compileLoadBalancing(message),
+    panicThresholdPercent: message.commonLbConfig?.healthyPanicThreshold?.value ?? 50,
     thresholds: {
       default: compileThresholds(message.circuitBreakers, "default"),
       high: compileThresholds(message.circuitBreakers, "high"),
@@ -174,51 +167,4 @@ function chooseProtocol(http: HttpOptions | undefined, message: ClusterMessage):
         http2: message.http2ProtocolOptions,
       };
   }
-}
-
-function compilePolicy(message: ClusterMessage, context: CompileContext): LoadBalancerPolicy {
-  if (message.loadBalancingPolicy !== undefined) return compileExtensionPolicy(message, context);
-  switch (message.lbPolicy) {
-    case Cluster_LbPolicy.ROUND_ROBIN:
-      return { kind: "roundRobin" };
-    case Cluster_LbPolicy.LEAST_REQUEST: {
-      const config = message.lbConfig.case === "leastRequestLbConfig" ? message.lbConfig.value : undefined;
-      return { kind: "leastRequest", choices: config?.choiceCount ?? 2, activeRequestBias: config?.activeRequestBias?.defaultValue ?? 1 };
-    }
-    case Cluster_LbPolicy.RANDOM:
-    case Cluster_LbPolicy.CLUSTER_PROVIDED:
-      return { kind: "random" };
-    case Cluster_LbPolicy.RING_HASH:
-    case Cluster_LbPolicy.MAGLEV:
-      // Without a hash policy Envoy's hashing balancers choose at random as well.
-      context.warn(`cluster ${message.name}: ${Cluster_LbPolicy[message.lbPolicy]} is not supported yet; endpoints are chosen at random`);
-      return { kind: "random" };
-    default:
-      throw new ConfigError(
-        `cluster ${message.name}: lb_policy ${Cluster_LbPolicy[message.lbPolicy] ?? message.lbPolicy} is not supported`,
-      );
-  }
-}
-
-const policyPrefix = "envoy.extensions.load_balancing_policies.";
-
-/** `load_balancing_policy`: the first policy of the list that is known counts. */
-function compileExtensionPolicy(message: ClusterMessage, context: CompileContext): LoadBalancerPolicy {
-  for (const { typedExtensionConfig } of message.loadBalancingPolicy?.policies ?? []) {
-    const typeName = typedExtensionConfig?.typedConfig?.typeUrl.replace(/^.*\//, "") ?? "";
-    if (!typeName.startsWith(policyPrefix)) continue;
-    switch (typeName.slice(policyPrefix.length).split(".")[0]) {
-      case "round_robin":
-        return { kind: "roundRobin" };
-      case "least_request":
-        return { kind: "leastRequest", choices: 2, activeRequestBias: 1 };
-      case "random":
-        return { kind: "random" };
-      case "ring_hash":
-      case "maglev":
-        context.warn(`cluster ${message.name}: ${typeName} is not supported yet; endpoints are chosen at random`);
-        return { kind: "random" };
-    }
-  }
-  throw new ConfigError(`cluster: didn't find a registered load balancer factory in '${message.name}'`);
 }

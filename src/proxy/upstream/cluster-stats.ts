@@ -102,6 +102,11 @@ export class ClusterStats {
     this.breakers = { default: ofPriority("default"), high: ofPriority("high") } as ClusterStats["breakers"];
   }
 
+  /** What only some clusters have. */
+  gauges(group: string, names: readonly string[]): StatIndex[] {
+    return names.map((name) => this.store.gauge(this.#prefix + group + name));
+  }
+
   /** Counts an answer under its status, its class, and the same for internal or external requests. Hot. */
   countResponse(status: number, isInternal: boolean): void {
     const key = isInternal ? status : -status;

@@ -2,7 +2,9 @@
 
 import { ConfigError } from "../../api/config-error.ts";
 import { HealthStatus } from "../../api/gen/envoy/config/core/v3/health_check_pb.js";
-import type { ClusterLoadAssignment } from "../../api/gen/envoy/config/endpoint/v3/endpoint_pb.js";
+import type { ClusterLoadAssignment, ClusterLoadAssignment_Policy } from "../../api/gen/envoy/config/endpoint/v3/endpoint_pb.js";
+import type { Hash64 } from "../../lib/hash64.ts";
+import type { HashPolicy } from "../router/hash-policy.ts";
 import type { StatsStore } from "../stats/store.ts";
 import type { AlpnOffer } from "./alpn-offer.ts";
 import { type Priority, Resources } from "./circuit-breakers.ts";
@@ -10,6 +12,7 @@ import type { ClusterConfig } from "./cluster-config.ts";
 import { ClusterStats } from "./cluster-stats.ts";
 import { ConnectionPool, type PoolProtocol } from "./connection-pool.ts";
 import { Host, type HostDescription, type HostHealth, hostKey } from "./host.ts";
+import { isHashing, type TableReport } from "./load-balancer.ts";
 import type { OriginalSource } from "./open-socket.ts";
 import { PrioritySet } from "./priority-set.ts";
 import { chooseTransportSocket, speaksTls } from "./transport-socket.ts";
@@ -34,6 +37,12 @@ export class Cluster {
   #priorities: PrioritySet;
   #dropChance = 0;
   #onPanic: () => void;
+  /** The policy goes by a request's hash: whoever calls `choose` is asked for one. */
+  readonly choosesByHash: boolean;
+  /** null: that of the route. */
+  readonly hashPolicy: HashPolicy | null;
+  readonly #onTable: TableReport;
+  readonly #activeRequests: () => number;
 
   constructor(config: ClusterConfig, store: StatsStore, countsMembership: boolean) {
     this.config = config;
@@ -45,7 +54,11 @@ export class Cluster {
       high: new Resources(config.thresholds.high, this.stats, "high"),
     };
     this.#onPanic = () => store.add(this.stats.at.lb_healthy_panic, 1);
-    this.#priorities = this.#prioritize(140);
+    this.choosesByHash = isHashing(config.policy);
+    this.hashPolicy = "hashPolicy" in config.policy && config.policy.hashPolicy.length > 0 ? config.policy.hashPolicy : null;
+    this.#onTable = this.#tableReport();
+    this.#activeRequests = () => store.values[this.stats.at.upstream_rq_active]!;
+    this.#priorities = this.#prioritize(undefined);
     if (countsMembership) store.set(this.stats.at.max_host_weight, 0);
   }
 
@@ -58,9 +71,14 @@ export class Cluster {
     return this.#dropChance;
   }
 
-  /** null: no usable endpoint. Hot. */
-  choose(): Host | null {
-    return this.#priorities.choose();
+  /** null: no usable endpoint. `attempt` counts what was chosen by the same hash and not wanted. Hot. */
+  choose(hash: Hash64 | null = null, attempt = 0): Host | null {
+    return this.#priorities.choose(hash, attempt);
+  }
+
+  /** Replaced whenever the hosts change. */
+  get priorities(): PrioritySet {
+    return this.#priorities;
   }
 
   /** The host of an ORIGINAL_DST cluster for that address; made on first use. */
@@ -123,9 +141,12 @@ export class Cluster {
         const key = hostKey(ip, port);
         const known = this.#hosts.get(key);
         if (known === undefined) {
-          hosts.set(key, this.#makeHost(key, description));
+          const made = this.#makeHost(key, description);
+          if (description.health === "healthy") made.healthySince = performance.now();
+          hosts.set(key, made);
           continue;
         }
+        if (known.healthySince < 0 && description.health === "healthy") known.healthySince = performance.now();
         const wasHealthy = known.description.health !== "unhealthy";
         known.description = description;
         const socket = chooseTransportSocket(this.config.transportSockets, description.metadata);
@@ -141,7 +162,7 @@ export class Cluster {
     for (const [key, host] of this.#hosts) if (!hosts.has(key)) host.drain();
     this.#hosts = hosts;
     this.#dropChance = dropChance(assignment);
-    this.#priorities = this.#prioritize(assignment.policy?.overprovisioningFactor ?? 140);
+    this.#priorities = this.#prioritize(assignment.policy);
     this.#showMembership();
   }
 
@@ -181,18 +202,36 @@ export class Cluster {
     return new Host(key, description, socket, this.config.name, this.#store);
   }
 
-  #prioritize(overprovisioningPercent: number): PrioritySet {
+  #prioritize(policy: ClusterLoadAssignment_Policy | undefined): PrioritySet {
+    const { config } = this;
     return new PrioritySet(
       [...this.#hosts.values()],
       {
-        policy: this.config.policy,
-        panicThresholdPercent: this.config.panicThresholdPercent,
-        failsOnPanic: this.config.failsOnPanic,
-        weighsLocalities: this.config.weighsLocalities,
-        overprovisioningPercent,
+        policy: config.policy,
+        panicThresholdPercent: config.panicThresholdPercent,
+        failsOnPanic: config.failsOnPanic,
+        weighsLocalities: config.weighsLocalities,
+        overprovisioningPercent: policy?.overprovisioningFactor ?? 140,
+        weighsHealth: policy?.weightedPriorityHealth ?? false,
+        activeRequests: this.#activeRequests,
+        onTable: this.#onTable,
       },
       this.#onPanic,
     );
+  }
+
+  #tableReport(): TableReport {
+    const { kind } = this.config.policy;
+    if (!this.#countsMembership || !this.choosesByHash) return () => {};
+    const gauges =
+      kind === "ringHash"
+        ? this.stats.gauges("ring_hash_lb.", ["size", "min_hashes_per_host", "max_hashes_per_host"])
+        : this.stats.gauges("maglev_lb.", ["min_entries_per_host", "max_entries_per_host"]);
+    return (...numbers) => {
+      // A table's size is part of the configuration, and no statistic.
+      const shown = kind === "ringHash" ? numbers : numbers.slice(1);
+      for (const [index, gauge] of gauges.entries()) this.#store.set(gauge, shown[index]!);
+    };
   }
 
   #showMembership(): void {

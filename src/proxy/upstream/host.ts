@@ -32,6 +32,8 @@ export class Host {
   description: HostDescription;
   transportSocket: TransportSocketChoice;
   activeRequests = 0;
+  /** On the clock of performance.now(); -1 before it was healthy for the first time. */
+  healthySince = -1;
   /** One for each protocol and ALPN that requests have asked for: hardly ever more than one. */
   readonly pools: ConnectionPool[] = [];
   /** Likewise of clients whose own address the endpoint is shown: none has another's connection. By that address. */

@@ -1,23 +1,19 @@
 /**
- * The hosts of a cluster by priority, and which of them a request may use.
- *
- * A priority's health is 1.4 times its share of healthy hosts, at most 100 %. Traffic goes to the priorities in order, as
- * much as their health allows, first to healthy hosts, then to degraded ones. A priority below the panic threshold is used
- * whole, ill hosts included. All of this is worked out when hosts change; with one healthy priority a request is one call.
+ * The hosts of a cluster by priority, and which of them a request may use: a priority by its share of the traffic (priority-load.ts),
+ * then a locality where they are weighted, then a host. All of this is worked out when hosts change; with one healthy priority a request
+ * is one call.
  */
-
+import { Hash64, modulo } from "../../lib/hash64.ts";
 import { EdfScheduler } from "./edf-scheduler.ts";
 import type { Host } from "./host.ts";
-import { createLoadBalancer, type LoadBalancer, type LoadBalancerPolicy } from "./load-balancer.ts";
+import { localitiesOf } from "./host-weights.ts";
+import { createHashBalancer, createLoadBalancer, type HashBalancerOptions, isHashing, type LoadBalancer, none } from "./load-balancer.ts";
+import type { LoadBalancerPolicy } from "./load-balancer-policy.ts";
+import { availabilityOf, type Level, type LoadOptions, levelsOf, loadOf, type PriorityLoad } from "./priority-load.ts";
 
-export interface PriorityOptions {
+export interface PriorityOptions extends LoadOptions, HashBalancerOptions {
   readonly policy: LoadBalancerPolicy;
-  /** Percent of healthy hosts below which all hosts are used; 50 by default, 0 turns panic off. */
-  readonly panicThresholdPercent: number;
   readonly failsOnPanic: boolean;
-  readonly weighsLocalities: boolean;
-  /** 140 by default. */
-  readonly overprovisioningPercent: number;
 }
 
 interface Share {
@@ -30,105 +26,109 @@ interface Share {
 export class PrioritySet {
   /** All hosts, of all priorities. */
   readonly hosts: readonly Host[];
+  /** What each priority could take. */
+  readonly availability: PriorityLoad;
+  readonly #levels: readonly Level[];
+  readonly #inPanic: readonly boolean[];
+  readonly #options: PriorityOptions;
+  readonly #hashes: boolean;
+  readonly #balancers: Record<keyof Level, LoadBalancer | undefined>[];
   readonly #shares: readonly Share[];
   readonly #onPanic: () => void;
 
   constructor(hosts: readonly Host[], options: PriorityOptions, onPanic: () => void) {
     this.hosts = hosts;
+    this.#options = options;
     this.#onPanic = onPanic;
-    this.#shares = shares(hosts, options);
+    this.#hashes = isHashing(options.policy);
+    this.#levels = levelsOf(hosts);
+    this.#balancers = this.#levels.map(() => ({ all: undefined, healthy: undefined, degraded: undefined }));
+    this.availability = availabilityOf(this.#levels, options);
+    const { load, inPanic } = loadOf(this.#levels, options);
+    this.#inPanic = inPanic;
+    // Tables are made for every priority, as their statistics are of the last one.
+    if (this.#hashes) for (const index of this.#levels.keys()) this.#balancer(index, "healthy");
+    this.#shares = this.sharesOf(load);
   }
 
-  /** null when no host may be used. Hot. */
-  choose(): Host | null {
-    const all = this.#shares;
-    let share = all[0];
-    if (share === undefined) return null;
+  /** null when no host may be used. Without a hash, policies that go by one choose at random. Hot. */
+  choose(hash: Hash64 | null = null, attempt = 0): Host | null {
+    return this.chooseFrom(this.#shares, hash, attempt);
+  }
+
+  /** The same with other shares of the priorities. */
+  chooseFrom(all: readonly Share[], hash: Hash64 | null, attempt: number): Host | null {
+    let share = all[0]!;
+    const by = this.#hashes ? (hash ?? anyHash()) : null;
     if (all.length > 1) {
-      const at = Math.random() * 100;
+      const at = by === null ? Math.random() * 100 : modulo(by, 100);
       for (let i = 0; i < all.length; i++) {
         share = all[i]!;
         if (at < share.upTo) break;
       }
     }
     if (share.isPanic) this.#onPanic();
-    return share.balancer.choose();
+    return share.balancer.choose(by, attempt);
   }
-}
 
-interface Level {
-  readonly all: Host[];
-  readonly healthy: Host[];
-  readonly degraded: Host[];
-}
-
-function shares(hosts: readonly Host[], options: PriorityOptions): Share[] {
-  const levels: Level[] = [];
-  for (const host of hosts) {
-    const priority = host.description.priority;
-    while (levels.length <= priority) levels.push({ all: [], healthy: [], degraded: [] });
-    const level = levels[priority]!;
-    level.all.push(host);
-    if (host.description.health === "healthy") level.healthy.push(host);
-    else if (host.description.health === "degraded") level.degraded.push(host);
-  }
-  const factor = options.overprovisioningPercent;
-  const health = (part: number, whole: number) => (whole === 0 ? 0 : Math.min(100, Math.floor((factor * part) / whole)));
-  const healthy = levels.map((level) => health(level.healthy.length, level.all.length));
-  const degraded = levels.map((level) => health(level.degraded.length, level.all.length));
-  const total = Math.min(
-    100,
-    [...healthy, ...degraded].reduce((sum, part) => sum + part, 0),
-  );
-  const inPanic = levels.map((level) => total < 100 && level.all.length > 0 && isBelow(level, options.panicThresholdPercent));
-  const made: Share[] = [];
-  let upTo = 0;
-  const add = (percent: number, usable: readonly Host[], isPanic: boolean) => {
-    if (percent <= 0) return;
-    upTo += percent;
-    made.push({ upTo, balancer: balance(usable, options), isPanic });
-  };
-  if (total === 0) {
-    // Nothing is usable: in panic every level gets its share by size, else nobody gets anything.
-    const inPanicHosts = levels.filter((_, index) => inPanic[index]).reduce((sum, level) => sum + level.all.length, 0);
-    if (inPanicHosts === 0 || options.failsOnPanic) return [];
-    for (const [index, level] of levels.entries()) {
-      if (inPanic[index]) add((100 * level.all.length) / inPanicHosts, level.all, true);
-    }
+  sharesOf({ healthy, degraded }: PriorityLoad): Share[] {
+    const made: Share[] = [];
+    let upTo = 0;
+    const add = (percent: number, index: number, kind: "healthy" | "degraded") => {
+      if (percent <= 0) return;
+      upTo += percent;
+      made.push({ upTo, balancer: this.#balancer(index, kind), isPanic: this.#inPanic[index]! });
+    };
+    for (const [index, percent] of healthy.entries()) add(percent, index, "healthy");
+    for (const [index, percent] of degraded.entries()) add(percent, index, "degraded");
     return made;
   }
-  let left = 100;
-  for (const kind of ["healthy", "degraded"] as const) {
-    for (const [index, level] of levels.entries()) {
-      const percent = Math.min(left, Math.round(((kind === "healthy" ? healthy : degraded)[index]! * 100) / total));
-      left -= percent;
-      if (inPanic[index]) {
-        if (!options.failsOnPanic) add(percent, level.all, true);
-      } else add(percent, level[kind], false);
-    }
+
+  /** One table serves a priority's healthy and degraded share: Envoy's has no degraded hosts in it, whoever asks. */
+  #balancer(index: number, kind: "healthy" | "degraded"): LoadBalancer {
+    const isPanic = this.#inPanic[index]!;
+    if (isPanic && this.#options.failsOnPanic && !this.#hashes) return none;
+    const used = isPanic ? "all" : this.#hashes ? "healthy" : kind;
+    const made = this.#balancers[index]!;
+    made[used] ??= this.#createBalancer(this.#levels[index]!, used);
+    return made[used];
   }
-  return made;
+
+  #createBalancer(level: Level, kind: keyof Level): LoadBalancer {
+    const options = this.#options;
+    const { policy } = options;
+    if (policy.kind === "ringHash" || policy.kind === "maglev") return createHashBalancer(policy, level.all, level[kind], options);
+    const create = (hosts: readonly Host[]) => createLoadBalancer(policy, hosts);
+    // In panic the weights of localities don't count.
+    if (!options.weighsLocalities || kind === "all") return create(level[kind]);
+    return byLocality(level.all, level[kind], options.overprovisioningPercent, create);
+  }
 }
 
-function isBelow(level: Level, thresholdPercent: number): boolean {
-  return ((level.healthy.length + level.degraded.length) * 100) / level.all.length < thresholdPercent;
+const anyHashScratch = new Hash64();
+
+function anyHash(): Hash64 {
+  anyHashScratch.high = Math.random() * 2 ** 32;
+  anyHashScratch.low = Math.random() * 2 ** 32;
+  return anyHashScratch;
 }
 
-function balance(hosts: readonly Host[], options: PriorityOptions): LoadBalancer {
-  if (!options.weighsLocalities) return createLoadBalancer(options.policy, hosts);
-  const byLocality = new Map<string, Host[]>();
-  for (const host of hosts) {
-    const group = byLocality.get(host.description.locality);
-    if (group) group.push(host);
-    else byLocality.set(host.description.locality, [host]);
-  }
-  if (byLocality.size < 2) return createLoadBalancer(options.policy, hosts);
+/** A locality's weight counts as far as its health goes, which is 1.4 times its share of usable hosts. */
+function byLocality(
+  all: readonly Host[],
+  usable: readonly Host[],
+  overprovisioningPercent: number,
+  create: (hosts: readonly Host[]) => LoadBalancer,
+): LoadBalancer {
   const scheduler = new EdfScheduler<LoadBalancer & { weight: number }>();
-  for (const group of byLocality.values()) {
-    const weight = group[0]!.description.localityWeight;
-    if (weight <= 0) continue;
-    const balancer = createLoadBalancer(options.policy, group);
-    scheduler.add({ weight, choose: () => balancer.choose() }, weight);
+  let isEmpty = true;
+  for (const { hosts, weight, size } of localitiesOf(all, usable)) {
+    const effective = weight * Math.min(1, (overprovisioningPercent / 100) * (hosts.length / size));
+    if (effective <= 0) continue;
+    const balancer = create(hosts);
+    isEmpty = false;
+    scheduler.add({ weight: effective, choose: (hash, attempt) => balancer.choose(hash, attempt) }, effective);
   }
-  return { choose: () => scheduler.pick((locality) => locality.weight)?.choose() ?? null };
+  if (isEmpty) return create(usable);
+  return { choose: (hash, attempt) => scheduler.pick((locality) => locality.weight)?.choose(hash, attempt) ?? null };
 }

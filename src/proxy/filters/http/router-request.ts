@@ -21,6 +21,7 @@ import type { Cluster } from "../../upstream/cluster.ts";
 import type { Host } from "../../upstream/host.ts";
 import { TcpTunnel } from "../../upstream/tcp-tunnel.ts";
 import type { PoolWaiter, StreamSource, UpstreamExchange, UpstreamRequest, UpstreamReset } from "../../upstream/upstream-stream.ts";
+import { HostChoice } from "./host-choice.ts";
 import { MirroredRequest } from "./mirrored-request.ts";
 import type { RouterFilter } from "./router.ts";
 
@@ -86,7 +87,8 @@ export class RouterRequest implements PoolWaiter {
   #attempts = 0;
   #isRetrying = false;
   #retryTimer: NodeJS.Timeout | null = null;
-  #triedHosts: Host[] | null = null;
+  /** null: the choice of an endpoint goes by nothing of this request. */
+  #hostChoice: HostChoice | null = null;
   #timeoutMs = 0;
   #altResponse = false;
   #mirrored: MirroredRequest[] | null = null;
@@ -314,13 +316,13 @@ export class RouterRequest implements PoolWaiter {
 
   #chooseHost(cluster: Cluster): Host | null {
     if (cluster.config.isOriginalDestination) return this.#originalDestination(cluster);
-    let host = cluster.choose();
-    const tried = this.#triedHosts;
-    if (tried !== null && host !== null) {
-      for (let left = this.#retry!.hostSelectionAttempts; left > 0 && host !== null && tried.includes(host); left--)
-        host = cluster.choose();
-    }
-    return host;
+    const retry = this.#retry;
+    if (cluster.choosesByHash || (retry !== null && retry.priorityUpdateFrequency > 0)) this.#hostChoice ??= this.#newHostChoice(cluster);
+    return this.#hostChoice === null ? cluster.choose() : this.#hostChoice.choose(cluster, retry, this.#attempts > 1);
+  }
+
+  #newHostChoice(cluster: Cluster): HostChoice {
+    return new HostChoice(cluster, this.#action!.hashPolicy, this.#stream.info, this.#retry);
   }
 
   #originalDestination(cluster: Cluster): Host | null {
@@ -514,6 +516,7 @@ export class RouterRequest implements PoolWaiter {
     const { choice } = stream;
     info.responseHeaders = headers;
     info.responseCode = status;
+    this.#hostChoice?.addCookies(headers);
     if (choice!.edits.response.length > 0) applyHeaderEdits(choice!.edits.response, headers, info);
     if (route.responseEdits.length > 0) applyHeaderEdits(route.responseEdits, headers, info);
     if (route.scope.includesAttemptCountInResponse) setHeader(headers, "x-envoy-attempt-count", String(this.#attempts));
@@ -655,8 +658,8 @@ export class RouterRequest implements PoolWaiter {
     store.add(at.upstream_rq_retry, 1);
     store.add(at.upstream_rq_retry_backoff_exponential, 1);
     if (retry.avoidsPreviousHosts && this.#host !== null) {
-      this.#triedHosts ??= [];
-      this.#triedHosts.push(this.#host);
+      this.#hostChoice ??= this.#newHostChoice(cluster);
+      this.#hostChoice.avoid(this.#host);
     }
     this.#sentHead = false;
     this.#stream.tryDeadline = never;

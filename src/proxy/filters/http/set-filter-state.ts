@@ -1,6 +1,7 @@
 /** envoy.filters.http.set_filter_state: names what a request has, for later filters and the access log. */
 import { ConfigSchema } from "../../../api/gen/envoy/extensions/filters/http/set_filter_state/v3/set_filter_state_pb.js";
 import { defineHttpFilter } from "../../http/http-filter.ts";
+import { FilterState } from "../../stream-info.ts";
 import { compileFilterStateValues } from "../filter-state-values.ts";
 
 export const setFilterState = defineHttpFilter({
@@ -11,7 +12,7 @@ export const setFilterState = defineHttpFilter({
     return {
       name,
       onRequestHeaders({ info }) {
-        info.filterState ??= new Map();
+        info.filterState ??= new FilterState();
         set(info, info.filterState);
         return "continue";
       },

@@ -1,6 +1,7 @@
 /** envoy.filters.network.set_filter_state: names what a connection has, for later filters, its requests and the access logs. */
 import { ConfigSchema } from "../../../api/gen/envoy/extensions/filters/network/set_filter_state/v3/set_filter_state_pb.js";
 import { defineNetworkFilter } from "../../listener/network-filter.ts";
+import { FilterState } from "../../stream-info.ts";
 import { compileFilterStateValues } from "../filter-state-values.ts";
 
 export const setFilterState = defineNetworkFilter({
@@ -11,7 +12,7 @@ export const setFilterState = defineNetworkFilter({
     return {
       name,
       onConnection({ info, streamInfo }) {
-        info.filterState ??= new Map();
+        info.filterState ??= new FilterState();
         set(streamInfo, info.filterState);
         return null;
       },

@@ -9,6 +9,7 @@ import type * as net from "node:net";
 import type * as tls from "node:tls";
 import { ConfigError } from "../../../api/config-error.ts";
 import { type TcpProxy, TcpProxySchema } from "../../../api/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js";
+import { Hash64 } from "../../../lib/hash64.ts";
 import { type AccessLog, compileAccessLog } from "../../accesslog/access-log.ts";
 import { durationMs } from "../../duration.ts";
 import type { RequestInfo } from "../../http/request-info.ts";
@@ -16,6 +17,8 @@ import { LazyTimer } from "../../lazy-timer.ts";
 import type { DownstreamConnection } from "../../listener/downstream-connection.ts";
 import { defineNetworkFilter, type NetworkFilterContext, type TerminalNetworkFilter } from "../../listener/network-filter.ts";
 import { connectFailure } from "../../node-error.ts";
+import { type ConnectionHash, compileConnectionHash } from "../../router/connection-hash.ts";
+import { hashRequest } from "../../router/hash-policy.ts";
 import type { StatIndex, StatsStore } from "../../stats/store.ts";
 import { responseFlags, type TlsInfo } from "../../stream-info.ts";
 import { GreetingReader } from "../../telemetry/peer-exchange.ts";
@@ -52,6 +55,7 @@ class TcpProxyFilter implements TerminalNetworkFilter {
   readonly maxDurationMs: number;
   readonly maxConnectAttempts: number;
   readonly accessLogs: readonly AccessLog[];
+  readonly hash: ConnectionHash | null;
   readonly #totalWeight: number;
 
   constructor(config: TcpProxy, context: NetworkFilterContext, name: string) {
@@ -80,6 +84,7 @@ class TcpProxyFilter implements TerminalNetworkFilter {
     this.idleTimeoutMs = durationMs(config.idleTimeout, 3_600_000);
     this.maxDurationMs = durationMs(config.maxDownstreamConnectionDuration, 0);
     this.maxConnectAttempts = config.maxConnectAttempts ?? 1;
+    this.hash = compileConnectionHash(config.hashPolicy);
     this.accessLogs = config.accessLog.map((log) => compileAccessLog(log, context.accessLog));
   }
 
@@ -128,6 +133,7 @@ class UpstreamSide implements TransportHandler {
 }
 
 const nothing = Buffer.alloc(0);
+const scratch = new Hash64();
 
 class TcpSession implements TransportHandler {
   readonly #filter: TcpProxyFilter;
@@ -216,7 +222,7 @@ class TcpSession implements TransportHandler {
       ? connection.isRedirected
         ? cluster.originalDestination(connection.localIp, connection.localPort)
         : null
-      : cluster.choose();
+      : this.#choose(cluster);
     if (host === null) {
       stats.store.add(stats.at.upstream_cx_none_healthy, 1);
       this.#connection.info.localCloseReason = "tcp_initializion_failure:1";
@@ -258,6 +264,14 @@ class TcpSession implements TransportHandler {
       if (problem === null) this.#connected(secured, tls.info(secured));
       else fail(problem);
     });
+  }
+
+  #choose(cluster: Cluster): Host | null {
+    const { hash } = this.#filter;
+    if (!cluster.choosesByHash) return cluster.choose();
+    if (cluster.hashPolicy !== null) return cluster.choose(hashRequest(cluster.hashPolicy, this.#info));
+    if (hash === null) return cluster.choose();
+    return cluster.choose(hash(this.#info, scratch) ? scratch : null);
   }
 
   #countConnection(amount: 1 | -1): void {

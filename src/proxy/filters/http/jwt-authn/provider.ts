@@ -195,6 +195,7 @@ function compileRetry(config: RetryPolicyMessage | undefined): RetryPolicy | nul
     backOffBaseMs: baseMs,
     backOffMaxMs: maxMs,
     avoidsPreviousHosts: false,
+    priorityUpdateFrequency: 0,
     hostSelectionAttempts: 1,
     retriableHeaders: [],
     retriableRequestHeaders: [],

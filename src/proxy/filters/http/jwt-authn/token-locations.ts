@@ -3,6 +3,7 @@
  * of their issuers may have made the token that is found there.
  */
 import type { JwtProvider } from "../../../../api/gen/envoy/extensions/filters/http/jwt_authn/v3/config_pb.js";
+import { cookieValue } from "../../../http/cookies.ts";
 import { removeHeader } from "../../../http/header-list.ts";
 import type { HeaderList, StreamInfo } from "../../../stream-info.ts";
 
@@ -64,7 +65,7 @@ export function findTokens({ headers, parameters, cookies }: TokenLocations, inf
     }
   }
   for (const place of cookies) {
-    const token = cookie(info.requestHeaders, place.name);
+    const token = cookieValue(info.requestHeaders, place.name);
     if (token !== null) found.push({ token, place });
   }
   return found;
@@ -116,20 +117,6 @@ function parameter(query: string, name: string): string | null {
 function undone(text: string): string {
   if (!text.includes("%")) return text;
   return text.replace(/%([0-9A-Fa-f]{2})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
-}
-
-/** The first of that name; quotes around a value are none of it. */
-function cookie(headers: HeaderList, name: string): string | null {
-  for (let i = 0; i < headers.length; i += 2) {
-    if (headers[i] !== "cookie") continue;
-    for (const part of headers[i + 1]!.split(";")) {
-      const equals = part.indexOf("=");
-      if (equals < 0 || part.slice(0, equals).replace(/^ +/, "") !== name) continue;
-      const value = part.slice(equals + 1);
-      return value.length >= 2 && value.startsWith('"') && value.endsWith('"') ? value.slice(1, -1) : value;
-    }
-  }
-  return null;
 }
 
 /**
