@@ -12,6 +12,8 @@ import { HttpProtocolOptionsSchema } from "../../api/gen/envoy/extensions/upstre
 import { MetadataExchangeSchema } from "../../api/gen/envoy/tcp/metadataexchange/config/metadata_exchange_pb.js";
 import type { CompileContext } from "../compile-context.ts";
 import { durationMs } from "../duration.ts";
+import { compileHealthChecks, type HealthCheckConfig } from "../health/health-check-config.ts";
+import { compileOutlierDetection, type OutlierConfig } from "../health/outlier-config.ts";
 import { type PeerExchange, peerExchange } from "../telemetry/peer-exchange.ts";
 import { compileThresholds, type Thresholds } from "./circuit-breakers.ts";
 import type { LoadBalancerPolicy } from "./load-balancer.ts";
@@ -53,6 +55,8 @@ export interface ClusterConfig {
   readonly keepAlive: { readonly idleMs: number } | null;
   readonly bindAddress: string;
   readonly closesOnHealthFailure: boolean;
+  readonly outlier: OutlierConfig | null;
+  readonly healthCheck: HealthCheckConfig | null;
   readonly metadata: ClusterMessage["metadata"];
   readonly mesh: MeshMetadata;
   /** What connections without HTTP say first to endpoints that agree on it. */
@@ -122,6 +126,8 @@ export function compileCluster(message: ClusterMessage, context: CompileContext)
     keepAlive: keepAlive === undefined ? null : { idleMs: (keepAlive.keepaliveTime ?? 7200) * 1000 },
     bindAddress: message.upstreamBindConfig?.sourceAddress?.address ?? "",
     closesOnHealthFailure: message.closeConnectionsOnHostHealthFailure,
+    outlier: compileOutlierDetection(message.outlierDetection),
+    healthCheck: compileHealthChecks(message, protocol !== "http1"),
     metadata: message.metadata,
     mesh: compileMeshMetadata(message),
     peerExchange: compileFilters(message, context),

@@ -114,6 +114,7 @@ class Call implements AsyncCall, Http2Waiter {
   // --- Http2Waiter ---
 
   onConnected(session: http2.ClientHttp2Session): void {
+    this.#host!.monitor?.onReady();
     this.#wait(-1);
     this.#use(1);
     const { stats } = this.#cluster!;
@@ -166,6 +167,7 @@ class Call implements AsyncCall, Http2Waiter {
 
   #onResponse(headers: http2.IncomingHttpHeaders): void {
     const code = Number(headers[":status"]);
+    this.#host!.monitor?.onResponse(code, ["grpc-status", String(headers["grpc-status"] ?? "")], true);
     if (code !== 200) this.#answered(code, { status: statusOfHttp(code), reason: `HTTP status ${code}` });
     else if (headers["grpc-status"] !== undefined) this.#onStatus(headers);
     else if (!String(headers["content-type"]).startsWith("application/grpc")) {
@@ -209,6 +211,7 @@ class Call implements AsyncCall, Http2Waiter {
     const { stats } = this.#cluster!;
     stats.store.add(stats.at.upstream_rq_timeout, 1);
     this.#host!.stats.add(this.#host!.at.rq_timeout, 1);
+    if (this.#stream !== null) this.#host!.monitor?.onTimeout();
     stats.countResponse(504, true);
     this.cancel();
     this.#done({ status: status.deadlineExceeded, reason: "upstream request timeout" });
@@ -216,6 +219,7 @@ class Call implements AsyncCall, Http2Waiter {
 
   #failed(code: number, reason: string): void {
     if (this.#isOver) return;
+    this.#host!.monitor?.onConnectFailed();
     this.#host!.stats.add(this.#host!.at.rq_error, 1);
     this.#cluster!.stats.countResponse(503, true);
     this.#finish({ status: code, reason });

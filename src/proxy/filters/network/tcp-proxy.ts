@@ -128,6 +128,7 @@ class UpstreamSide implements TransportHandler {
 }
 
 const nothing = Buffer.alloc(0);
+const timedOut = "connection_timeout";
 
 class TcpSession implements TransportHandler {
   readonly #filter: TcpProxyFilter;
@@ -237,7 +238,7 @@ class TcpSession implements TransportHandler {
     const fail = (reason: string) => this.#connectFailed(reason);
     this.#connectTimer = setTimeout(() => {
       stats.store.add(stats.at.upstream_cx_connect_timeout, 1);
-      fail("connection_timeout");
+      fail(timedOut);
     }, cluster.config.connectTimeoutMs);
     raw.on("error", (error: NodeJS.ErrnoException) => fail(connectFailure(error)));
     const { tls } = host.transportSocket;
@@ -286,6 +287,8 @@ class TcpSession implements TransportHandler {
     const host = this.#host!;
     stats.store.add(stats.at.upstream_cx_connect_fail, 1);
     stats.store.add(host.at.cx_connect_fail, 1);
+    if (reason === timedOut) host.monitor?.onTimeout();
+    else host.monitor?.onConnectFailed();
     if (reason.startsWith("TLS_error")) stats.ssl?.failed(reason);
     this.#countConnection(-1);
     this.#info.flags |= responseFlags.UpstreamConnectionFailure;
@@ -300,6 +303,7 @@ class TcpSession implements TransportHandler {
     const { stats } = this.#cluster!;
     stats.store.record(stats.at.upstream_cx_connect_ms, Math.round(performance.now() - this.#connectStarted));
     stats.store.add(stats.at.upstream_rq_total, 1);
+    this.#host!.monitor?.onConnected();
     this.#info.upstreamLocalAddress = socket.localAddress === undefined ? "" : `${socket.localAddress}:${socket.localPort}`;
     socket.removeAllListeners("error");
     socket.removeAllListeners("close");
