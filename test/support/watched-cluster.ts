@@ -160,6 +160,8 @@ export class WatchedCluster implements AsyncDisposable {
     }
     for (const { name, port } of this.#upstreams)
       text = text.replaceAll(`127.0.0.1:${port}`, name).replaceAll(`"port_value":${port}`, `"port_value":"${name}"`);
+    // Fields that are newer than our protos.
+    text = text.replaceAll(/,?"(network_namespace_filepath|http_status_code)":(""|\d+)/g, "").replaceAll("{,", "{");
     return text
       .split("\n")
       .filter((line) => line !== "")
@@ -215,6 +217,7 @@ function bootstrap(
   });
   return JSON.parse(
     JSON.stringify({
+      node: { id: "test", cluster: "test" },
       admin: { address: address(0) },
       cluster_manager: { outlier_detection: { event_log_path: join(directory, "outliers.log") } },
       static_resources: {
@@ -223,11 +226,13 @@ function bootstrap(
           {
             name: "app",
             connect_timeout: "1s",
+            ...(!cluster.eds_cluster_config && {
+              load_assignment: {
+                cluster_name: "app",
+                endpoints: groups.map(({ upstreams: members, ...group }) => ({ ...group, lb_endpoints: members.map(lbEndpoint) })),
+              },
+            }),
             ...cluster,
-            load_assignment: {
-              cluster_name: "app",
-              endpoints: groups.map(({ upstreams: members, ...group }) => ({ ...group, lb_endpoints: members.map(lbEndpoint) })),
-            },
           },
         ],
       },

@@ -1,4 +1,4 @@
-/** Cluster.health_checks, checked and with Envoy's defaults filled in. Envoy takes one for a cluster. */
+/** Cluster.health_checks, checked and with Envoy's defaults filled in. There may be one; Envoy of late takes several that have names. */
 import type { JsonObject } from "@bufbuild/protobuf";
 import { anyUnpack } from "@bufbuild/protobuf/wkt";
 import { ConfigError } from "../../api/config-error.ts";
@@ -84,7 +84,7 @@ export interface HealthCheckConfig {
 export function compileHealthChecks(cluster: Cluster, speaksHttp2: boolean): HealthCheckConfig | null {
   const [message, another] = cluster.healthChecks;
   if (message === undefined) return null;
-  if (another !== undefined) throw new ConfigError("Multiple health checks not supported");
+  if (another !== undefined) throw new ConfigError("several health checks of one cluster are not supported by this proxy");
   const intervalMs = durationMs(message.interval, 0);
   const unhealthyIntervalMs = durationMs(message.unhealthyInterval, intervalMs);
   const noTrafficIntervalMs = durationMs(message.noTrafficInterval, 60_000);
