@@ -5,7 +5,7 @@ import { good, ill, type Mood, MoodyUpstream } from "../support/moody-upstream.t
 import { freePortRow } from "../support/ports.ts";
 import { eventually, startOurProxy } from "../support/proxies.ts";
 import { RawConnection } from "../support/raw-client.ts";
-import { proxies } from "../support/static-bootstrap.ts";
+import { proxies, type } from "../support/static-bootstrap.ts";
 import { WatchedCluster, type WatchedOptions } from "../support/watched-cluster.ts";
 
 type Detection = Record<string, unknown>;
@@ -122,6 +122,31 @@ describe.skipIf(!envoyBinary)("Outlier detection beside Envoy", { timeout: 120_0
       for (let i = 0; i < 5; i++) await cluster.ask();
       const before = await cluster.flags();
       await cluster.askUntil({ a: ejected }, { "content-type": "application/grpc", te: "trailers" });
+      return { before, ...(await summary(cluster)) };
+    });
+    expect(outcome.before).toEqual({ a: "healthy" });
+  });
+
+  it("takes for errors what the cluster's protocol options say", async () => {
+    const status = (exact: string) => ({ http_response_headers_match: { headers: [{ name: ":status", string_match: { exact } }] } });
+    const options = {
+      typed_extension_protocol_options: {
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+          "@type": type("upstreams.http.v3.HttpProtocolOptions"),
+          explicit_http_config: { http_protocol_options: {} },
+          outlier_detection: { error_matcher: { or_match: { rules: [status("429"), status("503")] } } },
+        },
+      },
+    };
+    const detection = { ...forGood, consecutive_5xx: 3, consecutive_gateway_failure: 2, enforcing_consecutive_gateway_failure: 100 };
+    const all = outlier({ ...detection, max_ejection_percent: 100 }, { ...noPanic, ...options });
+    const outcome = await onBoth([good], all, async (cluster, [only]) => {
+      for (const code of [500, 500, 500, 503, 429, 500, 503, 200, 429, 429]) {
+        only!.mood = ill(code);
+        await cluster.ask();
+      }
+      const before = await cluster.flags();
+      await cluster.askUntil({ a: ejected });
       return { before, ...(await summary(cluster)) };
     });
     expect(outcome.before).toEqual({ a: "healthy" });

@@ -111,7 +111,7 @@ export const newerFields: { readonly [typeName: string]: readonly string[] } = {
   "envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig": ["trust_bundles"],
   "envoy.extensions.transport_sockets.tls.v3.TlsParameters": ["compliance_policies"],
   "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext": ["auto_host_sni", "auto_sni_san_validation"],
-  "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": ["hash_policy", "outlier_detection", "request_mirror_policies", "retry_policy"],
+  "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": ["hash_policy", "request_mirror_policies", "retry_policy"],
   "envoy.extensions.wasm.v3.PluginConfig": ["allow_on_headers_stop_iteration", "failure_policy", "reload_config"],
   "envoy.service.discovery.v3.DeltaDiscoveryResponse": ["resource_errors"],
   "envoy.service.discovery.v3.DiscoveryResponse": ["resource_errors"],

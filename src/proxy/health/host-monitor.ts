@@ -41,7 +41,9 @@ export class HostMonitor {
   onResponse(status: number, headers: HeaderList, isGrpc: boolean): void {
     if (this.#hasChecks && hasHeader(headers, "x-envoy-immediate-health-check-fail")) this.#failImmediately();
     if (this.#outlier === null) return;
-    this.#countStatus(isGrpc ? httpStatusOfGrpc(status, headers) : status);
+    const { isError } = this.#outlier;
+    if (isError !== null) this.#countStatus(isError(status, headers) ? Math.max(status, 500) : 200);
+    else this.#countStatus(isGrpc ? httpStatusOfGrpc(status, headers) : status);
   }
 
   /** A request has a connection. Hot. */

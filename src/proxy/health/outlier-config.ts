@@ -2,6 +2,7 @@
 import { ConfigError } from "../../api/config-error.ts";
 import type { OutlierDetection } from "../../api/gen/envoy/config/cluster/v3/outlier_detection_pb.js";
 import { durationMs } from "../duration.ts";
+import type { ErrorMatcher } from "./error-matcher.ts";
 
 /** Why a host is taken for an outlier; Envoy's `OutlierEjectionType`. */
 export type OutlierKind =
@@ -32,9 +33,11 @@ export interface OutlierConfig {
   readonly splitsOrigins: boolean;
   /** A health check that passes ends an ejection. */
   readonly passedCheckUnejects: boolean;
+  /** Which answers are errors; null: those with a status of 5xx. */
+  readonly isError: ErrorMatcher | null;
 }
 
-export function compileOutlierDetection(message: OutlierDetection | undefined): OutlierConfig | null {
+export function compileOutlierDetection(message: OutlierDetection | undefined, isError: ErrorMatcher | null): OutlierConfig | null {
   if (message === undefined) return null;
   const [monitor] = message.monitors;
   if (monitor !== undefined) {
@@ -78,6 +81,7 @@ export function compileOutlierDetection(message: OutlierDetection | undefined): 
       threshold: message.failurePercentageThreshold ?? 85,
     },
     splitsOrigins: message.splitExternalLocalOriginErrors,
+    isError,
     passedCheckUnejects: message.successfulActiveHealthCheckUnejectHost ?? true,
   };
 }

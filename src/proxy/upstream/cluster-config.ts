@@ -12,6 +12,7 @@ import { HttpProtocolOptionsSchema } from "../../api/gen/envoy/extensions/upstre
 import { MetadataExchangeSchema } from "../../api/gen/envoy/tcp/metadataexchange/config/metadata_exchange_pb.js";
 import type { CompileContext } from "../compile-context.ts";
 import { durationMs } from "../duration.ts";
+import { compileErrorMatcher } from "../health/error-matcher.ts";
 import { compileHealthChecks, type HealthCheckConfig } from "../health/health-check-config.ts";
 import { compileOutlierDetection, type OutlierConfig } from "../health/outlier-config.ts";
 import { type PeerExchange, peerExchange } from "../telemetry/peer-exchange.ts";
@@ -92,6 +93,7 @@ export function compileCluster(message: ClusterMessage, context: CompileContext)
   const upstream = http?.upstreamHttpProtocolOptions ?? message.upstreamHttpProtocolOptions;
   const originalDst = message.lbConfig.case === "originalDstLbConfig" ? message.lbConfig.value : undefined;
   const commonLb = message.commonLbConfig;
+  const errorMatcher = http?.outlierDetection?.errorMatcher;
   const keepAlive = message.upstreamConnectionOptions?.tcpKeepalive;
   return {
     name: message.name,
@@ -126,7 +128,7 @@ export function compileCluster(message: ClusterMessage, context: CompileContext)
     keepAlive: keepAlive === undefined ? null : { idleMs: (keepAlive.keepaliveTime ?? 7200) * 1000 },
     bindAddress: message.upstreamBindConfig?.sourceAddress?.address ?? "",
     closesOnHealthFailure: message.closeConnectionsOnHostHealthFailure,
-    outlier: compileOutlierDetection(message.outlierDetection),
+    outlier: compileOutlierDetection(message.outlierDetection, errorMatcher === undefined ? null : compileErrorMatcher(errorMatcher)),
     healthCheck: compileHealthChecks(message, protocol !== "http1"),
     metadata: message.metadata,
     mesh: compileMeshMetadata(message),
