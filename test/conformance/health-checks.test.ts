@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { envoyBinary, envoyValidates } from "../support/envoy.ts";
 import { startGrpcHealthServer } from "../support/grpc-health-server.ts";
+import { askHttp } from "../support/http-ask.ts";
 import { good, ill, type Mood, MoodyUpstream } from "../support/moody-upstream.ts";
 import { eventually } from "../support/proxies.ts";
 import { address, proxies, type } from "../support/static-bootstrap.ts";
@@ -345,6 +346,70 @@ describe.skipIf(!envoyBinary)("Health checks beside Envoy", { timeout: 120_000 }
     } finally {
       rmSync(directory, { recursive: true, force: true });
     }
+  });
+});
+
+describe.skipIf(!envoyBinary)("The filter for health checks, beside Envoy", { timeout: 120_000 }, () => {
+  const filter = (fields: object) => [
+    {
+      name: "check",
+      typed_config: {
+        "@type": type("filters.http.health_check.v3.HealthCheck"),
+        headers: [{ name: ":path", string_match: { exact: "/probe" } }],
+        ...fields,
+      },
+    },
+  ];
+  const filterStats = async ({ proxy }: WatchedCluster) => {
+    const text = await proxy.admin("/stats?filter=^http.http.health_check");
+    return [...text.matchAll(/^(\S+): ([1-9]\d*)$/gm)].map(([, name, value]) => `${name} ${value}`);
+  };
+  const askFor = async (watched: WatchedCluster, line = "GET /probe") => {
+    const { status, headers, body } = await askHttp("127.0.0.1", watched.port, { line, ...(line.startsWith("POST") && { body: "x" }) });
+    const { date: _, server, "x-envoy-upstream-service-time": __, ...others } = headers;
+    return { status, headers: others, body };
+  };
+
+  it("answers by itself, and says when the proxy was failed", async () => {
+    const options = { ...cluster(http), httpFilters: filter({ pass_through_mode: false }), concurrency: 1 };
+    const outcome = await onBoth([good], options, async (watched) => {
+      const well = [await askFor(watched), await askFor(watched, "POST /probe"), await askFor(watched, "GET /other")];
+      await watched.proxy.admin("/healthcheck/fail", "POST");
+      await eventually(async () => ((await askFor(watched)).status === 503 ? true : undefined), "a failing check");
+      const ill = [await askFor(watched), await askFor(watched, "GET /other")];
+      await watched.proxy.admin("/healthcheck/ok", "POST");
+      await eventually(async () => ((await askFor(watched)).status === 200 ? true : undefined), "a check");
+      return { well, ill };
+    });
+    expect(outcome.well[0]).toMatchObject({ status: 200, headers: { "x-envoy-upstream-healthchecked-cluster": "test" } });
+    expect(outcome.ill[1]!.headers).toMatchObject({ "x-envoy-immediate-health-check-fail": "true" });
+  });
+
+  it("goes by how many hosts of clusters are well", async () => {
+    for (const [percentages, status] of [
+      [{ app: { value: 50 } }, 200],
+      [{ app: { value: 51.9 } }, 503],
+      [{ nope: { value: 1 } }, 503],
+    ] as const) {
+      const filters = filter({ pass_through_mode: false, cluster_min_healthy_percentages: percentages });
+      const outcome = await onBoth([good, ill(503)], { ...cluster(http), httpFilters: filters }, async (watched) => {
+        const answer = await askFor(watched);
+        return { answer, stats: await filterStats(watched) };
+      });
+      expect(outcome.answer.status).toBe(status);
+    }
+  });
+
+  it("passes checks on, and remembers the answer for a while", async () => {
+    const filters = filter({ pass_through_mode: true, cache_time: "600s" });
+    const outcome = await onBoth([good], { ...cluster(http), httpFilters: filters, concurrency: 1 }, async (watched, [only]) => {
+      only!.mood = ill(500, { "x-envoy-degraded": "true" });
+      const first = await askFor(watched);
+      only!.mood = good;
+      return { first, second: await askFor(watched), requests: only!.requests, stats: await filterStats(watched) };
+    });
+    expect(outcome.requests).toBe(1);
+    expect(outcome.second.status).toBe(500);
   });
 });
 

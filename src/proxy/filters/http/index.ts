@@ -13,6 +13,7 @@ import { disabledFilter } from "./disabled-filter.ts";
 import { extAuthz } from "./ext-authz/ext-authz.ts";
 import { fault } from "./fault.ts";
 import { headerMutation } from "./header-mutation.ts";
+import { healthCheck } from "./health-check.ts";
 import { istioStats } from "./istio-stats.ts";
 import { jwtAuthn } from "./jwt-authn/jwt-authn.ts";
 import { localRateLimit } from "./local-ratelimit.ts";
@@ -30,6 +31,7 @@ export const httpFilters: readonly HttpFilterDefinition[] = [
   extAuthz,
   fault,
   headerMutation,
+  healthCheck,
   istioStats,
   jwtAuthn,
   localRateLimit,
