@@ -5,13 +5,14 @@ import type { IncomingMessage } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { makeCertificate } from "../support/certificate.ts";
 import { envoyBinary, envoyValidates } from "../support/envoy.ts";
 import { startGrpcHealthServer } from "../support/grpc-health-server.ts";
 import { askHttp } from "../support/http-ask.ts";
 import { good, ill, type Mood, MoodyUpstream } from "../support/moody-upstream.ts";
 import { eventually } from "../support/proxies.ts";
-import { address, proxies, type } from "../support/static-bootstrap.ts";
-import { startTcpUpstream } from "../support/upstream.ts";
+import { address, answeringFilters, proxies, type } from "../support/static-bootstrap.ts";
+import { startTcpUpstream, startUpstream } from "../support/upstream.ts";
 import { comparableReason, ourVerdict } from "../support/verdict.ts";
 import { WatchedCluster, type WatchedOptions } from "../support/watched-cluster.ts";
 
@@ -305,6 +306,32 @@ describe.skipIf(!envoyBinary)("Health checks beside Envoy", { timeout: 120_000 }
     expect(ours!.headers).toMatchObject({ ":path": "/grpc.health.v1.Health/Check", ":authority": "grpc.test", "x-check": "yes" });
   });
 
+  it("checks in TLS, by the cluster's certificates", async () => {
+    const [own, other] = [makeCertificate("app.test"), makeCertificate("app.test")];
+    await using upstream = await startUpstream("tls", { key: own.key, cert: own.certificate }, { "/health": { status: 200 } });
+    for (const [trusted, healthy] of [
+      [own, 1],
+      [other, undefined],
+    ] as const) {
+      const more = {
+        load_assignment: { cluster_name: "app", endpoints: [{ lb_endpoints: [{ endpoint: { address: address(upstream.port) } }] }] },
+        transport_socket: {
+          name: "tls",
+          typed_config: {
+            "@type": type("transport_sockets.tls.v3.UpstreamTlsContext"),
+            sni: "app.test",
+            common_tls_context: { validation_context: { trusted_ca: { inline_string: trusted.certificate } } },
+          },
+        },
+      };
+      const stats = await onBoth([], cluster({ ...http, unhealthy_threshold: 1 }, more), async (watched) => {
+        await eventually(async () => ((await watched.stats(/attempt/))["health_check.attempt"] ?? 0) >= 2 || undefined, "checks");
+        return statsOf(watched);
+      });
+      expect((stats as { gauges: Record<string, number> }).gauges["health_check.healthy"]).toBe(healthy);
+    }
+  });
+
   it("keeps a host that is well although discovery does not name it, until it is ill", async () => {
     const directory = mkdtempSync(join(tmpdir(), "topsail-eds-"));
     try {
@@ -444,6 +471,22 @@ describe.skipIf(!envoyBinary)("Configurations of watched clusters, beside Envoy"
   )("%s", (_name, fields) => {
     const [ours, envoys] = verdictsOf(fields);
     expect(ours).toEqual(envoys);
+  });
+
+  it.each(
+    Object.entries({
+      "the filter, passing on": { pass_through_mode: true, cache_time: "1s" },
+      "the filter without a mode": {},
+      "the filter with a cache of nothing": { pass_through_mode: false, cache_time: "1s" },
+      "the filter with percentages of others": { pass_through_mode: true, cluster_min_healthy_percentages: { app: { value: 1 } } },
+    }),
+  )("%s", (_name, fields) => {
+    const check = { name: "check", typed_config: { "@type": type("filters.http.health_check.v3.HealthCheck"), ...fields } };
+    const filters = answeringFilters("in") as [{ typed_config: { http_filters: object[] } }];
+    filters[0].typed_config.http_filters.unshift(check);
+    const listeners = [{ name: "in", address: address(0), filter_chains: [{ filters }] }];
+    const yaml = JSON.stringify({ static_resources: { listeners } });
+    expect(comparableReason(ourVerdict(yaml))).toEqual(comparableReason(envoyValidates(yaml)));
   });
 
   it("have one check, although Envoy takes several that have names", () => {

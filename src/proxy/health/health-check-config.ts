@@ -31,7 +31,7 @@ export interface HttpCheck {
   /** "": the cluster's name. An endpoint's own goes before it. */
   readonly host: string;
   readonly body: Buffer | null;
-  /** All of them, in this order, in the answer's first `maxBodyBytes` (0: in all of it). */
+  /** All of them, in this order, in the answer's first `maxBodyBytes`. */
   readonly receive: readonly Buffer[];
   readonly maxBodyBytes: number;
   readonly edits: readonly HeaderEdit[];
@@ -130,6 +130,8 @@ function compileCheck({ healthChecker }: HealthCheck, clusterName: string, speak
   }
 }
 
+const wholeBodyBytes = 16 * 1024 * 1024;
+
 const bodilessMethods: ReadonlySet<RequestMethod> = new Set([
   RequestMethod.GET,
   RequestMethod.HEAD,
@@ -146,9 +148,10 @@ function compileHttp(message: HealthCheck_HttpHealthCheck): HttpCheck {
     );
   }
   const receive = message.receive.map(bytesOf);
-  const maxBodyBytes = Number(message.responseBufferSize ?? 1024);
+  // 0 stands for all of it, within reason.
+  const maxBodyBytes = Number(message.responseBufferSize ?? 1024) || wholeBodyBytes;
   const total = receive.reduce((sum, { length }) => sum + length, 0);
-  if (maxBodyBytes !== 0 && total > maxBodyBytes) {
+  if (total > maxBodyBytes) {
     throw new ConfigError(`The expected response length '${total}' is over than http health response buffer size '${maxBodyBytes}'`);
   }
   const expected = message.expectedStatuses.map((range) => statusRange(range, "expected"));

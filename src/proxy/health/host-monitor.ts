@@ -20,6 +20,8 @@ export interface HealthConfig {
   readonly hasChecks: boolean;
 }
 
+const alreadyFailed = hostFlags.excludedByImmediateFail | hostFlags.failedActiveCheck;
+
 export class HostMonitor {
   readonly cells: HostCells;
   readonly #outlier: OutlierConfig | null;
@@ -107,7 +109,8 @@ export class HostMonitor {
 
   #failImmediately(): void {
     const { values, at } = this.cells;
-    Atomics.or(values, at + cellAt.flags, hostFlags.excludedByImmediateFail);
-    this.#report("immediateHealthCheckFail");
+    const before = Atomics.or(values, at + cellAt.flags, hostFlags.excludedByImmediateFail);
+    // In panic it may be asked, and say so, for each request.
+    if ((before & alreadyFailed) !== alreadyFailed) this.#report("immediateHealthCheckFail");
   }
 }

@@ -69,16 +69,15 @@ export class Http1Probe implements HealthProbe {
     let bytes = 0;
     response.on("error", () => settle(unreachable));
     response.on("data", (chunk: Buffer) => {
-      if (receive.length === 0 || (maxBodyBytes !== 0 && bytes >= maxBodyBytes)) return;
+      if (receive.length === 0 || bytes >= maxBodyBytes) return;
       chunks.push(chunk);
       bytes += chunk.length;
     });
     response.once("end", () => {
-      const whole = Buffer.concat(chunks);
       const answer = {
         status: response.statusCode ?? 0,
         header: (name: string) => response.headers[name]?.toString(),
-        body: maxBodyBytes === 0 ? whole : whole.subarray(0, maxBodyBytes),
+        body: Buffer.concat(chunks).subarray(0, maxBodyBytes),
       };
       settle(judgeHttpAnswer(this.#check, answer, this.#onServiceName));
     });

@@ -23,7 +23,7 @@ export class Http2Exchange {
     this.#target = target;
   }
 
-  /** `done` hears once, later: the answer, or null where there is none. `maxBytes` 0: all of the body. */
+  /** `done` hears once, later: the answer with at most `maxBytes` of its body, or null where there is none. */
   ask(headers: HeaderList, body: Buffer | null, maxBytes: number, done: (answer: Http2Answer | null) => void): void {
     this.#done = done;
     const session = this.#session;
@@ -82,7 +82,7 @@ export class Http2Exchange {
       trailers = received;
     });
     stream.on("data", (chunk: Buffer) => {
-      if (maxBytes !== 0 && bytes >= maxBytes) return;
+      if (bytes >= maxBytes) return;
       chunks.push(chunk);
       bytes += chunk.length;
     });
@@ -93,9 +93,8 @@ export class Http2Exchange {
     stream.once("close", () => {
       if (this.#stream !== stream) return;
       this.#stream = null;
-      const whole = Buffer.concat(chunks);
       const isWhole = answer !== null && hasEnded && stream.rstCode === http2.constants.NGHTTP2_NO_ERROR;
-      this.#settle(isWhole ? { headers: answer!, trailers, body: maxBytes === 0 ? whole : whole.subarray(0, maxBytes) } : null);
+      this.#settle(isWhole ? { headers: answer!, trailers, body: Buffer.concat(chunks).subarray(0, maxBytes) } : null);
     });
     if (body !== null) stream.end(body);
   }

@@ -74,9 +74,6 @@ class HealthCheckFilter implements HttpFilter {
     ]);
     if (!this.#passesThrough && this.#cacheMs > 0)
       throw new ConfigError("cache_time_ms must not be set when path_through_mode is disabled");
-    if (this.#passesThrough && this.#minHealthyPercent.length > 0) {
-      throw new ConfigError("cluster_min_healthy_percentages must not be set when path_through_mode is enabled");
-    }
     this.#matchers = config.headers.map(compileHeaderMatcher);
     this.#clusters = context.clusters;
     this.#nodeCluster = context.nodeCluster;
