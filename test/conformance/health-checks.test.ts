@@ -11,7 +11,7 @@ import { startGrpcHealthServer } from "../support/grpc-health-server.ts";
 import { askHttp } from "../support/http-ask.ts";
 import { good, ill, type Mood, MoodyUpstream } from "../support/moody-upstream.ts";
 import { eventually } from "../support/proxies.ts";
-import { address, answeringFilters, proxies, type } from "../support/static-bootstrap.ts";
+import { address, answeringFilters, both, proxies, type } from "../support/static-bootstrap.ts";
 import { startTcpUpstream, startUpstream } from "../support/upstream.ts";
 import { comparableReason, ourVerdict } from "../support/verdict.ts";
 import { WatchedCluster, type WatchedOptions } from "../support/watched-cluster.ts";
@@ -47,7 +47,7 @@ async function onBoth<T>(
   options: Omit<WatchedOptions, "upstreams">,
   run: (cluster: WatchedCluster, upstreams: readonly MoodyUpstream[]) => Promise<T>,
 ): Promise<T> {
-  const [envoys, ours] = await Promise.all(
+  const [envoys, ours] = await both(
     proxies.map(async ({ start }) => {
       await using stack = new AsyncDisposableStack();
       const upstreams = await Promise.all(checkMoods.map(async (_, index) => stack.use(await MoodyUpstream.start("abcdef"[index]!))));
@@ -268,7 +268,7 @@ describe.skipIf(!envoyBinary)("Health checks beside Envoy", { timeout: 120_000 }
   });
 
   it("checks by gRPC", async () => {
-    const [envoys, ours] = await Promise.all(
+    const [envoys, ours] = await both(
       proxies.map(async ({ start }) => {
         await using server = await startGrpcHealthServer();
         const at = {
@@ -335,7 +335,7 @@ describe.skipIf(!envoyBinary)("Health checks beside Envoy", { timeout: 120_000 }
   it("keeps a host that is well although discovery does not name it, until it is ill", async () => {
     const directory = mkdtempSync(join(tmpdir(), "topsail-eds-"));
     try {
-      const outcome = await Promise.all(
+      const outcome = await both(
         proxies.map(async ({ name, start }) => {
           await using stack = new AsyncDisposableStack();
           const upstreams = await Promise.all(["a", "b", "c"].map(async (each) => stack.use(await MoodyUpstream.start(each))));

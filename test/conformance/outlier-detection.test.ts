@@ -5,7 +5,7 @@ import { good, ill, type Mood, MoodyUpstream } from "../support/moody-upstream.t
 import { freePortRow } from "../support/ports.ts";
 import { eventually, startOurProxy } from "../support/proxies.ts";
 import { RawConnection } from "../support/raw-client.ts";
-import { proxies, type } from "../support/static-bootstrap.ts";
+import { both, proxies, type } from "../support/static-bootstrap.ts";
 import { WatchedCluster, type WatchedOptions } from "../support/watched-cluster.ts";
 
 type Detection = Record<string, unknown>;
@@ -23,7 +23,7 @@ async function onBoth<T>(
   options: Omit<WatchedOptions, "upstreams">,
   run: (cluster: WatchedCluster, upstreams: readonly MoodyUpstream[]) => Promise<T>,
 ): Promise<T> {
-  const [envoys, ours] = await Promise.all(
+  const [envoys, ours] = await both(
     proxies.map(async ({ start }) => {
       await using stack = new AsyncDisposableStack();
       const upstreams = await Promise.all(moods.map(async (_, index) => stack.use(await MoodyUpstream.start("abcdef"[index]!))));
