@@ -18,6 +18,7 @@ import { NodeSchema } from "../api/gen/envoy/config/core/v3/base_pb.js";
 import { RouteConfigurationSchema } from "../api/gen/envoy/config/route/v3/route_pb.js";
 import { type Secret, SecretSchema } from "../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
 import { typeUrls } from "../api/type-urls.ts";
+import { AccessLogSinks } from "./accesslog/sinks.ts";
 import { AdminServer } from "./admin/admin-server.ts";
 import { daysUntilExpiry } from "./admin/certs.ts";
 import { ClusterManager } from "./config/cluster-manager.ts";
@@ -36,6 +37,7 @@ import { ServerStats } from "./server-stats.ts";
 import { StatsReader } from "./stats/stats-reader.ts";
 import { StatsStore } from "./stats/store.ts";
 import { TagExtractor } from "./stats/tags.ts";
+import { SecretStore } from "./tls/secret.ts";
 import { makeSharedSessions } from "./tls/tls-sessions.ts";
 import { WorkerGroup } from "./worker-group.ts";
 
@@ -75,6 +77,7 @@ export class ProxyServer implements AsyncDisposable {
   #workers: WorkerGroup;
   #sources: ConfigSources;
   #updates: UpdateQueue;
+  readonly #eventSinks: AccessLogSinks;
   #serverStats: ServerStats;
   #admin: AdminServer | undefined;
   #flushTimer: NodeJS.Timeout;
@@ -109,9 +112,22 @@ export class ProxyServer implements AsyncDisposable {
         },
         stats: this.stats,
         log,
+        onHostEvent: (event) => this.clusters.onHostEvent(event),
       }),
     );
-    this.#updates = new UpdateQueue((parts) => this.#workers.update(parts));
+    const secrets = new SecretStore();
+    this.#updates = new UpdateQueue((parts) => {
+      // Health checks are made here, with the secrets that the workers have.
+      for (const { name, bytes } of parts.secrets ?? []) secrets.set(name, bytes);
+      for (const name of parts.removedSecrets ?? []) secrets.delete(name);
+      return this.#workers.update(parts);
+    });
+    this.#eventSinks = this.#stack.use(
+      new AccessLogSinks({
+        flushIntervalMs: options.fileFlushIntervalMs,
+        onError: (path, error) => log.scope("file").warn(`cannot write ${path}: ${error.message}`),
+      }),
+    );
     this.#sources = this.#stack.use(
       new ConfigSources({
         node: bootstrap.node!,
@@ -160,6 +176,9 @@ export class ProxyServer implements AsyncDisposable {
         validate: (cluster) => this.validator.cluster(cluster),
         stats: store,
         texts: this.stats,
+        secrets,
+        sinks: this.#eventSinks,
+        outlierLogPath: bootstrap.clusterManager?.outlierDetection?.eventLogPath ?? "",
         log: log.scope("upstream"),
         ...(options.resolveHost && { resolveHost: options.resolveHost }),
       }),
@@ -230,6 +249,7 @@ export class ProxyServer implements AsyncDisposable {
   }
 
   reopenLogs(): void {
+    this.#eventSinks.reopen();
     this.#workers.reopenLogs();
   }
 

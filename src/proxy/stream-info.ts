@@ -201,6 +201,8 @@ export interface StreamInfo {
   upstreamPeer: WorkloadPeer | null | undefined;
   /** Body of the local reply, for %LOCAL_REPLY_BODY%. */
   localReplyBody: string;
+  /** A health check of this proxy, as the filter for them has found. */
+  isHealthCheck: boolean;
   /** For %DYNAMIC_METADATA% and matchers; null until a filter sets some. */
   dynamicMetadata: DynamicMetadata | null;
   /** The stream's own, see `filterStateOf`; null until a filter sets some. */

@@ -7,18 +7,25 @@
  *
  *      main thread                                worker 0..N-1
  *      ClusterManager, ListenerManager   Update   ConfigApplier -> compiled snapshot -> requests
- *      admin, stats reader             <--------  Applied, StatsGrown, HostEvent
+ *      admin, stats reader, health     <--------  Applied, StatsGrown, HostEvent
  *
- * One update is applied in the order secrets, clusters, endpoints, routes, listeners, so that what refers to something
+ * One update is applied in the order secrets, clusters, endpoints, health, routes, listeners, so that what refers to something
  * finds it. Nothing here waits for requests: a stream that began under the old snapshot ends under it.
  */
 
+import type { CellsOfHost } from "./health/host-cells.ts";
+import type { HostEvent } from "./health/host-monitor.ts";
 import type { SharedSessions } from "./tls/tls-sessions.ts";
 
 /** A resource by name, as protobuf bytes of the message that the field's comment names. */
 export interface NamedBytes {
   readonly name: string;
   readonly bytes: Uint8Array;
+}
+
+/** A cluster's endpoints, with what all threads know of its hosts together where it watches them (health/host-cells.ts). */
+export interface NamedEndpoints extends NamedBytes {
+  readonly cells?: readonly CellsOfHost[];
 }
 
 export interface WorkerUpdate {
@@ -33,7 +40,9 @@ export interface WorkerUpdate {
   readonly removedClusters?: readonly string[];
   /** envoy.config.endpoint.v3.ClusterLoadAssignment by *cluster* name: what EDS sent, the static load_assignment, or what DNS
    *  resolved to (socket addresses then are IP addresses, `hostname` the name that was resolved). */
-  readonly endpoints?: readonly NamedBytes[];
+  readonly endpoints?: readonly NamedEndpoints[];
+  /** Names of clusters of whose hosts something else is known than before. */
+  readonly health?: readonly string[];
   /** envoy.config.route.v3.RouteConfiguration, by RDS name. Inline route configurations stay in their listener. */
   readonly routes?: readonly NamedBytes[];
   /** envoy.config.listener.v3.Listener, only warm ones. A listener of that name is replaced and drained. */
@@ -115,7 +124,16 @@ export interface WorkerLog {
   readonly message: string;
 }
 
-export type FromWorker = WorkerApplied | WorkerAlive | WorkerStats | WorkerLog;
+/** Something happened with a host that the main thread decides about. */
+export interface WorkerHostEvent {
+  readonly type: "hostEvent";
+  readonly cluster: string;
+  /** `ip:port` */
+  readonly host: string;
+  readonly event: HostEvent;
+}
+
+export type FromWorker = WorkerApplied | WorkerAlive | WorkerStats | WorkerLog | WorkerHostEvent;
 
 /** What its thread is told of a new worker: what it is, and the port by which it talks with its proxy's main thread. */
 export interface WorkerStart {

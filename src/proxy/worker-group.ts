@@ -7,7 +7,7 @@
 import type { Log } from "../lib/log.ts";
 import { allocateCells } from "./shared-cells.ts";
 import type { StatsReader, StatsSource } from "./stats/stats-reader.ts";
-import type { FromWorker, ToWorker, WorkerApplied, WorkerData, WorkerDrain, WorkerUpdate } from "./update.ts";
+import type { FromWorker, ToWorker, WorkerApplied, WorkerData, WorkerDrain, WorkerHostEvent, WorkerUpdate } from "./update.ts";
 import { type WorkerConnection, WorkerThread } from "./worker-thread.ts";
 
 /** In the type URL of whatever asks for shared numbers: the local rate limits of HTTP and of connections. */
@@ -32,6 +32,7 @@ export interface WorkerGroupOptions {
   readonly data: Omit<WorkerData, "index" | "concurrency">;
   readonly stats: StatsReader;
   readonly log: Log;
+  readonly onHostEvent?: (event: WorkerHostEvent) => void;
 }
 
 interface Waiting {
@@ -176,6 +177,9 @@ export class WorkerGroup implements AsyncDisposable {
       }
       case "stats":
         source.take(message);
+        return;
+      case "hostEvent":
+        this.#options.onHostEvent?.(message);
         return;
       case "log": {
         const scope = this.#options.log.scope(message.logger);

@@ -1,14 +1,14 @@
 /**
  * Everything one worker runs, and how updates change it. Apart from worker.ts so that tests can run a worker in their own thread.
  *
- * An update is applied in the order secrets, clusters, endpoints, routes, listeners. A resource that can't be applied is
+ * An update is applied in the order secrets, clusters, endpoints, health, routes, listeners. A resource that can't be applied is
  * named in the answer; the others stand.
  */
 import { fromBinary } from "@bufbuild/protobuf";
 import { ConfigError } from "../api/config-error.ts";
 import { type Bootstrap, BootstrapSchema } from "../api/gen/envoy/config/bootstrap/v3/bootstrap_pb.js";
 import { ClusterSchema } from "../api/gen/envoy/config/cluster/v3/cluster_pb.js";
-import { type ClusterLoadAssignment, ClusterLoadAssignmentSchema } from "../api/gen/envoy/config/endpoint/v3/endpoint_pb.js";
+import { ClusterLoadAssignmentSchema } from "../api/gen/envoy/config/endpoint/v3/endpoint_pb.js";
 import { ListenerSchema } from "../api/gen/envoy/config/listener/v3/listener_pb.js";
 import { RouteConfigurationSchema } from "../api/gen/envoy/config/route/v3/route_pb.js";
 import { originalDestination } from "../platform/original-destination.ts";
@@ -23,7 +23,7 @@ import { StatsStore } from "./stats/store.ts";
 import { Telemetry } from "./telemetry/telemetry.ts";
 import { SecretStore } from "./tls/secret.ts";
 import { TlsSessions } from "./tls/tls-sessions.ts";
-import type { FromWorker, NamedBytes, WorkerApplied, WorkerData, WorkerDrain, WorkerUpdate } from "./update.ts";
+import type { FromWorker, NamedBytes, NamedEndpoints, WorkerApplied, WorkerData, WorkerDrain, WorkerUpdate } from "./update.ts";
 import { Cluster } from "./upstream/cluster.ts";
 import { compileCluster } from "./upstream/cluster-config.ts";
 
@@ -39,7 +39,8 @@ export class WorkerState implements AsyncDisposable {
   readonly #secrets = new SecretStore();
   readonly #namedCells: NamedCells = new Map();
   readonly #clusters = new Map<string, Cluster>();
-  readonly #assignments = new Map<string, ClusterLoadAssignment>();
+  /** By cluster; a cluster that is replaced keeps them. */
+  readonly #endpoints = new Map<string, NamedEndpoints>();
   readonly #routes = new Map<string, RouteTable>();
   readonly #listeners = new Map<string, Listener>();
   /** Compiled listeners whose filters have something to wait for, by name; what is active meanwhile stays. */
@@ -129,13 +130,14 @@ export class WorkerState implements AsyncDisposable {
     for (const name of update.removedClusters ?? []) {
       this.#clusters.get(name)?.drain();
       this.#clusters.delete(name);
-      this.#assignments.delete(name);
+      this.#endpoints.delete(name);
     }
-    this.#each(update.endpoints, "endpoints", failures, ({ name, bytes }) => {
-      const assignment = fromBinary(ClusterLoadAssignmentSchema, bytes);
-      this.#clusters.get(name)?.setEndpoints(assignment);
-      this.#assignments.set(name, assignment);
+    this.#each(update.endpoints, "endpoints", failures, (endpoints) => {
+      const cluster = this.#clusters.get(endpoints.name);
+      if (cluster) setEndpoints(cluster, endpoints);
+      this.#endpoints.set(endpoints.name, endpoints);
     });
+    for (const name of update.health ?? []) this.#clusters.get(name)?.refreshHealth();
     this.#each(update.routes, "route", failures, ({ name, bytes }) => {
       cells.begin(`route ${name}`);
       this.#routes.set(name, compileRouteConfiguration(fromBinary(RouteConfigurationSchema, bytes), this.#context));
@@ -151,11 +153,11 @@ export class WorkerState implements AsyncDisposable {
     else void Promise.all(waits).then(() => this.#answer(update.sequence, failures));
   }
 
-  #each(
-    resources: readonly NamedBytes[] | undefined,
+  #each<T extends NamedBytes>(
+    resources: readonly T[] | undefined,
     kind: Failure["resource"],
     failures: Failure[],
-    apply: (resource: NamedBytes) => void,
+    apply: (resource: T) => void,
   ): void {
     for (const resource of resources ?? []) {
       try {
@@ -168,10 +170,12 @@ export class WorkerState implements AsyncDisposable {
 
   #setCluster({ name, bytes }: NamedBytes): void {
     const config = compileCluster(fromBinary(ClusterSchema, bytes), this.#context);
-    const cluster = new Cluster(config, this.stats, this.#data.index === 0);
-    const assignment = this.#assignments.get(name);
+    const cluster = new Cluster(config, this.stats, this.#data.index === 0, (host, event) =>
+      this.#post({ type: "hostEvent", cluster: name, host, event }),
+    );
+    const endpoints = this.#endpoints.get(name);
     this.#clusters.get(name)?.drain();
-    if (assignment !== undefined) cluster.setEndpoints(assignment);
+    if (endpoints !== undefined) setEndpoints(cluster, endpoints);
     this.#clusters.set(name, cluster);
   }
 
@@ -302,6 +306,10 @@ export class WorkerState implements AsyncDisposable {
   #log(level: "info" | "warning" | "error", logger: string, message: string): void {
     this.#post({ type: "log", level, logger, message });
   }
+}
+
+function setEndpoints(cluster: Cluster, { bytes, cells }: NamedEndpoints): void {
+  cluster.setEndpoints(fromBinary(ClusterLoadAssignmentSchema, bytes), cells);
 }
 
 function messageOf(error: unknown): string {

@@ -39,6 +39,8 @@ export interface LabOptions {
   readonly meshConfig?: Json;
   /** Seconds that a certificate lives. */
   readonly certificateSeconds?: number;
+  /** `region/zone/subzone` of the gateway. */
+  readonly gatewayLocality?: string;
   /** Workers of each proxy; default 1. */
   readonly concurrency?: number;
 }
@@ -111,9 +113,15 @@ export class LabMesh implements AsyncDisposable {
       if (hasSidecar)
         await this.#startAgent(config, "sidecar", { name, namespace: "default", address, labels: { app: name, version: "v1" } });
     }
-    const gateway = { name: "ingress", namespace: systemNamespace, address: "127.0.0.1", labels: { istio: "ingressgateway" } };
+    const gateway = { name: "ingress", namespace: systemNamespace, address: "127.0.0.1", labels: this.#gatewayLabels() };
     await this.#startAgent(config, "router", gateway);
     await this.#answers();
+  }
+
+  #gatewayLabels(): Json {
+    const { gatewayLocality } = this.#options;
+    // A label's value has no slashes.
+    return { istio: "ingressgateway", ...(gatewayLocality && { "istio-locality": gatewayLocality.replaceAll("/", ".") }) };
   }
 
   async #answers(): Promise<void> {

@@ -30,3 +30,12 @@ export function answeringFilters(statPrefix: string, more: object = {}): object[
   };
   return [{ name: "envoy.filters.network.http_connection_manager", typed_config: manager }];
 }
+
+/** As Promise.all, but nothing is left running when one of them fails. */
+export async function both<T>(runs: readonly Promise<T>[]): Promise<T[]> {
+  const settled = await Promise.allSettled(runs);
+  return settled.map((each) => {
+    if (each.status === "rejected") throw each.reason;
+    return each.value;
+  });
+}

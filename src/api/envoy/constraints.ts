@@ -246,10 +246,11 @@ function compileValue(fieldRules: FieldRules, field: DescField): ValueCheck | un
     case "enum": {
       const { definedOnly, in: allowed, notIn } = type.value;
       const known = field.enum && new Set(field.enum.values.map((value) => value.number));
+      const names = (numbers: readonly number[]) => numbers.map((number) => field.enum?.value[number]?.name ?? number).join(" ");
       return (value) => {
         if (definedOnly && known && !known.has(value as number)) return "value must be one of the defined enum values";
         if (allowed.length > 0 && !allowed.includes(value as number)) return `value must be in list [${allowed.join(" ")}]`;
-        return notIn.includes(value as number) ? `value must not be in list [${notIn.join(" ")}]` : undefined;
+        return notIn.includes(value as number) ? `value must not be in list [${names(notIn)}]` : undefined;
       };
     }
     case "bool": {

@@ -88,6 +88,7 @@ import { file_envoy_extensions_filters_network_tcp_proxy_v3_tcp_proxy } from "..
 import { file_envoy_extensions_formatter_cel_v3_cel } from "../gen/envoy/extensions/formatter/cel/v3/cel_pb.js";
 import { file_envoy_extensions_formatter_metadata_v3_metadata } from "../gen/envoy/extensions/formatter/metadata/v3/metadata_pb.js";
 import { file_envoy_extensions_formatter_req_without_query_v3_req_without_query } from "../gen/envoy/extensions/formatter/req_without_query/v3/req_without_query_pb.js";
+import { file_envoy_extensions_health_check_event_sinks_file_v3_file } from "../gen/envoy/extensions/health_check/event_sinks/file/v3/file_pb.js";
 import { file_envoy_extensions_http_early_header_mutation_header_mutation_v3_header_mutation } from "../gen/envoy/extensions/http/early_header_mutation/header_mutation/v3/header_mutation_pb.js";
 import { file_envoy_extensions_http_header_formatters_preserve_case_v3_preserve_case } from "../gen/envoy/extensions/http/header_formatters/preserve_case/v3/preserve_case_pb.js";
 import { file_envoy_extensions_http_header_validators_envoy_default_v3_header_validator } from "../gen/envoy/extensions/http/header_validators/envoy_default/v3/header_validator_pb.js";
@@ -230,6 +231,7 @@ const files = [
   file_envoy_extensions_formatter_cel_v3_cel,
   file_envoy_extensions_formatter_metadata_v3_metadata,
   file_envoy_extensions_formatter_req_without_query_v3_req_without_query,
+  file_envoy_extensions_health_check_event_sinks_file_v3_file,
   file_envoy_extensions_http_early_header_mutation_header_mutation_v3_header_mutation,
   file_envoy_extensions_http_header_formatters_preserve_case_v3_preserve_case,
   file_envoy_extensions_http_header_validators_envoy_default_v3_header_validator,

@@ -96,11 +96,39 @@ describe("clusters", () => {
     expect(outlierDetection).toMatchObject({
       consecutive5xx: 3,
       enforcingConsecutive5xx: 100,
+      consecutiveGatewayFailure: 0,
       enforcingConsecutiveGatewayFailure: 0,
       enforcingSuccessRate: 0,
       maxEjectionPercent: 50,
     });
     expect(commonLbConfig?.healthyPanicThreshold?.value).toBe(0);
+  });
+
+  it("counts what the proxy finds out apart where a rule wants it so, and knows errors by their codes", () => {
+    const cluster = clusterWith(
+      "{outlierDetection: {splitExternalLocalOriginErrors: true, consecutiveLocalOriginFailures: 4, minHealthPercent: 30, outlierDetectionHttpErrorCodes: [429, 503]}}",
+    );
+    expect(cluster.outlierDetection).toMatchObject({
+      splitExternalLocalOriginErrors: true,
+      consecutiveLocalOriginFailure: 4,
+      enforcingConsecutiveLocalOriginFailure: 100,
+      enforcingLocalOriginSuccessRate: 0,
+    });
+    expect(cluster.outlierDetection?.enforcingConsecutive5xx).toBeUndefined();
+    expect(cluster.commonLbConfig?.healthyPanicThreshold?.value).toBe(30);
+    const options = cluster.typedExtensionProtocolOptions["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]!;
+    const { rule } = anyUnpack(options, HttpProtocolOptionsSchema)!.outlierDetection!.errorMatcher!;
+    expect(rule.case === "orMatch" && rule.value.rules.map((each) => each.rule)).toMatchObject([
+      { case: "httpResponseHeadersMatch", value: { headers: [{ name: ":status" }] } },
+      { case: "httpResponseHeadersMatch", value: { headers: [{ name: ":status" }] } },
+    ]);
+  });
+
+  it("ejects nobody by what a rule sets to 0", () => {
+    expect(clusterWith("{outlierDetection: {consecutive5xxErrors: 0}}").outlierDetection).toMatchObject({
+      consecutive5xx: 0,
+      enforcingConsecutive5xx: 0,
+    });
   });
 
   it("lets a port's settings replace the rule's for that port, inheriting nothing", () => {

@@ -18,6 +18,11 @@ import {
 } from "../../api/gen/envoy/config/cluster/v3/cluster_pb.js";
 import { OutlierDetectionSchema } from "../../api/gen/envoy/config/cluster/v3/outlier_detection_pb.js";
 import {
+  HttpHeadersMatchSchema,
+  MatchPredicate_MatchSetSchema,
+  MatchPredicateSchema,
+} from "../../api/gen/envoy/config/common/matcher/v3/matcher_pb.js";
+import {
   HttpProtocolOptionsSchema as CommonHttpOptionsSchema,
   Http1ProtocolOptionsSchema,
   Http2ProtocolOptionsSchema,
@@ -65,10 +70,12 @@ export function applyTrafficPolicy(cluster: Cluster, policy: TrafficPolicy | und
   const defaults = context.mesh.defaultTrafficPolicy;
   const pool = policy?.connectionPool ?? defaults?.connectionPool;
   applyConnectionPool(cluster, pool, context);
-  applyHttpProtocol(cluster, pool, speaksHttp2(policy, context), context);
-  if (context.direction === "inbound") return;
+  const isInbound = context.direction === "inbound";
+  const outlier = isInbound ? undefined : (policy?.outlierDetection ?? defaults?.outlierDetection);
+  applyHttpProtocol(cluster, pool, speaksHttp2(policy, context), outlier?.outlierDetectionHttpErrorCodes ?? [], context);
+  if (isInbound) return;
   applyLoadBalancer(cluster, policy?.loadBalancer);
-  applyOutlierDetection(cluster, policy?.outlierDetection ?? defaults?.outlierDetection);
+  applyOutlierDetection(cluster, outlier);
 }
 
 function applyConnectionPool(cluster: Cluster, pool: ConnectionPoolSettings | undefined, { mesh }: TrafficPolicyContext): void {
@@ -109,6 +116,7 @@ function applyHttpProtocol(
   cluster: Cluster,
   pool: ConnectionPoolSettings | undefined,
   isHttp2Cluster: boolean,
+  errorCodes: readonly number[],
   context: TrafficPolicyContext,
 ): void {
   const http = pool?.http;
@@ -121,7 +129,7 @@ function applyHttpProtocol(
     ...(pool?.tcp?.maxConnectionDuration === undefined ? {} : { maxConnectionDuration: duration(pool.tcp.maxConnectionDuration) }),
   };
   const hasCommon = Object.keys(common).length > 0;
-  if (!isHttp2Cluster && !followsClient && !hasCommon && !namesByRequest) return;
+  if (!isHttp2Cluster && !followsClient && !hasCommon && !namesByRequest && errorCodes.length === 0) return;
   const http2ProtocolOptions = {
     ...(http?.maxConcurrentStreams ? { maxConcurrentStreams: http.maxConcurrentStreams } : {}),
     ...(http?.http2KeepAlive?.interval && http.http2KeepAlive.timeout
@@ -129,6 +137,7 @@ function applyHttpProtocol(
       : {}),
   };
   cluster.typedExtensionProtocolOptions[httpOptionsKey] = any(HttpProtocolOptionsSchema, {
+    ...(errorCodes.length > 0 ? { outlierDetection: { errorMatcher: errorMatcher(errorCodes) } } : {}),
     ...(hasCommon ? { commonHttpProtocolOptions: create(CommonHttpOptionsSchema, common) } : {}),
     ...(namesByRequest ? { upstreamHttpProtocolOptions: create(UpstreamHttpProtocolOptionsSchema, { ...namesByRequest }) } : {}),
     upstreamProtocolOptions: followsClient
@@ -214,37 +223,50 @@ function applySlowStart(cluster: Cluster, settings: LoadBalancerSettings | undef
 
 function applyOutlierDetection(cluster: Cluster, outlier: OutlierDetection | undefined): void {
   if (!outlier) return;
-  const split = outlier.splitExternalLocalOriginErrors;
+  const { consecutive5xxErrors: errors, consecutiveGatewayErrors: gatewayErrors, consecutiveLocalOriginFailures: failures } = outlier;
+  const ifAny = (count: number) => (count > 0 ? 100 : 0);
   cluster.outlierDetection = create(OutlierDetectionSchema, {
     // Success rates need more traffic than a mesh can promise; Istio never enforces them.
     enforcingSuccessRate: 0,
-    ...(outlier.consecutive5xxErrors === undefined
-      ? outlier.consecutiveErrors > 0
-        ? { consecutive5xx: outlier.consecutiveErrors, enforcingConsecutive5xx: 100 }
-        : {}
-      : outlier.consecutive5xxErrors > 0
-        ? { consecutive5xx: outlier.consecutive5xxErrors, enforcingConsecutive5xx: 100 }
-        : { enforcingConsecutive5xx: 0 }),
-    ...(outlier.consecutiveGatewayErrors === undefined
-      ? {}
-      : outlier.consecutiveGatewayErrors > 0
-        ? { consecutiveGatewayFailure: outlier.consecutiveGatewayErrors, enforcingConsecutiveGatewayFailure: 100 }
-        : { enforcingConsecutiveGatewayFailure: 0 }),
-    ...(outlier.interval === undefined ? {} : { interval: duration(outlier.interval) }),
-    ...(outlier.baseEjectionTime === undefined ? {} : { baseEjectionTime: duration(outlier.baseEjectionTime) }),
-    ...(outlier.maxEjectionPercent > 0 ? { maxEjectionPercent: outlier.maxEjectionPercent } : {}),
-    ...(split
-      ? {
-          splitExternalLocalOriginErrors: true,
-          enforcingLocalOriginSuccessRate: 0,
-          ...(outlier.consecutiveLocalOriginFailures === undefined
-            ? {}
-            : { consecutiveLocalOriginFailure: outlier.consecutiveLocalOriginFailures, enforcingConsecutiveLocalOriginFailure: 100 }),
-        }
-      : {}),
+    ...(errors !== undefined && { consecutive5xx: errors, enforcingConsecutive5xx: ifAny(errors) }),
+    ...(gatewayErrors !== undefined && {
+      consecutiveGatewayFailure: gatewayErrors,
+      enforcingConsecutiveGatewayFailure: ifAny(gatewayErrors),
+    }),
+    ...(outlier.interval !== undefined && { interval: duration(outlier.interval) }),
+    ...(outlier.baseEjectionTime !== undefined && { baseEjectionTime: duration(outlier.baseEjectionTime) }),
+    ...(outlier.maxEjectionPercent > 0 && { maxEjectionPercent: outlier.maxEjectionPercent }),
+    ...(outlier.splitExternalLocalOriginErrors && {
+      splitExternalLocalOriginErrors: true,
+      enforcingLocalOriginSuccessRate: 0,
+      ...(failures && { consecutiveLocalOriginFailure: failures, enforcingConsecutiveLocalOriginFailure: 100 }),
+    }),
   });
   cluster.commonLbConfig ??= create(Cluster_CommonLbConfigSchema);
   cluster.commonLbConfig.healthyPanicThreshold = { $typeName: "envoy.type.v3.Percent", value: outlier.minHealthPercent };
+}
+
+/** `outlierDetectionHttpErrorCodes`: these statuses are errors, and no others. */
+function errorMatcher(codes: readonly number[]) {
+  const [first, ...others] = codes.map((code) =>
+    create(MatchPredicateSchema, {
+      rule: {
+        case: "httpResponseHeadersMatch",
+        value: create(HttpHeadersMatchSchema, {
+          headers: [
+            {
+              name: ":status",
+              headerMatchSpecifier: { case: "stringMatch", value: { matchPattern: { case: "exact", value: String(code) } } },
+            },
+          ],
+        }),
+      },
+    }),
+  );
+  if (others.length === 0) return first!;
+  return create(MatchPredicateSchema, {
+    rule: { case: "orMatch", value: create(MatchPredicate_MatchSetSchema, { rules: [first!, ...others] }) },
+  });
 }
 
 /** Weights between localities count only when the cluster asks for it. */

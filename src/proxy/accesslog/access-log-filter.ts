@@ -28,9 +28,8 @@ export function compileAccessLogFilter(filter: AccessLogFilter, context: AccessL
       const compare = compileComparison(specifier.value.comparison, context);
       return (info) => compare((info.endTime < 0 ? performance.now() : info.endTime) - info.startTime);
     }
-    // Only a health check filter marks requests as health checks, and there is none: nothing is excluded.
     case "notHealthCheckFilter":
-      return () => true;
+      return (info) => !info.isHealthCheck;
     case "runtimeFilter":
       return compileRuntimeFilter(specifier.value.runtimeKey, specifier.value.percentSampled, context);
     case "andFilter": {

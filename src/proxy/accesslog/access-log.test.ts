@@ -73,6 +73,7 @@ function streamInfo(changes: Partial<StreamInfo> = {}): StreamInfo {
     downstreamPeer: undefined,
     upstreamPeer: undefined,
     localReplyBody: "",
+    isHealthCheck: false,
     dynamicMetadata: null,
     filterState: null,
     ...changes,

@@ -4,10 +4,15 @@ import { type JsonObject, toJson } from "@bufbuild/protobuf";
 import { RE2JS } from "re2js";
 import { jsonText } from "../../api/envoy/write-json.ts";
 import type { Cluster } from "../../api/gen/envoy/config/cluster/v3/cluster_pb.js";
-import { AddressSchema, type SocketAddress } from "../../api/gen/envoy/config/core/v3/address_pb.js";
+import { AddressSchema } from "../../api/gen/envoy/config/core/v3/address_pb.js";
 import { RoutingPriority } from "../../api/gen/envoy/config/core/v3/base_pb.js";
 import { HealthStatus } from "../../api/gen/envoy/config/core/v3/health_check_pb.js";
 import type { LbEndpoint, LocalityLbEndpoints } from "../../api/gen/envoy/config/endpoint/v3/endpoint_components_pb.js";
+import type { ClusterHealth } from "../health/cluster-health.ts";
+import { endpointAddress } from "../health/endpoint-address.ts";
+import { edsFlags, flagsText, hostFlags } from "../health/host-flags.ts";
+import type { MonitoredHost } from "../health/monitored-host.ts";
+import type { SuccessRates } from "../health/outlier-detector.ts";
 import type { ProxyServer } from "../server.ts";
 import { hostKey } from "../upstream/host.ts";
 import type { AdminHandler } from "./admin-handler.ts";
@@ -33,9 +38,11 @@ export const clusters: AdminHandler = {
     }
     const views = server.clusters
       .assignments()
-      .flatMap(({ record, assignment }) =>
-        passes(record.name) ? [{ cluster: record.message, isStatic: record.isStatic, hosts: hostsOf(assignment.endpoints) }] : [],
-      );
+      .filter(({ record }) => passes(record.name))
+      .map(({ record, assignment, health }) => {
+        const hosts = hostsOf(assignment.endpoints, health?.hosts);
+        return { cluster: record.message, isStatic: record.isStatic, hosts, rates: health?.rates ?? null };
+      });
     if (query.get("format") === "json") {
       return { type: "json", body: jsonText(views.length > 0 ? { cluster_statuses: views.map((view) => clusterJson(server, view)) } : {}) };
     }
@@ -47,10 +54,14 @@ interface ClusterView {
   readonly cluster: Cluster;
   readonly isStatic: boolean;
   readonly hosts: readonly HostView[];
+  /** null without outlier detection. */
+  readonly rates: ClusterHealth["rates"];
 }
 
 interface HostView {
   readonly key: string;
+  /** In a cluster that watches its hosts. */
+  readonly monitored: MonitoredHost | undefined;
   readonly endpoint: LbEndpoint;
   readonly locality: LocalityLbEndpoints;
 }
@@ -59,49 +70,51 @@ const counters = ["cx_connect_fail", "cx_total", "rq_error", "rq_success", "rq_t
 const gauges = ["cx_active", "rq_active", "rq_pending_active"];
 const sortedStats = [...counters, ...gauges].sort();
 
-const healthFlags: Partial<Record<HealthStatus, string>> = {
-  [HealthStatus.UNHEALTHY]: "/failed_eds_health",
-  [HealthStatus.TIMEOUT]: "/failed_eds_health",
-  [HealthStatus.DRAINING]: "/eds_status_draining",
-  [HealthStatus.DEGRADED]: "/degraded_eds_health",
-};
+/** Envoy prints six significant digits. */
+const rounded = (percent: number) => String(Number(percent.toPrecision(6)));
 
-function clusterText(server: ProxyServer, { cluster, isStatic, hosts }: ClusterView): string {
+function clusterText(server: ProxyServer, { cluster, isStatic, hosts, rates }: ClusterView): string {
   const { name } = cluster;
   let out = `${name}::observability_name::${cluster.altStatName || name}\n`;
-  if (cluster.outlierDetection) {
-    for (const scope of ["", "local_origin_"]) {
-      out += `${name}::outlier::${scope}success_rate_average::-1\n${name}::outlier::${scope}success_rate_ejection_threshold::-1\n`;
+  if (rates !== null) {
+    for (const [scope, { average, ejectionThreshold }] of [
+      ["", rates.external],
+      ["local_origin_", rates.localOrigin],
+    ] as const) {
+      out += `${name}::outlier::${scope}success_rate_average::${rounded(average)}\n`;
+      out += `${name}::outlier::${scope}success_rate_ejection_threshold::${rounded(ejectionThreshold)}\n`;
     }
   }
   for (const { title, limits } of thresholds(cluster)) {
     for (const [limit, value] of Object.entries(limits)) out += `${name}::${title}::${limit}::${value}\n`;
   }
   out += `${name}::added_via_api::${!isStatic}\n`;
-  for (const { key, endpoint, locality } of hosts) {
+  for (const { key, endpoint, locality, monitored } of hosts) {
     const line = (field: string, value: unknown) => {
       out += `${name}::${key}::${field}::${String(value)}\n`;
     };
     for (const stat of sortedStats) line(stat, server.stats.value(`host|${statName(cluster)}|${key}|${stat}`));
     line("hostname", hostnameOf(endpoint));
-    line("health_flags", healthFlags[endpoint.healthStatus] ?? "healthy");
+    line("health_flags", flagsText(monitored?.flags ?? edsFlags(endpoint.healthStatus)));
     line("weight", endpoint.loadBalancingWeight ?? 1);
     line("region", locality.locality?.region ?? "");
     line("zone", locality.locality?.zone ?? "");
     line("sub_zone", locality.locality?.subZone ?? "");
     line("canary", false);
     line("priority", locality.priority);
-    line("success_rate", -1);
-    line("local_origin_success_rate", -1);
+    line("success_rate", monitored?.outlier.successRate ?? -1);
+    line("local_origin_success_rate", monitored?.outlier.localOriginSuccessRate ?? -1);
   }
   return out;
 }
 
-function clusterJson(server: ProxyServer, { cluster, isStatic, hosts }: ClusterView): JsonObject {
+function clusterJson(server: ProxyServer, { cluster, isStatic, hosts, rates }: ClusterView): JsonObject {
   return {
     name: cluster.name,
     ...(!isStatic && { added_via_api: true }),
+    ...thresholdJson("", rates?.external),
     ...(hosts.length > 0 && { host_statuses: hosts.map((host) => hostJson(server, cluster, host)) }),
+    ...thresholdJson("local_origin_", rates?.localOrigin),
     circuit_breakers: {
       thresholds: thresholds(cluster).map(({ title, limits }) => ({ ...(title === "high_priority" && { priority: "HIGH" }), ...limits })),
     },
@@ -110,7 +123,26 @@ function clusterJson(server: ProxyServer, { cluster, isStatic, hosts }: ClusterV
   };
 }
 
-function hostJson(server: ProxyServer, cluster: Cluster, { key, endpoint, locality }: HostView): JsonObject {
+function thresholdJson(scope: "" | "local_origin_", rates: SuccessRates | undefined): JsonObject {
+  return rates && rates.ejectionThreshold >= 0 ? { [`${scope}success_rate_ejection_threshold`]: { value: rates.ejectionThreshold } } : {};
+}
+
+function rateJson(name: "success_rate" | "local_origin_success_rate", rate: number | undefined): JsonObject {
+  return rate !== undefined && rate >= 0 ? { [name]: { value: rate } } : {};
+}
+
+/** As `health_status` names what is known against a host. */
+const flagFields: readonly (readonly [flag: number, field: string])[] = [
+  [hostFlags.failedActiveCheck, "failed_active_health_check"],
+  [hostFlags.failedOutlierCheck, "failed_outlier_check"],
+  [hostFlags.degradedActiveCheck, "failed_active_degraded_check"],
+  [hostFlags.pendingRemoval, "pending_dynamic_removal"],
+  [hostFlags.pendingActiveCheck, "pending_active_hc"],
+  [hostFlags.excludedByImmediateFail, "excluded_via_immediate_hc_fail"],
+  [hostFlags.activeCheckTimeout, "active_hc_timeout"],
+];
+
+function hostJson(server: ProxyServer, cluster: Cluster, { key, endpoint, locality, monitored }: HostView): JsonObject {
   const stat = (name: string, isGauge: boolean): JsonObject => {
     const value = server.stats.value(`host|${statName(cluster)}|${key}|${name}`);
     return { ...(isGauge && { type: "GAUGE" }), ...(value !== 0 && { value: String(value) }), name };
@@ -122,29 +154,32 @@ function hostJson(server: ProxyServer, cluster: Cluster, { key, endpoint, locali
     ...(address && { address: toJson(AddressSchema, address, { useProtoFieldName: true }) as JsonObject }),
     stats: [...counters.map((name) => stat(name, false)), ...gauges.map((name) => stat(name, true))],
     health_status: {
+      ...Object.fromEntries(flagFields.flatMap(([flag, field]) => (monitored?.has(flag) ? [[field, true]] : []))),
       eds_health_status: HealthStatus[endpoint.healthStatus === HealthStatus.UNKNOWN ? HealthStatus.HEALTHY : endpoint.healthStatus]!,
     },
+    ...rateJson("success_rate", monitored?.outlier.successRate),
     weight: endpoint.loadBalancingWeight ?? 1,
     ...(hostname !== "" && { hostname }),
     ...(locality.priority > 0 && { priority: locality.priority }),
+    ...rateJson("local_origin_success_rate", monitored?.outlier.localOriginSuccessRate),
     locality: { ...(region !== "" && { region }), ...(zone !== "" && { zone }), ...(subZone !== "" && { sub_zone: subZone }) },
   };
 }
 
-function hostsOf(localities: readonly LocalityLbEndpoints[]): HostView[] {
+function hostsOf(localities: readonly LocalityLbEndpoints[], monitored: ReadonlyMap<string, MonitoredHost> | undefined): HostView[] {
   return [...localities]
     .sort((a, b) => a.priority - b.priority)
-    .flatMap((locality) => locality.lbEndpoints.map((endpoint) => ({ key: keyOf(endpoint), endpoint, locality })));
+    .flatMap((locality) =>
+      locality.lbEndpoints.map((endpoint) => {
+        const key = keyOf(endpoint);
+        return { key, endpoint, locality, monitored: monitored?.get(key) };
+      }),
+    );
 }
 
-function keyOf({ hostIdentifier }: LbEndpoint): string {
-  const address = hostIdentifier.case === "endpoint" ? hostIdentifier.value.address?.address : undefined;
-  if (address?.case === "socketAddress") return hostKey(address.value.address, portOf(address.value));
-  return address?.case === "pipe" ? address.value.path : "";
-}
-
-function portOf({ portSpecifier }: SocketAddress): number {
-  return portSpecifier.case === "portValue" ? portSpecifier.value : 0;
+function keyOf(endpoint: LbEndpoint): string {
+  const place = endpointAddress(endpoint);
+  return place ? hostKey(place.address, place.port) : "";
 }
 
 function hostnameOf({ hostIdentifier }: LbEndpoint): string {

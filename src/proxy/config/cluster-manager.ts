@@ -1,7 +1,7 @@
 /**
  * Which clusters there are, and when each is warm.
  *
- *     added (bootstrap, CDS) -> warming --EDS | DNS | SDS came--> active -> replaced or removed
+ *     added (bootstrap, CDS) -> warming --EDS | DNS | SDS came, hosts checked once--> active -> replaced or removed
  *                                  a changed cluster warms beside the active one, which serves meanwhile
  *
  * A cluster and its endpoints go to the workers together, so that none is ever active without them. While clusters of a CDS
@@ -16,8 +16,13 @@ import type { ConfigSource } from "../../api/gen/envoy/config/core/v3/config_sou
 import { type ClusterLoadAssignment, ClusterLoadAssignmentSchema } from "../../api/gen/envoy/config/endpoint/v3/endpoint_pb.js";
 import { typeUrls } from "../../api/type-urls.ts";
 import type { LogScope } from "../../lib/log.ts";
+import type { AccessLogSinks } from "../accesslog/sinks.ts";
+import { ClusterHealth } from "../health/cluster-health.ts";
 import type { StatsReader } from "../stats/stats-reader.ts";
 import type { StatsStore } from "../stats/store.ts";
+import type { SecretStore } from "../tls/secret.ts";
+import type { NamedEndpoints, WorkerHostEvent } from "../update.ts";
+import type { ClusterConfig } from "../upstream/cluster-config.ts";
 import { MainClusterStats } from "./cluster-update-stats.ts";
 import type { ConfigSources } from "./config-sources.ts";
 import { DnsEndpoints, type ResolveHost } from "./dns-endpoints.ts";
@@ -49,7 +54,18 @@ interface RunningCluster {
   readonly stats: MainClusterStats;
   endpoints: ResourceHold<ClusterLoadAssignment> | undefined;
   dns: DnsEndpoints | undefined;
+  /** As discovery has said it. */
   assignment: ClusterLoadAssignment;
+  /** Where the cluster watches its hosts. */
+  readonly health: ClusterHealth | undefined;
+}
+
+/** An active cluster with the endpoints in force. */
+export interface ClusterView {
+  readonly record: ClusterRecord;
+  readonly assignment: ClusterLoadAssignment;
+  readonly version: string;
+  readonly health: ClusterHealth | undefined;
 }
 
 export interface ClusterManagerOptions {
@@ -57,9 +73,15 @@ export interface ClusterManagerOptions {
   readonly references: ReferenceSources;
   readonly updates: UpdateQueue;
   /** Throws ConfigError. */
-  readonly validate: (cluster: Cluster) => void;
+  readonly validate: (cluster: Cluster) => ClusterConfig;
   readonly stats: StatsStore;
-  readonly texts: Pick<StatsReader, "setText">;
+  readonly texts: Pick<StatsReader, "setText" | "value">;
+  /** Of health checks. */
+  readonly secrets: SecretStore;
+  /** Of events that are logged. */
+  readonly sinks: AccessLogSinks;
+  /** Where ejections are logged; "": nowhere. */
+  readonly outlierLogPath: string;
   readonly log: LogScope;
   readonly resolveHost?: ResolveHost;
 }
@@ -113,9 +135,9 @@ export class ClusterManager implements Disposable {
 
   /** Throws ConfigError. */
   addStatic(cluster: Cluster): void {
-    this.#validate(cluster);
+    const config = this.#validate(cluster);
     const bytes = toBinary(ClusterSchema, cluster);
-    this.#add({ name: cluster.name, message: cluster, bytes, version: "", updatedAt: new Date(), isStatic: true });
+    this.#add({ name: cluster.name, message: cluster, bytes, version: "", updatedAt: new Date(), isStatic: true }, config);
   }
 
   /** Resolves with the first CDS answer, or when it was waited for long enough. */
@@ -148,10 +170,18 @@ export class ClusterManager implements Disposable {
   }
 
   /** Endpoints of the active clusters in force, by cluster name, sorted. */
-  assignments(): readonly { readonly record: ClusterRecord; readonly assignment: ClusterLoadAssignment; readonly version: string }[] {
+  assignments(): readonly ClusterView[] {
     return [...this.#active.values()]
-      .map(({ record, assignment, endpoints }) => ({ record, assignment, version: endpoints?.current?.version ?? "" }))
+      .map((cluster) => {
+        const { record, endpoints, health } = cluster;
+        return { record, assignment: endpointsInForce(cluster), version: endpoints?.current?.version ?? "", health };
+      })
       .sort((a, b) => (a.record.name < b.record.name ? -1 : 1));
+  }
+
+  /** A worker has found something out about a host. */
+  onHostEvent({ cluster, host, event }: Pick<WorkerHostEvent, "cluster" | "host" | "event">): void {
+    this.#active.get(cluster)?.health?.onHostEvent(host, event);
   }
 
   [Symbol.dispose](): void {
@@ -193,13 +223,14 @@ export class ClusterManager implements Disposable {
       known.record = { ...known.record, version };
       return;
     }
-    this.#validate(message);
-    this.#add({ name, message, bytes, version, updatedAt: new Date(), isStatic: false });
+    const config = this.#validate(message);
+    this.#add({ name, message, bytes, version, updatedAt: new Date(), isStatic: false }, config);
   }
 
-  #validate(cluster: Cluster): void {
-    this.#options.validate(cluster);
+  #validate(cluster: Cluster): ClusterConfig {
+    const config = this.#options.validate(cluster);
     checkStaticAssignment(cluster);
+    return config;
   }
 
   #dynamicNames(): Set<string> {
@@ -207,8 +238,9 @@ export class ClusterManager implements Disposable {
     return new Set([...running.filter(({ record }) => !record.isStatic).map(({ record }) => record.name), ...this.#rejected.keys()]);
   }
 
-  #add(record: ClusterRecord): void {
+  #add(record: ClusterRecord, config: ClusterConfig): void {
     const { references, stats, log } = this.#options;
+    const health = this.#watchHosts(record, config);
     const holds = holdReferences(ClusterSchema, record.message, references);
     const cluster: RunningCluster = {
       record,
@@ -217,12 +249,14 @@ export class ClusterManager implements Disposable {
       endpoints: undefined,
       dns: undefined,
       assignment: staticAssignment(record.message),
+      health,
     };
     let discovered: Promise<void>;
     try {
       discovered = this.#discover(cluster);
     } catch (error) {
       holds.release();
+      health?.[Symbol.dispose]();
       throw error;
     }
     const superseded = this.#warming.get(record.name);
@@ -230,8 +264,44 @@ export class ClusterManager implements Disposable {
     this.#warming.set(record.name, cluster);
     this.#showCounts();
     Promise.all([holds.ready, discovered])
+      .then(() => this.#checkHosts(cluster))
       .then(() => this.#activate(cluster))
       .catch((error: unknown) => log.error("Cannot activate a cluster", { cluster: record.name, error }));
+  }
+
+  /** undefined for a cluster that takes its hosts as they are. Throws ConfigError. */
+  #watchHosts(record: ClusterRecord, config: ClusterConfig): ClusterHealth | undefined {
+    if (config.outlier === null && config.healthCheck === null) return undefined;
+    const { stats, texts, secrets, sinks, outlierLogPath, updates, log } = this.#options;
+    const { name, message } = record;
+    const ifActive = (act: (cluster: RunningCluster) => Promise<unknown>) => {
+      const cluster = this.#active.get(name);
+      if (cluster?.record.message !== message) return;
+      act(cluster).catch((error: unknown) => log.error("Cannot tell the workers of hosts' health", { cluster: name, error }));
+    };
+    return new ClusterHealth({
+      message,
+      config,
+      stats,
+      readStat: (stat) => texts.value(stat),
+      secrets,
+      sinks,
+      outlierLogPath,
+      onHealthChange: () => ifActive(() => updates.apply({ health: [name] })),
+      onHostsChange: () => ifActive((cluster) => this.#publishEndpoints(cluster)),
+    });
+  }
+
+  /** Resolves when every host has been checked for the first time. */
+  async #checkHosts(cluster: RunningCluster): Promise<void> {
+    const { record, health } = cluster;
+    if (health === undefined || this.#warming.get(record.name) !== cluster) return;
+    this.#takeEndpoints(cluster);
+    await health.start(cluster.assignment);
+  }
+
+  #takeEndpoints(cluster: RunningCluster): void {
+    if (cluster.endpoints) cluster.assignment = cluster.endpoints.current?.message ?? emptyAssignment(cluster.record.name);
   }
 
   /** Begins to find the endpoints; resolves when there is a first answer. */
@@ -250,6 +320,7 @@ export class ClusterManager implements Disposable {
         ...(resolveHost && { resolve: resolveHost }),
         onChange: (assignment) => {
           cluster.assignment = assignment;
+          if (cluster.health?.isStarted) cluster.health.update(assignment);
           if (this.#active.get(message.name) === cluster) void this.#publishEndpoints(cluster);
         },
         onEvent: (event) => cluster.stats.count(event),
@@ -271,8 +342,8 @@ export class ClusterManager implements Disposable {
   async #activate(cluster: RunningCluster): Promise<void> {
     const { name, bytes, isStatic } = cluster.record;
     if (this.#warming.get(name) !== cluster) return; // replaced or removed meanwhile
-    const current = cluster.endpoints?.current;
-    if (cluster.endpoints) cluster.assignment = current?.message ?? emptyAssignment(name);
+    this.#takeEndpoints(cluster);
+    cluster.health?.update(cluster.assignment);
     const previous = this.#active.get(name);
     this.#warming.delete(name);
     this.#active.set(name, cluster);
@@ -294,7 +365,7 @@ export class ClusterManager implements Disposable {
   ): Promise<void> {
     const outcome = await this.#options.updates.apply({
       clusters: [{ name, bytes }],
-      endpoints: [{ name, bytes: toBinary(ClusterLoadAssignmentSchema, cluster.assignment) }],
+      endpoints: [encodedEndpoints(cluster)],
     });
     for (const error of outcome.errors) {
       if (error.name === name && (error.resource === "cluster" || error.resource === "endpoints")) {
@@ -332,9 +403,14 @@ export class ClusterManager implements Disposable {
 
   async #endpointsChanged(resource: NamedResource<ClusterLoadAssignment>): Promise<void> {
     const changed: Promise<void>[] = [];
+    const isTheirs = ({ record }: RunningCluster) => isEds(record.message) && edsName(record.message) === resource.name;
+    for (const cluster of this.#warming.values()) {
+      if (isTheirs(cluster) && cluster.health?.isStarted) cluster.health.update(resource.message);
+    }
     for (const cluster of this.#active.values()) {
-      if (!isEds(cluster.record.message) || edsName(cluster.record.message) !== resource.name) continue;
+      if (!isTheirs(cluster)) continue;
       cluster.assignment = resource.message;
+      cluster.health?.update(resource.message);
       changed.push(this.#publishEndpoints(cluster));
     }
     await Promise.all(changed);
@@ -343,9 +419,8 @@ export class ClusterManager implements Disposable {
   async #publishEndpoints(cluster: RunningCluster): Promise<void> {
     const { name } = cluster.record;
     cluster.stats.count("changed");
-    const bytes = toBinary(ClusterLoadAssignmentSchema, cluster.assignment);
     try {
-      const outcome = await this.#options.updates.apply({ endpoints: [{ name, bytes }] });
+      const outcome = await this.#options.updates.apply({ endpoints: [encodedEndpoints(cluster)] });
       const error = outcome.errors.find((candidate) => candidate.resource === "endpoints" && candidate.name === name);
       if (error) this.#options.log.error("A worker refused endpoints", { cluster: name, reason: error.message });
     } catch (error) {
@@ -374,6 +449,17 @@ function dispose(cluster: RunningCluster): void {
   cluster.holds.release();
   cluster.endpoints?.release();
   cluster.dns?.[Symbol.dispose]();
+  cluster.health?.[Symbol.dispose]();
+}
+
+function endpointsInForce({ assignment, health }: RunningCluster): ClusterLoadAssignment {
+  return health?.assignment ?? assignment;
+}
+
+function encodedEndpoints(cluster: RunningCluster): NamedEndpoints {
+  const { record, health } = cluster;
+  const bytes = toBinary(ClusterLoadAssignmentSchema, endpointsInForce(cluster));
+  return { name: record.name, bytes, ...(health && { cells: health.cells }) };
 }
 
 function records(clusters: ReadonlyMap<string, RunningCluster>): ClusterRecord[] {

@@ -13,9 +13,9 @@ import type { HttpConnectionManager } from "../../api/gen/envoy/extensions/filte
 /** Type name without `envoy.` and the version -> names of its fields, separated by spaces. */
 const fieldsWithoutEffect: Readonly<Record<string, string>> = {
   "config.cluster.Cluster":
-    "health_checks outlier_detection lb_subset_config use_tcp_for_dns_lookups dns_resolution_config typed_dns_resolver_config " +
+    "lb_subset_config use_tcp_for_dns_lookups dns_resolution_config typed_dns_resolver_config " +
     "cleanup_interval lrs_server track_timeout_budgets upstream_config preconnect_policy connection_pool_per_downstream_connection",
-  "config.cluster.Cluster.CommonLbConfig": "ignore_new_hosts_until_first_hc close_connections_on_host_set_change override_host_status",
+  "config.cluster.Cluster.CommonLbConfig": "close_connections_on_host_set_change override_host_status",
   "config.cluster.Cluster.CommonLbConfig.ZoneAwareLbConfig": "routing_enabled min_cluster_size",
   "config.cluster.Cluster.OriginalDstLbConfig": "metadata_key",
   "config.cluster.UpstreamConnectionOptions": "set_local_interface_name_on_upstream_connections happy_eyeballs_config",

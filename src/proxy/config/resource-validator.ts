@@ -17,7 +17,7 @@ import { StatsStore } from "../stats/store.ts";
 import { Telemetry } from "../telemetry/telemetry.ts";
 import { compileSecret, SecretStore } from "../tls/secret.ts";
 import { makeSharedSessions, TlsSessions } from "../tls/tls-sessions.ts";
-import { compileCluster } from "../upstream/cluster-config.ts";
+import { type ClusterConfig, compileCluster } from "../upstream/cluster-config.ts";
 import { warningsOf } from "./fields-without-effect.ts";
 import { checkRouteClusters } from "./route-clusters.ts";
 
@@ -45,9 +45,10 @@ export class ResourceValidator {
   }
 
   /** Each throws ConfigError for what can't be used. */
-  cluster(message: Cluster): void {
-    compileCluster(message, this.#context());
+  cluster(message: Cluster): ClusterConfig {
+    const config = compileCluster(message, this.#context());
     this.#warnOf(ClusterSchema, message);
+    return config;
   }
 
   listener(message: Listener): void {

@@ -2,7 +2,7 @@
  * Changes on their way to the workers: everything of one turn of the event loop goes out as one update, in which secrets,
  * clusters, endpoints and routes come before the listeners that need them. The last word on a name wins.
  */
-import type { NamedBytes } from "../update.ts";
+import type { NamedBytes, NamedEndpoints } from "../update.ts";
 import type { UpdateOutcome, UpdateParts } from "../worker-group.ts";
 
 export interface ConfigChange {
@@ -10,7 +10,9 @@ export interface ConfigChange {
   readonly removedSecrets?: readonly string[];
   readonly clusters?: readonly NamedBytes[];
   readonly removedClusters?: readonly string[];
-  readonly endpoints?: readonly NamedBytes[];
+  readonly endpoints?: readonly NamedEndpoints[];
+  /** Names of clusters whose hosts' health has changed. */
+  readonly health?: readonly string[];
   readonly routes?: readonly NamedBytes[];
   readonly listeners?: readonly NamedBytes[];
   readonly removedListeners?: readonly string[];
@@ -20,7 +22,8 @@ export class UpdateQueue {
   #send: (parts: UpdateParts) => Promise<UpdateOutcome>;
   #secrets = new Map<string, Uint8Array | null>();
   #clusters = new Map<string, Uint8Array | null>();
-  #endpoints = new Map<string, Uint8Array>();
+  #endpoints = new Map<string, NamedEndpoints>();
+  #health = new Set<string>();
   #routes = new Map<string, Uint8Array>();
   #listeners = new Map<string, Uint8Array | null>();
   #outcome: Promise<UpdateOutcome> | undefined;
@@ -33,7 +36,8 @@ export class UpdateQueue {
   apply(change: ConfigChange): Promise<UpdateOutcome> {
     put(this.#secrets, change.secrets);
     put(this.#clusters, change.clusters);
-    put(this.#endpoints, change.endpoints);
+    for (const endpoints of change.endpoints ?? []) this.#endpoints.set(endpoints.name, endpoints);
+    for (const name of change.health ?? []) this.#health.add(name);
     put(this.#routes, change.routes);
     put(this.#listeners, change.listeners);
     for (const name of change.removedSecrets ?? []) this.#secrets.set(name, null);
@@ -52,12 +56,13 @@ export class UpdateQueue {
       ...takeRemoved("removedSecrets", this.#secrets),
       ...take("clusters", this.#clusters),
       ...takeRemoved("removedClusters", this.#clusters),
-      ...take("endpoints", this.#endpoints),
+      ...(this.#endpoints.size > 0 && { endpoints: [...this.#endpoints.values()] }),
+      ...(this.#health.size > 0 && { health: [...this.#health] }),
       ...take("routes", this.#routes),
       ...take("listeners", this.#listeners),
       ...takeRemoved("removedListeners", this.#listeners),
     };
-    for (const map of [this.#secrets, this.#clusters, this.#endpoints, this.#routes, this.#listeners]) map.clear();
+    for (const map of [this.#secrets, this.#clusters, this.#endpoints, this.#health, this.#routes, this.#listeners]) map.clear();
     return this.#send(parts);
   }
 }

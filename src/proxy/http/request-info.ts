@@ -58,6 +58,7 @@ export class RequestInfo implements StreamInfo {
   downstreamPeer: WorkloadPeer | null | undefined = undefined;
   upstreamPeer: WorkloadPeer | null | undefined = undefined;
   localReplyBody = "";
+  isHealthCheck = false;
   dynamicMetadata: DynamicMetadata | null = null;
   filterState: FilterState | null = null;
 

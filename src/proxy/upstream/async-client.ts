@@ -151,6 +151,7 @@ class Call implements AsyncCall, PoolWaiter {
   onPoolReady(exchange: UpstreamExchange): void {
     this.#isWaiting = false;
     this.#exchange = exchange;
+    this.#host!.monitor?.onReady();
     this.#sentAt = performance.now();
     const perTryMs = this.#request.retryPolicy?.perTryTimeoutMs ?? 0;
     if (perTryMs > 0) this.#tryTimer = setTimeout(() => this.#timedOut("try"), perTryMs);
@@ -179,6 +180,7 @@ class Call implements AsyncCall, PoolWaiter {
     const { stats } = this.#cluster!;
     const host = this.#host!;
     host.stats.add(status >= 500 ? host.at.rq_error : host.at.rq_success, 1);
+    host.monitor?.onResponse(status, headers, false);
     const { retryPolicy } = this.#request;
     if (retryPolicy !== null && wantsRetryOnResponse(retryPolicy, status, headers)) {
       if (this.#triesAgain(retryPolicy)) {
@@ -235,7 +237,10 @@ class Call implements AsyncCall, PoolWaiter {
     const { stats } = this.#cluster!;
     const hasStarted = this.#status !== 0;
     const host = this.#host!;
-    if (reason !== "overflow") host.stats.add(host.at.rq_error, 1);
+    if (reason !== "overflow") {
+      host.stats.add(host.at.rq_error, 1);
+      host.monitor?.onConnectFailed();
+    }
     const { retryPolicy } = this.#request;
     if (!hasStarted && retryPolicy !== null && retriesReset(retryPolicy, reason) && this.#triesAgain(retryPolicy)) return;
     if (!hasStarted) stats.countResponse(reason === "protocolError" ? 502 : 503, true);
@@ -276,6 +281,7 @@ class Call implements AsyncCall, PoolWaiter {
     const host = this.#host;
     stats.store.add(which === "all" ? stats.at.upstream_rq_timeout : stats.at.upstream_rq_per_try_timeout, 1);
     if (host !== null) host.stats.add(host.at.rq_timeout, 1);
+    if (this.#exchange !== null && this.#status === 0) host?.monitor?.onTimeout();
     this.#dropAttempt();
     const { retryPolicy } = this.#request;
     if (which === "try" && retriesReset(retryPolicy!, "localReset") && this.#triesAgain(retryPolicy!)) return;

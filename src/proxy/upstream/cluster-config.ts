@@ -12,6 +12,9 @@ import { HttpProtocolOptionsSchema } from "../../api/gen/envoy/extensions/upstre
 import { MetadataExchangeSchema } from "../../api/gen/envoy/tcp/metadataexchange/config/metadata_exchange_pb.js";
 import type { CompileContext } from "../compile-context.ts";
 import { durationMs } from "../duration.ts";
+import { compileErrorMatcher } from "../health/error-matcher.ts";
+import { compileHealthChecks, type HealthCheckConfig } from "../health/health-check-config.ts";
+import { compileOutlierDetection, type OutlierConfig } from "../health/outlier-config.ts";
 import { compileHttp2Options, type Http2Options } from "../http2/options.ts";
 import { type PeerExchange, peerExchange } from "../telemetry/peer-exchange.ts";
 import { compileThresholds, type Thresholds } from "./circuit-breakers.ts";
@@ -52,6 +55,8 @@ export interface ClusterConfig extends LoadBalancing {
   readonly keepAlive: { readonly idleMs: number } | null;
   readonly bindAddress: string;
   readonly closesOnHealthFailure: boolean;
+  readonly outlier: OutlierConfig | null;
+  readonly healthCheck: HealthCheckConfig | null;
   readonly metadata: ClusterMessage["metadata"];
   readonly mesh: MeshMetadata;
   /** What connections without HTTP say first to endpoints that agree on it. */
@@ -86,6 +91,7 @@ export function compileCluster(message: ClusterMessage, context: CompileContext)
   const { protocol, http1, http2 } = chooseProtocol(http, message);
   const upstream = http?.upstreamHttpProtocolOptions ?? message.upstreamHttpProtocolOptions;
   const originalDst = message.lbConfig.case === "originalDstLbConfig" ? message.lbConfig.value : undefined;
+  const errorMatcher = http?.outlierDetection?.errorMatcher;
   const keepAlive = message.upstreamConnectionOptions?.tcpKeepalive;
   return {
     name: message.name,
@@ -118,6 +124,8 @@ export function compileCluster(message: ClusterMessage, context: CompileContext)
     keepAlive: keepAlive === undefined ? null : { idleMs: (keepAlive.keepaliveTime ?? 7200) * 1000 },
     bindAddress: message.upstreamBindConfig?.sourceAddress?.address ?? "",
     closesOnHealthFailure: message.closeConnectionsOnHostHealthFailure,
+    outlier: compileOutlierDetection(message.outlierDetection, errorMatcher === undefined ? null : compileErrorMatcher(errorMatcher)),
+    healthCheck: compileHealthChecks(message, protocol !== "http1"),
     metadata: message.metadata,
     mesh: compileMeshMetadata(message),
     peerExchange: compileFilters(message, context),

@@ -4,6 +4,9 @@ import { ConfigError } from "../../api/config-error.ts";
 import { HealthStatus } from "../../api/gen/envoy/config/core/v3/health_check_pb.js";
 import type { ClusterLoadAssignment, ClusterLoadAssignment_Policy } from "../../api/gen/envoy/config/endpoint/v3/endpoint_pb.js";
 import type { Hash64 } from "../../lib/hash64.ts";
+import type { CellsOfHost } from "../health/host-cells.ts";
+import { edsFlags } from "../health/host-flags.ts";
+import { type HostEvent, HostMonitor } from "../health/host-monitor.ts";
 import type { HashPolicy } from "../router/hash-policy.ts";
 import type { StatsStore } from "../stats/store.ts";
 import type { AlpnOffer } from "./alpn-offer.ts";
@@ -11,20 +14,11 @@ import { type Priority, Resources } from "./circuit-breakers.ts";
 import type { ClusterConfig } from "./cluster-config.ts";
 import { ClusterStats } from "./cluster-stats.ts";
 import { ConnectionPool, type PoolProtocol } from "./connection-pool.ts";
-import { Host, type HostDescription, type HostHealth, hostKey } from "./host.ts";
+import { Host, type HostDescription, hostKey } from "./host.ts";
 import { isHashing, type TableReport } from "./load-balancer.ts";
 import type { OriginalSource } from "./open-socket.ts";
 import { PrioritySet } from "./priority-set.ts";
 import { chooseTransportSocket, speaksTls } from "./transport-socket.ts";
-
-const hostHealths: Record<HealthStatus, HostHealth> = {
-  [HealthStatus.UNKNOWN]: "healthy",
-  [HealthStatus.HEALTHY]: "healthy",
-  [HealthStatus.DEGRADED]: "degraded",
-  [HealthStatus.UNHEALTHY]: "unhealthy",
-  [HealthStatus.DRAINING]: "unhealthy",
-  [HealthStatus.TIMEOUT]: "unhealthy",
-};
 
 export class Cluster {
   readonly config: ClusterConfig;
@@ -36,6 +30,7 @@ export class Cluster {
   #hosts = new Map<string, Host>();
   #priorities: PrioritySet;
   #dropChance = 0;
+  #policy: ClusterLoadAssignment_Policy | undefined;
   #onPanic: () => void;
   /** The policy goes by a request's hash: whoever calls `choose` is asked for one. */
   readonly choosesByHash: boolean;
@@ -43,9 +38,16 @@ export class Cluster {
   readonly hashPolicy: HashPolicy | null;
   readonly #onTable: TableReport;
   readonly #activeRequests: () => number;
+  readonly #onHostEvent: (host: string, event: HostEvent) => void;
 
-  constructor(config: ClusterConfig, store: StatsStore, countsMembership: boolean) {
+  constructor(
+    config: ClusterConfig,
+    store: StatsStore,
+    countsMembership: boolean,
+    onHostEvent: (host: string, event: HostEvent) => void = () => {},
+  ) {
     this.config = config;
+    this.#onHostEvent = onHostEvent;
     this.#store = store;
     this.#countsMembership = countsMembership;
     this.stats = new ClusterStats(store, config.statName, speaksTls(config.transportSockets));
@@ -58,7 +60,7 @@ export class Cluster {
     this.hashPolicy = "hashPolicy" in config.policy && config.policy.hashPolicy.length > 0 ? config.policy.hashPolicy : null;
     this.#onTable = this.#tableReport();
     this.#activeRequests = () => store.values[this.stats.at.upstream_rq_active]!;
-    this.#priorities = this.#prioritize(undefined);
+    this.#priorities = this.#prioritize();
     if (countsMembership) store.set(this.stats.at.max_host_weight, 0);
   }
 
@@ -92,7 +94,7 @@ export class Cluster {
       port: actualPort,
       hostname: "",
       weight: 1,
-      health: "healthy",
+      edsFlags: 0,
       metadata: {},
       priority: 0,
       locality: "",
@@ -107,8 +109,11 @@ export class Cluster {
     return host;
   }
 
-  /** Replaces the hosts. Known ones keep their connections; those that left finish what they have. */
-  setEndpoints(assignment: ClusterLoadAssignment): void {
+  /**
+   * Replaces the hosts. Known ones keep their connections; those that left finish what they have. `cells` are what all workers know
+   * of them together, in a cluster that watches its hosts.
+   */
+  setEndpoints(assignment: ClusterLoadAssignment, cells: readonly CellsOfHost[] = []): void {
     const hosts = new Map<string, Host>();
     for (const locality of assignment.endpoints) {
       const localityName = `${locality.locality?.region ?? ""}/${locality.locality?.zone ?? ""}/${locality.locality?.subZone ?? ""}`;
@@ -132,7 +137,7 @@ export class Cluster {
           port,
           hostname: endpoint.hostname,
           weight: entry.loadBalancingWeight || 1,
-          health: hostHealths[entry.healthStatus] ?? "healthy",
+          edsFlags: edsFlags(entry.healthStatus),
           metadata: entry.metadata?.filterMetadata ?? {},
           priority: locality.priority,
           locality: localityName,
@@ -141,28 +146,39 @@ export class Cluster {
         const key = hostKey(ip, port);
         const known = this.#hosts.get(key);
         if (known === undefined) {
-          const made = this.#makeHost(key, description);
-          if (description.health === "healthy") made.healthySince = performance.now();
-          hosts.set(key, made);
+          hosts.set(key, this.#makeHost(key, description));
           continue;
         }
-        if (known.healthySince < 0 && description.health === "healthy") known.healthySince = performance.now();
-        const wasHealthy = known.description.health !== "unhealthy";
+        const wasHealthy = known.health !== "unhealthy";
         known.description = description;
+        known.refreshHealth();
         const socket = chooseTransportSocket(this.config.transportSockets, description.metadata);
         if (socket !== known.transportSocket) {
           known.transportSocket = socket;
           known.drain();
         }
         const isDraining = entry.healthStatus === HealthStatus.DRAINING;
-        if (wasHealthy && description.health === "unhealthy" && (isDraining || this.config.closesOnHealthFailure)) known.drain();
+        if (wasHealthy && known.health === "unhealthy" && (isDraining || this.config.closesOnHealthFailure)) known.drain();
         hosts.set(key, known);
       }
     }
     for (const [key, host] of this.#hosts) if (!hosts.has(key)) host.drain();
     this.#hosts = hosts;
     this.#dropChance = dropChance(assignment);
-    this.#priorities = this.#prioritize(assignment.policy);
+    this.#policy = assignment.policy;
+    this.#monitor(cells);
+    this.refreshHealth();
+  }
+
+  /** The main thread knows something else of the hosts than before: who may be chosen is worked out again. */
+  refreshHealth(): void {
+    for (const host of this.#hosts.values()) {
+      const wasUnhealthy = host.health === "unhealthy";
+      host.refreshHealth();
+      // Other connections may do better, should it be used all the same.
+      if (!wasUnhealthy && host.health === "unhealthy") host.drain();
+    }
+    this.#priorities = this.#prioritize();
     this.#showMembership();
   }
 
@@ -202,8 +218,18 @@ export class Cluster {
     return new Host(key, description, socket, this.config.name, this.#store);
   }
 
-  #prioritize(policy: ClusterLoadAssignment_Policy | undefined): PrioritySet {
+  #monitor(cells: readonly CellsOfHost[]): void {
+    const { outlier, healthCheck } = this.config;
+    for (const { key, cells: own } of cells) {
+      const host = this.#hosts.get(key);
+      if (host === undefined) continue;
+      host.monitor = new HostMonitor(own, { outlier, hasChecks: healthCheck !== null }, (event) => this.#onHostEvent(key, event));
+    }
+  }
+
+  #prioritize(): PrioritySet {
     const { config } = this;
+    const policy = this.#policy;
     return new PrioritySet(
       [...this.#hosts.values()],
       {
@@ -239,8 +265,9 @@ export class Cluster {
     const all = [...this.#hosts.values()];
     const { at } = this.stats;
     this.#store.set(at.membership_total, all.length);
-    this.#store.set(at.membership_healthy, all.filter((host) => host.description.health === "healthy").length);
-    this.#store.set(at.membership_degraded, all.filter((host) => host.description.health === "degraded").length);
+    this.#store.set(at.membership_healthy, all.filter(({ health }) => health === "healthy").length);
+    this.#store.set(at.membership_degraded, all.filter(({ health }) => health === "degraded").length);
+    this.#store.set(at.membership_excluded, all.filter(({ isExcluded }) => isExcluded).length);
     this.#store.set(at.max_host_weight, Math.max(0, ...all.map((host) => host.description.weight)));
   }
 }

@@ -132,6 +132,7 @@ class Call implements AsyncCall, PoolWaiter {
 
   onPoolReady(exchange: UpstreamExchange): void {
     this.#exchange = exchange;
+    this.#host!.monitor?.onReady();
     this.#sentAt = performance.now();
     const { message } = this.#request;
     const framed = Buffer.allocUnsafe(prefixBytes + message.length);
@@ -150,6 +151,7 @@ class Call implements AsyncCall, PoolWaiter {
 
   onUpstreamHeaders(code: number, headers: HeaderList, endStream: boolean): void {
     if (endStream) this.#exchange = null;
+    this.#host!.monitor?.onResponse(code, headers, true);
     if (code !== 200) this.#answered(code, { status: statusOfHttp(code), reason: `HTTP status ${code}` });
     else if (getHeader(headers, "grpc-status") !== undefined) this.#onStatus(headers);
     else if (!getHeader(headers, "content-type")?.startsWith("application/grpc")) {
@@ -211,6 +213,7 @@ class Call implements AsyncCall, PoolWaiter {
     const { stats } = this.#cluster!;
     stats.store.add(stats.at.upstream_rq_timeout, 1);
     this.#host!.stats.add(this.#host!.at.rq_timeout, 1);
+    if (this.#exchange !== null) this.#host!.monitor?.onTimeout();
     stats.countResponse(504, true);
     this.cancel();
     this.#done({ status: status.deadlineExceeded, reason: "upstream request timeout" });
@@ -219,6 +222,7 @@ class Call implements AsyncCall, PoolWaiter {
   #failed(reason: UpstreamReset): void {
     if (this.#isOver) return;
     if (reason !== "overflow") {
+      this.#host!.monitor?.onConnectFailed();
       this.#host!.stats.add(this.#host!.at.rq_error, 1);
       this.#cluster!.stats.countResponse(503, true);
     }

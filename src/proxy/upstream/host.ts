@@ -1,11 +1,11 @@
 /** One endpoint of a cluster in this worker: where it is, how it is, and its connections. */
 import type { JsonObject } from "@bufbuild/protobuf";
+import { type HostHealth, healthOf, isExcluded } from "../health/host-flags.ts";
+import type { HostMonitor } from "../health/host-monitor.ts";
 import type { StatIndex, StatsStore } from "../stats/store.ts";
 import type { ConnectionPool } from "./connection-pool.ts";
 import type { OriginalSource } from "./open-socket.ts";
 import type { TransportSocketChoice } from "./transport-socket.ts";
-
-export type HostHealth = "healthy" | "degraded" | "unhealthy";
 
 const statNames = ["cx_total", "cx_connect_fail", "rq_total", "rq_success", "rq_error", "rq_timeout"] as const;
 const gaugeNames = ["cx_active", "rq_active", "rq_pending_active"] as const;
@@ -18,7 +18,8 @@ export interface HostDescription {
   readonly port: number;
   readonly hostname: string;
   readonly weight: number;
-  readonly health: HostHealth;
+  /** What discovery says of its health: bits of host-flags.ts. */
+  readonly edsFlags: number;
   readonly metadata: { readonly [namespace: string]: JsonObject };
   readonly priority: number;
   /** region/zone/sub_zone */
@@ -31,6 +32,12 @@ export class Host {
   readonly key: string;
   description: HostDescription;
   transportSocket: TransportSocketChoice;
+  /** What its requests are told to; null in clusters that don't watch their hosts. */
+  monitor: HostMonitor | null = null;
+  /** As of the last look at what is known against it. */
+  health: HostHealth;
+  /** It does not count among the hosts of which a share must be healthy. */
+  isExcluded: boolean;
   activeRequests = 0;
   /** On the clock of performance.now(); -1 before it was healthy for the first time. */
   healthySince = -1;
@@ -46,10 +53,20 @@ export class Host {
     this.description = description;
     this.transportSocket = transportSocket;
     this.stats = stats;
+    this.health = healthOf(description.edsFlags);
+    this.isExcluded = isExcluded(description.edsFlags);
     const at: Record<string, StatIndex> = {};
     for (const name of statNames) at[name] = stats.counter(`host|${clusterName}|${key}|${name}`);
     for (const name of gaugeNames) at[name] = stats.gauge(`host|${clusterName}|${key}|${name}`);
     this.at = at as Record<HostStat, StatIndex>;
+  }
+
+  /** Looks again at what is known against it. */
+  refreshHealth(): void {
+    const flags = this.description.edsFlags | (this.monitor?.flags ?? 0);
+    this.health = healthOf(flags);
+    this.isExcluded = isExcluded(flags);
+    if (this.healthySince < 0 && this.health === "healthy") this.healthySince = performance.now();
   }
 
   /** Connections close when what is under way on them is done; later requests get new ones. */

@@ -18,7 +18,7 @@ function host(address: string, parts: Partial<HostDescription> = {}): Host {
     port: 80,
     hostname: "",
     weight: 1,
-    health: "healthy",
+    edsFlags: 0,
     metadata: {},
     priority: 0,
     locality: "",

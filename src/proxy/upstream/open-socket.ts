@@ -18,7 +18,10 @@ export interface SocketOptions {
 }
 
 /** `address`: an IP address, or a path with port -1. What goes wrong is an `error` of the socket. */
-export function openSocket({ address, port }: HostDescription, { config, source, allowHalfOpen = false }: SocketOptions): net.Socket {
+export function openSocket(
+  { address, port }: Pick<HostDescription, "address" | "port">,
+  { config, source, allowHalfOpen = false }: SocketOptions,
+): net.Socket {
   if (port < 0) return net.connect({ path: address, allowHalfOpen });
   const { keepAlive, bindAddress } = config;
   const options = {

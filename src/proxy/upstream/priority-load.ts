@@ -11,6 +11,8 @@ export interface Level {
   readonly all: Host[];
   readonly healthy: Host[];
   readonly degraded: Host[];
+  /** Those of which a share must be healthy. */
+  readonly eligible: Host[];
 }
 
 export interface LoadOptions {
@@ -30,24 +32,29 @@ export interface PriorityLoad {
 
 /** By priority; the first is there even without hosts. */
 export function levelsOf(hosts: readonly Host[]): Level[] {
-  const levels: Level[] = [{ all: [], healthy: [], degraded: [] }];
+  const levels: Level[] = [newLevel()];
   for (const host of hosts) {
-    const { priority, health } = host.description;
-    while (levels.length <= priority) levels.push({ all: [], healthy: [], degraded: [] });
-    const level = levels[priority]!;
+    const { health } = host;
+    while (levels.length <= host.description.priority) levels.push(newLevel());
+    const level = levels[host.description.priority]!;
     level.all.push(host);
+    if (!host.isExcluded) level.eligible.push(host);
     if (health === "healthy") level.healthy.push(host);
     else if (health === "degraded") level.degraded.push(host);
   }
   return levels;
 }
 
+function newLevel(): Level {
+  return { all: [], healthy: [], degraded: [], eligible: [] };
+}
+
 /** What each priority could take, in percent of the traffic. */
 export function availabilityOf(levels: readonly Level[], options: LoadOptions): PriorityLoad {
   const size = (hosts: readonly Host[]) =>
     options.weighsHealth ? hosts.reduce((sum, { description }) => sum + description.weight, 0) : hosts.length;
-  const part = (hosts: readonly Host[], { all }: Level) =>
-    all.length === 0 ? 0 : Math.min(100, Math.floor((options.overprovisioningPercent * size(hosts)) / size(all)));
+  const part = (hosts: readonly Host[], { eligible }: Level) =>
+    eligible.length === 0 ? 0 : Math.min(100, Math.floor((options.overprovisioningPercent * size(hosts)) / size(eligible)));
   return {
     healthy: levels.map((level) => part(level.healthy, level)),
     degraded: levels.map((level) => part(level.degraded, level)),
@@ -90,8 +97,8 @@ export function loadOf(
   return { load: { healthy: levels.map((_, index) => (index === 0 ? 100 : 0)), degraded: levels.map(() => 0) }, inPanic };
 }
 
-function isInPanic({ all, healthy, degraded }: Level, thresholdPercent: number): boolean {
-  const percent = all.length === 0 ? 0 : (100 * (healthy.length + degraded.length)) / all.length;
+function isInPanic({ eligible, healthy, degraded }: Level, thresholdPercent: number): boolean {
+  const percent = eligible.length === 0 ? 0 : (100 * (healthy.length + degraded.length)) / eligible.length;
   return percent < Math.min(100, Math.round(thresholdPercent));
 }
 

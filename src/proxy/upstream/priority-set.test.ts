@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
+import { type HostHealth, hostFlags } from "../health/host-flags.ts";
 import { StatsStore } from "../stats/store.ts";
-import { Host, type HostDescription, type HostHealth } from "./host.ts";
+import { Host, type HostDescription } from "./host.ts";
 import type { LoadBalancerPolicy } from "./load-balancer-policy.ts";
 import { type PriorityOptions, PrioritySet } from "./priority-set.ts";
 
@@ -12,7 +13,7 @@ function host(name: string, parts: Partial<HostDescription> = {}): Host {
     port: 1,
     hostname: "",
     weight: 1,
-    health: "healthy",
+    edsFlags: 0,
     metadata: {},
     priority: 0,
     locality: "",
@@ -44,8 +45,10 @@ function share(hosts: Host[], options: Partial<PriorityOptions> = {}, picks = 40
   return { percent, panics };
 }
 
+const flagsOf: Record<HostHealth, number> = { healthy: 0, degraded: hostFlags.degradedEdsHealth, unhealthy: hostFlags.failedEdsHealth };
+
 const group = (prefix: string, healths: HostHealth[], priority: number) =>
-  healths.map((health, index) => host(`${prefix}${index}`, { health, priority }));
+  healths.map((health, index) => host(`${prefix}${index}`, { edsFlags: flagsOf[health], priority }));
 
 describe("PrioritySet", () => {
   it("rotates over equal hosts", () => {

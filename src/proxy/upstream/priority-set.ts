@@ -42,7 +42,7 @@ export class PrioritySet {
     this.#onPanic = onPanic;
     this.#hashes = isHashing(options.policy);
     this.#levels = levelsOf(hosts);
-    this.#balancers = this.#levels.map(() => ({ all: undefined, healthy: undefined, degraded: undefined }));
+    this.#balancers = this.#levels.map(() => ({ all: undefined, healthy: undefined, degraded: undefined, eligible: undefined }));
     this.availability = availabilityOf(this.#levels, options);
     const { load, inPanic } = loadOf(this.#levels, options);
     this.#inPanic = inPanic;
@@ -101,7 +101,7 @@ export class PrioritySet {
     const create = (hosts: readonly Host[]) => createLoadBalancer(policy, hosts);
     // In panic the weights of localities don't count.
     if (!options.weighsLocalities || kind === "all") return create(level[kind]);
-    return byLocality(level.all, level[kind], options.overprovisioningPercent, create);
+    return byLocality(level.eligible, level[kind], options.overprovisioningPercent, create);
   }
 }
 
@@ -115,14 +115,14 @@ function anyHash(): Hash64 {
 
 /** A locality's weight counts as far as its health goes, which is 1.4 times its share of usable hosts. */
 function byLocality(
-  all: readonly Host[],
+  eligible: readonly Host[],
   usable: readonly Host[],
   overprovisioningPercent: number,
   create: (hosts: readonly Host[]) => LoadBalancer,
 ): LoadBalancer {
   const scheduler = new EdfScheduler<LoadBalancer & { weight: number }>();
   let isEmpty = true;
-  for (const { hosts, weight, size } of localitiesOf(all, usable)) {
+  for (const { hosts, weight, size } of localitiesOf(eligible, usable)) {
     const effective = weight * Math.min(1, (overprovisioningPercent / 100) * (hosts.length / size));
     if (effective <= 0) continue;
     const balancer = create(hosts);

@@ -29,7 +29,7 @@ export function compileSlowStart(message: SlowStartMessage | undefined): SlowSta
 
 /** `now` on the clock of performance.now(). */
 export function isStarting({ windowMs }: SlowStart, host: Host, now: number): boolean {
-  return host.healthySince >= 0 && host.description.health === "healthy" && now - host.healthySince < windowMs;
+  return host.healthySince >= 0 && host.health === "healthy" && now - host.healthySince < windowMs;
 }
 
 /** What the host's weight is multiplied by. */

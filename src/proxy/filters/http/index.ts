@@ -14,6 +14,7 @@ import { extAuthz } from "./ext-authz/ext-authz.ts";
 import { fault } from "./fault.ts";
 import { grpcWeb } from "./grpc-web.ts";
 import { headerMutation } from "./header-mutation.ts";
+import { healthCheck } from "./health-check.ts";
 import { istioStats } from "./istio-stats.ts";
 import { jwtAuthn } from "./jwt-authn/jwt-authn.ts";
 import { localRateLimit } from "./local-ratelimit.ts";
@@ -32,6 +33,7 @@ export const httpFilters: readonly HttpFilterDefinition[] = [
   fault,
   grpcWeb,
   headerMutation,
+  healthCheck,
   istioStats,
   jwtAuthn,
   localRateLimit,

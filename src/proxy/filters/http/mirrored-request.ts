@@ -28,6 +28,8 @@ export class MirroredRequest implements PoolWaiter {
   #keptBytes = 0;
   #trailers: HeaderList | null = null;
   #hasEnded: boolean;
+  readonly #isGrpc: boolean;
+  #hasStarted = false;
   #isFull = false;
   #isOver = false;
   #sentAt = 0;
@@ -43,6 +45,7 @@ export class MirroredRequest implements PoolWaiter {
     this.#cluster = cluster;
     this.#limitBytes = stream.manager.bufferLimitBytes;
     this.#hasEnded = endStream;
+    this.#isGrpc = stream.isGrpc;
     if (timeoutMs > 0) this.#timer = setTimeout(() => this.#timedOut(), timeoutMs);
   }
 
@@ -101,6 +104,7 @@ export class MirroredRequest implements PoolWaiter {
 
   onPoolReady(exchange: UpstreamExchange): void {
     this.#exchange = exchange;
+    this.#host!.monitor?.onReady();
     this.#sentAt = performance.now();
     exchange.sendHeaders(this.#hasEnded && this.#kept.length === 0 && this.#trailers === null);
     this.#sendKept();
@@ -117,13 +121,18 @@ export class MirroredRequest implements PoolWaiter {
   }
 
   onPoolFailure(reason: UpstreamReset): void {
-    if (reason !== "overflow") this.#host!.stats.add(this.#host!.at.rq_error, 1);
+    if (reason !== "overflow") {
+      this.#host!.stats.add(this.#host!.at.rq_error, 1);
+      this.#host!.monitor?.onConnectFailed();
+    }
     this.#cluster.stats.countResponse(503, true);
     this.#end();
   }
 
-  onUpstreamHeaders(status: number, _: HeaderList, endStream: boolean): void {
+  onUpstreamHeaders(status: number, headers: HeaderList, endStream: boolean): void {
     const host = this.#host!;
+    host.monitor?.onResponse(status, headers, this.#isGrpc);
+    this.#hasStarted = true;
     host.stats.add(status >= 500 ? host.at.rq_error : host.at.rq_success, 1);
     this.#cluster.stats.countResponse(status, true);
     if (endStream) this.#complete();
@@ -137,6 +146,7 @@ export class MirroredRequest implements PoolWaiter {
 
   onUpstreamReset(): void {
     this.#exchange = null;
+    if (!this.#hasStarted) this.#host!.monitor?.onConnectFailed();
     this.#end();
   }
 
@@ -157,6 +167,7 @@ export class MirroredRequest implements PoolWaiter {
   #timedOut(): void {
     const { stats } = this.#cluster;
     stats.store.add(stats.at.upstream_rq_timeout, 1);
+    if (this.#exchange !== null && !this.#hasStarted) this.#host!.monitor?.onTimeout();
     this.abandon();
   }
 

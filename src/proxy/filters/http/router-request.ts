@@ -344,6 +344,7 @@ export class RouterRequest implements PoolWaiter {
   onPoolReady(exchange: UpstreamExchange): void {
     this.#isWaiting = false;
     this.#exchange = exchange;
+    this.#host!.monitor?.onReady();
     const stream = this.#stream;
     const { info } = stream;
     const { connection } = exchange;
@@ -482,6 +483,7 @@ export class RouterRequest implements PoolWaiter {
     info.upstreamFirstResponseByteTime = now;
     const host = this.#host!;
     host.stats.add(status >= 500 ? host.at.rq_error : host.at.rq_success, 1);
+    host.monitor?.onResponse(status, headers, stream.isGrpc);
     const retry = this.#retry;
     if (retry !== null && retry.retryOn !== 0 && wantsRetryOnResponse(retry, status, headers)) {
       if (this.#tryAgain()) {
@@ -586,6 +588,7 @@ export class RouterRequest implements PoolWaiter {
     const { info } = stream;
     const failure = failures[reason];
     const cluster = this.#cluster!;
+    if (reason !== "overflow") this.#host!.monitor?.onConnectFailed();
     if (this.#responseStarted) {
       this.#isOver = true;
       info.flags |= failure.flag;
@@ -697,6 +700,7 @@ export class RouterRequest implements PoolWaiter {
     const host = this.#host;
     stream.connection.now = performance.now();
     if (host !== null) host.stats.add(host.at.rq_timeout, 1);
+    if (this.#exchange !== null && !this.#responseStarted) host?.monitor?.onTimeout(this.#altResponse ? 204 : 504);
     if (which === "try") {
       store.add(at.upstream_rq_per_try_timeout, 1);
       this.#dropAttempt();

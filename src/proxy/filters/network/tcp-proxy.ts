@@ -134,6 +134,7 @@ class UpstreamSide implements TransportHandler {
 
 const nothing = Buffer.alloc(0);
 const scratch = new Hash64();
+const timedOut = "connection_timeout";
 
 class TcpSession implements TransportHandler {
   readonly #filter: TcpProxyFilter;
@@ -243,7 +244,7 @@ class TcpSession implements TransportHandler {
     const fail = (reason: string) => this.#connectFailed(reason);
     this.#connectTimer = setTimeout(() => {
       stats.store.add(stats.at.upstream_cx_connect_timeout, 1);
-      fail("connection_timeout");
+      fail(timedOut);
     }, cluster.config.connectTimeoutMs);
     raw.on("error", (error: NodeJS.ErrnoException) => fail(connectFailure(error)));
     const { tls } = host.transportSocket;
@@ -300,6 +301,8 @@ class TcpSession implements TransportHandler {
     const host = this.#host!;
     stats.store.add(stats.at.upstream_cx_connect_fail, 1);
     stats.store.add(host.at.cx_connect_fail, 1);
+    if (reason === timedOut) host.monitor?.onTimeout();
+    else host.monitor?.onConnectFailed();
     if (reason.startsWith("TLS_error")) stats.ssl?.failed(reason);
     this.#countConnection(-1);
     this.#info.flags |= responseFlags.UpstreamConnectionFailure;
@@ -314,6 +317,7 @@ class TcpSession implements TransportHandler {
     const { stats } = this.#cluster!;
     stats.store.record(stats.at.upstream_cx_connect_ms, Math.round(performance.now() - this.#connectStarted));
     stats.store.add(stats.at.upstream_rq_total, 1);
+    this.#host!.monitor?.onConnected();
     this.#info.upstreamLocalAddress = socket.localAddress === undefined ? "" : `${socket.localAddress}:${socket.localPort}`;
     socket.removeAllListeners("error");
     socket.removeAllListeners("close");
