@@ -15,10 +15,11 @@ import { listenerAccessLogs } from "./access-log.ts";
 import { authFilters } from "./auth-filters.ts";
 import { wildcardAddress } from "./bind-address.ts";
 import { downstreamTls } from "./downstream-tls.ts";
+import { gatewayTopology } from "./gateway-topology.ts";
 import { httpConnectionManager } from "./http-connection-manager.ts";
 import type { RouteContext } from "./http-routes.ts";
 import { connectionExchange, istioTcpFilters } from "./istio-filters.ts";
-import { tlsInspector } from "./listener-filters.ts";
+import { proxyProtocol, tlsInspector } from "./listener-filters.ts";
 import { configMetadata, duration, socketAddress } from "./messages.ts";
 import { meshAlpn } from "./mutual-tls.ts";
 import { routeTargets, tcpProxy, type WeightedTarget } from "./tcp-proxy.ts";
@@ -30,6 +31,7 @@ function defaultAddress(proxy: ProxyNode): string {
 }
 
 export function gatewayListeners(proxy: ProxyNode, push: PushContext): Listener[] {
+  const { wantsProxyHeader } = gatewayTopology(proxy, push.mesh);
   return push.mergedGateway(proxy).listeners.flatMap((listener) => {
     const bind = listener.bind || defaultAddress(proxy);
     const name = `${bind}_${listener.port}`;
@@ -40,7 +42,10 @@ export function gatewayListeners(proxy: ProxyNode, push: PushContext): Listener[
         name,
         address: socketAddress(bind, listener.port),
         filterChains: chains,
-        listenerFilters: listener.isPlainHttp || listener.servers.every(({ server }) => !server.tls) ? [] : [tlsInspector()],
+        listenerFilters: [
+          ...(wantsProxyHeader ? [proxyProtocol()] : []),
+          ...(listener.isPlainHttp || listener.servers.every(({ server }) => !server.tls) ? [] : [tlsInspector()]),
+        ],
         trafficDirection: TrafficDirection.OUTBOUND,
         accessLog: listenerAccessLogs(push.mesh),
         continueOnListenerFiltersTimeout: !listener.isPlainHttp,

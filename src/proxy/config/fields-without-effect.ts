@@ -25,7 +25,7 @@ const fieldsWithoutEffect: Readonly<Record<string, string>> = {
   "config.core.BindConfig": "freebind socket_options extra_source_addresses additional_source_addresses local_address_selector",
   "config.core.Http1ProtocolOptions": "send_fully_qualified_url",
   "config.core.TcpKeepalive": "keepalive_probes keepalive_interval",
-  "config.listener.FilterChain": "use_proxy_proto on_demand_configuration",
+  "config.listener.FilterChain": "on_demand_configuration",
   "config.listener.Listener":
     "drain_type freebind socket_options tcp_fast_open_queue_length api_listener connection_balance_config enable_mptcp",
   "config.route.RetryPolicy": "per_try_idle_timeout retry_priority retry_options_predicates rate_limited_retry_back_off",
