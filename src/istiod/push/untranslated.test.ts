@@ -50,7 +50,6 @@ describe("untranslated configuration", () => {
       "portLevelSettings[80].tls",
     ],
     [networking, "DestinationRule", "{host: a, trafficPolicy: {tunnel: {protocol: CONNECT, targetHost: b, targetPort: 1}}}", "tunnel"],
-    [networking, "DestinationRule", "{host: a, trafficPolicy: {proxyProtocol: {version: V2}}}", "no PROXY header"],
     [networking, "DestinationRule", "{host: a, trafficPolicy: {retryBudget: {percent: 20}}}", "retryBudget"],
     [
       networking,

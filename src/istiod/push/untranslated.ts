@@ -50,7 +50,6 @@ function ofPolicy(path: string, isForChosenWorkloads: boolean, policy: Policy | 
       ofTls(`${path}.portLevelSettings[${port?.number ?? 0}]`, isForChosenWorkloads, tls),
     ),
     ...(policy.tunnel ? [`${path}.tunnel is not translated: connections are not tunnelled`] : []),
-    ...(policy.proxyProtocol ? [`${path}.proxyProtocol is not translated: no PROXY header is sent`] : []),
     ...(policy.retryBudget ? [`${path}.retryBudget is not translated: connectionPool.http.maxRetries limits retries`] : []),
     ...(policy.loadBalancer?.backendUtilization ? [`${path}.loadBalancer.backendUtilization is not translated`] : []),
   ];

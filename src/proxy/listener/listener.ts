@@ -478,7 +478,10 @@ export class Listener {
         if (this.config.accessLogs.length > 0) this.#log(connection, 0, "");
       },
     });
-    if (header !== null && header.tlvs.length > 0) described.streamInfo.dynamicMetadata = listenerFilters.proxyProtocol!.metadataOf(header);
+    if (header !== null && header.tlvs.length > 0) {
+      described.passedTlvs = listenerFilters.proxyProtocol!.passedTlvs(header);
+      described.streamInfo.dynamicMetadata = listenerFilters.proxyProtocol!.metadataOf(header);
+    }
     return described;
   }
 

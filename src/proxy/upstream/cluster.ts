@@ -6,12 +6,13 @@ import type { ClusterLoadAssignment } from "../../api/gen/envoy/config/endpoint/
 import type { StatsStore } from "../stats/store.ts";
 import type { AlpnOffer } from "./alpn-offer.ts";
 import { type Priority, Resources } from "./circuit-breakers.ts";
+import type { ClientView } from "./client-view.ts";
 import type { ClusterConfig } from "./cluster-config.ts";
 import { ClusterStats } from "./cluster-stats.ts";
 import { ConnectionPool } from "./connection-pool.ts";
 import { Host, type HostDescription, type HostHealth, hostKey } from "./host.ts";
-import type { OriginalSource } from "./open-socket.ts";
 import { PrioritySet } from "./priority-set.ts";
+import { announcementNamespace, tlvsOfEndpoint } from "./proxy-announcement.ts";
 import { chooseTransportSocket, speaksTls } from "./transport-socket.ts";
 
 const hostHealths: Record<HealthStatus, HostHealth> = {
@@ -79,6 +80,7 @@ export class Cluster {
       priority: 0,
       locality: "",
       localityWeight: 0,
+      announcedTlvs: [],
     };
     const host = this.#makeHost(key, description);
     // Destinations come from outside: those without connections make room again.
@@ -119,6 +121,7 @@ export class Cluster {
           priority: locality.priority,
           locality: localityName,
           localityWeight: locality.loadBalancingWeight ?? 0,
+          announcedTlvs: tlvsOfEndpoint(entry.metadata?.typedFilterMetadata[announcementNamespace]),
         };
         const key = hostKey(ip, port);
         const known = this.#hosts.get(key);
@@ -155,14 +158,17 @@ export class Cluster {
     }
   }
 
-  /** Connections to the host, of their own for each ALPN that requests ask for, and for each client whose address is shown. Hot. */
-  pool(host: Host, offer: AlpnOffer | null = null, source: OriginalSource | null = null): ConnectionPool {
+  /** Connections to the host, of their own for each ALPN that requests ask for, and for each client that the host is shown or told of. Hot. */
+  pool(host: Host, offer: AlpnOffer | null = null, client: ClientView | null = null): ConnectionPool {
     // An offer matters to TLS alone.
     const wanted = host.transportSocket.tls === null ? null : offer;
-    const pools = source === null ? host.pools : host.poolsOf(source);
+    const owner = host.ownerFor(client);
+    const pools = owner === null ? host.pools : host.poolsOf(owner);
     for (let i = 0; i < pools.length; i++) if (pools[i]!.alpnOffer === wanted) return pools[i]!;
-    const made = new ConnectionPool(this, host, wanted, source);
+    const made = new ConnectionPool(this, host, wanted, client);
     pools.push(made);
+    // What was told is true of nobody else.
+    if (owner !== null && typeof owner !== "string") owner.whenGone(() => made.drain());
     return made;
   }
 

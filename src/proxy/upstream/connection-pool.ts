@@ -7,10 +7,10 @@
  */
 import type { AlpnOffer } from "./alpn-offer.ts";
 import type { Priority } from "./circuit-breakers.ts";
+import type { ClientView } from "./client-view.ts";
 import type { Cluster } from "./cluster.ts";
-import type { Host } from "./host.ts";
+import type { Host, PoolOwner } from "./host.ts";
 import { Http1Client, type UpstreamReset } from "./http1-client.ts";
-import type { OriginalSource } from "./open-socket.ts";
 
 /** A request that wants a connection. */
 export interface PoolWaiter {
@@ -27,18 +27,21 @@ export class ConnectionPool {
   /** null: what the cluster's TLS settings offer. */
   readonly alpnOffer: AlpnOffer | null;
   /** Whose connections these are, to the endpoint's eyes; null: the proxy's own. */
-  readonly source: OriginalSource | null;
+  readonly owner: PoolOwner | null;
+  /** A client of the owner's, to be shown or told of. */
+  readonly client: ClientView | null;
   readonly #idle: Http1Client[] = [];
   readonly #waiting: PoolWaiter[] = [];
   readonly #connecting = new Set<Http1Client>();
   readonly #busy = new Set<Http1Client>();
   #isDraining = false;
 
-  constructor(cluster: Cluster, host: Host, alpnOffer: AlpnOffer | null, source: OriginalSource | null) {
+  constructor(cluster: Cluster, host: Host, alpnOffer: AlpnOffer | null, client: ClientView | null) {
     this.cluster = cluster;
     this.host = host;
     this.alpnOffer = alpnOffer;
-    this.source = source;
+    this.owner = host.ownerFor(client);
+    this.client = this.owner === null ? null : client;
   }
 
   get isUnused(): boolean {

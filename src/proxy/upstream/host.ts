@@ -1,9 +1,10 @@
 /** One endpoint of a cluster in this worker: where it is, how it is, and its connections. */
 import type { JsonObject } from "@bufbuild/protobuf";
+import type { Tlv } from "../proxy-protocol/wire.ts";
 import type { StatIndex, StatsStore } from "../stats/store.ts";
+import type { ClientView } from "./client-view.ts";
 import type { ConnectionPool } from "./connection-pool.ts";
 import type { Http2Connection } from "./http2-connection.ts";
-import type { OriginalSource } from "./open-socket.ts";
 import type { TransportSocketChoice } from "./transport-socket.ts";
 
 export type HostHealth = "healthy" | "degraded" | "unhealthy";
@@ -25,7 +26,12 @@ export interface HostDescription {
   /** region/zone/sub_zone */
   readonly locality: string;
   readonly localityWeight: number;
+  /** What a PROXY header to it holds besides. */
+  readonly announcedTlvs: readonly Tlv[];
 }
+
+/** Whose connections they are to the endpoint's eyes: a client's that it is told of, or of all clients at an address that it is shown. */
+export type PoolOwner = ClientView | string;
 
 export class Host {
   /** `ip:port`, `[v6]:port`, or a path: its identity within the cluster. */
@@ -35,8 +41,8 @@ export class Host {
   activeRequests = 0;
   /** One for each ALPN that requests have asked for: hardly ever more than one. */
   readonly pools: ConnectionPool[] = [];
-  /** Likewise of clients whose own address the endpoint is shown: none has another's connection. By that address. */
-  #poolsBySource: Map<string, ConnectionPool[]> | null = null;
+  /** Likewise of clients that the endpoint knows of: none has another's connection. */
+  #poolsByOwner: Map<PoolOwner, ConnectionPool[]> | null = null;
   /** For the proxy's own gRPC calls. */
   http2: Http2Connection | null = null;
   readonly stats: StatsStore;
@@ -60,26 +66,32 @@ export class Host {
     this.http2 = null;
   }
 
-  poolsOf({ ip }: OriginalSource): ConnectionPool[] {
-    this.#poolsBySource ??= new Map();
-    const known = this.#poolsBySource.get(ip);
+  /** null: nobody's in particular. Hot. */
+  ownerFor(client: ClientView | null): PoolOwner | null {
+    if (client === null) return null;
+    return this.transportSocket.announcement === null ? (client.originalSource?.ip ?? null) : client;
+  }
+
+  poolsOf(owner: PoolOwner): ConnectionPool[] {
+    this.#poolsByOwner ??= new Map();
+    const known = this.#poolsByOwner.get(owner);
     if (known !== undefined) return known;
     // Clients come and go: those without connections make room again.
-    if (this.#poolsBySource.size >= 1024) {
-      for (const [other, pools] of this.#poolsBySource) if (pools.every(({ isUnused }) => isUnused)) this.#poolsBySource.delete(other);
+    if (this.#poolsByOwner.size >= 1024) {
+      for (const [other, pools] of this.#poolsByOwner) if (pools.every(({ isUnused }) => isUnused)) this.#poolsByOwner.delete(other);
     }
     const made: ConnectionPool[] = [];
-    this.#poolsBySource.set(ip, made);
+    this.#poolsByOwner.set(owner, made);
     return made;
   }
 
   /** No later request takes it. */
   forgetPool(pool: ConnectionPool): void {
-    const { source } = pool;
-    const pools = source === null ? this.pools : this.#poolsBySource?.get(source.ip);
+    const { owner } = pool;
+    const pools = owner === null ? this.pools : this.#poolsByOwner?.get(owner);
     const index = pools?.indexOf(pool) ?? -1;
     if (index >= 0) pools!.splice(index, 1);
-    if (source !== null && pools?.length === 0) this.#poolsBySource!.delete(source.ip);
+    if (owner !== null && pools?.length === 0) this.#poolsByOwner!.delete(owner);
   }
 
   get isUnused(): boolean {
@@ -87,7 +99,7 @@ export class Host {
   }
 
   #allPools(): ConnectionPool[] {
-    return [...this.pools, ...(this.#poolsBySource?.values() ?? [])].flat();
+    return [...this.pools, ...(this.#poolsByOwner?.values() ?? [])].flat();
   }
 }
 

@@ -105,7 +105,7 @@ export class Http1Client implements TransportHandler, Http1ParserSink {
     stats.store.add(host.at.cx_active, 1);
     cluster.resources[this.#priority].addConnection(1);
     this.#connectStarted = performance.now();
-    const socket = openSocket(host.description, { config, source: this.pool.source });
+    const socket = openSocket(host, { config, client: this.pool.client });
     this.#socket = socket;
     this.#connectTimer = setTimeout(() => {
       stats.store.add(stats.at.upstream_cx_connect_timeout, 1);

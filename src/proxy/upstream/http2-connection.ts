@@ -7,6 +7,7 @@ import * as http2 from "node:http2";
 import * as net from "node:net";
 import type { Cluster } from "./cluster.ts";
 import type { Host } from "./host.ts";
+import { announce } from "./open-socket.ts";
 
 export interface Http2Waiter {
   onConnected(session: http2.ClientHttp2Session): void;
@@ -35,6 +36,7 @@ export class Http2Connection {
     cluster.resources.default.addConnection(1);
     const { address, port } = host.description;
     const socket = port < 0 ? net.connect({ path: address }) : net.connect({ host: address, port, noDelay: true });
+    announce(socket, host, null);
     const timer = setTimeout(() => {
       stats.store.add(stats.at.upstream_cx_connect_timeout, 1);
       this.#connectFailed();

@@ -1,24 +1,30 @@
 /** Opens a connection to an endpoint: bound to the cluster's own address, or to the client's where a listener filter shows that. */
 import * as net from "node:net";
 import { openTransparent } from "../../platform/transparent-socket.ts";
+import type { ClientView } from "./client-view.ts";
 import type { ClusterConfig } from "./cluster-config.ts";
-import type { HostDescription } from "./host.ts";
-
-/** The address that endpoints see instead of the proxy's, and the mark of its packets (envoy.filters.listener.original_src). */
-export interface OriginalSource {
-  readonly ip: string;
-  readonly mark: number;
-}
+import type { Host } from "./host.ts";
 
 export interface SocketOptions {
   readonly config: Pick<ClusterConfig, "keepAlive" | "bindAddress">;
-  /** Goes before the cluster's own address. */
-  readonly source: OriginalSource | null;
+  /** What is shown of it goes before the cluster's own address; null: the connection is the proxy's own. */
+  readonly client: ClientView | null;
   readonly allowHalfOpen?: boolean;
 }
 
-/** `address`: an IP address, or a path with port -1. What goes wrong is an `error` of the socket. */
-export function openSocket({ address, port }: HostDescription, { config, source, allowHalfOpen = false }: SocketOptions): net.Socket {
+/** What goes wrong is an `error` of the socket. */
+export function openSocket(host: Host, options: SocketOptions): net.Socket {
+  const socket = connect(host, options);
+  announce(socket, host, options.client);
+  return socket;
+}
+
+/** Says first whose connection it is, where the cluster wants that. Before anybody else waits for the socket to be connected. */
+export function announce(socket: net.Socket, { transportSocket, description }: Host, client: ClientView | null): void {
+  transportSocket.announcement?.announce(socket, client, description.announcedTlvs);
+}
+
+function connect({ description: { address, port } }: Host, { config, client, allowHalfOpen = false }: SocketOptions): net.Socket {
   if (port < 0) return net.connect({ path: address, allowHalfOpen });
   const { keepAlive, bindAddress } = config;
   const options = {
@@ -27,6 +33,7 @@ export function openSocket({ address, port }: HostDescription, { config, source,
     noDelay: true,
     ...(keepAlive === null ? {} : { keepAlive: true, keepAliveInitialDelay: keepAlive.idleMs }),
   };
+  const source = client?.originalSource ?? null;
   if (source === null) return net.connect({ ...options, allowHalfOpen, ...(bindAddress === "" ? {} : { localAddress: bindAddress }) });
   const fd = openTransparent(source.ip, source.mark);
   if (fd === null) {

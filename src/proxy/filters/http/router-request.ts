@@ -291,7 +291,7 @@ export class RouterRequest implements PoolWaiter, UpstreamStream {
       this.#setHost(host.description.hostname, this.#action!.appendsForwardedHost, true);
     }
     this.#isWaiting = true;
-    this.#pool = cluster.pool(host, stream.alpnOffer, stream.connection.originalSource);
+    this.#pool = cluster.pool(host, stream.alpnOffer, stream.connection);
     this.#pool.newStream(this);
   }
 

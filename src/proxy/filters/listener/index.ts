@@ -14,7 +14,7 @@ import { OriginalSrcSchema } from "../../../api/gen/envoy/extensions/filters/lis
 import { ProxyProtocolSchema } from "../../../api/gen/envoy/extensions/filters/listener/proxy_protocol/v3/proxy_protocol_pb.js";
 import { TlsInspectorSchema } from "../../../api/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.js";
 import type { StatsStore } from "../../stats/store.ts";
-import type { OriginalSource } from "../../upstream/open-socket.ts";
+import type { OriginalSource } from "../../upstream/client-view.ts";
 import { ProxyProtocolFilter } from "./proxy-protocol.ts";
 
 type ListenerFilterKind = "httpInspector" | "originalDst" | "originalSrc" | "proxyProtocol" | "tlsInspector";

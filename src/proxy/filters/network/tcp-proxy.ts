@@ -232,7 +232,7 @@ class TcpSession implements TransportHandler {
     this.#info.upstreamHostName = host.description.hostname;
     this.#countConnection(1);
     this.#connectStarted = performance.now();
-    const raw = openSocket(host.description, { config: cluster.config, source: connection.originalSource, allowHalfOpen: true });
+    const raw = openSocket(host, { config: cluster.config, client: connection, allowHalfOpen: true });
     this.#connecting = raw;
     const fail = (reason: string) => this.#connectFailed(reason);
     this.#connectTimer = setTimeout(() => {
