@@ -17,7 +17,6 @@ const wholeKinds: Partial<Record<KindName, string>> = {
   WasmPlugin: "no plugin is run in this version",
   Telemetry: "has no effect in this version; access logs are configured by meshConfig.accessLogFile",
   ProxyConfig: "has no effect in this version; proxies take meshConfig.defaultConfig and their own command line",
-  Ingress: "is not translated in this version; write a Gateway and a VirtualService",
 };
 
 /** Empty when everything in it is acted on. */
@@ -29,6 +28,7 @@ export function untranslated(object: ConfigObject): string[] {
     return object.spec.resolution === "DYNAMIC_DNS" ? ["resolution DYNAMIC_DNS is not translated: the hosts have no endpoints"] : [];
   }
   if (isKind(object, "EnvoyFilter")) return idlePatches(object);
+  if (isKind(object, "Ingress")) return ofIngress(object);
   if (isKind(object, "Sidecar")) return ofSidecar(object);
   if (isKind(object, "VirtualService")) return ofVirtualService(object);
   return [];
@@ -58,6 +58,17 @@ function ofPolicy(path: string, isForChosenWorkloads: boolean, policy: Policy | 
 function ofTls(path: string, isForChosenWorkloads: boolean, tls: Policy["tls"]): string[] {
   if (!tls || !namesPrivateSecret(tls) || isForChosenWorkloads) return [];
   return [`${path}.tls.credentialName needs a workloadSelector for sidecars: without one they send PLAINTEXT, only gateways use it`];
+}
+
+/** What Istio does not do either. */
+function ofIngress({ spec }: ObjectOf<"Ingress">): string[] {
+  return [
+    ...(spec.defaultBackend ? ["defaultBackend is ignored: write a rule without host"] : []),
+    ...spec.rules.flatMap(({ host, http }) => (http ? [] : [`the rule for host ${host || "*"} is ignored: it has no paths`])),
+    ...spec.tls.flatMap(({ hosts, secretName }) =>
+      secretName === "" ? [`tls for ${hosts.join(", ") || "all hosts"} is ignored: it names no secret`] : [],
+    ),
+  ];
 }
 
 function ofSidecar({ spec }: ObjectOf<"Sidecar">): string[] {

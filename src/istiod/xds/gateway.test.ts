@@ -251,7 +251,7 @@ status: {podIP: 10.9.0.1}
     ["{defaultConfig: {gatewayTopology: {numTrustedProxies: 2}}}", undefined, [], 2],
     ["{defaultConfig: {gatewayTopology: {numTrustedProxies: 1, proxyProtocol: {}}}}", undefined, ["proxy_protocol"], 1],
     ["{}", { gatewayTopology: { numTrustedProxies: 3, proxyProtocol: {} } }, ["proxy_protocol"], 3],
-    ["{defaultConfig: {gatewayTopology: {numTrustedProxies: 1, proxyProtocol: {}}}}", { concurrency: 1 }, [], 0],
+    ["{defaultConfig: {gatewayTopology: {numTrustedProxies: 1, proxyProtocol: {}}}}", { concurrency: 1 }, ["proxy_protocol"], 1],
     ["{}", { gatewayTopology: { numTrustedProxies: "many", proxyProtocol: true } }, [], 0],
     ["{}", { gatewayTopology: [] }, [], 0],
   ])("takes what is before it from the mesh %s, or from its own configuration %j", (meshYaml, own, filters, hops) => {
