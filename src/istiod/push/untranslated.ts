@@ -29,7 +29,6 @@ export function untranslated(object: ConfigObject): string[] {
   }
   if (isKind(object, "EnvoyFilter")) return idlePatches(object);
   if (isKind(object, "Ingress")) return ofIngress(object);
-  if (isKind(object, "Sidecar")) return ofSidecar(object);
   if (isKind(object, "VirtualService")) return ofVirtualService(object);
   return [];
 }
@@ -50,7 +49,9 @@ function ofPolicy(path: string, isForChosenWorkloads: boolean, policy: Policy | 
       ofTls(`${path}.portLevelSettings[${port?.number ?? 0}]`, isForChosenWorkloads, tls),
     ),
     ...(policy.tunnel ? [`${path}.tunnel is not translated: connections are not tunnelled`] : []),
-    ...(policy.retryBudget ? [`${path}.retryBudget is not translated: connectionPool.http.maxRetries limits retries`] : []),
+    ...(policy.retryBudget?.budgetInterval
+      ? [`${path}.retryBudget.budgetInterval is not translated: the requests under way count, and not those of an interval`]
+      : []),
     ...(policy.loadBalancer?.backendUtilization ? [`${path}.loadBalancer.backendUtilization is not translated`] : []),
   ];
 }
@@ -71,10 +72,6 @@ function ofIngress({ spec }: ObjectOf<"Ingress">): string[] {
   ];
 }
 
-function ofSidecar({ spec }: ObjectOf<"Sidecar">): string[] {
-  return [...(spec.outboundTrafficPolicy?.egressProxy ? ["outboundTrafficPolicy.egressProxy is not translated"] : [])];
-}
-
 function ofVirtualService({ spec }: ObjectOf<"VirtualService">): string[] {
   // Sidecars route what leaves their workload, and check tokens only on the way in.
   const byClaimInMesh = spec.http.some(({ match }) =>
@@ -87,7 +84,7 @@ function ofVirtualService({ spec }: ObjectOf<"VirtualService">): string[] {
   const bySubnet = spec.tcp.some(({ match }) => match.some(({ sourceSubnet }) => sourceSubnet !== ""));
   return [
     ...(byClaimInMesh ? ["matches by @request.auth.claims hold at gateways alone: for sidecars no token was checked"] : []),
-    ...(bySubnet ? ["tcp matches by sourceSubnet are not translated"] : []),
+    ...(bySubnet ? ["tcp matches by sourceSubnet are not translated, as in Istio: they hold for every source"] : []),
   ];
 }
 
