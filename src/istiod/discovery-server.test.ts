@@ -171,12 +171,30 @@ describe("configuration that is not translated", () => {
 });
 
 describe("scopeFor", () => {
+  it.each([
+    ["tunnel: {targetHost: a.test, targetPort: 1}", true],
+    ["proxyProtocol: {}", false],
+  ])("of a DestinationRule with %s holds listeners: %s", (policy, holds) => {
+    const rule = `{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: d, namespace: default}, spec: {host: a, trafficPolicy: {${policy}}}}`;
+    const [without, withRule] = [pushContextOf(""), pushContextOf(rule)];
+    for (const [from, to] of [
+      [without, withRule],
+      [withRule, without],
+    ] as const) {
+      const request = planPush(new Set(["DestinationRule"] as const), from, to)!;
+      expect(scopeFor(request, sidecarNode(), from, to)!.typeUrls!.has(typeUrls.lds)).toBe(holds);
+    }
+  });
+
   const before = pushContextOf("");
 
   it("leaves sidecars out of a Gateway's change, and gateways out of a Sidecar's", () => {
     const gateway = planPush(new Set(["Gateway"] as const), before, before)!;
     expect(scopeFor(gateway, sidecarNode(), before, before)).toBeUndefined();
     expect(scopeFor(gateway, routerNode(), before, before)).toBeDefined();
+    const ingress = planPush(new Set(["Ingress", "IngressClass"] as const), before, before)!;
+    expect(scopeFor(ingress, sidecarNode(), before, before)).toBeUndefined();
+    expect([...scopeFor(ingress, routerNode(), before, before)!.typeUrls!]).toEqual([typeUrls.lds, typeUrls.rds]);
     const sidecar = planPush(new Set(["Sidecar"] as const), before, before)!;
     expect(scopeFor(sidecar, routerNode(), before, before)).toBeUndefined();
     expect(scopeFor(sidecar, sidecarNode(), before, before)).toBeDefined();

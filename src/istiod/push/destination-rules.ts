@@ -20,6 +20,8 @@ export interface ResolvedDestinationRule {
 }
 
 export class DestinationRuleIndex {
+  /** Some rule says something that stands on listeners, and not on clusters. */
+  readonly hasTunnels: boolean;
   readonly #byNamespace = new Map<string, ResolvedDestinationRule[]>();
   readonly #rootNamespace: string;
 
@@ -31,6 +33,7 @@ export class DestinationRuleIndex {
     defaultExportTo: readonly string[],
   ) {
     this.#rootNamespace = rootNamespace;
+    this.hasTunnels = objects.some(({ spec }) => [spec, ...spec.subsets].some(({ trafficPolicy }) => trafficPolicy?.tunnel !== undefined));
     for (const object of objects) {
       const { namespace, name } = object.metadata;
       const rule: ResolvedDestinationRule = {

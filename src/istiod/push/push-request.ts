@@ -138,6 +138,9 @@ export function scopeFor(request: PushRequest, proxy: ProxyNode, before: PushCon
     (proxy.type !== "router" && request.inboundNamespaces.has(proxy.namespace)) ||
     (relevant.some((kind) => policyKinds.has(kind)) && !samePolicies(proxy, before, after));
   if (!needsListeners) typeUrls.delete(lds);
+  // Tunnels stand on listeners.
+  if (request.kinds.has("DestinationRule") && [before, after].some(({ destinationRules }) => destinationRules.hasTunnels))
+    typeUrls.add(lds);
   if (proxy.type === "router") {
     const passes = passesByServerName(after.mergedGateway(proxy));
     // Chains by server name are one for each subset.

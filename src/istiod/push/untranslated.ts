@@ -48,7 +48,6 @@ function ofPolicy(path: string, isForChosenWorkloads: boolean, policy: Policy | 
     ...policy.portLevelSettings.flatMap(({ port, tls }) =>
       ofTls(`${path}.portLevelSettings[${port?.number ?? 0}]`, isForChosenWorkloads, tls),
     ),
-    ...(policy.tunnel ? [`${path}.tunnel is not translated: connections are not tunnelled`] : []),
     ...(policy.retryBudget?.budgetInterval
       ? [`${path}.retryBudget.budgetInterval is not translated: the requests under way count, and not those of an interval`]
       : []),

@@ -23,6 +23,7 @@ import { proxyProtocol, tlsInspector } from "./listener-filters.ts";
 import { configMetadata, duration, socketAddress } from "./messages.ts";
 import { meshAlpn } from "./mutual-tls.ts";
 import { routeTargets, tcpProxy, type WeightedTarget } from "./tcp-proxy.ts";
+import { type Tunnel, tunnelOfRoutes } from "./tunnel.ts";
 
 /** Metadata TOPSAIL_BIND_ADDRESS keeps a gateway for trying out on loopback. */
 function defaultAddress(proxy: ProxyNode): string {
@@ -113,11 +114,15 @@ function tcpChains(entry: GatewayServer, proxy: ProxyNode, push: PushContext): F
       if (!applies) continue;
       const targets = routeTargets(rule.route, virtualService.namespace, context);
       if (targets.length === 0) continue;
+      const tunnel = tunnelOfRoutes(rule.route, virtualService.namespace, context);
       const match = entry.server.tls ? serverNameMatch(entry.hosts.map(({ host }) => host)) : undefined;
       return [
         create(FilterChainSchema, {
           ...(match ? { filterChainMatch: match } : {}),
-          filters: [...(entry.server.tls?.mode === "ISTIO_MUTUAL" ? connectionExchange(proxy) : []), ...tcpFilters(targets, proxy, push)],
+          filters: [
+            ...(entry.server.tls?.mode === "ISTIO_MUTUAL" ? connectionExchange(proxy) : []),
+            ...tcpFilters(targets, proxy, push, tunnel),
+          ],
           metadata: configMetadata(virtualService.object),
           ...(entry.server.tls
             ? {
@@ -155,7 +160,7 @@ function passthroughChains(entry: GatewayServer, proxy: ProxyNode, push: PushCon
         chains.push(
           create(FilterChainSchema, {
             ...(chainMatch ? { filterChainMatch: chainMatch } : {}),
-            filters: tcpFilters(targets, proxy, push),
+            filters: tcpFilters(targets, proxy, push, tunnelOfRoutes(rule.route, virtualService.namespace, context)),
             metadata: configMetadata(virtualService.object),
           }),
         );
@@ -187,9 +192,9 @@ function serverNameChains(entry: GatewayServer, proxy: ProxyNode, push: PushCont
     );
 }
 
-function tcpFilters(targets: readonly WeightedTarget[], proxy: ProxyNode, push: PushContext): Filter[] {
+function tcpFilters(targets: readonly WeightedTarget[], proxy: ProxyNode, push: PushContext, tunnel?: Tunnel): Filter[] {
   const stats = istioTcpFilters("gateway", proxy, push.mesh);
-  return [...authFilters(proxy, push).tcp, ...stats, tcpProxy(targets[0]!.cluster, targets, push.mesh)];
+  return [...authFilters(proxy, push).tcp, ...stats, tcpProxy(targets[0]!.cluster, targets, push.mesh, tunnel)];
 }
 
 function routeContext(entry: GatewayServer, proxy: ProxyNode, push: PushContext): RouteContext {

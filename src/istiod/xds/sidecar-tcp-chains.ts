@@ -15,6 +15,7 @@ import { meshGateway, type ResolvedVirtualService } from "../push/virtual-servic
 import { istioTcpFilters } from "./istio-filters.ts";
 import { configMetadata, duration } from "./messages.ts";
 import { routeTargets, tcpProxy, type WeightedTarget } from "./tcp-proxy.ts";
+import { type Tunnel, tunnelOfRoutes, tunnelOfService } from "./tunnel.ts";
 
 /** A chain of a listener in the making; two with the same condition can't stand side by side. */
 export interface Chain {
@@ -116,20 +117,27 @@ function ruleChain(
   const context = { proxy, push, port: port.number, gateways: new Set([meshGateway]), isTls: false };
   const targets = routeTargets(route, virtualService.namespace, context);
   const statPrefix = targets.length === 1 ? targets[0]!.cluster : `${virtualService.name}.${virtualService.namespace}`;
-  return chain(match, statPrefix, targets, proxy, push, { metadata: configMetadata(virtualService.object) });
+  const tunnel = tunnelOfRoutes(route, virtualService.namespace, context);
+  return chain(match, { statPrefix, targets, tunnel }, proxy, push, { metadata: configMetadata(virtualService.object) });
 }
 
 /** A Sidecar's port that is no port of the service leads to the service's only one. */
 function serviceChain(match: ChainMatch, service: Service, { proxy, push, port }: TcpChainContext): Chain {
   const number = service.ports.length === 1 ? service.ports[0]!.number : port.number;
   const cluster = outboundCluster(service.host, number);
-  return chain(match, cluster, [{ cluster, weight: 1 }], proxy, push, {});
+  const tunnel = tunnelOfService(service, { proxy, push });
+  return chain(match, { statPrefix: cluster, targets: [{ cluster, weight: 1 }], tunnel }, proxy, push, {});
+}
+
+interface Onward {
+  readonly statPrefix: string;
+  readonly targets: readonly WeightedTarget[];
+  readonly tunnel: Tunnel | undefined;
 }
 
 function chain(
   { serverNames = [], subnets = [] }: ChainMatch,
-  statPrefix: string,
-  targets: readonly WeightedTarget[],
+  { statPrefix, targets, tunnel }: Onward,
   proxy: ProxyNode,
   push: PushContext,
   rest: Pick<Partial<FilterChain>, "metadata">,
@@ -139,7 +147,7 @@ function chain(
   const isMatchAll = names.length === 0 && ranges.length === 0;
   const message = create(FilterChainSchema, {
     ...(isMatchAll ? {} : { filterChainMatch: { serverNames: names, prefixRanges: ranges.map(prefixRange) } }),
-    filters: [...istioTcpFilters("sidecarOutbound", proxy, push.mesh), tcpProxy(statPrefix, targets, push.mesh)],
+    filters: [...istioTcpFilters("sidecarOutbound", proxy, push.mesh), tcpProxy(statPrefix, targets, push.mesh, tunnel)],
     transportSocketConnectTimeout: duration(15_000),
     ...rest,
   });

@@ -7,13 +7,14 @@ import type { MeshConfig } from "../../api/mesh/mesh-config.ts";
 import { accessLogs } from "./access-log.ts";
 import { destinationCluster, type RouteContext } from "./http-routes.ts";
 import { any, statName } from "./messages.ts";
+import type { Tunnel } from "./tunnel.ts";
 
 export interface WeightedTarget {
   readonly cluster: string;
   readonly weight: number;
 }
 
-export function tcpProxy(statPrefix: string, targets: readonly WeightedTarget[], mesh: MeshConfig): Filter {
+export function tcpProxy(statPrefix: string, targets: readonly WeightedTarget[], mesh: MeshConfig, tunnel?: Tunnel): Filter {
   const [only] = targets;
   return create(FilterSchema, {
     name: "envoy.filters.network.tcp_proxy",
@@ -26,6 +27,7 @@ export function tcpProxy(statPrefix: string, targets: readonly WeightedTarget[],
             ? { case: "cluster", value: only.cluster }
             : { case: "weightedClusters", value: { clusters: targets.map(({ cluster, weight }) => ({ name: cluster, weight })) } },
         accessLog: accessLogs(mesh),
+        ...(tunnel ? { tunnelingConfig: { ...tunnel } } : {}),
       }),
     },
   });

@@ -52,6 +52,7 @@ const fieldsWithoutEffect: Readonly<Record<string, string>> = {
   "extensions.filters.network.tcp_proxy.TcpProxy":
     "metadata_match downstream_idle_timeout upstream_idle_timeout access_log_flush_interval flush_access_log_on_connected " +
     "access_log_options hash_policy",
+  "extensions.filters.network.tcp_proxy.TcpProxy.TunnelingConfig": "propagate_response_headers propagate_response_trailers",
   "extensions.load_balancing_policies.least_request.LeastRequest":
     "choice_count enable_full_scan active_request_bias slow_start_config locality_lb_config selection_method",
   "extensions.load_balancing_policies.random.Random": "locality_lb_config",
