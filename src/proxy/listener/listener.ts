@@ -233,7 +233,12 @@ export class Listener {
 
   /** Looks at the first bytes where a listener filter wants to know them. */
   #inspect(accepted: Accepted): void {
-    const first = new FirstBytes(this.config.listenerFilters, accepted.localPort);
+    const { listenerFilters } = this.config;
+    if (!listenerFilters.readsFirstBytes) {
+      this.#match(accepted, false);
+      return;
+    }
+    const first = new FirstBytes(listenerFilters, accepted.localPort);
     // There are some when another listener has read a header.
     const { early } = accepted.socket;
     const outcome = first.isDone ? "done" : early.length === 0 ? "more" : first.take(early);

@@ -42,6 +42,8 @@ export interface ListenerFilters {
   /** `mark` of original_src. */
   readonly sourceMark: number;
   readonly proxyProtocol: ProxyProtocolFilter | null;
+  /** Some filter wants to see what a client says first. */
+  readonly readsFirstBytes: boolean;
   /** The inspectors stand before it and see the header instead of what is behind it. */
   readonly proxyProtocolIsLast: boolean;
 }
@@ -81,7 +83,8 @@ export function compileListenerFilters(messages: readonly ListenerFilter[], stat
     }
     leavesOut.set(definition.kind, message.filterDisabled === undefined ? () => false : compilePredicate(message.filterDisabled));
   }
-  return { leavesOut, sourceMark, proxyProtocol, proxyProtocolIsLast };
+  const readsFirstBytes = proxyProtocol !== null || leavesOut.has("tlsInspector") || leavesOut.has("httpInspector");
+  return { leavesOut, sourceMark, proxyProtocol, readsFirstBytes, proxyProtocolIsLast };
 }
 
 function compilePredicate({ rule }: ListenerFilterChainMatchPredicate): (port: number) => boolean {
