@@ -171,12 +171,27 @@ describe("configuration that is not translated", () => {
 });
 
 describe("scopeFor", () => {
+  it("of a DestinationRule holds listeners: tunnels and hashes of connections stand there", () => {
+    const rule = `{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: d, namespace: default}, spec: {host: a}}`;
+    const [without, withRule] = [pushContextOf(""), pushContextOf(rule)];
+    for (const [from, to] of [
+      [without, withRule],
+      [withRule, without],
+    ] as const) {
+      const request = planPush(new Set(["DestinationRule"] as const), from, to)!;
+      expect(scopeFor(request, sidecarNode(), from, to)!.typeUrls!.has(typeUrls.lds)).toBe(true);
+    }
+  });
+
   const before = pushContextOf("");
 
   it("leaves sidecars out of a Gateway's change, and gateways out of a Sidecar's", () => {
     const gateway = planPush(new Set(["Gateway"] as const), before, before)!;
     expect(scopeFor(gateway, sidecarNode(), before, before)).toBeUndefined();
     expect(scopeFor(gateway, routerNode(), before, before)).toBeDefined();
+    const ingress = planPush(new Set(["Ingress", "IngressClass"] as const), before, before)!;
+    expect(scopeFor(ingress, sidecarNode(), before, before)).toBeUndefined();
+    expect([...scopeFor(ingress, routerNode(), before, before)!.typeUrls!]).toEqual([typeUrls.lds, typeUrls.rds]);
     const sidecar = planPush(new Set(["Sidecar"] as const), before, before)!;
     expect(scopeFor(sidecar, routerNode(), before, before)).toBeUndefined();
     expect(scopeFor(sidecar, sidecarNode(), before, before)).toBeDefined();

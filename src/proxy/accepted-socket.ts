@@ -84,6 +84,17 @@ export class AcceptedSocket implements TransportSocket {
     handle.readStart();
   }
 
+  /** What was read and nobody has taken. */
+  get early(): Buffer {
+    return this.#early ?? nothing;
+  }
+
+  /** These many of the first bytes were for the one who looked at them, and for nobody behind. */
+  dropFirst(length: number): void {
+    const rest = this.early.subarray(length);
+    this.#early = rest.length === 0 ? null : rest;
+  }
+
   stopReading(): void {
     this.#reader = null;
     this.handle?.readStop();
@@ -165,6 +176,8 @@ export class AcceptedSocket implements TransportSocket {
     this.#tls = null;
   }
 }
+
+const nothing = Buffer.alloc(0);
 
 function onFirstRead(this: NativeHandle): undefined {
   const length = streamBaseState[kReadBytesOrError]!;

@@ -25,6 +25,7 @@ import { file_envoy_admin_v3_memory } from "../gen/envoy/admin/v3/memory_pb.js";
 import { file_envoy_admin_v3_server_info } from "../gen/envoy/admin/v3/server_info_pb.js";
 import { file_envoy_config_bootstrap_v3_bootstrap } from "../gen/envoy/config/bootstrap/v3/bootstrap_pb.js";
 import { file_envoy_config_cluster_v3_cluster } from "../gen/envoy/config/cluster/v3/cluster_pb.js";
+import { file_envoy_config_core_v3_proxy_protocol } from "../gen/envoy/config/core/v3/proxy_protocol_pb.js";
 import { file_envoy_config_endpoint_v3_endpoint } from "../gen/envoy/config/endpoint/v3/endpoint_pb.js";
 import { file_envoy_config_listener_v3_listener } from "../gen/envoy/config/listener/v3/listener_pb.js";
 import { file_envoy_config_metrics_v3_metrics_service } from "../gen/envoy/config/metrics/v3/metrics_service_pb.js";
@@ -168,6 +169,7 @@ const files = [
   file_envoy_admin_v3_server_info,
   file_envoy_config_bootstrap_v3_bootstrap,
   file_envoy_config_cluster_v3_cluster,
+  file_envoy_config_core_v3_proxy_protocol,
   file_envoy_config_endpoint_v3_endpoint,
   file_envoy_config_listener_v3_listener,
   file_envoy_config_metrics_v3_metrics_service,

@@ -9,6 +9,7 @@ import { envoyFilter } from "./envoy-filter.ts";
 import { event } from "./event.ts";
 import { gateway } from "./gateway.ts";
 import { ingress } from "./ingress.ts";
+import { ingressClass } from "./ingress-class.ts";
 import type { Kind } from "./kind.ts";
 import { namespace } from "./namespace.ts";
 import type { ConfigObject, KindName } from "./object.ts";
@@ -39,6 +40,7 @@ const declared = {
   Event: event,
   Gateway: gateway,
   Ingress: ingress,
+  IngressClass: ingressClass,
   Namespace: namespace,
   PeerAuthentication: peerAuthentication,
   Pod: pod,

@@ -56,6 +56,7 @@ export type KubernetesKindName =
   | "Endpoints"
   | "Event"
   | "Ingress"
+  | "IngressClass"
   | "Namespace"
   | "Pod"
   | "Secret"

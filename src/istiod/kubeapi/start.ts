@@ -13,6 +13,7 @@ import { keepControlPlaneService } from "./controllers/control-plane-service.ts"
 import { DeploymentStatus } from "./controllers/deployment-status.ts";
 import { expireEvents } from "./controllers/event-expiry.ts";
 import { GarbageCollector } from "./controllers/garbage-collector.ts";
+import { IngressStatus } from "./controllers/ingress-status.ts";
 import { MeshConfigMaps } from "./controllers/mesh-config-maps.ts";
 import { NamespaceController } from "./controllers/namespace-controller.ts";
 import { ObjectEvents } from "./object-events.ts";
@@ -46,6 +47,7 @@ export async function startKubeApi(options: KubeApiStartOptions): Promise<AsyncD
   const namespaces = parts.use(await NamespaceController.start(store, secure.authority));
   parts.use(await MeshConfigMaps.start(store, mesh, networks));
   parts.use(new DeploymentStatus(shown));
+  parts.use(new IngressStatus(shown, () => discovery.mesh, mesh));
   parts.use(new GarbageCollector(store));
   parts.use(expireEvents(store));
   const addresses = new ClusterAddresses(store, options.serviceRange);

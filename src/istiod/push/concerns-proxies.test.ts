@@ -4,11 +4,20 @@ import type { ConfigObject } from "../../api/kinds/object.ts";
 import { concernsProxies } from "./concerns-proxies.ts";
 
 function objectOf(kind: string, more: object = {}): ConfigObject {
-  const apiVersion = kind === "Deployment" ? "apps/v1" : kind === "VirtualService" ? "networking.istio.io/v1" : "v1";
+  const apiVersion =
+    kind === "Ingress"
+      ? "networking.k8s.io/v1"
+      : kind === "Deployment"
+        ? "apps/v1"
+        : kind === "VirtualService"
+          ? "networking.istio.io/v1"
+          : "v1";
   return decodeObject({ apiVersion, kind, metadata: { name: "x", namespace: "default" }, ...more }).object!;
 }
 
 const replicas = (count: number, status = {}) => objectOf("Deployment", { spec: { replicas: count }, status });
+
+const ingress = (host: string, status = {}) => objectOf("Ingress", { spec: { rules: [{ host, http: { paths: [] } }] }, status });
 
 describe("concernsProxies", () => {
   it.each<[string, ConfigObject | undefined, ConfigObject | undefined, boolean]>([
@@ -16,6 +25,10 @@ describe("concernsProxies", () => {
     ["a VirtualService that goes", objectOf("VirtualService"), undefined, true],
     ["an Event", undefined, objectOf("Event"), false],
     ["an account", undefined, objectOf("ServiceAccount"), false],
+    ["an Ingress that is made", undefined, ingress("a.test"), true],
+    ["an Ingress's status", ingress("a.test"), ingress("a.test", { loadBalancer: { ingress: [{ ip: "10.0.0.1" }] } }), false],
+    ["an Ingress's rules", ingress("a.test"), ingress("b.test"), true],
+    ["an Ingress that goes", ingress("a.test"), undefined, true],
     ["a Deployment's status", replicas(1), replicas(1, { replicas: 1 }), false],
     ["a Deployment's status while it is stopped", replicas(0), replicas(0, { replicas: 1 }), false],
     ["more replicas", replicas(1), replicas(3), false],

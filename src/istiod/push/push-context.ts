@@ -29,6 +29,7 @@ import { type JwksFetchMode, type JwksSnapshot, noJwks } from "../jwks/jwks-sour
 import { AudienceKeys } from "./audience.ts";
 import { DestinationRuleIndex } from "./destination-rules.ts";
 import { EnvoyFilterIndex } from "./envoy-filter-index.ts";
+import { withIngresses } from "./ingress/with-ingresses.ts";
 import { type MergedGateway, mergeGateways } from "./merged-gateway.ts";
 import { nobodyHears, type PatchOutcomes } from "./patch-status.ts";
 import { PeerAuthenticationIndex } from "./peer-authentication.ts";
@@ -95,49 +96,50 @@ export class PushContext {
   readonly #secrets: ReadonlyMap<string, ConfigObject<Secret>>;
 
   constructor(input: PushContextInput) {
+    const objects = withIngresses(input.objects, input.mesh, input.domain);
     this.version = input.version;
     this.mesh = input.mesh;
     this.domain = input.domain;
-    this.objects = input.objects;
+    this.objects = objects;
     this.trust = input.trust ?? { roots: [], revocations: undefined };
     this.jwks = input.jwks ?? noJwks;
     this.jwksFetchMode = input.jwksFetchMode ?? "istiod";
     this.securityPolicies = new SecurityPolicies(
-      input.objects("AuthorizationPolicy") as ConfigObject<AuthorizationPolicy>[],
-      input.objects("RequestAuthentication") as ConfigObject<RequestAuthentication>[],
+      objects("AuthorizationPolicy") as ConfigObject<AuthorizationPolicy>[],
+      objects("RequestAuthentication") as ConfigObject<RequestAuthentication>[],
       input.mesh.rootNamespace,
     );
-    this.secretReaders = new SecretReaders(input.objects("ServiceAccount") as ConfigObject<ServiceAccount>[]);
-    this.networks = new Networks(input.objects, input.networks, input.mesh.rootNamespace);
-    this.registry = new Registry(input.objects, {
+    this.secretReaders = new SecretReaders(objects("ServiceAccount") as ConfigObject<ServiceAccount>[]);
+    this.networks = new Networks(objects, input.networks, input.mesh.rootNamespace);
+    this.registry = new Registry(objects, {
       domain: input.domain,
       defaultServiceExportTo: input.mesh.defaultServiceExportTo,
       ...(input.allocation ? { allocation: input.allocation } : {}),
     });
     this.virtualServices = new VirtualServiceIndex(
-      input.objects("VirtualService") as ConfigObject<VirtualService>[],
+      objects("VirtualService") as ConfigObject<VirtualService>[],
       input.domain,
       input.mesh.defaultVirtualServiceExportTo,
     );
     this.destinationRules = new DestinationRuleIndex(
-      input.objects("DestinationRule") as ConfigObject<DestinationRule>[],
+      objects("DestinationRule") as ConfigObject<DestinationRule>[],
       input.domain,
       input.mesh.rootNamespace,
       input.mesh.defaultDestinationRuleExportTo,
     );
     this.peerAuthentications = new PeerAuthenticationIndex(
-      input.objects("PeerAuthentication") as ConfigObject<PeerAuthentication>[],
+      objects("PeerAuthentication") as ConfigObject<PeerAuthentication>[],
       input.mesh.rootNamespace,
     );
-    this.envoyFilters = new EnvoyFilterIndex(input.objects("EnvoyFilter") as ConfigObject<EnvoyFilter>[], input.mesh.rootNamespace);
+    this.envoyFilters = new EnvoyFilterIndex(objects("EnvoyFilter") as ConfigObject<EnvoyFilter>[], input.mesh.rootNamespace);
     this.patchOutcomes = input.patchOutcomes ?? nobodyHears;
-    this.#sidecars = new SidecarIndex(input.objects("Sidecar") as ConfigObject<Sidecar>[], input.mesh.rootNamespace);
+    this.#sidecars = new SidecarIndex(objects("Sidecar") as ConfigObject<Sidecar>[], input.mesh.rootNamespace);
     this.#audienceKeys = new AudienceKeys(
-      input.objects("VirtualService") as ConfigObject<VirtualService>[],
-      input.objects("DestinationRule") as ConfigObject<DestinationRule>[],
+      objects("VirtualService") as ConfigObject<VirtualService>[],
+      objects("DestinationRule") as ConfigObject<DestinationRule>[],
     );
     this.#secrets = new Map(
-      (input.objects("Secret") as ConfigObject<Secret>[]).map((object) => [`${object.metadata.namespace}/${object.metadata.name}`, object]),
+      (objects("Secret") as ConfigObject<Secret>[]).map((object) => [`${object.metadata.namespace}/${object.metadata.name}`, object]),
     );
   }
 

@@ -26,6 +26,9 @@ const affectedTypes: Partial<Record<ChangedKind, readonly TypeUrl[]>> = {
   MeshConfig: [cds, eds, lds, rds, nds, ecds],
   Gateway: [lds, rds],
   VirtualService: [lds, rds],
+  // Gateways and VirtualServices are made of them.
+  Ingress: [lds, rds],
+  IngressClass: [lds, rds],
   // Connections are hashed, and server names passed on, as chains of listeners say.
   DestinationRule: [cds, eds, lds, rds],
   Sidecar: [cds, eds, lds, rds, nds],
@@ -47,6 +50,9 @@ const endpointKinds: ReadonlySet<string> = new Set<KindName>(["WorkloadEntry", "
 
 /** What concerns a proxy only where its own policies differ. */
 const policyKinds: ReadonlySet<string> = new Set<ChangedKind>(["AuthorizationPolicy", "RequestAuthentication", "Jwks"]);
+
+/** What concerns gateways alone. */
+const gatewayKinds: ReadonlySet<string> = new Set<KindName>(["Gateway", "Ingress", "IngressClass"]);
 
 /** Objects by their kind, and what changes without being an object. */
 export type ChangedKind = KindName | "MeshConfig" | "TrustBundle" | "Jwks";
@@ -122,7 +128,7 @@ export function planPush(
 /** What of a push concerns one proxy; undefined: nothing. */
 export function scopeFor(request: PushRequest, proxy: ProxyNode, before: PushContext, after: PushContext): PushScope | undefined {
   const relevant = [...request.kinds].filter(
-    (kind) => !(kind === "Sidecar" && proxy.type === "router") && !(kind === "Gateway" && proxy.type === "sidecar"),
+    (kind) => !(kind === "Sidecar" && proxy.type === "router") && !(gatewayKinds.has(kind) && proxy.type === "sidecar"),
   );
   if (relevant.length === 0) return undefined;
   // A proxy's own services shape its inbound listeners, and a gateway's ports.

@@ -3,8 +3,10 @@
  * Selection: a Sidecar whose selector matches (oldest), the namespace's own without selector, the root namespace's, else everything.
  * All proxies of a namespace with the same Sidecar have one scope. Source: Istio pilot/pkg/model/sidecar.go.
  */
+import { blackHoleCluster, outboundCluster, passthroughCluster } from "../../api/cluster-name.ts";
 import type { ConfigObject } from "../../api/kinds/object.ts";
 import type { Sidecar } from "../../api/kinds/sidecar.ts";
+import type { Destination } from "../../api/kinds/virtual-service.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import type { Registry } from "../../registry/registry.ts";
 import { isVisible, type Service, type ServicePort, selectorMatches } from "../../registry/service.ts";
@@ -21,6 +23,8 @@ export interface SidecarScope {
   /** One service a host, with the ports that any of the listeners needs. */
   readonly services: readonly Service[];
   readonly outboundMode: OutboundMode;
+  /** Where goes what nobody knows. */
+  readonly catchAllCluster: string;
   serviceByHost(host: string): Service | undefined;
   virtualServiceFor(host: string): ResolvedVirtualService | undefined;
 }
@@ -70,11 +74,13 @@ export function buildSidecarScope(
     if (written[index]) for (const service of listener.destinations(lookUp, namespace)) merged.add(service);
   }
   const policy = object?.spec.outboundTrafficPolicy;
+  const outboundMode = policy ? (policy.mode === "REGISTRY_ONLY" ? "REGISTRY_ONLY" : "ALLOW_ANY") : meshOutboundMode;
   return {
     object,
     egress,
     services: merged.list,
-    outboundMode: policy ? (policy.mode === "REGISTRY_ONLY" ? "REGISTRY_ONLY" : "ALLOW_ANY") : meshOutboundMode,
+    outboundMode,
+    catchAllCluster: outboundMode === "ALLOW_ANY" ? egressCluster(policy?.egressProxy) : blackHoleCluster,
     serviceByHost: (host) => merged.get(host),
     virtualServiceFor(host) {
       for (const listener of egress) {
@@ -84,6 +90,11 @@ export function buildSidecarScope(
       return undefined;
     },
   };
+}
+
+/** Of the proxy that all else leaves the mesh by, which the Sidecar has to see as it has to see any other service. */
+function egressCluster(egressProxy: Destination | undefined): string {
+  return egressProxy ? outboundCluster(egressProxy.host, egressProxy.port?.number ?? 0, egressProxy.subset) : passthroughCluster;
 }
 
 /** Of a host that is not in the proxy's namespace: a visible one of Kubernetes' registry, else the oldest visible. */

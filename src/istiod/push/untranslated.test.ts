@@ -49,9 +49,16 @@ describe("untranslated configuration", () => {
       "{host: a, trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {mode: SIMPLE, credentialName: c}}]}}",
       "portLevelSettings[80].tls",
     ],
-    [networking, "DestinationRule", "{host: a, trafficPolicy: {tunnel: {protocol: CONNECT, targetHost: b, targetPort: 1}}}", "tunnel"],
-    [networking, "DestinationRule", "{host: a, trafficPolicy: {proxyProtocol: {version: V2}}}", "no PROXY header"],
-    [networking, "DestinationRule", "{host: a, trafficPolicy: {retryBudget: {percent: 20}}}", "retryBudget"],
+    [networking, "DestinationRule", "{host: a, trafficPolicy: {retryBudget: {budgetInterval: 5s}}}", "retryBudget.budgetInterval"],
+    [
+      networking,
+      "VirtualService",
+      "{hosts: [a], tcp: [{match: [{sourceSubnet: 10.0.0.0/8}], route: [{destination: {host: a}}]}]}",
+      "sourceSubnet",
+    ],
+    ["networking.k8s.io/v1", "Ingress", "{defaultBackend: {service: {name: a, port: {number: 80}}}}", "defaultBackend is ignored"],
+    ["networking.k8s.io/v1", "Ingress", "{tls: [{hosts: [a.test]}]}", "names no secret"],
+    ["networking.k8s.io/v1", "Ingress", "{rules: [{host: a.test}]}", "has no paths"],
     [
       networking,
       "DestinationRule",
@@ -90,6 +97,8 @@ describe("untranslated configuration", () => {
     ["Gateway", "{servers: [{port: {number: 443, name: tls, protocol: TLS}, hosts: ['*.local'], tls: {mode: AUTO_PASSTHROUGH}}]}"],
     ["Sidecar", "{ingress: [{port: {number: 80, protocol: HTTP, name: h}, defaultEndpoint: '127.0.0.1:80'}], inboundConnectionPool: {}}"],
     ["Sidecar", "{egress: [{hosts: ['./*']}], outboundTrafficPolicy: {mode: REGISTRY_ONLY}}"],
+    ["Sidecar", "{outboundTrafficPolicy: {mode: ALLOW_ANY, egressProxy: {host: out.test, port: {number: 80}}}}"],
+    ["DestinationRule", "{host: a, trafficPolicy: {retryBudget: {percent: 20}, proxyProtocol: {version: V2}}}"],
     ["ServiceEntry", "{hosts: [a.test], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS}"],
     ["VirtualService", "{hosts: [a], http: [{match: [{headers: {end-user: {exact: jason}}}], route: [{destination: {host: a}}]}]}"],
     [

@@ -17,7 +17,6 @@ const wholeKinds: Partial<Record<KindName, string>> = {
   WasmPlugin: "no plugin is run in this version",
   Telemetry: "has no effect in this version; access logs are configured by meshConfig.accessLogFile",
   ProxyConfig: "has no effect in this version; proxies take meshConfig.defaultConfig and their own command line",
-  Ingress: "is not translated in this version; write a Gateway and a VirtualService",
 };
 
 /** Empty when everything in it is acted on. */
@@ -29,7 +28,7 @@ export function untranslated(object: ConfigObject): string[] {
     return object.spec.resolution === "DYNAMIC_DNS" ? ["resolution DYNAMIC_DNS is not translated: the hosts have no endpoints"] : [];
   }
   if (isKind(object, "EnvoyFilter")) return idlePatches(object);
-  if (isKind(object, "Sidecar")) return ofSidecar(object);
+  if (isKind(object, "Ingress")) return ofIngress(object);
   if (isKind(object, "VirtualService")) return ofVirtualService(object);
   return [];
 }
@@ -49,10 +48,10 @@ function ofPolicy(path: string, isForChosenWorkloads: boolean, policy: Policy | 
     ...policy.portLevelSettings.flatMap(({ port, tls }) =>
       ofTls(`${path}.portLevelSettings[${port?.number ?? 0}]`, isForChosenWorkloads, tls),
     ),
-    ...(policy.tunnel ? [`${path}.tunnel is not translated: connections are not tunnelled`] : []),
-    ...(policy.proxyProtocol ? [`${path}.proxyProtocol is not translated: no PROXY header is sent`] : []),
-    ...(policy.retryBudget ? [`${path}.retryBudget is not translated: connectionPool.http.maxRetries limits retries`] : []),
     ...(policy.loadBalancer?.zoneAwareLbSetting ? [`${path}.loadBalancer.zoneAwareLbSetting is not translated: all zones are alike`] : []),
+    ...(policy.retryBudget?.budgetInterval
+      ? [`${path}.retryBudget.budgetInterval is not translated: the requests under way count, and not those of an interval`]
+      : []),
     ...(policy.loadBalancer?.backendUtilization ? [`${path}.loadBalancer.backendUtilization is not translated`] : []),
   ];
 }
@@ -62,8 +61,15 @@ function ofTls(path: string, isForChosenWorkloads: boolean, tls: Policy["tls"]):
   return [`${path}.tls.credentialName needs a workloadSelector for sidecars: without one they send PLAINTEXT, only gateways use it`];
 }
 
-function ofSidecar({ spec }: ObjectOf<"Sidecar">): string[] {
-  return [...(spec.outboundTrafficPolicy?.egressProxy ? ["outboundTrafficPolicy.egressProxy is not translated"] : [])];
+/** What Istio does not do either. */
+function ofIngress({ spec }: ObjectOf<"Ingress">): string[] {
+  return [
+    ...(spec.defaultBackend ? ["defaultBackend is ignored: write a rule without host"] : []),
+    ...spec.rules.flatMap(({ host, http }) => (http ? [] : [`the rule for host ${host || "*"} is ignored: it has no paths`])),
+    ...spec.tls.flatMap(({ hosts, secretName }) =>
+      secretName === "" ? [`tls for ${hosts.join(", ") || "all hosts"} is ignored: it names no secret`] : [],
+    ),
+  ];
 }
 
 function ofVirtualService({ spec }: ObjectOf<"VirtualService">): string[] {
@@ -78,7 +84,7 @@ function ofVirtualService({ spec }: ObjectOf<"VirtualService">): string[] {
   const bySubnet = spec.tcp.some(({ match }) => match.some(({ sourceSubnet }) => sourceSubnet !== ""));
   return [
     ...(byClaimInMesh ? ["matches by @request.auth.claims hold at gateways alone: for sidecars no token was checked"] : []),
-    ...(bySubnet ? ["tcp matches by sourceSubnet are not translated"] : []),
+    ...(bySubnet ? ["tcp matches by sourceSubnet are not translated, as in Istio: they hold for every source"] : []),
   ];
 }
 

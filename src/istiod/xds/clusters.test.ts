@@ -69,6 +69,15 @@ describe("clusters", () => {
   });
 
   it.each([
+    ["{}", { budgetPercent: { value: 20 }, minRetryConcurrency: 3 }],
+    ["{percent: 12.5, minRetryConcurrency: 7}", { budgetPercent: { value: 12.5 }, minRetryConcurrency: 7 }],
+    ["{percent: 0}", { budgetPercent: { value: 0 }, minRetryConcurrency: 3 }],
+  ])("has a budget of retries: %s", (budget, expected) => {
+    expect(clusterWith(`{retryBudget: ${budget}}`).circuitBreakers?.thresholds[0]?.retryBudget).toMatchObject(expected);
+    expect(clusterWith("{connectionPool: {}}").circuitBreakers?.thresholds[0]?.retryBudget).toBeUndefined();
+  });
+
+  it.each([
     ["ROUND_ROBIN", Cluster_LbPolicy.ROUND_ROBIN],
     ["RANDOM", Cluster_LbPolicy.RANDOM],
     ["LEAST_REQUEST", Cluster_LbPolicy.LEAST_REQUEST],

@@ -31,6 +31,7 @@ import { localitySettings, needsLocalityWeights } from "./locality.ts";
 import { configPath, duration, istioMetadata, statName } from "./messages.ts";
 import { hasExternalSecrets, servesFiles } from "./sds-secrets.ts";
 import { applyTrafficPolicy, enableLocalityWeights, speaksHttp2, type TrafficPolicyContext } from "./traffic-policy.ts";
+import { applyUpstreamProxyProtocol } from "./upstream-proxy-protocol.ts";
 import { applyUpstreamTls, namesByRequest, settingsWithFiles, type UpstreamTlsContextOf } from "./upstream-tls.ts";
 
 export function clusters(proxy: ProxyNode, push: PushContext): EncodedResource[] {
@@ -135,7 +136,10 @@ function serviceCluster(name: string, destination: Destination, proxy: ProxyNode
   applyTrafficPolicy(cluster, policy, { ...traffic, namesByRequest: namesByRequest(tls?.tls) });
   if (cluster.lbPolicy !== Cluster_LbPolicy.CLUSTER_PROVIDED && needsLocalityWeights(localitySettings(policy, push.mesh)))
     enableLocalityWeights(cluster);
-  if (tls) applyUpstreamTls(cluster, tls);
+  if (tls) {
+    applyUpstreamTls(cluster, tls);
+    applyUpstreamProxyProtocol(cluster, policy?.proxyProtocol);
+  }
   return cluster;
 }
 

@@ -8,7 +8,6 @@ import { TrafficDirection } from "../../api/gen/envoy/config/core/v3/base_pb.js"
 import { type Filter, type FilterChain, FilterChainSchema } from "../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
 import { type Listener, ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
 import { hostCovers, intersectHosts } from "../../api/hostname.ts";
-import type { ConsistentHashLB } from "../../api/kinds/destination-rule.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import { parseProtocol } from "../../registry/protocol.ts";
 import { type GatewayListener, type GatewayServer, terminatesTls } from "../push/merged-gateway.ts";
@@ -17,13 +16,15 @@ import { listenerAccessLogs } from "./access-log.ts";
 import { authFilters } from "./auth-filters.ts";
 import { wildcardAddress } from "./bind-address.ts";
 import { downstreamTls } from "./downstream-tls.ts";
+import { gatewayTopology } from "./gateway-topology.ts";
 import { httpConnectionManager } from "./http-connection-manager.ts";
 import { type RouteContext, serviceHash } from "./http-routes.ts";
 import { connectionExchange, istioTcpFilters } from "./istio-filters.ts";
-import { tlsInspector } from "./listener-filters.ts";
+import { proxyProtocol, tlsInspector } from "./listener-filters.ts";
 import { configMetadata, duration, socketAddress } from "./messages.ts";
 import { meshAlpn } from "./mutual-tls.ts";
-import { routeHash, routeTargets, tcpProxy, type WeightedTarget } from "./tcp-proxy.ts";
+import { routeHash, routeTargets, type TcpForwarding, tcpProxy, type WeightedTarget } from "./tcp-proxy.ts";
+import { tunnelOfRoutes } from "./tunnel.ts";
 
 /** Metadata TOPSAIL_BIND_ADDRESS keeps a gateway for trying out on loopback. */
 function defaultAddress(proxy: ProxyNode): string {
@@ -32,6 +33,7 @@ function defaultAddress(proxy: ProxyNode): string {
 }
 
 export function gatewayListeners(proxy: ProxyNode, push: PushContext): Listener[] {
+  const { wantsProxyHeader } = gatewayTopology(proxy, push.mesh);
   return push.mergedGateway(proxy).listeners.flatMap((listener) => {
     const bind = listener.bind || defaultAddress(proxy);
     const name = `${bind}_${listener.port}`;
@@ -42,7 +44,10 @@ export function gatewayListeners(proxy: ProxyNode, push: PushContext): Listener[
         name,
         address: socketAddress(bind, listener.port),
         filterChains: chains,
-        listenerFilters: listener.isPlainHttp || listener.servers.every(({ server }) => !server.tls) ? [] : [tlsInspector()],
+        listenerFilters: [
+          ...(wantsProxyHeader ? [proxyProtocol()] : []),
+          ...(listener.isPlainHttp || listener.servers.every(({ server }) => !server.tls) ? [] : [tlsInspector()]),
+        ],
         trafficDirection: TrafficDirection.OUTBOUND,
         accessLog: listenerAccessLogs(push.mesh),
         continueOnListenerFiltersTimeout: !listener.isPlainHttp,
@@ -112,13 +117,14 @@ function tcpChains(entry: GatewayServer, proxy: ProxyNode, push: PushContext): F
       const targets = routeTargets(rule.route, virtualService.namespace, context);
       if (targets.length === 0) continue;
       const hash = routeHash(rule.route, virtualService.namespace, context);
+      const tunnel = tunnelOfRoutes(rule.route, virtualService.namespace, context);
       const match = entry.server.tls ? serverNameMatch(entry.hosts.map(({ host }) => host)) : undefined;
       return [
         create(FilterChainSchema, {
           ...(match ? { filterChainMatch: match } : {}),
           filters: [
             ...(entry.server.tls?.mode === "ISTIO_MUTUAL" ? connectionExchange(proxy) : []),
-            ...tcpFilters(targets, hash, proxy, push),
+            ...tcpFilters(targets, { hash, tunnel }, proxy, push),
           ],
           metadata: configMetadata(virtualService.object),
           ...(entry.server.tls
@@ -158,7 +164,7 @@ function passthroughChains(entry: GatewayServer, proxy: ProxyNode, push: PushCon
         chains.push(
           create(FilterChainSchema, {
             ...(chainMatch ? { filterChainMatch: chainMatch } : {}),
-            filters: tcpFilters(targets, hash, proxy, push),
+            filters: tcpFilters(targets, { hash, tunnel: tunnelOfRoutes(rule.route, virtualService.namespace, context) }, proxy, push),
             metadata: configMetadata(virtualService.object),
           }),
         );
@@ -190,14 +196,14 @@ function serverNameChains(entry: GatewayServer, proxy: ProxyNode, push: PushCont
     .map(({ cluster, hash }) =>
       create(FilterChainSchema, {
         filterChainMatch: { serverNames: [cluster], applicationProtocols: [...meshAlpn.all] },
-        filters: tcpFilters([{ cluster, weight: 1 }], hash, proxy, push),
+        filters: tcpFilters([{ cluster, weight: 1 }], { hash }, proxy, push),
       }),
     );
 }
 
-function tcpFilters(targets: readonly WeightedTarget[], hash: ConsistentHashLB | undefined, proxy: ProxyNode, push: PushContext): Filter[] {
+function tcpFilters(targets: readonly WeightedTarget[], how: TcpForwarding, proxy: ProxyNode, push: PushContext): Filter[] {
   const stats = istioTcpFilters("gateway", proxy, push.mesh);
-  return [...authFilters(proxy, push).tcp, ...stats, tcpProxy(targets[0]!.cluster, targets, push.mesh, hash)];
+  return [...authFilters(proxy, push).tcp, ...stats, tcpProxy(targets[0]!.cluster, targets, push.mesh, how)];
 }
 
 function routeContext(entry: GatewayServer, proxy: ProxyNode, push: PushContext): RouteContext {

@@ -1,4 +1,5 @@
 /** What a gateway is given, by walking from listener to route to cluster to endpoint. */
+import type { JsonObject } from "@bufbuild/protobuf";
 import { anyUnpack } from "@bufbuild/protobuf/wkt";
 import { describe, expect, it } from "vitest";
 import { addressesOf, clustersOf, endpointsOf, listenersOf, pushContextOf, routerNode, routesOf } from "../../../test/support/mesh.ts";
@@ -243,6 +244,27 @@ status: {podIP: 10.9.0.1}
     const { forwardClientCertDetails, setCurrentClientCertDetails } = manager(chain)!;
     expect(forwardClientCertDetails).toBe(details);
     expect(setCurrentClientCertDetails).toEqual(writes ? expect.objectContaining({ cert: true, dns: true, uri: true }) : undefined);
+  });
+
+  it.each<[string, JsonObject | undefined, string[], number]>([
+    ["{}", undefined, [], 0],
+    ["{defaultConfig: {gatewayTopology: {numTrustedProxies: 2}}}", undefined, [], 2],
+    ["{defaultConfig: {gatewayTopology: {numTrustedProxies: 1, proxyProtocol: {}}}}", undefined, ["proxy_protocol"], 1],
+    ["{}", { gatewayTopology: { numTrustedProxies: 3, proxyProtocol: {} } }, ["proxy_protocol"], 3],
+    ["{defaultConfig: {gatewayTopology: {numTrustedProxies: 1, proxyProtocol: {}}}}", { concurrency: 1 }, ["proxy_protocol"], 1],
+    ["{}", { gatewayTopology: { numTrustedProxies: "many", proxyProtocol: true } }, [], 0],
+    ["{}", { gatewayTopology: [] }, [], 0],
+  ])("takes what is before it from the mesh %s, or from its own configuration %j", (meshYaml, own, filters, hops) => {
+    const proxy = routerNode({ metadata: own === undefined ? {} : { PROXY_CONFIG: own } });
+    const servers =
+      "[{port: {number: 8080, name: http, protocol: HTTP}, hosts: ['*']}, " +
+      "{port: {number: 8443, name: https, protocol: HTTPS}, hosts: ['a.test'], tls: {mode: SIMPLE, credentialName: c}}]";
+    const listeners = listenersOf(proxy, pushContextOf(gateway(servers), meshYaml));
+    const namesOf = (name: string) =>
+      listeners.get(name)!.listenerFilters.map((filter) => filter.name.replace("envoy.filters.listener.", ""));
+    expect(namesOf("0.0.0.0_8080")).toEqual(filters);
+    expect(namesOf("0.0.0.0_8443")).toEqual([...filters, "tls_inspector"]);
+    expect(manager(listeners.get("0.0.0.0_8443")!.filterChains[0])!.xffNumTrustedHops).toBe(hops);
   });
 
   it("redirects to https, also a host to which nothing is bound", () => {

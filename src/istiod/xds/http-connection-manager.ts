@@ -21,6 +21,7 @@ import type { MeshConfig } from "../../api/mesh/mesh-config.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import { accessLogs } from "./access-log.ts";
 import { adsSource } from "./clusters.ts";
+import { gatewayTopology } from "./gateway-topology.ts";
 import { istioHttpFilters } from "./istio-filters.ts";
 import { any, duration, statName } from "./messages.ts";
 import { corsFilterName, faultFilterName } from "./route-filters.ts";
@@ -94,17 +95,16 @@ function pathNormalization(mesh: MeshConfig) {
 }
 
 /** What each side of the mesh believes of X-Forwarded-For and client certificates, and how it names itself. */
-function trust({ class: listenerClass, mesh }: HttpConnectionManagerOptions) {
+function trust({ class: listenerClass, mesh, proxy }: HttpConnectionManagerOptions) {
   const details = { subject: true, uri: true, dns: true };
   switch (listenerClass) {
     case "gateway": {
-      const topology = mesh.defaultConfig?.gatewayTopology;
-      const forward = topology?.forwardClientCertDetails ?? "UNDEFINED";
-      const forwardClientCertDetails = HttpConnectionManager_ForwardClientCertDetails[forward === "UNDEFINED" ? "SANITIZE_SET" : forward];
-      const writes = forward === "UNDEFINED" || forward === "SANITIZE_SET" || forward === "APPEND_FORWARD";
+      const { trustedProxies, forwardClientCertDetails: forward = "SANITIZE_SET" } = gatewayTopology(proxy, mesh);
+      const forwardClientCertDetails = HttpConnectionManager_ForwardClientCertDetails[forward];
+      const writes = forward === "SANITIZE_SET" || forward === "APPEND_FORWARD";
       return {
         useRemoteAddress: true,
-        xffNumTrustedHops: topology?.numTrustedProxies ?? 0,
+        xffNumTrustedHops: trustedProxies,
         serverName: "istio-envoy",
         forwardClientCertDetails,
         ...(writes ? { setCurrentClientCertDetails: { ...details, cert: true } } : {}),

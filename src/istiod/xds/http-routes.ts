@@ -25,6 +25,7 @@ import type { Destination, HTTPMatchRequest, HTTPRedirect, HTTPRoute, HTTPRouteD
 import type { ProxyNode } from "../../api/node.ts";
 import type { Service } from "../../registry/service.ts";
 import { policyForSubset } from "../push/destination-rules.ts";
+import { hasIngressSemantics } from "../push/ingress/ingress-virtual-services.ts";
 import type { PushContext } from "../push/push-context.ts";
 import type { ResolvedVirtualService } from "../push/virtual-services.ts";
 import { headerEdits } from "./header-operations.ts";
@@ -70,7 +71,7 @@ function translateRoute(
   const edits = headerEdits(rule.headers);
   const route = create(RouteSchema, {
     name: match?.name ? `${rule.name}.${match.name}` : rule.name,
-    match: routeMatch(match),
+    match: routeMatch(match, hasIngressSemantics(virtualService.object)),
     metadata: configMetadata(virtualService.object),
     requestHeadersToAdd: edits.requestHeadersToAdd,
     requestHeadersToRemove: edits.requestHeadersToRemove,

@@ -4,6 +4,7 @@ import { type ListenerFilter, ListenerFilterSchema } from "../../api/gen/envoy/c
 import { HttpInspectorSchema } from "../../api/gen/envoy/extensions/filters/listener/http_inspector/v3/http_inspector_pb.js";
 import { OriginalDstSchema } from "../../api/gen/envoy/extensions/filters/listener/original_dst/v3/original_dst_pb.js";
 import { OriginalSrcSchema } from "../../api/gen/envoy/extensions/filters/listener/original_src/v3/original_src_pb.js";
+import { ProxyProtocolSchema } from "../../api/gen/envoy/extensions/filters/listener/proxy_protocol/v3/proxy_protocol_pb.js";
 import { TlsInspectorSchema } from "../../api/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.js";
 import { any } from "./messages.ts";
 
@@ -32,4 +33,9 @@ export function originalSrc(): ListenerFilter {
 /** Finds out where a redirected connection was meant to go. */
 export function originalDst(): ListenerFilter {
   return filter("original_dst", OriginalDstSchema, {});
+}
+
+/** Takes the header off that a load balancer puts before everything, and its addresses for the client's. */
+export function proxyProtocol(): ListenerFilter {
+  return filter("proxy_protocol", ProxyProtocolSchema, {});
 }

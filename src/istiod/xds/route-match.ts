@@ -25,7 +25,8 @@ export function appliesTo(match: HTTPMatchRequest | undefined, proxy: ProxyNode,
   return match.sourceNamespace === "" || match.sourceNamespace === proxy.namespace;
 }
 
-export function routeMatch(match: HTTPMatchRequest | undefined): RouteMatch {
+/** `endsAtSlash`: a prefix ends where a part of the path does, as an Ingress means it. */
+export function routeMatch(match: HTTPMatchRequest | undefined, endsAtSlash = false): RouteMatch {
   if (!match) return create(RouteMatchSchema, { pathSpecifier: { case: "prefix", value: "/" } });
   const headers: HeaderMatcher[] = [];
   const dynamicMetadata: MetadataMatcher[] = [];
@@ -43,7 +44,7 @@ export function routeMatch(match: HTTPMatchRequest | undefined): RouteMatch {
   if (match.authority) headers.push(headerMatcher(":authority", match.authority));
   if (match.scheme) headers.push(headerMatcher(":scheme", match.scheme));
   return create(RouteMatchSchema, {
-    pathSpecifier: pathSpecifier(match.uri),
+    pathSpecifier: pathSpecifier(match.uri, endsAtSlash),
     ...(match.ignoreUriCase ? { caseSensitive: false } : {}),
     headers,
     dynamicMetadata,
@@ -71,8 +72,11 @@ function claimCondition(claim: readonly string[], match: StringMatch | undefined
   return claimMatcher(claim, matcher ? textValue(matcher) : presentValue());
 }
 
-function pathSpecifier(uri: StringMatch | undefined): RouteMatch["pathSpecifier"] {
+function pathSpecifier(uri: StringMatch | undefined, endsAtSlash: boolean): RouteMatch["pathSpecifier"] {
   if (uri?.exact !== undefined) return { case: "path", value: uri.exact };
+  if (endsAtSlash && uri?.prefix !== undefined && uri.prefix !== "/") {
+    return { case: "pathSeparatedPrefix", value: uri.prefix.replace(/\/$/, "") };
+  }
   if (uri?.prefix !== undefined) return { case: "prefix", value: uri.prefix };
   if (uri?.regex !== undefined) return { case: "safeRegex", value: create(RegexMatcherSchema, { regex: uri.regex }) };
   return { case: "prefix", value: "/" };

@@ -15,7 +15,6 @@ import { wildcardAddress } from "./bind-address.ts";
 import { isIntercepted, isTransparent } from "./inbound-targets.ts";
 import { istioTcpFilters } from "./istio-filters.ts";
 import { socketAddress } from "./messages.ts";
-import { catchAllCluster } from "./sidecar-outbound.ts";
 import { tcpProxy } from "./tcp-proxy.ts";
 
 /** Empty without interception: there is nothing to redirect, listeners take their ports themselves. */
@@ -23,7 +22,7 @@ export function virtualOutbound(proxy: ProxyNode, push: PushContext): Listener[]
   if (!isIntercepted(proxy)) return [];
   const port = push.mesh.proxyListenPort || 15001;
   const stats = istioTcpFilters("sidecarOutbound", proxy, push.mesh);
-  const catchAll = catchAllCluster(push.sidecarScope(proxy).outboundMode);
+  const { catchAllCluster: catchAll } = push.sidecarScope(proxy);
   const listener = create(ListenerSchema, {
     name: "virtualOutbound",
     address: socketAddress(wildcardAddress(proxy), port),

@@ -10,7 +10,6 @@
  * Source: Istio pilot/pkg/networking/core/listener.go.
  */
 import { create } from "@bufbuild/protobuf";
-import { blackHoleCluster, passthroughCluster } from "../../api/cluster-name.ts";
 import { TrafficDirection } from "../../api/gen/envoy/config/core/v3/base_pb.js";
 import { FilterChainSchema } from "../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
 import { type Listener, ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
@@ -19,7 +18,6 @@ import { isHttp, type Protocol } from "../../registry/protocol.ts";
 import type { Service, ServicePort } from "../../registry/service.ts";
 import type { EgressListener } from "../push/egress-listener.ts";
 import type { PushContext } from "../push/push-context.ts";
-import type { OutboundMode } from "../push/sidecar-scope.ts";
 import { loopbackAddress, wildcardAddress } from "./bind-address.ts";
 import { httpConnectionManager } from "./http-connection-manager.ts";
 import { isIntercepted } from "./inbound-targets.ts";
@@ -33,12 +31,7 @@ export function outboundListeners(proxy: ProxyNode, push: PushContext): Listener
   const scope = push.sidecarScope(proxy);
   const table = new OutboundTable(proxy, push);
   for (const listener of scope.egress) table.add(listener);
-  return table.entries.map((entry) => outboundListener(entry, scope.outboundMode, proxy, push));
-}
-
-/** Where connections go that nobody knows. */
-export function catchAllCluster(mode: OutboundMode): string {
-  return mode === "ALLOW_ANY" ? passthroughCluster : blackHoleCluster;
+  return table.entries.map((entry) => outboundListener(entry, scope.catchAllCluster, proxy, push));
 }
 
 interface Entry {
@@ -169,7 +162,7 @@ function httpChain(listenerName: string, routes: string, looks: boolean, proxy: 
   return { condition: looks ? "http" : "", message };
 }
 
-function outboundListener(entry: Entry, mode: OutboundMode, proxy: ProxyNode, push: PushContext): Listener {
+function outboundListener(entry: Entry, catchAllCluster: string, proxy: ProxyNode, push: PushContext): Listener {
   const chains = entry.chains.filter(({ condition }) => condition !== "").map(({ message }) => message);
   const rest = entry.chains.find(({ condition }) => condition === "")?.message;
   const looksForHttp = chains.some((chain) => chain.filterChainMatch!.applicationProtocols.length > 0);
@@ -180,7 +173,7 @@ function outboundListener(entry: Entry, mode: OutboundMode, proxy: ProxyNode, pu
     ...(entry.bindsToPort ? { maxConnectionsToAcceptPerSocketEvent: 1 } : { bindToPort: false }),
     trafficDirection: TrafficDirection.OUTBOUND,
     filterChains: chains.length === 0 && rest ? [rest] : chains,
-    ...(chains.length > 0 ? { defaultFilterChain: rest ?? passthroughChain(mode, proxy, push) } : {}),
+    ...(chains.length > 0 ? { defaultFilterChain: rest ?? passthroughChain(catchAllCluster, proxy, push) } : {}),
     listenerFilters: [...(looksForNames ? [tlsInspector()] : []), ...(looksForHttp ? [httpInspector()] : [])],
     // A timeout would cut off whoever waits for the server to speak.
     listenerFiltersTimeout: duration(looksForHttp ? (push.mesh.protocolDetectionTimeout ?? 0) : 0),
@@ -189,8 +182,7 @@ function outboundListener(entry: Entry, mode: OutboundMode, proxy: ProxyNode, pu
 }
 
 /** What comes to a service's port and is not for a service. */
-function passthroughChain(mode: OutboundMode, proxy: ProxyNode, push: PushContext) {
-  const cluster = catchAllCluster(mode);
+function passthroughChain(cluster: string, proxy: ProxyNode, push: PushContext) {
   return create(FilterChainSchema, {
     name: "PassthroughFilterChain",
     filters: [...istioTcpFilters("sidecarOutbound", proxy, push.mesh), tcpProxy(cluster, [{ cluster, weight: 1 }], push.mesh)],

@@ -3,7 +3,7 @@
  * Source: Istio pilot/pkg/networking/core/httproute.go.
  */
 import { create } from "@bufbuild/protobuf";
-import { outboundCluster, passthroughCluster } from "../../api/cluster-name.ts";
+import { outboundCluster } from "../../api/cluster-name.ts";
 import {
   type RetryPolicy,
   type Route,
@@ -195,12 +195,12 @@ function clusterRoute(
 }
 
 /** Hosts that the mesh does not know: let through, or refused with 502. */
-function catchAll({ outboundMode }: SidecarScope): VirtualHost {
+function catchAll({ outboundMode, catchAllCluster }: SidecarScope): VirtualHost {
   if (outboundMode === "ALLOW_ANY") {
     return create(VirtualHostSchema, {
       name: "allow_any",
       domains: ["*"],
-      routes: [clusterRoute("allow_any", passthroughCluster, "")],
+      routes: [clusterRoute("allow_any", catchAllCluster, "")],
       includeRequestAttemptCount: true,
     });
   }

@@ -16,6 +16,7 @@ import { serviceHash } from "./http-routes.ts";
 import { istioTcpFilters } from "./istio-filters.ts";
 import { configMetadata, duration } from "./messages.ts";
 import { routeHash, routeTargets, tcpProxy } from "./tcp-proxy.ts";
+import { tunnelOfRoutes, tunnelOfService } from "./tunnel.ts";
 
 /** A chain of a listener in the making; two with the same condition can't stand side by side. */
 export interface Chain {
@@ -117,7 +118,11 @@ function ruleChain(
   const context = { proxy, push, port: port.number, gateways: new Set([meshGateway]), isTls: false };
   const targets = routeTargets(route, virtualService.namespace, context);
   const statPrefix = targets.length === 1 ? targets[0]!.cluster : `${virtualService.name}.${virtualService.namespace}`;
-  const filter = tcpProxy(statPrefix, targets, push.mesh, routeHash(route, virtualService.namespace, context));
+  const how = {
+    hash: routeHash(route, virtualService.namespace, context),
+    tunnel: tunnelOfRoutes(route, virtualService.namespace, context),
+  };
+  const filter = tcpProxy(statPrefix, targets, push.mesh, how);
   return chain(match, filter, proxy, push, { metadata: configMetadata(virtualService.object) });
 }
 
@@ -125,8 +130,8 @@ function ruleChain(
 function serviceChain(match: ChainMatch, service: Service, { proxy, push, port }: TcpChainContext): Chain {
   const number = service.ports.length === 1 ? service.ports[0]!.number : port.number;
   const cluster = outboundCluster(service.host, number);
-  const filter = tcpProxy(cluster, [{ cluster, weight: 1 }], push.mesh, serviceHash(service, "", number, { proxy, push }));
-  return chain(match, filter, proxy, push, {});
+  const how = { hash: serviceHash(service, "", number, { proxy, push }), tunnel: tunnelOfService(service, { proxy, push }) };
+  return chain(match, tcpProxy(cluster, [{ cluster, weight: 1 }], push.mesh, how), proxy, push, {});
 }
 
 function chain(

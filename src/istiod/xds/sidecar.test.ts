@@ -105,6 +105,21 @@ spec:
     expect(catchAll("")).toEqual(["PassthroughCluster", "PassthroughCluster"]);
     expect(catchAll("outboundTrafficPolicy: {mode: REGISTRY_ONLY}")).toEqual(["BlackHoleCluster", "BlackHoleCluster"]);
   });
+
+  it("leads all that is unknown to the proxy that a Sidecar names", () => {
+    const policy = "{mode: ALLOW_ANY, egressProxy: {host: web.default.svc.cluster.local, port: {number: 80}, subset: v1}}";
+    const sidecar = `---\n{apiVersion: networking.istio.io/v1, kind: Sidecar, metadata: {name: s, namespace: default}, spec: {outboundTrafficPolicy: ${policy}}}\n`;
+    const push = pushContextOf(`${mesh}\n${sidecar}`, "outboundTrafficPolicy: {mode: REGISTRY_ONLY}");
+    const listeners = listenersOf(sidecarNode(), push);
+    const egress = "outbound|80|v1|web.default.svc.cluster.local";
+    expect([listeners.get("virtualOutbound")?.filterChains[1], listeners.get("0.0.0.0_80")?.defaultFilterChain].map(tcpCluster)).toEqual([
+      egress,
+      egress,
+    ]);
+    expect(routesOf("80", sidecarNode(), push).virtualHosts.at(-1)?.routes[0]?.action.value).toMatchObject({
+      clusterSpecifier: { value: egress },
+    });
+  });
 });
 
 describe("sidecar routes", () => {

@@ -9,14 +9,26 @@ import type { MeshConfig } from "../../api/mesh/mesh-config.ts";
 import { accessLogs } from "./access-log.ts";
 import { consistentHash, destinationCluster, type RouteContext } from "./http-routes.ts";
 import { any, statName } from "./messages.ts";
+import type { Tunnel } from "./tunnel.ts";
 
 export interface WeightedTarget {
   readonly cluster: string;
   readonly weight: number;
 }
 
-/** `hash`: what the DestinationRule of the targets says; of a connection there is only the client's address to go by. */
-export function tcpProxy(statPrefix: string, targets: readonly WeightedTarget[], mesh: MeshConfig, hash?: ConsistentHashLB): Filter {
+/** What the DestinationRule of the targets says of how they get the bytes. */
+export interface TcpForwarding {
+  /** Of a connection there is only the client's address to go by. */
+  readonly hash?: ConsistentHashLB | undefined;
+  readonly tunnel?: Tunnel | undefined;
+}
+
+export function tcpProxy(
+  statPrefix: string,
+  targets: readonly WeightedTarget[],
+  mesh: MeshConfig,
+  { hash, tunnel }: TcpForwarding = {},
+): Filter {
   const [only] = targets;
   return create(FilterSchema, {
     name: "envoy.filters.network.tcp_proxy",
@@ -30,6 +42,7 @@ export function tcpProxy(statPrefix: string, targets: readonly WeightedTarget[],
             : { case: "weightedClusters", value: { clusters: targets.map(({ cluster, weight }) => ({ name: cluster, weight })) } },
         accessLog: accessLogs(mesh),
         hashPolicy: hash?.useSourceIp ? [create(HashPolicySchema, { policySpecifier: { case: "sourceIp", value: {} } })] : [],
+        ...(tunnel ? { tunnelingConfig: { ...tunnel } } : {}),
       }),
     },
   });

@@ -37,6 +37,7 @@ import type {
   ConnectionPoolSettings,
   LoadBalancerSettings,
   OutlierDetection,
+  RetryBudget,
   TcpKeepalive,
   TrafficPolicy,
 } from "../../api/kinds/destination-rule.ts";
@@ -69,7 +70,7 @@ export function speaksHttp2(policy: TrafficPolicy | undefined, context: TrafficP
 export function applyTrafficPolicy(cluster: Cluster, policy: TrafficPolicy | undefined, context: TrafficPolicyContext): void {
   const defaults = context.mesh.defaultTrafficPolicy;
   const pool = policy?.connectionPool ?? defaults?.connectionPool;
-  applyConnectionPool(cluster, pool, context);
+  applyConnectionPool(cluster, pool, policy?.retryBudget, context);
   const isInbound = context.direction === "inbound";
   const outlier = isInbound ? undefined : (policy?.outlierDetection ?? defaults?.outlierDetection);
   applyHttpProtocol(cluster, pool, speaksHttp2(policy, context), outlier?.outlierDetectionHttpErrorCodes ?? [], context);
@@ -78,7 +79,12 @@ export function applyTrafficPolicy(cluster: Cluster, policy: TrafficPolicy | und
   applyOutlierDetection(cluster, outlier);
 }
 
-function applyConnectionPool(cluster: Cluster, pool: ConnectionPoolSettings | undefined, { mesh }: TrafficPolicyContext): void {
+function applyConnectionPool(
+  cluster: Cluster,
+  pool: ConnectionPoolSettings | undefined,
+  budget: RetryBudget | undefined,
+  { mesh }: TrafficPolicyContext,
+): void {
   const orUnlimited = (value: number | undefined) => (value && value > 0 ? value : unlimited);
   cluster.circuitBreakers = create(CircuitBreakersSchema, {
     thresholds: [
@@ -87,6 +93,9 @@ function applyConnectionPool(cluster: Cluster, pool: ConnectionPoolSettings | un
         maxPendingRequests: orUnlimited(pool?.http?.http1MaxPendingRequests),
         maxRequests: orUnlimited(pool?.http?.http2MaxRequests),
         maxRetries: orUnlimited(pool?.http?.maxRetries),
+        ...(budget
+          ? { retryBudget: { budgetPercent: { value: budget.percent ?? 20 }, minRetryConcurrency: budget.minRetryConcurrency || 3 } }
+          : {}),
       }),
     ],
   });

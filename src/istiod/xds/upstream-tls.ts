@@ -123,7 +123,7 @@ function applyAutomatic(cluster: Cluster, socket: TransportSocket): void {
   ];
 }
 
-function plaintext(): TransportSocket {
+export function plaintext(): TransportSocket {
   return create(TransportSocketSchema, {
     name: "envoy.transport_sockets.raw_buffer",
     configType: { case: "typedConfig", value: any(RawBufferSchema, {}) },

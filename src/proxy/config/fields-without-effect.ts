@@ -22,7 +22,7 @@ const fieldsWithoutEffect: Readonly<Record<string, string>> = {
   "config.core.BindConfig": "freebind socket_options extra_source_addresses additional_source_addresses local_address_selector",
   "config.core.Http1ProtocolOptions": "send_fully_qualified_url",
   "config.core.TcpKeepalive": "keepalive_probes keepalive_interval",
-  "config.listener.FilterChain": "use_proxy_proto on_demand_configuration",
+  "config.listener.FilterChain": "on_demand_configuration",
   "config.listener.Listener":
     "drain_type freebind socket_options tcp_fast_open_queue_length api_listener connection_balance_config enable_mptcp",
   "config.route.RetryPolicy": "per_try_idle_timeout rate_limited_retry_back_off",
@@ -48,6 +48,7 @@ const fieldsWithoutEffect: Readonly<Record<string, string>> = {
   "extensions.filters.network.tcp_proxy.TcpProxy":
     "metadata_match downstream_idle_timeout upstream_idle_timeout access_log_flush_interval flush_access_log_on_connected " +
     "access_log_options",
+  "extensions.filters.network.tcp_proxy.TcpProxy.TunnelingConfig": "propagate_response_headers propagate_response_trailers",
   "extensions.load_balancing_policies.common.LocalityLbConfig.ZoneAwareLbConfig": "routing_enabled min_cluster_size",
   "extensions.upstreams.http.HttpProtocolOptions": "http_filters header_validation_config",
 };

@@ -222,7 +222,7 @@ export class ClusterHealth implements Disposable {
       config,
       clusterName: name,
       socket: { keepAlive, bindAddress },
-      transportSockets: compileTransportSockets(message, secrets),
+      transportSockets: compileTransportSockets(message, { secrets, stats }),
       stats: new HealthCheckStats(stats, prefix),
       events: logs.length === 0 ? null : new HealthCheckEventLog(logs, name, config.check.kind),
       hasTraffic: () => readStat(`${prefix}upstream_cx_total`) > 0,

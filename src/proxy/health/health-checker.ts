@@ -71,12 +71,14 @@ export class HealthChecker implements Disposable {
     const { address } = addressOf(own?.address) ?? serving;
     const metadata: { readonly [namespace: string]: JsonObject } =
       socketCriteria === null ? (endpoint.metadata?.filterMetadata ?? {}) : { "envoy.transport_socket_match": socketCriteria };
+    const { tls, announcement } = chooseTransportSocket(transportSockets, metadata);
     return {
       address,
       port: own?.portValue || serving.port,
       key,
       authority: own?.hostname || (check.kind === "tcp" ? "" : check.host) || clusterName,
-      tls: chooseTransportSocket(transportSockets, metadata).tls,
+      tls,
+      announcement,
       alpn,
       socket,
       reusesConnection,

@@ -2,6 +2,7 @@
 import type { ClientTls } from "../tls/client-context.ts";
 import type { AlpnOffer } from "../upstream/alpn-offer.ts";
 import type { ClusterConfig } from "../upstream/cluster-config.ts";
+import type { ProxyAnnouncement } from "../upstream/proxy-announcement.ts";
 
 export type ProbeOutcome =
   | { readonly kind: "passed"; readonly isDegraded: boolean }
@@ -33,6 +34,8 @@ export interface ProbeTarget {
   /** Host header or authority: of the endpoint, of the check, or the cluster's name. */
   readonly authority: string;
   readonly tls: ClientTls | null;
+  /** It is told by a PROXY header that the proxy itself asks. */
+  readonly announcement: ProxyAnnouncement | null;
   readonly alpn: AlpnOffer | null;
   readonly socket: Pick<ClusterConfig, "keepAlive" | "bindAddress">;
   readonly reusesConnection: boolean;

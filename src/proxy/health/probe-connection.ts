@@ -10,7 +10,9 @@ export function openProbeConnection(
   done: (error: Error | null, socket: net.Socket | null) => void,
 ): () => void {
   let isOver = false;
-  const raw = openSocket(target, { config: target.socket, source: null });
+  const { address, port, announcement } = target;
+  const destination = { description: { address, port, announcedTlvs: [] }, transportSocket: { announcement } };
+  const raw = openSocket(destination, { config: target.socket, client: null });
   const finish = (error: Error | null, socket: net.Socket | null) => {
     if (isOver) return;
     isOver = true;

@@ -2,9 +2,10 @@
 import type { AcceptedSocket } from "../accepted-socket.ts";
 import type { HttpStream } from "../http/http-stream.ts";
 import { RequestInfo } from "../http/request-info.ts";
+import { noTlvs, type Tlv } from "../proxy-protocol/wire.ts";
 import type { ConnectionInfo, TlsInfo } from "../stream-info.ts";
 import { Transport, type TransportHandler, type TransportSocket } from "../transport.ts";
-import type { OriginalSource } from "../upstream/open-socket.ts";
+import type { ClientView, OriginalSource } from "../upstream/client-view.ts";
 import type { ListenerDrain } from "./listener-drain.ts";
 import type { ConnectionReader } from "./network-filter.ts";
 import { ReaderGate } from "./network-filter-chain.ts";
@@ -37,10 +38,11 @@ export interface DownstreamConnectionParts {
   readonly onClosed: (connection: DownstreamConnection) => void;
 }
 
-export class DownstreamConnection {
+export class DownstreamConnection implements ClientView {
   readonly info: ConnectionInfo;
   readonly socket: ConnectionSocket;
   readonly remoteIp: string;
+  readonly remotePort: number;
   readonly remoteIsLoopback: boolean;
   readonly localIp: string;
   readonly localPort: number;
@@ -48,6 +50,8 @@ export class DownstreamConnection {
   readonly isRedirected: boolean;
   /** What endpoints shall see as the client; null: the proxy. */
   readonly originalSource: OriginalSource | null;
+  /** Filled before a filter has the connection. */
+  passedTlvs: readonly Tlv[] = noTlvs;
   readonly isTls: boolean;
   readonly drain: ListenerDrain;
   /** performance.now() of the event that is being handled; saves asking the clock for every header. */
@@ -71,10 +75,12 @@ export class DownstreamConnection {
   #gate: ReaderGate | null = null;
   #proceed: (() => void) | null = null;
   #isClosed = false;
+  #whenGone: (() => void)[] | null = null;
 
   constructor(parts: DownstreamConnectionParts) {
     this.socket = parts.socket;
     this.remoteIp = parts.remoteIp;
+    this.remotePort = parts.remotePort;
     this.remoteIsLoopback = parts.remoteIp.startsWith("127.") || parts.remoteIp === "::1";
     this.localIp = parts.localIp;
     this.localPort = parts.localPort;
@@ -155,11 +161,17 @@ export class DownstreamConnection {
     if (!this.#isClosed) this.#gate?.continueReading();
   }
 
+  whenGone(forget: () => void): void {
+    this.#whenGone ??= [];
+    this.#whenGone.push(forget);
+  }
+
   /** The owner of the transport tells that it is closed. */
   closed(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.onceClosed?.();
+    if (this.#whenGone !== null) for (const forget of this.#whenGone) forget();
     if (this.#proceed !== null) {
       this.#proceed = null;
       this.onGoneWaiting?.();

@@ -1,7 +1,7 @@
 /** envoy.config.listener.v3.Listener, checked and compiled. Opens nothing; usable in any thread. */
 import { createHash } from "node:crypto";
 import { isIP } from "node:net";
-import { toBinary } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { anyUnpack } from "@bufbuild/protobuf/wkt";
 import { ConfigError } from "../../api/config-error.ts";
 import type { Address } from "../../api/gen/envoy/config/core/v3/address_pb.js";
@@ -9,13 +9,15 @@ import { TrafficDirection } from "../../api/gen/envoy/config/core/v3/base_pb.js"
 import {
   type FilterChain as FilterChainMessage,
   FilterChainSchema,
+  type ListenerFilter,
+  ListenerFilterSchema,
 } from "../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
 import { type Listener as ListenerMessage, ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
 import { DownstreamTlsContextSchema } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
 import { type AccessLog, compileAccessLog } from "../accesslog/access-log.ts";
 import type { CompileContext } from "../compile-context.ts";
 import { durationMs } from "../duration.ts";
-import { compileListenerFilters, type ListenerFilters } from "../filters/listener/index.ts";
+import { compileListenerFilters, type ListenerFilters, proxyProtocolName } from "../filters/listener/index.ts";
 import { compileNetworkFilters } from "../filters/network/index.ts";
 import { ServerTls } from "../tls/server-context.ts";
 import type { DownstreamConnection } from "./downstream-connection.ts";
@@ -79,7 +81,7 @@ export function compileListener(message: ListenerMessage, context: CompileContex
   const statPrefix = `listener.${(message.statPrefix || addressText(addresses[0]!)).replaceAll(":", "_")}.`;
   const trafficDirection = directions[message.trafficDirection] ?? "unspecified";
   const bufferLimitBytes = message.perConnectionBufferLimitBytes ?? 1024 * 1024;
-  const listenerFilters = compileListenerFilters(message.listenerFilters);
+  const listenerFilters = compileListenerFilters(listenerFiltersOf(message), context.stats);
   // Everything but the chains: if it changed, no chain is the same.
   const frame = toBinary(ListenerSchema, { ...message, filterChains: [], defaultFilterChain: undefined });
   const known = new Map(previous?.chains.map((chain) => [chain.identity, chain]));
@@ -119,6 +121,12 @@ export function compileListener(message: ListenerMessage, context: CompileContex
     accessLogs: message.accessLog.map((log) => compileAccessLog(log, context.accessLog)),
     statPrefix,
   };
+}
+
+/** `use_proxy_proto` of the first chain stands for the filter, behind all others. */
+function listenerFiltersOf({ listenerFilters, filterChains, defaultFilterChain }: ListenerMessage): readonly ListenerFilter[] {
+  const [first = defaultFilterChain] = filterChains;
+  return first?.useProxyProto === true ? [...listenerFilters, create(ListenerFilterSchema, { name: proxyProtocolName })] : listenerFilters;
 }
 
 function bindAddress(listener: string, address: Address | undefined): BindAddress {

@@ -1,7 +1,7 @@
 /**
  * A listener as it runs in one worker: sockets that are open, and the road of a connection from accept to its filter chain.
  *
- *      accept -> original destination -> first bytes (TLS? HTTP?) -> chain match -> TLS handshake -> network filter
+ *      accept -> original destination -> first bytes (PROXY header? TLS? HTTP?) -> chain match -> TLS handshake -> network filter
  *
  * A replaced listener keeps its sockets when the address is the same, so that no connection is refused: only the chains that
  * changed are drained.
@@ -14,6 +14,7 @@ import { AcceptedSocket } from "../accepted-socket.ts";
 import { filterApplies, originalSource } from "../filters/listener/index.ts";
 import { acceptHandles, type SocketHandle } from "../native-stream.ts";
 import { bindFailure } from "../node-error.ts";
+import type { ProxyHeader } from "../proxy-protocol/read-header.ts";
 import type { StatIndex, StatsStore } from "../stats/store.ts";
 import { responseFlags, type TlsInfo } from "../stream-info.ts";
 import { type ClientHello, inspectClientHello } from "../tls/client-hello.ts";
@@ -22,6 +23,7 @@ import { SslStats } from "../tls/ssl-stats.ts";
 import { ServerTlsInfo } from "../tls/tls-info.ts";
 import { DownstreamConnection } from "./downstream-connection.ts";
 import type { ConnectionTraits } from "./filter-chain-match.ts";
+import { FirstBytes } from "./first-bytes.ts";
 import { addressText, type BindAddress, type FilterChain, type ListenerConfig } from "./listener-config.ts";
 import { ListenerDrain } from "./listener-drain.ts";
 
@@ -60,11 +62,16 @@ interface Accepted {
   readonly id: number;
   readonly socket: AcceptedSocket;
   readonly acceptedAt: number;
+  /** The socket's own, unless a PROXY header tells of others. */
+  remoteIp: string;
+  remotePort: number;
   localIp: string;
   localPort: number;
   hello: ClientHello | null;
   applicationProtocols: readonly string[];
   isRedirected: boolean;
+  wasHandedOn: boolean;
+  header: ProxyHeader | null;
 }
 
 let nextConnectionId = 1;
@@ -187,11 +194,15 @@ export class Listener {
       id: nextConnectionId++,
       socket,
       acceptedAt: Date.now(),
+      remoteIp: socket.remoteIp,
+      remotePort: socket.remotePort,
       localIp: socket.localIp,
       localPort: socket.localPort,
       hello: null,
       applicationProtocols: [],
       isRedirected: false,
+      wasHandedOn: false,
+      header: null,
     };
     const { listenerFilters, usesOriginalDestination } = this.config;
     // Who hands connections on by their destination has to know it, whether the filter is listed or not.
@@ -206,23 +217,37 @@ export class Listener {
         accepted.isRedirected = true;
       }
     }
-    if (usesOriginalDestination && accepted.isRedirected) {
-      const other = this.#host.listenerFor(accepted.localIp, accepted.localPort);
-      if (other !== null && other !== this) {
-        other.#inspect(accepted);
-        return;
-      }
-    }
-    this.#inspect(accepted);
+    const other = this.#otherListener(accepted);
+    if (other === null) this.#inspect(accepted);
+    else other.#inspect(accepted);
+  }
+
+  /** The listener for where it was meant to go; null: this one. Nobody is handed on twice. */
+  #otherListener(accepted: Accepted): Listener | null {
+    if (!this.config.usesOriginalDestination || !accepted.isRedirected || accepted.wasHandedOn) return null;
+    const other = this.#host.listenerFor(accepted.localIp, accepted.localPort);
+    if (other === null || other === this) return null;
+    accepted.wasHandedOn = true;
+    return other;
   }
 
   /** Looks at the first bytes where a listener filter wants to know them. */
   #inspect(accepted: Accepted): void {
     const { listenerFilters } = this.config;
-    const wantsTls = filterApplies(listenerFilters, "tlsInspector", accepted.localPort);
-    const wantsHttp = filterApplies(listenerFilters, "httpInspector", accepted.localPort);
-    if (!wantsTls && !wantsHttp) {
+    if (!listenerFilters.readsFirstBytes) {
       this.#match(accepted, false);
+      return;
+    }
+    const first = new FirstBytes(listenerFilters, accepted.localPort);
+    // There are some when another listener has read a header.
+    const { early } = accepted.socket;
+    const outcome = first.isDone ? "done" : early.length === 0 ? "more" : first.take(early);
+    if (outcome === "done") {
+      this.#inspected(accepted, first);
+      return;
+    }
+    if (outcome === "refused") {
+      this.#refused(accepted);
       return;
     }
     const { stats } = this.#host;
@@ -230,7 +255,7 @@ export class Listener {
     stats.add(at.downstream_pre_cx_active, 1);
     const timer = setTimeout(() => {
       if (this.config.continuesOnTimeout) {
-        go(false);
+        go();
         return;
       }
       finish();
@@ -241,34 +266,64 @@ export class Listener {
     const finish = this.#readFirst(
       accepted.socket,
       (bytes) => {
-        const found = wantsTls ? inspectClientHello(bytes) : notTls;
-        if (found.kind === "tls") {
-          accepted.hello = found.hello;
-          accepted.applicationProtocols = found.hello.alpn;
-          go(true);
-        } else if (found.kind === "none") {
-          const protocol = wantsHttp ? httpProtocol(bytes) : "";
-          if (protocol === "more") return;
-          if (protocol !== "") accepted.applicationProtocols = [protocol];
-          go(false);
+        const outcome = first.take(bytes);
+        if (outcome === "done") go();
+        else if (outcome === "refused") {
+          finish();
+          stopped();
+          this.#refused(accepted);
         }
       },
       () => {
         stopped();
         stats.add(at.downstream_listener_filter_remote_close, 1);
         this.#log(this.#describe(accepted, null, null), 0, "");
-        accepted.socket.destroy();
+        accepted.socket.destroy(accepted.socket.early.length > 0 ? "reset" : "clean");
       },
     );
     const stopped = () => {
       clearTimeout(timer);
       stats.add(at.downstream_pre_cx_active, -1);
     };
-    const go = (isTls: boolean) => {
+    const go = () => {
       finish();
       stopped();
-      this.#match(accepted, isTls);
+      this.#inspected(accepted, first);
     };
+  }
+
+  #refused(accepted: Accepted): void {
+    this.#log(this.#describe(accepted, null, null), 0, "");
+    accepted.socket.destroy("reset");
+  }
+
+  #inspected(accepted: Accepted, first: FirstBytes): void {
+    accepted.hello = first.hello;
+    accepted.applicationProtocols = first.applicationProtocols;
+    if (first.header !== null) {
+      this.#announced(accepted, first.header);
+      // Only now is it known where it was meant to go.
+      const other = this.#otherListener(accepted);
+      if (other !== null) {
+        other.#inspect(accepted);
+        return;
+      }
+    }
+    this.#match(accepted, first.isTls);
+  }
+
+  /** The addresses are those that a PROXY header tells, and the header is not there any more. */
+  #announced(accepted: Accepted, header: ProxyHeader): void {
+    accepted.header = header;
+    accepted.socket.dropFirst(header.length);
+    const { addresses } = header;
+    if (addresses === null) return;
+    accepted.remoteIp = addresses.sourceIp;
+    accepted.remotePort = addresses.sourcePort;
+    if (addresses.destinationIp === accepted.localIp && addresses.destinationPort === accepted.localPort) return;
+    accepted.localIp = addresses.destinationIp;
+    accepted.localPort = addresses.destinationPort;
+    accepted.isRedirected = true;
   }
 
   /** Until the returned function is called. */
@@ -295,8 +350,8 @@ export class Listener {
       transportProtocol: isTls ? "tls" : "raw_buffer",
       applicationProtocols: accepted.applicationProtocols,
       directSourceIp: socket.remoteIp,
-      sourceIp: socket.remoteIp,
-      sourcePort: socket.remotePort,
+      sourceIp: accepted.remoteIp,
+      sourcePort: accepted.remotePort,
     };
     const chain = this.config.matcher.find(traits);
     if (chain === null) {
@@ -351,6 +406,11 @@ export class Listener {
       start(accepted.hello);
       return;
     }
+    const early = accepted.header === null ? null : inspectClientHello(socket.early);
+    if (early !== null && early.kind !== "more") {
+      start(early.kind === "tls" ? early.hello : null);
+      return;
+    }
     // What no tls_inspector has seen is known to the handshake alone, as with Envoy.
     const stop = this.#readFirst(
       socket,
@@ -391,22 +451,24 @@ export class Listener {
 
   #describe(accepted: Accepted, chain: FilterChain | null, tls: TlsInfo | null): DownstreamConnection {
     const { socket } = accepted;
-    const remoteAddress = addressText({ host: socket.remoteIp, port: socket.remotePort });
+    const { listenerFilters } = this.config;
+    const { header } = accepted;
+    const remoteAddress = addressText({ host: accepted.remoteIp, port: accepted.remotePort });
     const started = performance.now();
-    return new DownstreamConnection({
+    const described = new DownstreamConnection({
       id: accepted.id,
       acceptedAtEpochMs: accepted.acceptedAt,
       socket,
-      remoteIp: socket.remoteIp,
-      remotePort: socket.remotePort,
+      remoteIp: accepted.remoteIp,
+      remotePort: accepted.remotePort,
       localIp: accepted.localIp,
       localPort: accepted.localPort,
       remoteAddress,
-      directRemoteAddress: remoteAddress,
+      directRemoteAddress: header === null ? remoteAddress : addressText({ host: socket.remoteIp, port: socket.remotePort }),
       localAddress: addressText({ host: accepted.localIp, port: accepted.localPort }),
       directLocalAddress: addressText({ host: socket.localIp, port: socket.localPort }),
       isRedirected: accepted.isRedirected,
-      originalSource: originalSource(this.config.listenerFilters, accepted.localPort, socket.remoteIp),
+      originalSource: originalSource(listenerFilters, accepted.localPort, accepted.remoteIp),
       requestedServerName: accepted.hello?.serverName ?? "",
       filterChainName: chain?.name ?? "",
       tls,
@@ -421,6 +483,11 @@ export class Listener {
         if (this.config.accessLogs.length > 0) this.#log(connection, 0, "");
       },
     });
+    if (header !== null && header.tlvs.length > 0) {
+      described.passedTlvs = listenerFilters.proxyProtocol!.passedTlvs(header);
+      described.streamInfo.dynamicMetadata = listenerFilters.proxyProtocol!.metadataOf(header);
+    }
+    return described;
   }
 
   /** The listener's own access log: a line per connection. */
@@ -439,20 +506,6 @@ export class Listener {
 }
 
 const noDrain = new ListenerDrain();
-const notTls = { kind: "none" } as const;
-
 function descriptorOf(server: net.Server): number {
   return (server as unknown as { readonly _handle: { readonly fd: number } | null })._handle?.fd ?? -1;
-}
-
-const h2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/** http_inspector: `http/1.0`, `http/1.1`, `h2c`, "" for none of them, `more` when the first line isn't there yet. */
-function httpProtocol(bytes: Buffer): string {
-  const text = bytes.latin1Slice(0, Math.min(bytes.length, 8192));
-  if (h2Preface.startsWith(text.slice(0, h2Preface.length))) return text.length >= h2Preface.length ? "h2c" : "more";
-  const lineEnd = text.indexOf("\n");
-  if (lineEnd < 0) return /^[A-Za-z]{0,20}(?: [^\r]*)?\r?$/.test(text) && text.length < 8192 ? "more" : "";
-  const match = /^[A-Z-]+ +\S+ +HTTP\/1\.([01])\r?$/.exec(text.slice(0, lineEnd));
-  return match === null ? "" : `http/1.${match[1]}`;
 }

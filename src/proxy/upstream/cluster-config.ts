@@ -120,7 +120,7 @@ export function compileCluster(message: ClusterMessage, context: CompileContext)
     autoSni: upstream?.autoSni ?? false,
     autoSanValidation: upstream?.autoSanValidation ?? false,
     autoSniHeader: upstream?.overrideAutoSniHeader.toLowerCase() ?? "",
-    transportSockets: compileTransportSockets(message, context.secrets),
+    transportSockets: compileTransportSockets(message, context),
     keepAlive: keepAlive === undefined ? null : { idleMs: (keepAlive.keepaliveTime ?? 7200) * 1000 },
     bindAddress: message.upstreamBindConfig?.sourceAddress?.address ?? "",
     closesOnHealthFailure: message.closeConnectionsOnHostHealthFailure,

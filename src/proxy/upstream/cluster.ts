@@ -11,13 +11,14 @@ import type { HashPolicy } from "../router/hash-policy.ts";
 import type { StatsStore } from "../stats/store.ts";
 import type { AlpnOffer } from "./alpn-offer.ts";
 import { type Priority, Resources } from "./circuit-breakers.ts";
+import type { ClientView } from "./client-view.ts";
 import type { ClusterConfig } from "./cluster-config.ts";
 import { ClusterStats } from "./cluster-stats.ts";
 import { ConnectionPool, type PoolProtocol } from "./connection-pool.ts";
 import { Host, type HostDescription, hostKey } from "./host.ts";
 import { isHashing, type TableReport } from "./load-balancer.ts";
-import type { OriginalSource } from "./open-socket.ts";
 import { PrioritySet } from "./priority-set.ts";
+import { announcementNamespace, tlvsOfEndpoint } from "./proxy-announcement.ts";
 import { chooseTransportSocket, speaksTls } from "./transport-socket.ts";
 
 export class Cluster {
@@ -99,6 +100,7 @@ export class Cluster {
       priority: 0,
       locality: "",
       localityWeight: 0,
+      announcedTlvs: [],
     };
     const host = this.#makeHost(key, description);
     // Destinations come from outside: those without connections make room again.
@@ -142,6 +144,7 @@ export class Cluster {
           priority: locality.priority,
           locality: localityName,
           localityWeight: locality.loadBalancingWeight ?? 0,
+          announcedTlvs: tlvsOfEndpoint(entry.metadata?.typedFilterMetadata[announcementNamespace]),
         };
         const key = hostKey(ip, port);
         const known = this.#hosts.get(key);
@@ -199,17 +202,20 @@ export class Cluster {
     return downstream === "HTTP/2" ? "http2" : "http1";
   }
 
-  /** Connections to the host: of their own for each protocol, each ALPN that requests ask for, and each client whose address is shown. Hot. */
-  pool(host: Host, protocol: PoolProtocol, offer: AlpnOffer | null = null, source: OriginalSource | null = null): ConnectionPool {
+  /** Connections to the host: of their own for each protocol, each ALPN that requests ask for, and each client that the host is shown or told of. Hot. */
+  pool(host: Host, protocol: PoolProtocol, offer: AlpnOffer | null = null, client: ClientView | null = null): ConnectionPool {
     // An offer matters to TLS alone.
     const alpnOffer = host.transportSocket.tls === null ? null : offer;
-    const pools = source === null ? host.pools : host.poolsOf(source);
+    const owner = host.ownerFor(client);
+    const pools = owner === null ? host.pools : host.poolsOf(owner);
     for (let i = 0; i < pools.length; i++) {
       const pool = pools[i]!;
       if (pool.alpnOffer === alpnOffer && pool.protocol === protocol) return pool;
     }
-    const made = new ConnectionPool(this, host, { protocol, alpnOffer, source });
+    const made = new ConnectionPool(this, host, { protocol, alpnOffer, client });
     pools.push(made);
+    // What was told is true of nobody else.
+    if (owner !== null && typeof owner !== "string") owner.whenGone(() => made.drain());
     return made;
   }
 

@@ -5,11 +5,12 @@ import { connectFailure } from "../node-error.ts";
 import type { TlsInfo } from "../stream-info.ts";
 import type { AlpnOffer } from "./alpn-offer.ts";
 import type { Priority } from "./circuit-breakers.ts";
+import type { ClientView } from "./client-view.ts";
 import type { Cluster } from "./cluster.ts";
 import { ConnectedSocket } from "./connected-socket.ts";
 import type { PoolProtocol } from "./connection-pool.ts";
 import type { Host } from "./host.ts";
-import { type OriginalSource, openSocket } from "./open-socket.ts";
+import { openSocket } from "./open-socket.ts";
 import { UpstreamAccount } from "./upstream-account.ts";
 import type { UpstreamReset } from "./upstream-stream.ts";
 
@@ -28,7 +29,8 @@ export interface AttemptOwner {
   /** `tcp`: bytes alone. */
   readonly protocol: PoolProtocol | "tcp";
   readonly alpnOffer: AlpnOffer | null;
-  readonly source: OriginalSource | null;
+  /** Whom the endpoint is shown or told of. */
+  readonly client: ClientView | null;
   connected(attempt: ConnectAttempt, established: Established): void;
   connectFailed(attempt: ConnectAttempt, reason: UpstreamReset, transportFailure: string): void;
 }
@@ -56,7 +58,7 @@ export class ConnectAttempt {
       stats.store.add(stats.at.upstream_cx_connect_timeout, 1);
       this.#failed("connectionTimeout", "");
     }, config.connectTimeoutMs);
-    const socket = openSocket(host.description, { config, source: owner.source });
+    const socket = openSocket(host, { config, client: owner.client });
     this.#socket = socket;
     socket.on("error", (error: NodeJS.ErrnoException) => this.#failed("connectionFailure", connectFailure(error)));
     if (host.transportSocket.tls === null) socket.once("connect", () => this.#connected(socket, null));

@@ -6,12 +6,12 @@
  *                -> queue + connect  -> onPoolReady | onPoolFailure
  */
 import type { AlpnOffer } from "./alpn-offer.ts";
+import type { ClientView } from "./client-view.ts";
 import type { Cluster } from "./cluster.ts";
 import { type AttemptOwner, ConnectAttempt, type Established } from "./connect-attempt.ts";
-import type { Host } from "./host.ts";
+import type { Host, PoolOwner } from "./host.ts";
 import { Http1Client } from "./http1-client.ts";
 import { Http2Client } from "./http2-client.ts";
-import type { OriginalSource } from "./open-socket.ts";
 import type { PoolWaiter, StreamSource, UpstreamExchange, UpstreamReset } from "./upstream-stream.ts";
 
 /** `auto`: what TLS agrees on. */
@@ -33,8 +33,8 @@ export interface PoolKey {
   readonly protocol: PoolProtocol;
   /** null: what the cluster's TLS settings offer. */
   readonly alpnOffer: AlpnOffer | null;
-  /** Whose connections these are, to the endpoint's eyes; null: the proxy's own. */
-  readonly source: OriginalSource | null;
+  /** Whom the endpoint may be shown or told of; null: the proxy itself asks. */
+  readonly client: ClientView | null;
 }
 
 export class ConnectionPool implements PoolKey, AttemptOwner, StreamSource {
@@ -42,7 +42,10 @@ export class ConnectionPool implements PoolKey, AttemptOwner, StreamSource {
   readonly host: Host;
   readonly protocol: PoolProtocol;
   readonly alpnOffer: AlpnOffer | null;
-  readonly source: OriginalSource | null;
+  /** Whose connections these are, to the endpoint's eyes; null: the proxy's own. */
+  readonly owner: PoolOwner | null;
+  /** A client of the owner's. */
+  readonly client: ClientView | null;
   /** With room; the last was used last. */
   readonly #ready: PooledClient[] = [];
   readonly #full = new Set<PooledClient>();
@@ -55,12 +58,13 @@ export class ConnectionPool implements PoolKey, AttemptOwner, StreamSource {
   #spoken: "http1" | "http2" | null = null;
   #isDraining = false;
 
-  constructor(cluster: Cluster, host: Host, { protocol, alpnOffer, source }: PoolKey) {
+  constructor(cluster: Cluster, host: Host, { protocol, alpnOffer, client }: PoolKey) {
     this.cluster = cluster;
     this.host = host;
     this.protocol = protocol;
     this.alpnOffer = alpnOffer;
-    this.source = source;
+    this.owner = host.ownerFor(client);
+    this.client = this.owner === null ? null : client;
   }
 
   get isUnused(): boolean {

@@ -2,9 +2,10 @@
 import type { JsonObject } from "@bufbuild/protobuf";
 import { type HostHealth, healthOf, isExcluded } from "../health/host-flags.ts";
 import type { HostMonitor } from "../health/host-monitor.ts";
+import type { Tlv } from "../proxy-protocol/wire.ts";
 import type { StatIndex, StatsStore } from "../stats/store.ts";
+import type { ClientView } from "./client-view.ts";
 import type { ConnectionPool } from "./connection-pool.ts";
-import type { OriginalSource } from "./open-socket.ts";
 import type { TransportSocketChoice } from "./transport-socket.ts";
 
 const statNames = ["cx_total", "cx_connect_fail", "rq_total", "rq_success", "rq_error", "rq_timeout"] as const;
@@ -25,7 +26,12 @@ export interface HostDescription {
   /** region/zone/sub_zone */
   readonly locality: string;
   readonly localityWeight: number;
+  /** What a PROXY header to it holds besides. */
+  readonly announcedTlvs: readonly Tlv[];
 }
+
+/** Whose connections they are to the endpoint's eyes: a client's that it is told of, or of all clients at an address that it is shown. */
+export type PoolOwner = ClientView | string;
 
 export class Host {
   /** `ip:port`, `[v6]:port`, or a path: its identity within the cluster. */
@@ -43,8 +49,8 @@ export class Host {
   healthySince = -1;
   /** One for each protocol and ALPN that requests have asked for: hardly ever more than one. */
   readonly pools: ConnectionPool[] = [];
-  /** Likewise of clients whose own address the endpoint is shown: none has another's connection. By that address. */
-  #poolsBySource: Map<string, ConnectionPool[]> | null = null;
+  /** Likewise of clients that the endpoint knows of: none has another's connection. */
+  #poolsByOwner: Map<PoolOwner, ConnectionPool[]> | null = null;
   readonly stats: StatsStore;
   readonly at: Readonly<Record<HostStat, StatIndex>>;
 
@@ -74,26 +80,32 @@ export class Host {
     for (const pool of this.#allPools()) pool.drain();
   }
 
-  poolsOf({ ip }: OriginalSource): ConnectionPool[] {
-    this.#poolsBySource ??= new Map();
-    const known = this.#poolsBySource.get(ip);
+  /** null: nobody's in particular. Hot. */
+  ownerFor(client: ClientView | null): PoolOwner | null {
+    if (client === null) return null;
+    return this.transportSocket.announcement === null ? (client.originalSource?.ip ?? null) : client;
+  }
+
+  poolsOf(owner: PoolOwner): ConnectionPool[] {
+    this.#poolsByOwner ??= new Map();
+    const known = this.#poolsByOwner.get(owner);
     if (known !== undefined) return known;
     // Clients come and go: those without connections make room again.
-    if (this.#poolsBySource.size >= 1024) {
-      for (const [other, pools] of this.#poolsBySource) if (pools.every(({ isUnused }) => isUnused)) this.#poolsBySource.delete(other);
+    if (this.#poolsByOwner.size >= 1024) {
+      for (const [other, pools] of this.#poolsByOwner) if (pools.every(({ isUnused }) => isUnused)) this.#poolsByOwner.delete(other);
     }
     const made: ConnectionPool[] = [];
-    this.#poolsBySource.set(ip, made);
+    this.#poolsByOwner.set(owner, made);
     return made;
   }
 
   /** No later request takes it. */
   forgetPool(pool: ConnectionPool): void {
-    const { source } = pool;
-    const pools = source === null ? this.pools : this.#poolsBySource?.get(source.ip);
+    const { owner } = pool;
+    const pools = owner === null ? this.pools : this.#poolsByOwner?.get(owner);
     const index = pools?.indexOf(pool) ?? -1;
     if (index >= 0) pools!.splice(index, 1);
-    if (source !== null && pools?.length === 0) this.#poolsBySource!.delete(source.ip);
+    if (owner !== null && pools?.length === 0) this.#poolsByOwner!.delete(owner);
   }
 
   get isUnused(): boolean {
@@ -101,7 +113,7 @@ export class Host {
   }
 
   #allPools(): ConnectionPool[] {
-    return [...this.pools, ...(this.#poolsBySource?.values() ?? [])].flat();
+    return [...this.pools, ...(this.#poolsByOwner?.values() ?? [])].flat();
   }
 }
 

@@ -19,6 +19,7 @@ function host(address: string, parts: Partial<HostDescription> = {}): Host {
     hostname: "",
     weight: 1,
     edsFlags: 0,
+    announcedTlvs: [],
     metadata: {},
     priority: 0,
     locality: "",
@@ -26,7 +27,7 @@ function host(address: string, parts: Partial<HostDescription> = {}): Host {
     ...parts,
   };
   const key = address.includes(":") ? `[${address}]:80` : `${address}:80`;
-  return new Host(key, description, { name: "", tls: null }, "c", stats);
+  return new Host(key, description, { name: "", tls: null, announcement: null }, "c", stats);
 }
 
 const hosts = ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map((address) => host(address));

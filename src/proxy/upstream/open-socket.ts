@@ -1,27 +1,34 @@
 /** Opens a connection to an endpoint: bound to the cluster's own address, or to the client's where a listener filter shows that. */
 import * as net from "node:net";
 import { openTransparent } from "../../platform/transparent-socket.ts";
+import type { ClientView } from "./client-view.ts";
 import type { ClusterConfig } from "./cluster-config.ts";
 import type { HostDescription } from "./host.ts";
-
-/** The address that endpoints see instead of the proxy's, and the mark of its packets (envoy.filters.listener.original_src). */
-export interface OriginalSource {
-  readonly ip: string;
-  readonly mark: number;
-}
+import type { TransportSocketChoice } from "./transport-socket.ts";
 
 export interface SocketOptions {
   readonly config: Pick<ClusterConfig, "keepAlive" | "bindAddress">;
-  /** Goes before the cluster's own address. */
-  readonly source: OriginalSource | null;
+  /** What is shown of it goes before the cluster's own address; null: the connection is the proxy's own. */
+  readonly client: ClientView | null;
   readonly allowHalfOpen?: boolean;
 }
 
-/** `address`: an IP address, or a path with port -1. What goes wrong is an `error` of the socket. */
-export function openSocket(
-  { address, port }: Pick<HostDescription, "address" | "port">,
-  { config, source, allowHalfOpen = false }: SocketOptions,
-): net.Socket {
+/** What of a host says how to get there. */
+export interface Destination {
+  readonly description: Pick<HostDescription, "address" | "port" | "announcedTlvs">;
+  readonly transportSocket: Pick<TransportSocketChoice, "announcement">;
+}
+
+/** What goes wrong is an `error` of the socket. */
+export function openSocket(destination: Destination, options: SocketOptions): net.Socket {
+  const { description, transportSocket } = destination;
+  const socket = connect(destination, options);
+  // Says first whose connection it is, where the cluster wants that. Before anybody else waits for the socket to be connected.
+  transportSocket.announcement?.announce(socket, options.client, description.announcedTlvs);
+  return socket;
+}
+
+function connect({ description: { address, port } }: Destination, { config, client, allowHalfOpen = false }: SocketOptions): net.Socket {
   if (port < 0) return net.connect({ path: address, allowHalfOpen });
   const { keepAlive, bindAddress } = config;
   const options = {
@@ -30,6 +37,7 @@ export function openSocket(
     noDelay: true,
     ...(keepAlive === null ? {} : { keepAlive: true, keepAliveInitialDelay: keepAlive.idleMs }),
   };
+  const source = client?.originalSource ?? null;
   if (source === null) return net.connect({ ...options, allowHalfOpen, ...(bindAddress === "" ? {} : { localAddress: bindAddress }) });
   const fd = openTransparent(source.ip, source.mark);
   if (fd === null) {

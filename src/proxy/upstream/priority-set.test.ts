@@ -18,9 +18,10 @@ function host(name: string, parts: Partial<HostDescription> = {}): Host {
     priority: 0,
     locality: "",
     localityWeight: 0,
+    announcedTlvs: [],
     ...parts,
   };
-  return new Host(name, description, { name: "", tls: null }, "c", stats);
+  return new Host(name, description, { name: "", tls: null, announcement: null }, "c", stats);
 }
 
 const defaults: PriorityOptions = {

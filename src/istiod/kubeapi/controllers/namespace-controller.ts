@@ -41,7 +41,7 @@ export class NamespaceController implements AsyncDisposable {
     const made = new NamespaceController(store, authority);
     await Promise.all(seeds.map((name) => ensureObject(store, namespaceNamed(name))));
     for (const name of new Set(store.list().map(({ kind, metadata }) => (kind === "Namespace" ? metadata.name : metadata.namespace))))
-      made.#queue.add(name);
+      if (name !== "") made.#queue.add(name);
     await made.settled();
     return made;
   }
@@ -60,7 +60,7 @@ export class NamespaceController implements AsyncDisposable {
     if (kind === "Namespace") this.#queue.add(metadata.name);
     else if (kind === "ServiceAccount" ? metadata.name === "default" : kind === "ConfigMap" && metadata.name === rootConfigMap)
       this.#queue.add(metadata.namespace);
-    else if (isNew && !this.#namespace(metadata.namespace)) this.#queue.add(metadata.namespace);
+    else if (isNew && metadata.namespace !== "" && !this.#namespace(metadata.namespace)) this.#queue.add(metadata.namespace);
   }
 
   #namespace(name: string) {

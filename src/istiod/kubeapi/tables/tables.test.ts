@@ -109,6 +109,12 @@ describe("tables", () => {
       ["x", "<none>", "a.com", "", "80, 443", "10m"],
     ],
     [
+      "IngressClass",
+      "Name Controller Parameters Age",
+      { spec: { controller: "istio.io/ingress-controller", parameters: { apiGroup: "a.io", kind: "Settings", name: "s" } } },
+      ["x", "istio.io/ingress-controller", "Settings.a.io/s", "10m"],
+    ],
+    [
       "Event",
       "Last Seen Type Reason Object Subobject* Source* Message First Seen* Count* Name*",
       {

@@ -4,7 +4,7 @@ import { DeploymentSchema } from "../../../api/gen/kubernetes/apps/v1/objects_pb
 import * as core from "../../../api/gen/kubernetes/core/v1/objects_pb.js";
 import { EndpointSliceSchema } from "../../../api/gen/kubernetes/discovery/v1/objects_pb.js";
 import { ObjectMetaSchema } from "../../../api/gen/kubernetes/meta/v1/objects_pb.js";
-import { IngressSchema } from "../../../api/gen/kubernetes/networking/v1/objects_pb.js";
+import { IngressClassSchema, IngressSchema } from "../../../api/gen/kubernetes/networking/v1/objects_pb.js";
 import type { Kind } from "../../../api/kinds/kind.ts";
 import type { KubernetesKindName } from "../../../api/kinds/object.ts";
 import { typeOfMessage } from "./from-descriptor.ts";
@@ -19,6 +19,7 @@ export const kindMessages: Readonly<Record<KubernetesKindName, DescMessage>> = {
   Endpoints: core.EndpointsSchema,
   Event: core.EventSchema,
   Ingress: IngressSchema,
+  IngressClass: IngressClassSchema,
   Namespace: core.NamespaceSchema,
   Pod: core.PodSchema,
   Secret: core.SecretSchema,

@@ -18,8 +18,8 @@ import { type HeaderList, responseFlags } from "../../stream-info.ts";
 import { keepChunk } from "../../transport.ts";
 import type { Priority } from "../../upstream/circuit-breakers.ts";
 import type { Cluster } from "../../upstream/cluster.ts";
+import { DirectConnection } from "../../upstream/direct-connection.ts";
 import type { Host } from "../../upstream/host.ts";
-import { TcpTunnel } from "../../upstream/tcp-tunnel.ts";
 import type { PoolWaiter, StreamSource, UpstreamExchange, UpstreamRequest, UpstreamReset } from "../../upstream/upstream-stream.ts";
 import { HostChoice } from "./host-choice.ts";
 import { MirroredRequest } from "./mirrored-request.ts";
@@ -304,8 +304,8 @@ export class RouterRequest implements PoolWaiter {
     }
     this.#isWaiting = true;
     this.#pool = this.#endsTunnel
-      ? new TcpTunnel(cluster, host, stream.connection.originalSource)
-      : cluster.pool(host, cluster.protocolFor(info.protocol), stream.alpnOffer, stream.connection.originalSource);
+      ? new DirectConnection(cluster, host, stream.connection)
+      : cluster.pool(host, cluster.protocolFor(info.protocol), stream.alpnOffer, stream.connection);
     this.#pool.newStream(this);
   }
 

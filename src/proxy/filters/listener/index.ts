@@ -1,7 +1,7 @@
 /** The listener filters that this proxy has: what they look for in the first bytes of a connection, or in its socket. */
 
 import type { DescMessage } from "@bufbuild/protobuf";
-import { fromBinary, isMessage } from "@bufbuild/protobuf";
+import { create, fromBinary, isMessage } from "@bufbuild/protobuf";
 import { ConfigError } from "../../../api/config-error.ts";
 import { resolveTypedStruct } from "../../../api/envoy/typed-struct.ts";
 import type {
@@ -11,10 +11,13 @@ import type {
 import { HttpInspectorSchema } from "../../../api/gen/envoy/extensions/filters/listener/http_inspector/v3/http_inspector_pb.js";
 import { OriginalDstSchema } from "../../../api/gen/envoy/extensions/filters/listener/original_dst/v3/original_dst_pb.js";
 import { OriginalSrcSchema } from "../../../api/gen/envoy/extensions/filters/listener/original_src/v3/original_src_pb.js";
+import { ProxyProtocolSchema } from "../../../api/gen/envoy/extensions/filters/listener/proxy_protocol/v3/proxy_protocol_pb.js";
 import { TlsInspectorSchema } from "../../../api/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.js";
-import type { OriginalSource } from "../../upstream/open-socket.ts";
+import type { StatsStore } from "../../stats/store.ts";
+import type { OriginalSource } from "../../upstream/client-view.ts";
+import { ProxyProtocolFilter } from "./proxy-protocol.ts";
 
-type ListenerFilterKind = "httpInspector" | "originalDst" | "originalSrc" | "tlsInspector";
+type ListenerFilterKind = "httpInspector" | "originalDst" | "originalSrc" | "proxyProtocol" | "tlsInspector";
 
 interface ListenerFilterDefinition {
   readonly name: string;
@@ -22,11 +25,14 @@ interface ListenerFilterDefinition {
   readonly kind: ListenerFilterKind;
 }
 
+export const proxyProtocolName = "envoy.filters.listener.proxy_protocol";
+
 /** Sorted by name. */
 export const listenerFilters: readonly ListenerFilterDefinition[] = [
   { name: "envoy.filters.listener.http_inspector", schema: HttpInspectorSchema, kind: "httpInspector" },
   { name: "envoy.filters.listener.original_dst", schema: OriginalDstSchema, kind: "originalDst" },
   { name: "envoy.filters.listener.original_src", schema: OriginalSrcSchema, kind: "originalSrc" },
+  { name: proxyProtocolName, schema: ProxyProtocolSchema, kind: "proxyProtocol" },
   { name: "envoy.filters.listener.tls_inspector", schema: TlsInspectorSchema, kind: "tlsInspector" },
 ];
 
@@ -35,6 +41,11 @@ export interface ListenerFilters {
   readonly leavesOut: ReadonlyMap<ListenerFilterKind, (port: number) => boolean>;
   /** `mark` of original_src. */
   readonly sourceMark: number;
+  readonly proxyProtocol: ProxyProtocolFilter | null;
+  /** Some filter wants to see what a client says first. */
+  readonly readsFirstBytes: boolean;
+  /** The inspectors stand before it and see the header instead of what is behind it. */
+  readonly proxyProtocolIsLast: boolean;
 }
 
 /** Whether the filter is there and looks at connections to the port. */
@@ -50,9 +61,11 @@ export function originalSource(filters: ListenerFilters, port: number, remoteIp:
   return { ip: remoteIp, mark: filters.sourceMark };
 }
 
-export function compileListenerFilters(messages: readonly ListenerFilter[]): ListenerFilters {
+export function compileListenerFilters(messages: readonly ListenerFilter[], stats: StatsStore): ListenerFilters {
   const leavesOut = new Map<ListenerFilterKind, (port: number) => boolean>();
   let sourceMark = 0;
+  let proxyProtocol: ProxyProtocolFilter | null = null;
+  let proxyProtocolIsLast = false;
   for (const message of messages) {
     const any = message.configType.case === "typedConfig" ? resolveTypedStruct(message.configType.value) : undefined;
     const typeName = any === undefined ? "" : any.typeUrl.slice(any.typeUrl.lastIndexOf("/") + 1);
@@ -62,13 +75,16 @@ export function compileListenerFilters(messages: readonly ListenerFilter[]): Lis
     if (definition === undefined) {
       throw new ConfigError(`Didn't find a registered implementation for '${message.name}' with type URL: '${typeName}'`);
     }
-    if (any !== undefined) {
-      const config = fromBinary(definition.schema, any.value);
-      if (isMessage(config, OriginalSrcSchema)) sourceMark = config.mark;
+    const config = any === undefined ? create(definition.schema) : fromBinary(definition.schema, any.value);
+    if (isMessage(config, OriginalSrcSchema)) sourceMark = config.mark;
+    if (isMessage(config, ProxyProtocolSchema)) {
+      proxyProtocol = new ProxyProtocolFilter(config, stats);
+      proxyProtocolIsLast = leavesOut.has("tlsInspector") || leavesOut.has("httpInspector");
     }
     leavesOut.set(definition.kind, message.filterDisabled === undefined ? () => false : compilePredicate(message.filterDisabled));
   }
-  return { leavesOut, sourceMark };
+  const readsFirstBytes = proxyProtocol !== null || leavesOut.has("tlsInspector") || leavesOut.has("httpInspector");
+  return { leavesOut, sourceMark, proxyProtocol, readsFirstBytes, proxyProtocolIsLast };
 }
 
 function compilePredicate({ rule }: ListenerFilterChainMatchPredicate): (port: number) => boolean {

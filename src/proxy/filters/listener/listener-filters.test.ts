@@ -5,6 +5,7 @@ import {
   ListenerFilterChainMatchPredicateSchema,
   ListenerFilterSchema,
 } from "../../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
+import { StatsStore } from "../../stats/store.ts";
 import { compileListenerFilters, filterApplies } from "./index.ts";
 
 type Rule = ListenerFilterChainMatchPredicate["rule"];
@@ -34,7 +35,7 @@ describe("filter_disabled", () => {
       name: "envoy.filters.listener.tls_inspector",
       ...(filterDisabled && { filterDisabled }),
     });
-    const filters = compileListenerFilters([filter]);
+    const filters = compileListenerFilters([filter], new StatsStore());
     expect([80, 81].map((number) => filterApplies(filters, "tlsInspector", number))).toEqual([at80, at81]);
     expect(filterApplies(filters, "httpInspector", 80)).toBe(false);
   });

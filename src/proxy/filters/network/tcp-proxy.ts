@@ -27,6 +27,7 @@ import type { Cluster } from "../../upstream/cluster.ts";
 import { ConnectedSocket } from "../../upstream/connected-socket.ts";
 import type { Host } from "../../upstream/host.ts";
 import { openSocket } from "../../upstream/open-socket.ts";
+import { TcpTunnel, TunnelSettings, type TunnelSink } from "./tcp-tunnel.ts";
 
 const counters = [
   "downstream_cx_total",
@@ -56,12 +57,13 @@ class TcpProxyFilter implements TerminalNetworkFilter {
   readonly maxConnectAttempts: number;
   readonly accessLogs: readonly AccessLog[];
   readonly hash: ConnectionHash | null;
+  /** null: endpoints get the bytes as they are. */
+  readonly tunnel: TunnelSettings | null;
   readonly #totalWeight: number;
 
   constructor(config: TcpProxy, context: NetworkFilterContext, name: string) {
     this.name = name;
     if (config.statPrefix === "") throw new ConfigError("TcpProxy: stat_prefix: value length must be at least 1 characters");
-    if (config.tunnelingConfig !== undefined) throw new ConfigError("TcpProxy: tunneling_config is not supported by this proxy");
     if (config.onDemand !== undefined) throw new ConfigError("TcpProxy: on_demand is not supported by this proxy");
     this.stats = context.stats;
     const prefix = `tcp.${config.statPrefix}.`;
@@ -86,6 +88,7 @@ class TcpProxyFilter implements TerminalNetworkFilter {
     this.maxConnectAttempts = config.maxConnectAttempts ?? 1;
     this.hash = compileConnectionHash(config.hashPolicy);
     this.accessLogs = config.accessLog.map((log) => compileAccessLog(log, context.accessLog));
+    this.tunnel = config.tunnelingConfig === undefined ? null : new TunnelSettings(config.tunnelingConfig);
   }
 
   chooseCluster(): string {
@@ -136,12 +139,14 @@ const nothing = Buffer.alloc(0);
 const scratch = new Hash64();
 const timedOut = "connection_timeout";
 
-class TcpSession implements TransportHandler {
+class TcpSession implements TransportHandler, TunnelSink {
   readonly #filter: TcpProxyFilter;
   readonly #connection: DownstreamConnection;
   readonly #info: RequestInfo;
   readonly #downstream: Transport;
   #upstream: Transport | null = null;
+  /** The endpoint takes what the client says. */
+  #isListening = false;
   /** What TLS had decrypted before there was an endpoint to send it to: at most a record or two, nothing is read before. */
   #held: Buffer[] = [];
   #connecting: net.Socket | null = null;
@@ -159,6 +164,7 @@ class TcpSession implements TransportHandler {
   #connectStarted = 0;
   /** Before the endpoint's bytes comes what its proxy says of itself. */
   #greeting: GreetingReader | null = null;
+  #tunnel: TcpTunnel | null = null;
 
   constructor(filter: TcpProxyFilter, connection: DownstreamConnection) {
     this.#filter = filter;
@@ -205,6 +211,12 @@ class TcpSession implements TransportHandler {
     const cluster = this.#cluster!;
     const { stats } = cluster;
     const { connection } = { connection: this.#connection };
+    if (this.#filter.tunnel !== null && cluster.config.protocol === "http2") {
+      this.#info.flags |= responseFlags.UpstreamConnectionFailure;
+      this.#info.upstreamTransportFailureReason = "tunnels_over_HTTP/2_are_not_supported";
+      this.#finish(false, "local");
+      return;
+    }
     if (this.#attempts >= this.#filter.maxConnectAttempts) {
       stats.store.add(stats.at.upstream_cx_connect_attempts_exceeded, 1);
       this.#connection.info.localCloseReason = "tcp_initializion_failure:0";
@@ -239,7 +251,7 @@ class TcpSession implements TransportHandler {
     this.#info.upstreamHostName = host.description.hostname;
     this.#countConnection(1);
     this.#connectStarted = performance.now();
-    const raw = openSocket(host.description, { config: cluster.config, source: connection.originalSource, allowHalfOpen: true });
+    const raw = openSocket(host, { config: cluster.config, client: connection, allowHalfOpen: true });
     this.#connecting = raw;
     const fail = (reason: string) => this.#connectFailed(reason);
     this.#connectTimer = setTimeout(() => {
@@ -330,12 +342,47 @@ class TcpSession implements TransportHandler {
     const upstream = new Transport(new ConnectedSocket(socket, info !== null), new UpstreamSide(this));
     this.#upstream = upstream;
     this.#touch();
+    const { tunnel } = this.#filter;
+    if (tunnel !== null) {
+      this.#tunnel = new TcpTunnel(tunnel, this.#info, upstream, this);
+      upstream.start();
+      return;
+    }
     this.#greet(upstream, info === null ? false : (socket as tls.TLSSocket).alpnProtocol);
     upstream.start();
-    for (const chunk of this.#held) upstream.write(chunk);
+    this.#listen(upstream);
+  }
+
+  /** The endpoint is there: it gets what was held for it, and from now on what comes. */
+  #listen(endpoint: Transport | TcpTunnel): void {
+    this.#isListening = true;
+    for (const chunk of this.#held) endpoint.write(chunk);
     this.#held = [];
-    if (this.#downstreamEnded) upstream.end();
+    if (this.#downstreamEnded) endpoint.end();
     else if (!this.#isOver) this.#downstream.start();
+  }
+
+  tunnelOpened(): void {
+    this.#listen(this.#tunnel!);
+  }
+
+  /** Another endpoint may say something else. */
+  tunnelRefused(): void {
+    if (this.#isOver) return;
+    this.#tunnel = null;
+    this.#upstream?.destroy();
+    this.#upstream = null;
+    this.#countConnection(-1);
+    this.#info.flags |= responseFlags.UpstreamConnectionFailure;
+    this.#connect();
+  }
+
+  fromTunnel(bytes: Buffer): void {
+    this.#toClient(bytes);
+  }
+
+  tunnelEnded(): void {
+    this.#endpointEnded();
   }
 
   #greet(upstream: Transport, protocol: string | false | null): void {
@@ -367,11 +414,11 @@ class TcpSession implements TransportHandler {
   onData(chunk: Buffer): void {
     this.#lastActivity = performance.now();
     this.#info.downstreamWireBytesReceived += chunk.length;
-    if (this.#upstream === null) {
+    if (!this.#isListening) {
       this.#held.push(keepChunk(chunk));
       return;
     }
-    if (!this.#upstream.write(chunk)) {
+    if (!(this.#tunnel ?? this.#upstream!).write(chunk)) {
       const { stats, at } = this.#filter;
       stats.add(at.downstream_flow_control_paused_reading_total, 1);
       this.#downstream.pause();
@@ -380,8 +427,15 @@ class TcpSession implements TransportHandler {
 
   fromUpstream(chunk: Buffer): void {
     this.#lastActivity = performance.now();
+    if (this.#tunnel !== null) {
+      this.#tunnel.read(chunk);
+      return;
+    }
     const bytes = this.#greeting === null ? chunk : this.#readGreeting(chunk, false);
-    if (bytes === null) return;
+    if (bytes !== null) this.#toClient(bytes);
+  }
+
+  #toClient(bytes: Buffer): void {
     this.#info.downstreamWireBytesSent += bytes.length;
     if (!this.#downstream.write(bytes)) this.#upstream?.pause();
   }
@@ -401,16 +455,22 @@ class TcpSession implements TransportHandler {
 
   onEnd(): void {
     this.#downstreamEnded = true;
-    if (this.#upstream === null) {
+    if (!this.#isListening) {
       // The endpoint still gets what came before.
       if (this.#held.length === 0) this.#finish(false, "remote");
       return;
     }
-    this.#upstream.end();
+    (this.#tunnel ?? this.#upstream!).end();
     if (this.#upstreamEnded) this.#finish(false, "remote");
   }
 
   upstreamEnded(): void {
+    if (this.#tunnel === null) this.#endpointEnded();
+    else this.#tunnel.ended();
+  }
+
+  #endpointEnded(): void {
+    if (this.#upstreamEnded) return;
     this.#upstreamEnded = true;
     const kept = this.#greeting === null ? null : this.#readGreeting(nothing, true);
     if (kept !== null) this.#downstream.write(kept);
@@ -424,6 +484,10 @@ class TcpSession implements TransportHandler {
   }
 
   upstreamClosed(error: NodeJS.ErrnoException | null): void {
+    if (this.#tunnel !== null && !this.#isListening) {
+      this.#tunnel.ended();
+      return;
+    }
     const isReset = error?.code === "ECONNRESET";
     if (isReset) this.#info.flags |= responseFlags.UpstreamRemoteReset;
     this.#finish(isReset, "remote");

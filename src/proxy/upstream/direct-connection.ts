@@ -3,25 +3,25 @@ import type { HeaderList, TlsInfo } from "../stream-info.ts";
 import { Transport, type TransportHandler } from "../transport.ts";
 import type { Priority } from "./circuit-breakers.ts";
 import { ClientLife, type ClientLifeOwner } from "./client-life.ts";
+import type { ClientView } from "./client-view.ts";
 import type { Cluster } from "./cluster.ts";
 import { type AttemptOwner, ConnectAttempt, type Established } from "./connect-attempt.ts";
 import type { Host } from "./host.ts";
-import type { OriginalSource } from "./open-socket.ts";
 import type { PoolWaiter, StreamSource, UpstreamConnection, UpstreamExchange, UpstreamReset } from "./upstream-stream.ts";
 
-export class TcpTunnel implements StreamSource, AttemptOwner {
+export class DirectConnection implements StreamSource, AttemptOwner {
   readonly cluster: Cluster;
   readonly host: Host;
   readonly protocol = "tcp";
   readonly alpnOffer = null;
-  readonly source: OriginalSource | null;
+  readonly client: ClientView | null;
   #waiter: PoolWaiter | null = null;
   #attempt: ConnectAttempt | null = null;
 
-  constructor(cluster: Cluster, host: Host, source: OriginalSource | null) {
+  constructor(cluster: Cluster, host: Host, client: ClientView | null) {
     this.cluster = cluster;
     this.host = host;
-    this.source = source;
+    this.client = client;
   }
 
   newStream(waiter: PoolWaiter): void {
@@ -43,7 +43,7 @@ export class TcpTunnel implements StreamSource, AttemptOwner {
 
   connected(_: ConnectAttempt, established: Established): void {
     const waiter = this.#waiter;
-    if (waiter !== null) waiter.onPoolReady(new TcpExchange(this, established, waiter));
+    if (waiter !== null) waiter.onPoolReady(new DirectExchange(this, established, waiter));
   }
 
   connectFailed(_: ConnectAttempt, reason: UpstreamReset, transportFailure: string): void {
@@ -51,7 +51,7 @@ export class TcpTunnel implements StreamSource, AttemptOwner {
   }
 }
 
-class TcpExchange implements UpstreamExchange, UpstreamConnection, TransportHandler, ClientLifeOwner {
+class DirectExchange implements UpstreamExchange, UpstreamConnection, TransportHandler, ClientLifeOwner {
   readonly protocol = null;
   readonly #life: ClientLife;
   readonly #transport: Transport;
@@ -59,7 +59,7 @@ class TcpExchange implements UpstreamExchange, UpstreamConnection, TransportHand
   #stream: PoolWaiter | null;
   #isClosed = false;
 
-  constructor(tunnel: TcpTunnel, established: Established, waiter: PoolWaiter) {
+  constructor(tunnel: DirectConnection, established: Established, waiter: PoolWaiter) {
     this.#stream = waiter;
     this.#priority = waiter.priority;
     this.#life = new ClientLife(tunnel, established, this);
