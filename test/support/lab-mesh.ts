@@ -24,7 +24,7 @@ import { type Finished, runTopsail, TopsailProcess } from "./topsail.ts";
 export type Json = Record<string, unknown>;
 
 export interface LabWorkload {
-  readonly name: "web-frontend" | "customers" | "httpbin";
+  readonly name: "web-frontend" | "customers" | "customers-v2" | "httpbin";
   readonly hasSidecar?: boolean;
   /** Where something speaks gRPC on 127.0.0.1: port 82 of the Service. */
   readonly grpcPort?: number;
@@ -41,6 +41,8 @@ export interface LabOptions {
   readonly certificateSeconds?: number;
   /** `region/zone/subzone` of the gateway. */
   readonly gatewayLocality?: string;
+  /** An egress gateway too, which listens on the gateway's port at an address of its own. */
+  readonly hasEgress?: boolean;
   /** Workers of each proxy; default 1. */
   readonly concurrency?: number;
 }
@@ -50,6 +52,12 @@ export const labProxies = [
   { name: "the built-in proxy", binaryPath: undefined },
   ...(envoyBinary ? [{ name: "Envoy", binaryPath: envoyBinary }] : []),
 ];
+
+/** A further version of an application is a workload of its own, and of the same service. */
+function appOf(workload: string): { readonly app: string; readonly version: string } {
+  const match = /^(.*)-(v\d+)$/.exec(workload);
+  return match ? { app: match[1]!, version: match[2]! } : { app: workload, version: "v1" };
+}
 
 export const labDomain = "default.svc.cluster.local";
 const systemNamespace = "istio-system";
@@ -109,12 +117,16 @@ export class LabMesh implements AsyncDisposable {
       const listen = hasSidecar ? `127.0.0.1:${this.#applicationPort(name)}` : `${address}:${ports.sidecar}`;
       // Without a sidecar there is nobody to send calls through: they go to where the customers are.
       const via = hasSidecar ? `http://${address}:${ports.outbound}` : `http://${this.addressOf("customers")}:${ports.sidecar}`;
-      this.#stack.use(new TopsailProcess(["sample", name, "--listen", listen, "--via", via, "--domain", labDomain]));
-      if (hasSidecar)
-        await this.#startAgent(config, "sidecar", { name, namespace: "default", address, labels: { app: name, version: "v1" } });
+      const { app, version } = appOf(name);
+      this.#stack.use(new TopsailProcess(["sample", app, "--version", version, "--listen", listen, "--via", via, "--domain", labDomain]));
+      if (hasSidecar) await this.#startAgent(config, "sidecar", { name, namespace: "default", address, labels: { app, version } });
     }
     const gateway = { name: "ingress", namespace: systemNamespace, address: "127.0.0.1", labels: this.#gatewayLabels() };
     await this.#startAgent(config, "router", gateway);
+    if (this.#options.hasEgress) {
+      const labels = { istio: "egressgateway" };
+      await this.#startAgent(config, "router", { name: "egress", namespace: systemNamespace, address: this.egressAddress, labels });
+    }
     await this.#answers();
   }
 
@@ -127,6 +139,7 @@ export class LabMesh implements AsyncDisposable {
   async #answers(): Promise<void> {
     const logs = () => [...this.agents].map(([name, { stderr }]) => `--- ${name}\n${stderr.slice(-2000)}`).join("\n");
     for (const { name } of this.#options.workloads) {
+      if (appOf(name).app !== name) continue;
       const isUp = async () => (await this.viaGateway(name).catch(() => undefined))?.status === 200 || undefined;
       await eventually(isUp, `${name} through the gateway`, 45_000).catch((error: Error) => {
         throw new Error(`${error.message}\n${logs()}`);
@@ -139,6 +152,10 @@ export class LabMesh implements AsyncDisposable {
     for (const { child } of this.agents.values()) child.kill("SIGTERM");
     await Promise.all([...this.agents.values()].map(({ exited }) => Promise.race([exited, delay(10_000)])));
     await this.#stack.disposeAsync();
+  }
+
+  get egressAddress(): string {
+    return `127.0.${this.#options.network}.200`;
   }
 
   addressOf(workload: string): string {
@@ -192,7 +209,7 @@ export class LabMesh implements AsyncDisposable {
 
   /** Of a workload's proxy, or of `ingress`. */
   async metrics(proxy: string): Promise<string> {
-    const address = proxy === "ingress" ? "127.0.0.1" : this.addressOf(proxy);
+    const address = proxy === "ingress" ? "127.0.0.1" : proxy === "egress" ? this.egressAddress : this.addressOf(proxy);
     const response = await fetch(`http://${address}:${this.ports.stats}/stats/prometheus`);
     return response.text();
   }
@@ -247,6 +264,7 @@ export class LabMesh implements AsyncDisposable {
   #objectsOf({ name, hasSidecar = true, grpcPort }: LabWorkload): Json[] {
     const { ports } = this;
     const address = this.addressOf(name);
+    const { app, version } = appOf(name);
     const ingress = [
       { number: ports.sidecar, protocol: "HTTP", name: "http" },
       { number: ports.sidecar + 1, protocol: "TCP", name: "tcp" },
@@ -256,36 +274,19 @@ export class LabMesh implements AsyncDisposable {
       ingress.push({ port: grpc, bind: address, captureMode: "NONE", defaultEndpoint: `127.0.0.1:${grpcPort}` });
     }
     const port = { number: ports.outbound, protocol: "HTTP_PROXY", name: "outbound" };
-    const selector = { labels: { app: name } };
+    const selector = { labels: { app, version } };
     const servicePorts = [
       { name: "http", port: 80, targetPort: ports.sidecar },
       { name: "tcp", port: 81, targetPort: ports.sidecar + 1 },
       ...(grpcPort === undefined ? [] : [{ name: "grpc", port: 82, targetPort: ports.grpc }]),
     ];
-    return [
-      { apiVersion: "v1", kind: "ServiceAccount", metadata: { name, namespace: "default" } },
+    const ofService = [
       {
         apiVersion: "v1",
         kind: "Service",
         metadata: { name, namespace: "default" },
-        spec: { selector: { app: name }, ports: servicePorts },
+        spec: { selector: { app }, ports: servicePorts },
       },
-      istioObject("networking", "WorkloadEntry", name, {
-        address,
-        labels: { app: name, version: "v1" },
-        ports: { http: ports.sidecar, tcp: ports.sidecar + 1, ...(grpcPort === undefined ? {} : { grpc: ports.grpc }) },
-        // Who has an account takes mutual TLS.
-        ...(hasSidecar ? { serviceAccount: name } : {}),
-      }),
-      ...(hasSidecar
-        ? [
-            istioObject("networking", "Sidecar", name, {
-              workloadSelector: selector,
-              ingress,
-              egress: [{ port, bind: address, captureMode: "NONE", hosts: ["./*"] }],
-            }),
-          ]
-        : []),
       istioObject("networking", "VirtualService", name, {
         hosts: [`${name}.example.com`],
         gateways: [`${systemNamespace}/ingress`],
@@ -302,6 +303,26 @@ export class LabMesh implements AsyncDisposable {
         trafficPolicy: { connectionPool: { http: { maxRequestsPerConnection: 1 } } },
       }),
     ];
+    return [
+      { apiVersion: "v1", kind: "ServiceAccount", metadata: { name, namespace: "default" } },
+      istioObject("networking", "WorkloadEntry", name, {
+        address,
+        labels: { app, version },
+        ports: { http: ports.sidecar, tcp: ports.sidecar + 1, ...(grpcPort === undefined ? {} : { grpc: ports.grpc }) },
+        // Who has an account takes mutual TLS.
+        ...(hasSidecar ? { serviceAccount: name } : {}),
+      }),
+      ...(hasSidecar
+        ? [
+            istioObject("networking", "Sidecar", name, {
+              workloadSelector: selector,
+              ingress,
+              egress: [{ port, bind: address, captureMode: "NONE", hosts: ["./*", `${systemNamespace}/*`] }],
+            }),
+          ]
+        : []),
+      ...(app === name ? ofService : []),
+    ];
   }
 
   #ingress(): Json[] {
@@ -309,6 +330,7 @@ export class LabMesh implements AsyncDisposable {
     const [first] = this.#options.workloads.filter(({ hasSidecar = true }) => hasSidecar);
     const tcp = { match: [{ port: gateway + 1 }], route: [{ destination: { host: first!.name, port: { number: 81 } } }] };
     return [
+      ...(this.#options.hasEgress ? this.#egress() : []),
       { apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "ingress", namespace: systemNamespace } },
       istioObject(
         "networking",
@@ -324,6 +346,27 @@ export class LabMesh implements AsyncDisposable {
         systemNamespace,
       ),
       istioObject("networking", "VirtualService", "tcp", { hosts: ["*"], gateways: [`${systemNamespace}/ingress`], tcp: [tcp] }),
+    ];
+  }
+
+  #egress(): Json[] {
+    const labels = { istio: "egressgateway" };
+    const ports = [{ name: "http", port: 80, targetPort: this.ports.gateway }];
+    return [
+      { apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "egress", namespace: systemNamespace } },
+      {
+        apiVersion: "v1",
+        kind: "Service",
+        metadata: { name: "istio-egressgateway", namespace: systemNamespace },
+        spec: { selector: labels, ports },
+      },
+      istioObject(
+        "networking",
+        "WorkloadEntry",
+        "egress",
+        { address: this.egressAddress, labels, ports: { http: this.ports.gateway } },
+        systemNamespace,
+      ),
     ];
   }
 }

@@ -38,7 +38,7 @@ export function routeMatch(match: HTTPMatchRequest | undefined, endsAtSlash = fa
   for (const name of Object.keys(match.withoutHeaders).sort()) {
     const claim = routingClaim(name);
     if (claim) dynamicMetadata.push({ ...claimCondition(claim, match.withoutHeaders[name]), invert: true });
-    else headers.push({ ...headerMatcher(name, match.withoutHeaders[name]), invertMatch: true, treatMissingHeaderAsEmpty: true });
+    else headers.push(invertedMatcher(headerMatcher(name, match.withoutHeaders[name])));
   }
   if (match.method) headers.push(headerMatcher(":method", match.method));
   if (match.authority) headers.push(headerMatcher(":authority", match.authority));
@@ -52,6 +52,12 @@ export function routeMatch(match: HTTPMatchRequest | undefined, endsAtSlash = fa
       .sort()
       .map((name) => queryMatcher(name, match.queryParams[name])),
   });
+}
+
+/** A header that is missing counts as empty, except where the question is whether it is missing: Envoy would find it there. */
+function invertedMatcher(matcher: HeaderMatcher): HeaderMatcher {
+  const asksForPresence = matcher.headerMatchSpecifier.case === "presentMatch";
+  return { ...matcher, invertMatch: true, treatMissingHeaderAsEmpty: !asksForPresence };
 }
 
 /**

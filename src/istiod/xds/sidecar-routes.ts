@@ -113,12 +113,13 @@ function hostGroups(listener: EgressListener, services: ReadonlyMap<string, Serv
     // Only on port 80 does a VirtualService stand for hosts without any service.
     const concerns = own.length > 0 || virtualService.hosts.some((host) => wildServices.some((wild) => hostsMatch(wild, host)));
     if (!concerns && context.port !== 80) continue;
-    const routes = virtualServiceRoutes(virtualService, context);
-    // One of tcp rules alone, or of matches that can't fit here, leaves the service as it is.
-    if (routes.length === 0) continue;
     const ports = new Set(own.flatMap((service) => httpPorts(service)));
     if (ports.size === 0 && context.port === 80) ports.add(80);
     for (const port of ports) {
+      // Through a proxy for all ports it is the service's that is meant; Istio's rules for a port never hold there.
+      const routes = virtualServiceRoutes(virtualService, context.port === 0 ? { ...context, port } : context);
+      // One of tcp rules alone, or of matches that can't fit here, leaves the service as it is.
+      if (routes.length === 0) continue;
       const served = own.filter((service) => httpPorts(service).includes(port));
       for (const service of served) covered.add(service.host);
       groups.push({ port, hosts, services: served, routes });

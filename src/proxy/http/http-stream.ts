@@ -14,7 +14,7 @@ import type { DownstreamConnection } from "../listener/downstream-connection.ts"
 import { type ClusterChoice, chooseCluster, isGrpc, type Route } from "../router/route.ts";
 import { type HeaderList, responseFlags } from "../stream-info.ts";
 import { keepChunk } from "../transport.ts";
-import type { AlpnOffer } from "../upstream/alpn-offer.ts";
+import type { AlpnOffers } from "../upstream/alpn-offer.ts";
 import type { Cluster } from "../upstream/cluster.ts";
 import type { ConnectionManager } from "./connection-manager.ts";
 import { finishResponseHeaders } from "./connection-manager-headers.ts";
@@ -65,7 +65,7 @@ export class HttpStream {
   /** Which of the route's clusters this request goes to; null unless the route forwards. */
   choice: ClusterChoice | null = null;
   /** What the connection to the endpoint should have offered, if that is TLS; null: what its cluster says. */
-  alpnOffer: AlpnOffer | null = null;
+  alpnOffers: AlpnOffers | null = null;
   /** The router's work for this stream. */
   router: RouterRequest | null = null;
   requestIsComplete = false;

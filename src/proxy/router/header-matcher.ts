@@ -89,7 +89,7 @@ export function compileHeaderMatcher(matcher: HeaderMatcher): RouteCondition {
   if (pseudo === undefined) return (info) => onList(info.requestHeaders);
   const { test, present } = compileValueMatch(matcher);
   const inverted = matcher.invertMatch;
-  if (test === null) return (info) => (pseudo(info) !== undefined) === (present !== inverted);
+  if (test === null) return (info) => (matcher.treatMissingHeaderAsEmpty || pseudo(info) !== undefined) === (present !== inverted);
   const missing = matcher.treatMissingHeaderAsEmpty ? test("") !== inverted : false;
   return (info) => {
     const value = pseudo(info);
@@ -105,6 +105,8 @@ export function compileHeaderListMatcher(matcher: HeaderMatcher): (headers: Head
   const inverted = matcher.invertMatch;
   if (test === null) {
     const wanted = present !== inverted;
+    // Where a missing header is as an empty one it is always there.
+    if (matcher.treatMissingHeaderAsEmpty) return () => wanted;
     return (headers) => {
       for (let i = 0; i < headers.length; i += 2) if (headers[i] === name) return wanted;
       return !wanted;

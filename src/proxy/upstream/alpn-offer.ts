@@ -3,6 +3,12 @@ export interface AlpnOffer {
   readonly protocols: readonly string[];
 }
 
+/** What is offered by requests of HTTP, by the protocol that is spoken; null: what the cluster says. */
+export interface AlpnOffers {
+  readonly http1: AlpnOffer | null;
+  readonly http2: AlpnOffer | null;
+}
+
 /** Only configuration makes them, so there are few. */
 const offers = new Map<string, AlpnOffer>();
 

@@ -9,7 +9,7 @@ import { edsFlags } from "../health/host-flags.ts";
 import { type HostEvent, HostMonitor } from "../health/host-monitor.ts";
 import type { HashPolicy } from "../router/hash-policy.ts";
 import type { StatsStore } from "../stats/store.ts";
-import type { AlpnOffer } from "./alpn-offer.ts";
+import type { AlpnOffer, AlpnOffers } from "./alpn-offer.ts";
 import { type Priority, Resources } from "./circuit-breakers.ts";
 import type { ClientView } from "./client-view.ts";
 import type { ClusterConfig } from "./cluster-config.ts";
@@ -200,6 +200,13 @@ export class Cluster {
     const { protocol } = this.config;
     if (protocol !== "downstream") return protocol;
     return downstream === "HTTP/2" ? "http2" : "http1";
+  }
+
+  /** Of what requests of HTTP want to offer, what counts here; the cluster may insist on its own. */
+  offerOf(offers: AlpnOffers | null, protocol: PoolProtocol): AlpnOffer | null {
+    if (offers === null || this.config.mesh.keepsAlpn) return null;
+    // Where the connection decides, HTTP/2 is what is wanted first.
+    return protocol === "http1" ? offers.http1 : offers.http2;
   }
 
   /** Connections to the host: of their own for each protocol, each ALPN that requests ask for, and each client that the host is shown or told of. Hot. */

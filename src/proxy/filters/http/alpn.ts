@@ -5,12 +5,11 @@
 import { type FilterConfig, FilterConfigSchema, FilterConfig_Protocol as Protocol } from "../../../api/gen/istio/alpn/config_pb.js";
 import { defineHttpFilter, type FilterStatus, type HttpFilter } from "../../http/http-filter.ts";
 import type { HttpStream } from "../../http/http-stream.ts";
-import { type AlpnOffer, alpnOffer } from "../../upstream/alpn-offer.ts";
+import { type AlpnOffers, alpnOffer } from "../../upstream/alpn-offer.ts";
 
 class AlpnFilter implements HttpFilter {
   readonly name: string;
-  readonly #http1: AlpnOffer | null;
-  readonly #http2: AlpnOffer | null;
+  readonly #offers: AlpnOffers;
 
   constructor(config: FilterConfig, name: string) {
     this.name = name;
@@ -18,16 +17,11 @@ class AlpnFilter implements HttpFilter {
       const protocols = config.alpnOverride.find(({ upstreamProtocol }) => upstreamProtocol === protocol)?.alpnOverride ?? [];
       return protocols.length === 0 ? null : alpnOffer(protocols);
     };
-    this.#http1 = offerFor(Protocol.HTTP11);
-    this.#http2 = offerFor(Protocol.HTTP2);
+    this.#offers = { http1: offerFor(Protocol.HTTP11), http2: offerFor(Protocol.HTTP2) };
   }
 
   onRequestHeaders(stream: HttpStream): FilterStatus {
-    const { cluster } = stream;
-    if (cluster === undefined || cluster.config.mesh.keepsAlpn) return "continue";
-    // Where the connection decides, HTTP/2 is what is wanted first.
-    const offer = cluster.protocolFor(stream.info.protocol) === "http1" ? this.#http1 : this.#http2;
-    if (offer !== null) stream.alpnOffer = offer;
+    stream.alpnOffers = this.#offers;
     return "continue";
   }
 }

@@ -49,7 +49,7 @@ export class MirroredRequest implements PoolWaiter {
     if (timeoutMs > 0) this.#timer = setTimeout(() => this.#timedOut(), timeoutMs);
   }
 
-  start(downstreamProtocol: string | null): void {
+  start({ info, alpnOffers }: HttpStream): void {
     const cluster = this.#cluster;
     const host = cluster.config.isOriginalDestination ? null : cluster.choose();
     if (host === null) {
@@ -58,7 +58,8 @@ export class MirroredRequest implements PoolWaiter {
       return;
     }
     this.#host = host;
-    this.#pool = cluster.pool(host, cluster.protocolFor(downstreamProtocol));
+    const protocol = cluster.protocolFor(info.protocol);
+    this.#pool = cluster.pool(host, protocol, cluster.offerOf(alpnOffers, protocol));
     this.#pool.newStream(this);
   }
 

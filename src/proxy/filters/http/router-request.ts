@@ -200,7 +200,7 @@ export class RouterRequest implements PoolWaiter {
       const mirrored = new MirroredRequest(stream, cluster, mirror, this.#timeoutMs, endStream);
       this.#mirrored ??= [];
       this.#mirrored.push(mirrored);
-      mirrored.start(stream.info.protocol);
+      mirrored.start(stream);
     }
   }
 
@@ -303,9 +303,10 @@ export class RouterRequest implements PoolWaiter {
       this.#setHost(host.description.hostname, this.#action!.appendsForwardedHost, true);
     }
     this.#isWaiting = true;
+    const protocol = cluster.protocolFor(info.protocol);
     this.#pool = this.#endsTunnel
       ? new DirectConnection(cluster, host, stream.connection)
-      : cluster.pool(host, cluster.protocolFor(info.protocol), stream.alpnOffer, stream.connection);
+      : cluster.pool(host, protocol, cluster.offerOf(stream.alpnOffers, protocol), stream.connection);
     this.#pool.newStream(this);
   }
 
