@@ -273,6 +273,22 @@ describe.skipIf(!envoyBinary)("HTTP/2 towards upstreams, beside Envoy", () => {
       expect(ours).toEqual(theirs);
     });
   });
+
+  it("counts what the codec saw", async () => {
+    const shown = async (name: string) => {
+      const text = await running.get(name)!.admin("/stats?filter=http2%5C.");
+      return new Map(
+        text
+          .split("\n")
+          .filter(Boolean)
+          .map((line) => line.split(": ") as [string, string]),
+      );
+    };
+    const [theirs, ours] = await Promise.all(proxies.map(({ name }) => shown(name)));
+    const same = new Map([...theirs!].filter(([name]) => ours!.has(name)));
+    expect(Number(ours!.get("cluster.h2.http2.rx_reset"))).toBeGreaterThan(5);
+    expect(ours).toEqual(same);
+  });
 });
 
 function read(file: string): string {

@@ -218,6 +218,8 @@ export function entries(headers: http2.IncomingHttpHeaders): string[] {
 function steady(name: string, value: string): string {
   if (name === "date") return "<date>";
   if (name === "x-request-id") return "<uuid>";
-  if (name === "x-envoy-upstream-service-time" || (name === "x-envoy-expected-rq-timeout-ms" && value !== "15000")) return "<ms>";
+  if (name === "x-envoy-upstream-service-time") return "<ms>";
+  // What a retry has left.
+  if (name === "x-envoy-expected-rq-timeout-ms" && Number(value) > 14_000 && Number(value) <= 15_000) return "~15000";
   return value.replace(/127\.0\.0\.1:\d+/, "<address>");
 }

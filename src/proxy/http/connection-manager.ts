@@ -15,6 +15,7 @@ import {
 import { type AccessLog, compileAccessLog } from "../accesslog/access-log.ts";
 import { durationMs } from "../duration.ts";
 import { compileHttpFilters } from "../filters/http/index.ts";
+import { Http2CodecStats } from "../http2/codec-stats.ts";
 import { Http2Server } from "../http2/http2-server.ts";
 import { compileHttp2Options, type Http2Options } from "../http2/options.ts";
 import type { DownstreamConnection } from "../listener/downstream-connection.ts";
@@ -83,6 +84,8 @@ export class ConnectionManager implements TerminalNetworkFilter {
   /** auto: what the handshake has agreed on, or else the first bytes look like. */
   readonly codec: "auto" | "http1" | "http2";
   readonly http2: Http2Options;
+  readonly #makeCodecStats: () => Http2CodecStats;
+  #http2CodecStats: Http2CodecStats | null = null;
   readonly path: PathOptions;
   readonly serverName: string;
   readonly serverTransformation: "overwrite" | "appendIfAbsent" | "passThrough";
@@ -131,6 +134,7 @@ export class ConnectionManager implements TerminalNetworkFilter {
     if (config.statPrefix === "") throw new ConfigError("HttpConnectionManager: stat_prefix: value length must be at least 1 characters");
     this.stats = ConnectionManagerStats.of(context.stats, config.statPrefix, context.listenerStatPrefix);
     this.codec = codecOf(config.codecType);
+    this.#makeCodecStats = () => new Http2CodecStats(context.stats, "");
     this.http2 = compileHttp2Options(config.http2ProtocolOptions, {
       maxConcurrentStreams: 1024,
       bearsInvalidMessages: config.streamErrorOnInvalidHttpMessage ?? false,
@@ -239,6 +243,12 @@ export class ConnectionManager implements TerminalNetworkFilter {
 
   clusterOf(name: string): Cluster | undefined {
     return this.#clusters.get(name);
+  }
+
+  /** Made with the first connection that needs them. */
+  get http2CodecStats(): Http2CodecStats {
+    this.#http2CodecStats ??= this.#makeCodecStats();
+    return this.#http2CodecStats;
   }
 
   onConnection(connection: DownstreamConnection): void {

@@ -42,7 +42,12 @@ export class Http2Server extends Http2Session<Http2ServerStream> implements Conn
 
   /** `opened`: the connection had begun as one of HTTP/1. */
   constructor(manager: ConnectionManager, connection: DownstreamConnection, opened?: OpenedConnection) {
-    super(manager.http2, manager.parserOptions.maxHeadBytes, (handler) => opened?.transport ?? connection.openTransport(handler));
+    super(
+      manager.http2,
+      manager.http2CodecStats,
+      manager.parserOptions.maxHeadBytes,
+      (handler) => opened?.transport ?? connection.openTransport(handler),
+    );
     this.#manager = manager;
     this.#connection = connection;
     this.#timer = new LazyTimer(() => this.#expired());
@@ -118,16 +123,20 @@ export class Http2Server extends Http2Session<Http2ServerStream> implements Conn
     const codec = new Http2ServerStream(this, streamId, this.initialReceiveWindow, this.initialSendWindow);
     codec.wireBytes = block.length + frameHeadBytes;
     codec.peerHasEnded = endStream;
-    this.streams.set(streamId, codec);
+    this.opened(codec);
     const isTooLarge = outcome === "tooLarge" || list.length / 2 > this.#manager.parserOptions.maxHeaders;
     if (isTooLarge) {
       this.life.count("downstream_rq_too_large");
+      this.codecStats.count("header_overflow");
       codec.close(errorCode.internal);
       return;
     }
     const head = readRequestHead(list);
     const isAllowed = head !== null && (head.protocol === "" || this.#manager.http2.allowsConnect);
-    if (!isAllowed || (endStream && head.contentLength > 0)) return void this.malformed(codec, "http2.invalid.header.field");
+    if (!isAllowed || (endStream && head.contentLength > 0)) {
+      this.codecStats.count("rx_messaging_error");
+      return void this.malformed(codec, "http2.invalid.header.field");
+    }
     codec.bodyLeft = head.contentLength;
     this.#begin(codec, head, block.length, endStream);
   }
@@ -164,9 +173,11 @@ export class Http2Server extends Http2Session<Http2ServerStream> implements Conn
   #onTrailers(codec: Http2ServerStream, list: HeaderList, endStream: boolean, isTooLarge: boolean): void {
     if (codec.peerHasEnded) return void this.fail(errorCode.streamClosed, "HEADERS after the end of a request");
     if (!endStream || codec.bodyLeft > 0 || isTooLarge || !areTrailers(list)) {
+      this.codecStats.count("rx_messaging_error");
       return void this.malformed(codec, "http2.violation.of.messaging.rule");
     }
     codec.peerHasEnded = true;
+    this.codecStats.count("trailers");
     this.readers.add(codec);
     codec.stream?.onRequestEnd(list);
   }
@@ -202,6 +213,7 @@ export class Http2Server extends Http2Session<Http2ServerStream> implements Conn
   // --- the connection ---
 
   sayGoAway(isFinal: boolean): void {
+    this.codecStats.count("goaway_sent");
     this.write(goAway(isFinal ? this.lastStreamId : largestWindow, errorCode.none));
     this.flushOutput();
   }
@@ -252,6 +264,7 @@ export class Http2Server extends Http2Session<Http2ServerStream> implements Conn
       codec.closed();
       stream?.onClientGone(by === "remote" ? "downstream_remote_disconnect" : "downstream_local_disconnect");
     }
+    this.codecStats.streams(-this.streams.size);
     this.streams.clear();
   }
 

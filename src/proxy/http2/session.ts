@@ -7,6 +7,7 @@
  * Source: RFC 9113; limits of Envoy's Http2ProtocolOptions.
  */
 import type { Framer, Transport, TransportHandler } from "../transport.ts";
+import type { Http2CodecStats } from "./codec-stats.ts";
 import { FrameReader, type FrameSink } from "./frame-reader.ts";
 import {
   defaultMaxFrameBytes,
@@ -44,6 +45,7 @@ export abstract class Http2Session<Stream extends Http2Stream = Http2Stream> imp
   /** Of the whole connection. */
   sendWindow = defaultWindow;
   maxFrameBytes = defaultMaxFrameBytes;
+  protected readonly codecStats: Http2CodecStats;
   protected readonly transport: Transport;
   protected readonly decoder = new HpackDecoder();
   protected readonly floods: Http2Floods;
@@ -70,8 +72,14 @@ export abstract class Http2Session<Stream extends Http2Stream = Http2Stream> imp
   #isReading = false;
 
   /** `maxHeadBytes`: of a header list. The transport's handler becomes this. */
-  constructor(options: Http2Options, maxHeadBytes: number, openTransport: (handler: TransportHandler) => Transport) {
+  constructor(
+    options: Http2Options,
+    codecStats: Http2CodecStats,
+    maxHeadBytes: number,
+    openTransport: (handler: TransportHandler) => Transport,
+  ) {
     this.#options = options;
+    this.codecStats = codecStats;
     this.initialReceiveWindow = options.streamWindow;
     this.#receiveWindow = options.connectionWindow;
     this.floods = new Http2Floods(options.maxConcurrentStreams);
@@ -146,7 +154,10 @@ export abstract class Http2Session<Stream extends Http2Stream = Http2Stream> imp
     this.#dataStream = null;
     if (!this.#mayCome(frameType.data)) return false;
     if (streamId === 0) return this.#refuse(errorCode.protocol, "DATA on stream 0");
-    if (length === 0 && !endStream && this.floods.emptyFrame()) return this.#refuse(errorCode.enhanceYourCalm, "empty frames");
+    if (length === 0 && !endStream && this.floods.emptyFrame()) {
+      this.codecStats.count("inbound_empty_frames_flood");
+      return this.#refuse(errorCode.enhanceYourCalm, "empty frames");
+    }
     if (length > 0 || endStream) this.floods.usefulFrame();
     this.#receiveWindow -= length;
     if (this.#receiveWindow < 0) return this.#refuse(errorCode.flowControl, "connection window exceeded");
@@ -184,6 +195,7 @@ export abstract class Http2Session<Stream extends Http2Stream = Http2Stream> imp
     if (stream.bodyLeft >= 0) {
       stream.bodyLeft -= chunk.length;
       if (stream.bodyLeft < 0 || (ends && stream.bodyLeft > 0)) {
+        this.codecStats.count("rx_messaging_error");
         this.malformed(stream, "http2.violation.of.messaging.rule");
         return;
       }
@@ -248,7 +260,10 @@ export abstract class Http2Session<Stream extends Http2Stream = Http2Stream> imp
 
   #onPriority(streamId: number, payload: Buffer): void {
     if (streamId === 0) return void this.fail(errorCode.protocol, "PRIORITY on stream 0");
-    if (this.floods.priorityFrame()) return void this.fail(errorCode.enhanceYourCalm, "too many PRIORITY frames");
+    if (this.floods.priorityFrame()) {
+      this.codecStats.count("inbound_priority_frames_flood");
+      return void this.fail(errorCode.enhanceYourCalm, "too many PRIORITY frames");
+    }
     if (payload.length !== 5) return void this.fail(errorCode.frameSize, "PRIORITY of another length than 5");
     if (dependsOn(payload, 0) === streamId) this.fail(errorCode.protocol, "a stream that depends on itself");
   }
@@ -260,6 +275,7 @@ export abstract class Http2Session<Stream extends Http2Stream = Http2Stream> imp
     const stream = this.streams.get(streamId);
     if (stream === undefined) return;
     this.count("resetReceived");
+    this.codecStats.count("rx_reset");
     this.onStreamReset(stream, payload.readUInt32BE(0));
   }
 
@@ -355,6 +371,7 @@ export abstract class Http2Session<Stream extends Http2Stream = Http2Stream> imp
   reset(streamId: number, code: ErrorCode): void {
     this.floods.resetByUs(streamId);
     this.count("resetSent");
+    this.codecStats.count("tx_reset");
     this.write(resetStream(word(streamId), code));
   }
 
@@ -376,8 +393,14 @@ export abstract class Http2Session<Stream extends Http2Stream = Http2Stream> imp
     this.#waiting.add(stream as Stream);
   }
 
+  protected opened(stream: Stream): void {
+    this.streams.set(stream.id, stream);
+    this.codecStats.streams(1);
+  }
+
   forget(stream: Http2Stream): void {
     if (!this.streams.delete(stream.id)) return;
+    this.codecStats.streams(-1);
     this.#waiting.delete(stream as Stream);
     stream.closed();
     if (!this.isClosed && this.streams.size === 0) this.noStreams();
@@ -400,6 +423,7 @@ export abstract class Http2Session<Stream extends Http2Stream = Http2Stream> imp
     if (this.isClosed) return;
     this.count("protocolError");
     this.#reader.stop();
+    this.codecStats.count("goaway_sent");
     this.write(goAway(this.lastOfPeer, code));
     this.#isReading = false;
     this.flushOutput();
@@ -413,8 +437,10 @@ export abstract class Http2Session<Stream extends Http2Stream = Http2Stream> imp
 
   /** Answers that a peer can ask for without end wait only as long as it takes them. */
   #answer(frame: string): void {
-    if (this.transport.waitingBytes > 0 && this.floods.answerWaits()) this.fail(errorCode.enhanceYourCalm, "answers are not read");
-    else this.write(frame);
+    if (this.transport.waitingBytes > 0 && this.floods.answerWaits()) {
+      this.codecStats.count("outbound_control_flood");
+      this.fail(errorCode.enhanceYourCalm, "answers are not read");
+    } else this.write(frame);
   }
 
   // --- the end ---

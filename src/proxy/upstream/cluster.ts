@@ -7,6 +7,7 @@ import type { Hash64 } from "../../lib/hash64.ts";
 import type { CellsOfHost } from "../health/host-cells.ts";
 import { edsFlags } from "../health/host-flags.ts";
 import { type HostEvent, HostMonitor } from "../health/host-monitor.ts";
+import { Http2CodecStats } from "../http2/codec-stats.ts";
 import type { HashPolicy } from "../router/hash-policy.ts";
 import type { StatsStore } from "../stats/store.ts";
 import type { AlpnOffer, AlpnOffers } from "./alpn-offer.ts";
@@ -31,6 +32,7 @@ export class Cluster {
   #hosts = new Map<string, Host>();
   #priorities: PrioritySet;
   #dropChance = 0;
+  #http2CodecStats: Http2CodecStats | null = null;
   #policy: ClusterLoadAssignment_Policy | undefined;
   #onPanic: () => void;
   /** The policy goes by a request's hash: whoever calls `choose` is asked for one. */
@@ -72,6 +74,12 @@ export class Cluster {
   /** Share of requests to drop (ClusterLoadAssignment.policy.drop_overloads). */
   get dropChance(): number {
     return this.#dropChance;
+  }
+
+  /** Made with the first connection that needs them: most clusters never speak HTTP/2. */
+  get http2CodecStats(): Http2CodecStats {
+    this.#http2CodecStats ??= new Http2CodecStats(this.#store, `cluster.${this.config.statName.replaceAll(":", "_")}.`);
+    return this.#http2CodecStats;
   }
 
   /** null: no usable endpoint. `attempt` counts what was chosen by the same hash and not wanted. Hot. */

@@ -37,7 +37,12 @@ export class Http2Client extends Http2Session<Http2ClientStream> implements Pool
   #peerMaxStreams = Number.POSITIVE_INFINITY;
 
   constructor(pool: ConnectionPool, established: Established) {
-    super(pool.cluster.config.http2, maxResponseHeadBytes, (handler) => new Transport(established.socket, handler));
+    super(
+      pool.cluster.config.http2,
+      pool.cluster.http2CodecStats,
+      maxResponseHeadBytes,
+      (handler) => new Transport(established.socket, handler),
+    );
     this.#pool = pool;
     this.#life = new ClientLife(pool, established, this);
     this.#maxStreams = Math.min(streamsBeforeSettings, pool.cluster.config.http2.maxConcurrentStreams);
@@ -81,7 +86,7 @@ export class Http2Client extends Http2Session<Http2ClientStream> implements Pool
     this.#nextStreamId += 2;
     this.lastStreamId = id;
     const stream = new Http2ClientStream(this, id, waiter, this.initialReceiveWindow, this.initialSendWindow);
-    this.streams.set(id, stream);
+    this.opened(stream);
     this.floods.requestBegan();
     this.#life.requestBegan(waiter.priority);
     if (id >= lastUsableStream) this.#life.isRetired = true;
@@ -130,6 +135,7 @@ export class Http2Client extends Http2Session<Http2ClientStream> implements Pool
     if (outcome === "compressionError") return void this.fail(errorCode.compression, "header block can't be read");
     const stream = this.streams.get(streamId);
     if (stream === undefined) {
+      this.codecStats.count("headers_cb_no_stream");
       if (this.isIdleStream(streamId)) this.fail(errorCode.protocol, "HEADERS on an idle stream");
       else if (!this.floods.wasResetByUs(streamId)) this.fail(errorCode.streamClosed, "HEADERS on a closed stream");
       return;
@@ -137,6 +143,7 @@ export class Http2Client extends Http2Session<Http2ClientStream> implements Pool
     this.readers.add(stream);
     if (stream.peerHasEnded) return void this.fail(errorCode.streamClosed, "HEADERS after the end of a response");
     const isTooLarge = outcome === "tooLarge" || list.length / 2 > this.#pool.cluster.config.maxResponseHeaders + 1;
+    if (isTooLarge) this.codecStats.count("header_overflow");
     if (isTooLarge || !stream.onHeaders(list, endStream)) this.refuse(stream);
   }
 
@@ -169,11 +176,16 @@ export class Http2Client extends Http2Session<Http2ClientStream> implements Pool
   }
 
   protected malformed(stream: Http2ClientStream): void {
-    this.refuse(stream);
+    this.#refuse(stream);
   }
 
   /** Says nothing that a response may say. Like Envoy, of the whole connection, unless that is told to bear it. */
   refuse(stream: Http2ClientStream): void {
+    this.codecStats.count("rx_messaging_error");
+    this.#refuse(stream);
+  }
+
+  #refuse(stream: Http2ClientStream): void {
     const { config } = this.#pool.cluster;
     if (!config.http2.bearsInvalidMessages) return void this.fail(errorCode.protocol, "http2.violation.of.messaging.rule");
     this.count("protocolError");
