@@ -397,6 +397,29 @@ describe.skipIf(!envoyBinary)("HTTP/2 from clients, beside Envoy", () => {
   });
 });
 
+describe.skipIf(!envoyBinary)("Names with underscores on HTTP/2, beside Envoy", () => {
+  it.each(["ALLOW", "DROP_HEADER", "REJECT_REQUEST"])("%s", async (action) => {
+    const more = { common_http_protocol_options: { headers_with_underscores_action: action } };
+    const outcomes = await Promise.all(
+      proxies.map(async ({ start }) => {
+        await using upstream = new Upstream();
+        await using proxy = await start(bootstrap(await upstream.listen(), "AUTO", "/dev/null", more));
+        const session = http2.connect(`http://127.0.0.1:${await proxy.listenerPort("plain")}`);
+        session.on("error", () => {});
+        const headers = { ":path": "/", ":authority": "h2.test" };
+        const answers = [
+          await ask(session, { headers: { ...headers, my_name: "1", "x-other": "2" } }),
+          await ask(session, { headers: { ...headers, "x-other": "3" } }),
+        ];
+        session.destroy();
+        const counted = (await proxy.admin("/stats?filter=http2.*underscores")).split("\n").filter(Boolean).sort();
+        return { answers, seen: upstream.seen, counted };
+      }),
+    );
+    expect(outcomes[1]).toEqual(outcomes[0]);
+  });
+});
+
 /** Frames by hand, for what no client sends. */
 class RawClient implements Disposable {
   readonly #socket: Socket;

@@ -5,12 +5,14 @@
 import type { StatIndex, StatsStore } from "../stats/store.ts";
 
 const counters = [
+  "dropped_headers_with_underscores",
   "goaway_sent",
   "header_overflow",
   "headers_cb_no_stream",
   "inbound_empty_frames_flood",
   "inbound_priority_frames_flood",
   "outbound_control_flood",
+  "requests_rejected_with_underscores_in_headers",
   "rx_messaging_error",
   "rx_reset",
   // Of requests alone.

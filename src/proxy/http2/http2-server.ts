@@ -138,7 +138,25 @@ export class Http2Server extends Http2Session<Http2ServerStream> implements Conn
       return void this.malformed(codec, "http2.invalid.header.field");
     }
     codec.bodyLeft = head.contentLength;
+    if (this.#manager.parserOptions.underscores !== "allow" && this.#rejectsUnderscores(head.headers)) {
+      codec.close(errorCode.internal);
+      return;
+    }
     this.#begin(codec, head, block.length, endStream);
+  }
+
+  /** Some servers take `_` for `-`: names with one are dropped, or the request with them. */
+  #rejectsUnderscores(headers: HeaderList): boolean {
+    for (let i = headers.length - 2; i >= 0; i -= 2) {
+      if (!headers[i]!.includes("_")) continue;
+      if (this.#manager.parserOptions.underscores === "reject") {
+        this.codecStats.count("requests_rejected_with_underscores_in_headers");
+        return true;
+      }
+      this.codecStats.count("dropped_headers_with_underscores");
+      headers.splice(i, 2);
+    }
+    return false;
   }
 
   #begin(codec: Http2ServerStream, head: RequestHead, headBytes: number, endStream: boolean): void {
