@@ -478,6 +478,33 @@ class RawClient implements Disposable {
   }
 }
 
+describe.skipIf(!envoyBinary)("PINGs of HTTP/2, beside Envoy", () => {
+  const keepalive = { http2_protocol_options: { connection_keepalive: { interval: "0.1s", timeout: "0.5s" } } };
+
+  it.each(proxies.map((side) => [side.name, side] as const))(
+    "end a connection that %s gets no answers on, and no other",
+    async (_, { start }) => {
+      await using upstream = new Upstream();
+      await using proxy = await start(bootstrap(await upstream.listen(), "HTTP2", "/dev/null", keepalive));
+      const port = await proxy.listenerPort("plain");
+      using silent = new RawClient(port);
+      using talking = new RawClient(port);
+      const pings = (client: RawClient) => client.frames().filter(({ kind }) => kind === 6);
+      let answered = 0;
+      await eventually(() => {
+        for (const { payload } of pings(talking).slice(answered)) {
+          talking.frame(6, 1, 0, payload);
+          answered++;
+        }
+        return (silent.isClosed && answered >= 8) || undefined;
+      }, "the silent one to be closed");
+      expect(talking.isClosed).toBe(false);
+      expect(pings(silent).length).toBe(1);
+      expect(await proxy.admin("/stats?filter=http2.keepalive")).toBe("http2.keepalive_timeout: 1\n");
+    },
+  );
+});
+
 /** summerwind/h2spec: RFC 7540 and 7541, case by case. It is a program in Go, built when it is wanted. */
 describe("HTTP/2, by h2spec in strict mode", () => {
   const h2spec = h2specProgram();

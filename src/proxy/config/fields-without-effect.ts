@@ -21,7 +21,8 @@ const fieldsWithoutEffect: Readonly<Record<string, string>> = {
   "config.cluster.UpstreamConnectionOptions": "set_local_interface_name_on_upstream_connections happy_eyeballs_config",
   "config.core.BindConfig": "freebind socket_options extra_source_addresses additional_source_addresses local_address_selector",
   "config.core.Http1ProtocolOptions": "send_fully_qualified_url",
-  "config.core.Http2ProtocolOptions": "allow_metadata connection_keepalive custom_settings_parameters hpack_table_size",
+  "config.core.Http2ProtocolOptions": "allow_metadata custom_settings_parameters hpack_table_size",
+  "config.core.KeepaliveSettings": "connection_idle_interval",
   "config.core.TcpKeepalive": "keepalive_probes keepalive_interval",
   "config.listener.FilterChain": "on_demand_configuration",
   "config.listener.Listener":

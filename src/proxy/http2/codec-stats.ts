@@ -11,6 +11,7 @@ const counters = [
   "headers_cb_no_stream",
   "inbound_empty_frames_flood",
   "inbound_priority_frames_flood",
+  "keepalive_timeout",
   "outbound_control_flood",
   "requests_rejected_with_underscores_in_headers",
   "rx_messaging_error",

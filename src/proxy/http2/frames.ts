@@ -72,6 +72,11 @@ export function goAway(lastStreamId: number, code: ErrorCode): string {
   return frameHead(8, frameType.goAway, 0, connection) + word(lastStreamId) + word(code);
 }
 
+/** `payload`: eight characters. */
+export function ping(payload: string): string {
+  return frameHead(8, frameType.ping, 0, connection) + payload;
+}
+
 export function pingAck(payload: Buffer): string {
   return frameHead(8, frameType.ping, flag.ack, connection) + payload.latin1Slice();
 }

@@ -2,6 +2,7 @@
 import { ConfigError } from "../../api/config-error.ts";
 import type { Http2ProtocolOptions } from "../../api/gen/envoy/config/core/v3/protocol_pb.js";
 import { defaultWindow, largestWindow } from "./frames.ts";
+import { compileKeepalive, type KeepaliveOptions } from "./keepalive.ts";
 
 export interface Http2Options {
   /** Of a client's connection; towards a server, at most as many, and as it says. */
@@ -13,6 +14,8 @@ export interface Http2Options {
   readonly bearsInvalidMessages: boolean;
   /** Requests may ask for another protocol than HTTP on their stream (RFC 8441). */
   readonly allowsConnect: boolean;
+  /** null: peers are not asked whether they are still there. */
+  readonly keepalive: KeepaliveOptions | null;
 }
 
 /** `bearsInvalidMessages`: where the options don't say. */
@@ -38,5 +41,6 @@ export function compileHttp2Options(
     connectionWindow: window("initial_connection_window_size", options?.initialConnectionWindowSize, 24 * 1024 * 1024),
     bearsInvalidMessages: options?.overrideStreamErrorOnInvalidHttpMessage ?? bearsInvalidMessages,
     allowsConnect: options?.allowConnect ?? false,
+    keepalive: compileKeepalive(options?.connectionKeepalive),
   };
 }

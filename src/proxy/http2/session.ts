@@ -20,6 +20,7 @@ import {
   goAway,
   headerFrames,
   largestWindow,
+  ping,
   pingAck,
   resetStream,
   setting,
@@ -32,10 +33,13 @@ import { dependsOn, HeaderBlocks } from "./header-blocks.ts";
 import { HpackDecoder } from "./hpack-decoder.ts";
 import { HpackEncoder } from "./hpack-encoder.ts";
 import { Http2Floods } from "./http2-floods.ts";
+import { Keepalive, pingTimeout } from "./keepalive.ts";
 import type { Http2Options } from "./options.ts";
 import type { Http2Stream } from "./stream.ts";
 
 const connectionWord = word(0);
+/** Tells answers to our own questions from others. */
+const keepalivePayload = "topsail?";
 
 export type SessionEvent = "paused" | "resumed" | "protocolError" | "resetReceived" | "resetSent";
 
@@ -62,6 +66,7 @@ export abstract class Http2Session<Stream extends Http2Stream = Http2Stream> imp
   /** With something to send and no window, or a transport that is full. */
   readonly #waiting = new Set<Stream>();
   #sawSettings = false;
+  #keepalive: Keepalive | null = null;
   #receiveWindow: number;
   #consumed = 0;
   /** Of the DATA frame that is being read. */
@@ -109,9 +114,18 @@ export abstract class Http2Session<Stream extends Http2Stream = Http2Stream> imp
 
   /** How the connection begins, behind a client's preface. */
   protected greet(before: string, own: readonly (readonly [id: number, value: number])[]): void {
-    const { streamWindow, connectionWindow } = this.#options;
+    const { streamWindow, connectionWindow, keepalive } = this.#options;
     const wider = connectionWindow > defaultWindow ? windowUpdate(connectionWord, connectionWindow - defaultWindow) : "";
     this.write(before + settings([...own, [setting.initialWindowSize, streamWindow]]) + wider);
+    if (keepalive === null) return;
+    this.#keepalive = new Keepalive(
+      keepalive,
+      () => this.write(ping(keepalivePayload)),
+      () => {
+        this.codecStats.count("keepalive_timeout");
+        this.abort("local", pingTimeout);
+      },
+    );
   }
 
   // --- TransportHandler ---
@@ -323,6 +337,7 @@ export abstract class Http2Session<Stream extends Http2Stream = Http2Stream> imp
     if (streamId !== 0) return void this.fail(errorCode.protocol, "PING on a stream");
     if (payload.length !== 8) return void this.fail(errorCode.frameSize, "PING of another length than 8");
     if ((flags & flag.ack) === 0) this.#answer(pingAck(payload));
+    else if (payload.latin1Slice() === keepalivePayload) this.#keepalive?.answered();
   }
 
   #onWindowUpdate(streamId: number, payload: Buffer): void {
@@ -451,6 +466,7 @@ export abstract class Http2Session<Stream extends Http2Stream = Http2Stream> imp
     if (by === "local") this.transport.destroyWhenWritten();
     else this.transport.destroy();
     this.#reader.stop();
+    this.#keepalive?.dispose();
   }
 
   protected flushOutput(): void {

@@ -4,6 +4,7 @@
  *      preface, SETTINGS -> open -> retired by GOAWAY, age or count: no more requests -> closed behind the last
  */
 import { errorCode, preface, setting } from "../http2/frames.ts";
+import { pingTimeout } from "../http2/keepalive.ts";
 import { Http2Session, type SessionEvent } from "../http2/session.ts";
 import type { TlsInfo } from "../stream-info.ts";
 import { Transport } from "../transport.ts";
@@ -197,7 +198,7 @@ export class Http2Client extends Http2Session<Http2ClientStream> implements Pool
   }
 
   protected abort(by: "local" | "remote", reason: string): void {
-    this.#end(by, reason === "" ? "connectionTermination" : "protocolError");
+    this.#end(by, reason === "" || reason === pingTimeout ? "connectionTermination" : "protocolError");
   }
 
   #end(by: "local" | "remote", reset: UpstreamReset): void {
