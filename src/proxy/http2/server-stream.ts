@@ -1,7 +1,7 @@
 /** One stream of a client's connection. It may outlive its HttpStream, whose response is complete for everybody but the client. */
 import type { HttpStream, ServerCodec } from "../http/http-stream.ts";
-import type { HeaderList } from "../stream-info.ts";
-import { errorCode, frameHeadBytes } from "./frames.ts";
+import { type HeaderList, responseFlags } from "../stream-info.ts";
+import { type ErrorCode, errorCode, frameHeadBytes } from "./frames.ts";
 import type { Http2Server } from "./http2-server.ts";
 import { Http2Stream } from "./stream.ts";
 import { withoutUpgrade } from "./upgrade.ts";
@@ -118,6 +118,14 @@ export class Http2ServerStream extends Http2Stream implements ServerCodec {
 
   protected drained(): void {
     this.stream?.onDownstreamDrain();
+  }
+
+  violated(code: ErrorCode): void {
+    const { stream } = this;
+    this.close(code);
+    if (stream === null) return;
+    stream.info.flags |= responseFlags.DownstreamProtocolError;
+    stream.onReset("http2.violation.of.messaging.rule");
   }
 
   override closed(): void {

@@ -186,12 +186,12 @@ export abstract class Http2Session<Stream extends Http2Stream = Http2Stream> imp
     stream.wireBytes += length + frameHeadBytes;
     stream.receiveWindow -= length;
     if (stream.peerHasEnded) {
-      stream.close(errorCode.streamClosed);
+      stream.violated(errorCode.streamClosed);
       this.consumed(length);
       return false;
     }
     if (stream.receiveWindow < 0) {
-      stream.close(errorCode.flowControl);
+      stream.violated(errorCode.flowControl);
       this.consumed(length);
       return false;
     }
@@ -355,9 +355,9 @@ export abstract class Http2Session<Stream extends Http2Stream = Http2Stream> imp
       if (this.isIdleStream(streamId)) this.fail(errorCode.protocol, "WINDOW_UPDATE on an idle stream");
       return;
     }
-    if (bytes === 0) return void stream.close(errorCode.protocol);
+    if (bytes === 0) return void stream.violated(errorCode.protocol);
     stream.sendWindow += bytes;
-    if (stream.sendWindow > largestWindow) return void stream.close(errorCode.flowControl);
+    if (stream.sendWindow > largestWindow) return void stream.violated(errorCode.flowControl);
     if (this.#waiting.delete(stream)) stream.onRoom();
   }
 

@@ -64,6 +64,8 @@ export abstract class Http2Stream implements Framer {
   protected abstract allSent(): void;
   /** There is room again for who was told to wait. */
   protected abstract drained(): void;
+  /** The peer broke a rule of this stream's, which ends it. */
+  abstract violated(code: ErrorCode): void;
 
   // --- receiving ---
 

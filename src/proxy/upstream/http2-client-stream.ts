@@ -171,7 +171,7 @@ export class Http2ClientStream extends Http2Stream implements UpstreamExchange {
   }
 
   /** Nothing that the endpoint says of it counts any more. */
-  failed(code: ErrorCode): void {
+  violated(code: ErrorCode): void {
     this.close(code);
     this.lost("protocolError");
   }

@@ -190,7 +190,7 @@ export class Http2Client extends Http2Session<Http2ClientStream> implements Pool
     const { config } = this.#pool.cluster;
     if (!config.http2.bearsInvalidMessages) return void this.fail(errorCode.protocol, "http2.violation.of.messaging.rule");
     this.count("protocolError");
-    stream.failed(errorCode.protocol);
+    stream.violated(errorCode.protocol);
   }
 
   protected override get lastOfPeer(): number {

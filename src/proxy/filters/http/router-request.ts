@@ -520,10 +520,10 @@ export class RouterRequest implements PoolWaiter {
     info.responseHeaders = headers;
     info.responseCode = status;
     this.#hostChoice?.addCookies(headers);
+    info.responseCodeDetails = "via_upstream";
     if (choice!.edits.response.length > 0) applyHeaderEdits(choice!.edits.response, headers, info);
     if (route.responseEdits.length > 0) applyHeaderEdits(route.responseEdits, headers, info);
     if (route.scope.includesAttemptCountInResponse) setHeader(headers, "x-envoy-attempt-count", String(this.#attempts));
-    info.responseCodeDetails = "via_upstream";
     if (endStream) this.#completed(exchange);
     stream.respond(status, headers, endStream);
     if (stream.downstreamIsFull) this.pauseUpstream();
