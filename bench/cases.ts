@@ -6,6 +6,8 @@ export interface BenchCase {
   readonly bodyBytes: number;
   /** Prefix routes in front of the one that is asked for. */
   readonly routes: number;
+  /** Each route leads to a cluster of its own, all of them to the same endpoint. */
+  readonly manyClusters?: true;
   readonly logsAccess: boolean;
   /** What filters do with each request; HAProxy and nginx have no equal and sit it out, and a stock Envoy where the filters are Istio's. */
   readonly checks?: Checks;
@@ -40,6 +42,7 @@ export const cases: readonly BenchCase[] = [
   { ...plain, name: "HTTP/1.1 to HTTP/2 1 KiB", upstream: "http2" },
   { ...plain, name: "gRPC", http2: true, upstream: "grpc", bodyBytes: 100 },
   { ...plain, name: "1000 routes", routes: 1000 },
+  { ...plain, name: "10000 clusters", routes: 10_000, manyClusters: true },
   { ...plain, name: "TLS termination", kind: "https" },
   { ...plain, name: "access log", logsAccess: true },
   { ...plain, name: "TCP", kind: "tcp" },

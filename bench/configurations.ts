@@ -106,8 +106,10 @@ function envoyBootstrap(benchCase: BenchCase, { directory, certificate, key, ca 
       },
     },
   ];
-  const route = (prefix: string) => ({ match: { prefix }, route: { cluster: "upstream", timeout: "0s" } });
-  const routes = benchCase.routes > 0 ? Array.from({ length: benchCase.routes }, (_, index) => route(`/route-${index}/`)) : [route("/")];
+  const nameOf = (index: number) => (benchCase.manyClusters ? `upstream-${index}` : "upstream");
+  const route = (prefix: string, index: number) => ({ match: { prefix }, route: { cluster: nameOf(index), timeout: "0s" } });
+  const routes =
+    benchCase.routes > 0 ? Array.from({ length: benchCase.routes }, (_, index) => route(`/route-${index}/`, index)) : [route("/", 0)];
   const http = {
     name: "envoy.filters.network.http_connection_manager",
     typed_config: {
@@ -162,19 +164,17 @@ function envoyBootstrap(benchCase: BenchCase, { directory, certificate, key, ca 
           ],
         },
       ],
-      clusters: [
-        {
-          name: "upstream",
-          type: "STATIC",
-          connect_timeout: "1s",
-          ...(mutual && { transport_socket: upstreamTls }),
-          ...(benchCase.upstream && { typed_extension_protocol_options: http2Protocol }),
-          load_assignment: {
-            cluster_name: "upstream",
-            endpoints: [{ lb_endpoints: [{ endpoint: { address: address(ports.upstream) } }] }],
-          },
+      clusters: Array.from({ length: benchCase.manyClusters ? benchCase.routes : 1 }, (_, index) => ({
+        name: nameOf(index),
+        type: "STATIC",
+        connect_timeout: "1s",
+        ...(mutual && { transport_socket: upstreamTls }),
+        ...(benchCase.upstream && { typed_extension_protocol_options: http2Protocol }),
+        load_assignment: {
+          cluster_name: nameOf(index),
+          endpoints: [{ lb_endpoints: [{ endpoint: { address: address(ports.upstream) } }] }],
         },
-      ],
+      })),
     },
   };
 }

@@ -104,7 +104,11 @@ async function runCase(benchCase: BenchCase, candidates: readonly ProxyUnderTest
       // In turn, not one after the other: what else the machine does meanwhile hits all of them.
       for (let round = 0; round < Number(values.rounds); round++) {
         for (const candidate of candidates) {
-          if ((benchCase.checks || benchCase.http2 || benchCase.upstream) && candidate.name !== "envoy" && candidate.name !== "topsail")
+          if (
+            (benchCase.checks || benchCase.http2 || benchCase.upstream || benchCase.manyClusters) &&
+            candidate.name !== "envoy" &&
+            candidate.name !== "topsail"
+          )
             continue;
           if (benchCase.checks?.kind === "telemetry" && benchCase.checks.counts && candidate.name === "envoy") continue;
           const row = await measure(candidate, benchCase, material);
