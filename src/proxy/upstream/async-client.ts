@@ -66,6 +66,8 @@ export class AsyncClient {
 class Call implements AsyncCall, PoolWaiter {
   readonly priority = "default";
   readonly upgrade = "";
+  /** Of the attempt that is under way. */
+  request!: UpstreamRequest;
   readonly #cluster: Cluster | undefined;
   readonly #request: AsyncRequest;
   readonly #done: AsyncDone;
@@ -93,7 +95,7 @@ class Call implements AsyncCall, PoolWaiter {
   }
 
   /** As it goes out now: what is left of the time depends on that. */
-  get request(): UpstreamRequest {
+  #makeRequest(): UpstreamRequest {
     const { method, path, authority, headers, body, sendsForwardedFor } = this.#request;
     const isBodiless = body === null && (method === "GET" || method === "HEAD");
     const length = isBodiless ? [] : ["content-length", String(body?.length ?? 0)];
@@ -156,6 +158,7 @@ class Call implements AsyncCall, PoolWaiter {
     const perTryMs = this.#request.retryPolicy?.perTryTimeoutMs ?? 0;
     if (perTryMs > 0) this.#tryTimer = setTimeout(() => this.#timedOut("try"), perTryMs);
     const { body } = this.#request;
+    this.request = this.#makeRequest();
     exchange.sendHeaders(body === null);
     if (body !== null) exchange.sendData(body, true);
   }

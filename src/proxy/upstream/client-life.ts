@@ -8,6 +8,7 @@ import type { Transport } from "../transport.ts";
 import type { Priority } from "./circuit-breakers.ts";
 import type { AttemptOwner, Established } from "./connect-attempt.ts";
 import type { UpstreamAccount } from "./upstream-account.ts";
+import type { UpstreamConnection } from "./upstream-stream.ts";
 
 const never = Number.POSITIVE_INFINITY;
 let nextConnectionId = 1;
@@ -19,8 +20,12 @@ export interface ClientLifeOwner {
   retired(): void;
 }
 
-export class ClientLife {
+/** As logs and filters write it; of bytes alone there is nothing to write. */
+const protocolNames = { http1: "HTTP/1.1", http2: "HTTP/2", tcp: null } as const;
+
+export class ClientLife implements UpstreamConnection {
   readonly id = nextConnectionId++;
+  readonly protocol: UpstreamConnection["protocol"];
   readonly localAddress: string;
   readonly tlsInfo: TlsInfo | null;
   readonly account: UpstreamAccount;
@@ -31,10 +36,15 @@ export class ClientLife {
   #idleTimer: LazyTimer | null = null;
   #durationTimer: NodeJS.Timeout | null = null;
 
-  constructor(pool: Pick<AttemptOwner, "cluster" | "host">, { account, localAddress, tlsInfo }: Established, owner: ClientLifeOwner) {
+  constructor(
+    pool: Pick<AttemptOwner, "cluster" | "host">,
+    { account, protocol, localAddress, tlsInfo }: Established,
+    owner: ClientLifeOwner,
+  ) {
     this.#pool = pool;
     this.#owner = owner;
     this.account = account;
+    this.protocol = protocolNames[protocol];
     this.localAddress = localAddress;
     this.tlsInfo = tlsInfo;
   }

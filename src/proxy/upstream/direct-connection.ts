@@ -1,5 +1,5 @@
 /** A connection to an endpoint for one CONNECT that ends here: what comes through the tunnel is the connection's bytes. */
-import type { HeaderList, TlsInfo } from "../stream-info.ts";
+import type { HeaderList } from "../stream-info.ts";
 import { Transport, type TransportHandler } from "../transport.ts";
 import type { Priority } from "./circuit-breakers.ts";
 import { ClientLife, type ClientLifeOwner } from "./client-life.ts";
@@ -51,8 +51,7 @@ export class DirectConnection implements StreamSource, AttemptOwner {
   }
 }
 
-class DirectExchange implements UpstreamExchange, UpstreamConnection, TransportHandler, ClientLifeOwner {
-  readonly protocol = null;
+class DirectExchange implements UpstreamExchange, TransportHandler, ClientLifeOwner {
   readonly #life: ClientLife;
   readonly #transport: Transport;
   readonly #priority: Priority;
@@ -69,19 +68,7 @@ class DirectExchange implements UpstreamExchange, UpstreamConnection, TransportH
   }
 
   get connection(): UpstreamConnection {
-    return this;
-  }
-
-  get id(): number {
-    return this.#life.id;
-  }
-
-  get localAddress(): string {
-    return this.#life.localAddress;
-  }
-
-  get tlsInfo(): TlsInfo | null {
-    return this.#life.tlsInfo;
+    return this.#life;
   }
 
   // --- UpstreamExchange ---

@@ -58,6 +58,7 @@ export class GrpcClient {
 class Call implements AsyncCall, PoolWaiter {
   readonly priority = "default";
   readonly upgrade = "";
+  request!: UpstreamRequest;
   readonly sniHost = "";
   readonly #request: GrpcRequest;
   readonly #done: (outcome: GrpcOutcome) => void;
@@ -110,7 +111,7 @@ class Call implements AsyncCall, PoolWaiter {
     return null;
   }
 
-  get request(): UpstreamRequest {
+  #makeRequest(): UpstreamRequest {
     const { path, authority, metadata, timeoutMs } = this.#request;
     const timeout = String(Math.ceil(timeoutMs));
     return {
@@ -139,6 +140,7 @@ class Call implements AsyncCall, PoolWaiter {
     framed[0] = 0;
     framed.writeUInt32BE(message.length, 1);
     framed.set(message, prefixBytes);
+    this.request = this.#makeRequest();
     exchange.sendHeaders(false);
     exchange.sendData(framed, true);
   }

@@ -7,7 +7,7 @@
 import { properCase } from "../http/header-case.ts";
 import { Http1Parser, type Http1ParserSink } from "../http/http1-parser.ts";
 import { restoreUpgrade } from "../http/request-preparation.ts";
-import type { HeaderList, TlsInfo } from "../stream-info.ts";
+import type { HeaderList } from "../stream-info.ts";
 import { Transport, type TransportHandler } from "../transport.ts";
 import type { Priority } from "./circuit-breakers.ts";
 import { ClientLife, type ClientLifeOwner } from "./client-life.ts";
@@ -18,8 +18,7 @@ import { isInterim, type PoolWaiter, type UpstreamConnection, type UpstreamExcha
 /** Methods whose requests say nothing about a body that they don't have. */
 const bodilessMethods = new Set(["GET", "HEAD", "DELETE", "TRACE"]);
 
-export class Http1Client implements TransportHandler, Http1ParserSink, PooledClient, ClientLifeOwner, UpstreamExchange, UpstreamConnection {
-  readonly protocol = "HTTP/1.1";
+export class Http1Client implements TransportHandler, Http1ParserSink, PooledClient, ClientLifeOwner, UpstreamExchange {
   readonly #pool: ConnectionPool;
   readonly #life: ClientLife;
   readonly #transport: Transport;
@@ -57,19 +56,7 @@ export class Http1Client implements TransportHandler, Http1ParserSink, PooledCli
   }
 
   get connection(): UpstreamConnection {
-    return this;
-  }
-
-  get id(): number {
-    return this.#life.id;
-  }
-
-  get localAddress(): string {
-    return this.#life.localAddress;
-  }
-
-  get tlsInfo(): TlsInfo | null {
-    return this.#life.tlsInfo;
+    return this.#life;
   }
 
   // --- the pool's side ---

@@ -33,7 +33,7 @@ export class Http2ClientStream extends Http2Stream implements UpstreamExchange {
   }
 
   get connection(): UpstreamConnection {
-    return this.#client;
+    return this.#client.connection;
   }
 
   // --- UpstreamExchange ---

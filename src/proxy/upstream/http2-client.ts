@@ -6,7 +6,6 @@
 import { errorCode, preface, setting } from "../http2/frames.ts";
 import { pingTimeout } from "../http2/keepalive.ts";
 import { Http2Session, type SessionEvent } from "../http2/session.ts";
-import type { TlsInfo } from "../stream-info.ts";
 import { Transport } from "../transport.ts";
 import { ClientLife, type ClientLifeOwner } from "./client-life.ts";
 import type { Established } from "./connect-attempt.ts";
@@ -28,8 +27,7 @@ const counters = {
   resetSent: "upstream_rq_tx_reset",
 } as const;
 
-export class Http2Client extends Http2Session<Http2ClientStream> implements PooledClient, ClientLifeOwner, UpstreamConnection {
-  readonly protocol = "HTTP/2";
+export class Http2Client extends Http2Session<Http2ClientStream> implements PooledClient, ClientLifeOwner {
   readonly #pool: ConnectionPool;
   readonly #life: ClientLife;
   #nextStreamId = 1;
@@ -49,16 +47,8 @@ export class Http2Client extends Http2Session<Http2ClientStream> implements Pool
     this.#maxStreams = Math.min(streamsBeforeSettings, pool.cluster.config.http2.maxConcurrentStreams);
   }
 
-  get id(): number {
-    return this.#life.id;
-  }
-
-  get localAddress(): string {
-    return this.#life.localAddress;
-  }
-
-  get tlsInfo(): TlsInfo | null {
-    return this.#life.tlsInfo;
+  get connection(): UpstreamConnection {
+    return this.#life;
   }
 
   // --- the pool's side ---

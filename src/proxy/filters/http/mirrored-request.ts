@@ -26,6 +26,7 @@ export class MirroredRequest implements PoolWaiter {
   #timer: NodeJS.Timeout | null = null;
   #kept: Buffer[] = [];
   #keptBytes = 0;
+  /** Wait to be sent, behind what is kept. */
   #trailers: HeaderList | null = null;
   #hasEnded: boolean;
   readonly #isGrpc: boolean;
@@ -80,8 +81,8 @@ export class MirroredRequest implements PoolWaiter {
 
   sendEnd(trailers: HeaderList): void {
     this.#hasEnded = true;
-    this.#trailers = [...trailers];
-    if (this.#exchange !== null && !this.#isFull) this.#exchange.sendTrailers(this.#trailers);
+    if (this.#exchange !== null && !this.#isFull) this.#exchange.sendTrailers([...trailers]);
+    else this.#trailers = [...trailers];
   }
 
   flush(): void {
@@ -114,11 +115,12 @@ export class MirroredRequest implements PoolWaiter {
   #sendKept(): void {
     const exchange = this.#exchange!;
     const kept = this.#kept;
+    const trailers = this.#trailers;
     this.#kept = [];
     this.#keptBytes = 0;
-    for (const [index, chunk] of kept.entries())
-      exchange.sendData(chunk, this.#hasEnded && index === kept.length - 1 && this.#trailers === null);
-    if (this.#trailers !== null) exchange.sendTrailers(this.#trailers);
+    this.#trailers = null;
+    for (const [index, chunk] of kept.entries()) exchange.sendData(chunk, this.#hasEnded && index === kept.length - 1 && trailers === null);
+    if (trailers !== null) exchange.sendTrailers(trailers);
   }
 
   onPoolFailure(reason: UpstreamReset): void {
