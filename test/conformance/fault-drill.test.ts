@@ -9,7 +9,7 @@ import { type AddressInfo, createServer as createTcpServer, type Socket } from "
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { envoyBinary } from "../support/envoy.ts";
-import { address, proxies, type } from "../support/static-bootstrap.ts";
+import { httpBootstrap, proxies, staticCluster, type } from "../support/static-bootstrap.ts";
 
 type Mood = "well" | "slow" | "silent";
 
@@ -105,8 +105,6 @@ class Endpoint implements AsyncDisposable {
 function bootstrap(endpoints: readonly Endpoint[], speaksHttp2: boolean): object {
   const protocol = speaksHttp2 ? { http2_protocol_options: {} } : { http_protocol_options: {} };
   const manager = {
-    "@type": type("filters.network.http_connection_manager.v3.HttpConnectionManager"),
-    stat_prefix: "in",
     route_config: {
       virtual_hosts: [
         {
@@ -140,36 +138,17 @@ function bootstrap(endpoints: readonly Endpoint[], speaksHttp2: boolean): object
     },
     http_filters: [{ name: "envoy.filters.http.router", typed_config: { "@type": type("filters.http.router.v3.Router") } }],
   };
-  return {
-    node: { id: "drill", cluster: "drill" },
-    admin: { address: address(0) },
-    static_resources: {
-      clusters: [
-        {
-          name: "up",
-          type: "STATIC",
-          circuit_breakers: { thresholds: [{ max_retries: 1000 }] },
-          load_assignment: {
-            cluster_name: "up",
-            endpoints: [{ lb_endpoints: endpoints.map(({ port }) => ({ endpoint: { address: address(port) } })) }],
-          },
-          typed_extension_protocol_options: {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-              "@type": type("upstreams.http.v3.HttpProtocolOptions"),
-              explicit_http_config: protocol,
-            },
-          },
-        },
-      ],
-      listeners: [
-        {
-          name: "in",
-          address: address(0),
-          filter_chains: [{ filters: [{ name: "envoy.filters.network.http_connection_manager", typed_config: manager }] }],
-        },
-      ],
-    },
-  };
+  return httpBootstrap(
+    [
+      staticCluster(
+        "up",
+        endpoints.map(({ port }) => port),
+        { explicit_http_config: protocol },
+        { circuit_breakers: { thresholds: [{ max_retries: 1000 }] } },
+      ),
+    ],
+    manager,
+  );
 }
 
 function statusOf(port: number, path: string, agent: Agent): Promise<number> {

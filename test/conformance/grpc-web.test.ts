@@ -3,44 +3,17 @@ import { request } from "node:http";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { envoyBinary } from "../support/envoy.ts";
 import { EchoServer } from "../support/grpc-echo.ts";
-import { address, proxies, type } from "../support/static-bootstrap.ts";
+import { httpBootstrap, proxies, staticCluster, type } from "../support/static-bootstrap.ts";
 
 function bootstrap(upstream: number): object {
   const manager = {
-    "@type": type("filters.network.http_connection_manager.v3.HttpConnectionManager"),
-    stat_prefix: "in",
     route_config: { virtual_hosts: [{ name: "all", domains: ["*"], routes: [{ match: { prefix: "/" }, route: { cluster: "up" } }] }] },
     http_filters: [
       { name: "envoy.filters.http.grpc_web", typed_config: { "@type": type("filters.http.grpc_web.v3.GrpcWeb") } },
       { name: "envoy.filters.http.router", typed_config: { "@type": type("filters.http.router.v3.Router") } },
     ],
   };
-  return {
-    node: { id: "web", cluster: "web" },
-    admin: { address: address(0) },
-    static_resources: {
-      clusters: [
-        {
-          name: "up",
-          type: "STATIC",
-          load_assignment: { cluster_name: "up", endpoints: [{ lb_endpoints: [{ endpoint: { address: address(upstream) } }] }] },
-          typed_extension_protocol_options: {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-              "@type": type("upstreams.http.v3.HttpProtocolOptions"),
-              explicit_http_config: { http2_protocol_options: {} },
-            },
-          },
-        },
-      ],
-      listeners: [
-        {
-          name: "in",
-          address: address(0),
-          filter_chains: [{ filters: [{ name: "envoy.filters.network.http_connection_manager", typed_config: manager }] }],
-        },
-      ],
-    },
-  };
+  return httpBootstrap([staticCluster("up", [upstream])], manager);
 }
 
 interface WebCall {

@@ -4,12 +4,10 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { envoyBinary } from "../support/envoy.ts";
 import { bytes, EchoServer, service } from "../support/grpc-echo.ts";
 import { eventually, type RunningProxy } from "../support/proxies.ts";
-import { address, proxies, type } from "../support/static-bootstrap.ts";
+import { httpBootstrap, proxies, staticCluster, type } from "../support/static-bootstrap.ts";
 
 function bootstrap(upstream: number): object {
   const manager = {
-    "@type": type("filters.network.http_connection_manager.v3.HttpConnectionManager"),
-    stat_prefix: "in",
     route_config: {
       virtual_hosts: [
         {
@@ -27,31 +25,7 @@ function bootstrap(upstream: number): object {
     },
     http_filters: [{ name: "envoy.filters.http.router", typed_config: { "@type": type("filters.http.router.v3.Router") } }],
   };
-  const cluster = (name: string, endpoints: object[]) => ({
-    name,
-    type: "STATIC",
-    load_assignment: { cluster_name: name, endpoints },
-    typed_extension_protocol_options: {
-      "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-        "@type": type("upstreams.http.v3.HttpProtocolOptions"),
-        explicit_http_config: { http2_protocol_options: {} },
-      },
-    },
-  });
-  return {
-    node: { id: "grpc", cluster: "grpc" },
-    admin: { address: address(0) },
-    static_resources: {
-      clusters: [cluster("up", [{ lb_endpoints: [{ endpoint: { address: address(upstream) } }] }]), cluster("nobody", [])],
-      listeners: [
-        {
-          name: "in",
-          address: address(0),
-          filter_chains: [{ filters: [{ name: "envoy.filters.network.http_connection_manager", typed_config: manager }] }],
-        },
-      ],
-    },
-  };
+  return httpBootstrap([staticCluster("up", [upstream]), staticCluster("nobody", [])], manager);
 }
 
 function metadataOf(values: Readonly<Record<string, string>>): Metadata {

@@ -14,7 +14,7 @@ import { eventually } from "../support/proxies.ts";
 import { address, answeringFilters, both, proxies, type } from "../support/static-bootstrap.ts";
 import { startTcpUpstream, startUpstream } from "../support/upstream.ts";
 import { comparableReason, ourVerdict } from "../support/verdict.ts";
-import { WatchedCluster, type WatchedOptions } from "../support/watched-cluster.ts";
+import { answersOf, WatchedCluster, type WatchedOptions, watchedByBoth } from "../support/watched-cluster.ts";
 
 const failed = "/failed_active_hc";
 const often = {
@@ -42,28 +42,11 @@ const cluster = (health_check: object, more: object = {}) => ({
   },
 });
 
-async function onBoth<T>(
-  checkMoods: readonly Mood[],
+const onBoth = <T>(
+  moods: readonly Mood[],
   options: Omit<WatchedOptions, "upstreams">,
   run: (cluster: WatchedCluster, upstreams: readonly MoodyUpstream[]) => Promise<T>,
-): Promise<T> {
-  const [envoys, ours] = await both(
-    proxies.map(async ({ start }) => {
-      await using stack = new AsyncDisposableStack();
-      const upstreams = await Promise.all(checkMoods.map(async (_, index) => stack.use(await MoodyUpstream.start("abcdef"[index]!))));
-      for (const [index, mood] of checkMoods.entries()) upstreams[index]!.checkMood = mood;
-      const watched = stack.use(await WatchedCluster.start(start, { ...options, upstreams }));
-      return await run(watched, upstreams);
-    }),
-  );
-  expect(ours).toEqual(envoys);
-  return ours!;
-}
-
-async function answersOf(watched: WatchedCluster, count: number): Promise<string[]> {
-  const asked = await watched.askMany(count);
-  return [...new Set(asked.map(({ status, by, flags }) => `${status} ${by || "-"} ${flags}`))].sort();
-}
+) => watchedByBoth({ kind: "checkMood", moods, ...options }, run);
 
 /** Gauges, and which counters have counted at all. */
 async function statsOf(watched: WatchedCluster): Promise<unknown> {

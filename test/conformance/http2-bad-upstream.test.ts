@@ -5,7 +5,7 @@ import { type AddressInfo, createServer, type Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { envoyBinary } from "../support/envoy.ts";
 import { eventually } from "../support/proxies.ts";
-import { address, proxies, type } from "../support/static-bootstrap.ts";
+import { http2Only, httpBootstrap, proxies, staticCluster, type } from "../support/static-bootstrap.ts";
 
 const frame = (kind: number, flags: number, stream: number, payload: Buffer = Buffer.alloc(0)) => {
   const head = Buffer.alloc(9);
@@ -105,18 +105,6 @@ class BadEndpoint {
 
 function bootstrap(upstream: number): object {
   const manager = {
-    "@type": type("filters.network.http_connection_manager.v3.HttpConnectionManager"),
-    stat_prefix: "in",
-    access_log: [
-      {
-        name: "envoy.access_loggers.stdout",
-        typed_config: {
-          "@type": type("access_loggers.file.v3.FileAccessLog"),
-          path: "/dev/null",
-          log_format: { text_format_source: { inline_string: "" } },
-        },
-      },
-    ],
     route_config: {
       virtual_hosts: [
         {
@@ -132,33 +120,10 @@ function bootstrap(upstream: number): object {
     },
     http_filters: [{ name: "envoy.filters.http.router", typed_config: { "@type": type("filters.http.router.v3.Router") } }],
   };
-  return {
-    node: { id: "bad", cluster: "bad" },
-    admin: { address: address(0) },
-    static_resources: {
-      clusters: [
-        {
-          name: "up",
-          type: "STATIC",
-          load_assignment: { cluster_name: "up", endpoints: [{ lb_endpoints: [{ endpoint: { address: address(upstream) } }] }] },
-          typed_extension_protocol_options: {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-              "@type": type("upstreams.http.v3.HttpProtocolOptions"),
-              common_http_protocol_options: { max_requests_per_connection: 1 },
-              explicit_http_config: { http2_protocol_options: {} },
-            },
-          },
-        },
-      ],
-      listeners: [
-        {
-          name: "in",
-          address: address(0),
-          filter_chains: [{ filters: [{ name: "envoy.filters.network.http_connection_manager", typed_config: manager }] }],
-        },
-      ],
-    },
-  };
+  return httpBootstrap(
+    [staticCluster("up", [upstream], { ...http2Only, common_http_protocol_options: { max_requests_per_connection: 1 } })],
+    manager,
+  );
 }
 
 function ask(port: number): Promise<unknown> {

@@ -9,7 +9,7 @@ import { makeCertificate } from "../support/certificate.ts";
 import { envoyBinary } from "../support/envoy.ts";
 import { digest, entries, Http2Upstream } from "../support/http2-upstream.ts";
 import { eventually, type RunningProxy } from "../support/proxies.ts";
-import { address, proxies, type } from "../support/static-bootstrap.ts";
+import { httpBootstrap, proxies, staticCluster, type } from "../support/static-bootstrap.ts";
 
 const certificate = makeCertificate("h2.test");
 const logFormat =
@@ -34,8 +34,6 @@ type ClusterName = keyof typeof clusters;
 
 function bootstrap(ports: Readonly<Record<string, number>>, logFile: string): object {
   const manager = {
-    "@type": type("filters.network.http_connection_manager.v3.HttpConnectionManager"),
-    stat_prefix: "in",
     access_log: [
       {
         name: "envoy.access_loggers.file",
@@ -66,28 +64,28 @@ function bootstrap(ports: Readonly<Record<string, number>>, logFile: string): ob
     },
     http_filters: [{ name: "envoy.filters.http.router", typed_config: { "@type": type("filters.http.router.v3.Router") } }],
   };
-  const filters = [{ name: "envoy.filters.network.http_connection_manager", typed_config: manager }];
-  return {
-    node: { id: "h2", cluster: "h2" },
-    admin: { address: address(0) },
-    static_resources: {
-      clusters: Object.entries(clusters).map(([name, { options, upstream, ...rest }]) => ({
+  return httpBootstrap(
+    Object.entries(clusters).map(([name, { options, upstream, ...rest }]) =>
+      staticCluster(
         name,
-        type: "STATIC",
-        load_assignment: { cluster_name: name, endpoints: [{ lb_endpoints: [{ endpoint: { address: address(ports[upstream]!) } }] }] },
-        typed_extension_protocol_options: {
-          "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": { "@type": type("upstreams.http.v3.HttpProtocolOptions"), ...options },
-        },
-        ...("tls" in rest && {
-          transport_socket: {
-            name: "envoy.transport_sockets.tls",
-            typed_config: { "@type": type("transport_sockets.tls.v3.UpstreamTlsContext"), sni: "h2.test", common_tls_context: rest.tls },
-          },
-        }),
-      })),
-      listeners: [{ name: "in", address: address(0), filter_chains: [{ filters }] }],
-    },
-  };
+        [ports[upstream]!],
+        options,
+        "tls" in rest
+          ? {
+              transport_socket: {
+                name: "envoy.transport_sockets.tls",
+                typed_config: {
+                  "@type": type("transport_sockets.tls.v3.UpstreamTlsContext"),
+                  sni: "h2.test",
+                  common_tls_context: rest.tls,
+                },
+              },
+            }
+          : {},
+      ),
+    ),
+    manager,
+  );
 }
 
 interface Ask {

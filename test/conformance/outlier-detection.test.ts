@@ -5,8 +5,8 @@ import { good, ill, type Mood, MoodyUpstream } from "../support/moody-upstream.t
 import { freePortRow } from "../support/ports.ts";
 import { eventually, startOurProxy } from "../support/proxies.ts";
 import { RawConnection } from "../support/raw-client.ts";
-import { both, proxies, type } from "../support/static-bootstrap.ts";
-import { WatchedCluster, type WatchedOptions } from "../support/watched-cluster.ts";
+import { type } from "../support/static-bootstrap.ts";
+import { answersOf, WatchedCluster, type WatchedOptions, watchedByBoth } from "../support/watched-cluster.ts";
 
 type Detection = Record<string, unknown>;
 
@@ -17,32 +17,13 @@ const forGood = { interval: "600s", base_ejection_time: "600s", max_ejection_tim
 const atOnce = { update_merge_window: "0s" };
 const noPanic = { common_lb_config: { ...atOnce, healthy_panic_threshold: { value: 0 } } };
 
-/** What each proxy made of it; the moods are those of a, b, c ... */
-async function onBoth<T>(
+const onBoth = <T>(
   moods: readonly Mood[],
   options: Omit<WatchedOptions, "upstreams">,
   run: (cluster: WatchedCluster, upstreams: readonly MoodyUpstream[]) => Promise<T>,
-): Promise<T> {
-  const [envoys, ours] = await both(
-    proxies.map(async ({ start }) => {
-      await using stack = new AsyncDisposableStack();
-      const upstreams = await Promise.all(moods.map(async (_, index) => stack.use(await MoodyUpstream.start("abcdef"[index]!))));
-      for (const [index, mood] of moods.entries()) upstreams[index]!.mood = mood;
-      const cluster = stack.use(await WatchedCluster.start(start, { ...options, upstreams }));
-      return await run(cluster, upstreams);
-    }),
-  );
-  expect(ours).toEqual(envoys);
-  return ours!;
-}
+) => watchedByBoth({ kind: "mood", moods, ...options }, run);
 
 const outlier = (outlier_detection: Detection, more: object = noPanic) => ({ cluster: { outlier_detection, ...more } });
-
-/** Who answers so many requests, and how. */
-async function answersOf(cluster: WatchedCluster, count: number): Promise<string[]> {
-  const asked = await cluster.askMany(count);
-  return [...new Set(asked.map(({ status, by, flags }) => `${status} ${by || "-"} ${flags}`))].sort();
-}
 
 describe.skipIf(!envoyBinary)("Outlier detection beside Envoy", { timeout: 120_000 }, () => {
   const statistics = /^(outlier_detection\.|membership_(healthy|total|excluded|degraded)$|upstream_cx_none_healthy)/;

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { envoyBinary } from "../support/envoy.ts";
 import { entries } from "../support/http2-upstream.ts";
 import { eventually, type RunningProxy } from "../support/proxies.ts";
-import { address, proxies, type } from "../support/static-bootstrap.ts";
+import { httpBootstrap, proxies, staticCluster, type } from "../support/static-bootstrap.ts";
 
 /** Says what it heard of the head, then sends back what it gets, until it gets "bye". */
 class Http1Upstream {
@@ -75,25 +75,12 @@ class H2Upstream {
 }
 
 function bootstrap(ports: Readonly<Record<string, number>>): object {
-  const h2 = {
-    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-      "@type": type("upstreams.http.v3.HttpProtocolOptions"),
-      explicit_http_config: { http2_protocol_options: { allow_connect: true } },
-    },
-  };
-  const cluster = (name: string, port: number, more: object = {}) => ({
-    name,
-    type: "STATIC",
-    load_assignment: { cluster_name: name, endpoints: [{ lb_endpoints: [{ endpoint: { address: address(port) } }] }] },
-    ...more,
-  });
+  const http1 = { explicit_http_config: { http_protocol_options: {} } };
   const connects = (authority: string, route: object) => ({
     match: { connect_matcher: {}, headers: [{ name: ":authority", string_match: { exact: authority } }] },
     route: { upgrade_configs: [{ upgrade_type: "CONNECT" }], ...route },
   });
   const manager = {
-    "@type": type("filters.network.http_connection_manager.v3.HttpConnectionManager"),
-    stat_prefix: "in",
     http2_protocol_options: { allow_connect: true },
     upgrade_configs: [{ upgrade_type: "websocket" }, { upgrade_type: "CONNECT" }],
     route_config: {
@@ -116,25 +103,15 @@ function bootstrap(ports: Readonly<Record<string, number>>): object {
     },
     http_filters: [{ name: "envoy.filters.http.router", typed_config: { "@type": type("filters.http.router.v3.Router") } }],
   };
-  return {
-    node: { id: "t", cluster: "t" },
-    admin: { address: address(0) },
-    static_resources: {
-      clusters: [
-        cluster("h1", ports.h1!),
-        cluster("h2", ports.h2!, { typed_extension_protocol_options: h2 }),
-        cluster("tcp", ports.tcp!),
-        cluster("dead", 1),
-      ],
-      listeners: [
-        {
-          name: "in",
-          address: address(0),
-          filter_chains: [{ filters: [{ name: "envoy.filters.network.http_connection_manager", typed_config: manager }] }],
-        },
-      ],
-    },
-  };
+  return httpBootstrap(
+    [
+      staticCluster("h1", [ports.h1!], http1),
+      staticCluster("h2", [ports.h2!], { explicit_http_config: { http2_protocol_options: { allow_connect: true } } }),
+      staticCluster("tcp", [ports.tcp!], http1),
+      staticCluster("dead", [1], http1),
+    ],
+    manager,
+  );
 }
 
 interface Side {

@@ -39,3 +39,32 @@ export async function both<T>(runs: readonly Promise<T>[]): Promise<T[]> {
     return each.value;
   });
 }
+
+/** With endpoints on loopback. `http`: HttpProtocolOptions of the cluster. */
+export function staticCluster(name: string, ports: readonly number[], http: object = http2Only, more: object = {}): object {
+  return {
+    name,
+    type: "STATIC",
+    load_assignment: {
+      cluster_name: name,
+      endpoints: ports.length === 0 ? [] : [{ lb_endpoints: ports.map((port) => ({ endpoint: { address: address(port) } })) }],
+    },
+    typed_extension_protocol_options: {
+      "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": { "@type": type("upstreams.http.v3.HttpProtocolOptions"), ...http },
+    },
+    ...more,
+  };
+}
+
+export const http2Only = { explicit_http_config: { http2_protocol_options: {} } };
+
+/** One listener, `in`, for HTTP. `manager`: what its connection manager has beside the type. */
+export function httpBootstrap(clusters: readonly object[], manager: object): object {
+  const typed = { "@type": type("filters.network.http_connection_manager.v3.HttpConnectionManager"), stat_prefix: "in", ...manager };
+  const filters = [{ name: "envoy.filters.network.http_connection_manager", typed_config: typed }];
+  return {
+    node: { id: "static", cluster: "static" },
+    admin: { address: address(0) },
+    static_resources: { clusters, listeners: [{ name: "in", address: address(0), filter_chains: [{ filters }] }] },
+  };
+}

@@ -2,10 +2,11 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { expect } from "vitest";
 import { askHttp } from "./http-ask.ts";
-import type { MoodyUpstream } from "./moody-upstream.ts";
+import { type Mood, MoodyUpstream } from "./moody-upstream.ts";
 import { eventually, type RunningProxy } from "./proxies.ts";
-import { address, type proxies, type } from "./static-bootstrap.ts";
+import { address, both, proxies, type } from "./static-bootstrap.ts";
 
 type Fields = Record<string, unknown>;
 
@@ -238,4 +239,27 @@ function bootstrap(
       },
     }).replaceAll("%DIR%", directory),
   ) as unknown;
+}
+
+/** What each proxy made of it, which must be the same. The moods are those of a, b, c ...: to requests, or to health checks alone. */
+export async function watchedByBoth<T>(
+  { kind, moods, ...options }: Omit<WatchedOptions, "upstreams"> & { readonly kind: "mood" | "checkMood"; readonly moods: readonly Mood[] },
+  run: (cluster: WatchedCluster, upstreams: readonly MoodyUpstream[]) => Promise<T>,
+): Promise<T> {
+  const [envoys, ours] = await both(
+    proxies.map(async ({ start }) => {
+      await using stack = new AsyncDisposableStack();
+      const upstreams = await Promise.all(moods.map(async (_, index) => stack.use(await MoodyUpstream.start("abcdef"[index]!))));
+      for (const [index, mood] of moods.entries()) upstreams[index]![kind] = mood;
+      return await run(stack.use(await WatchedCluster.start(start, { ...options, upstreams })), upstreams);
+    }),
+  );
+  expect(ours).toEqual(envoys);
+  return ours!;
+}
+
+/** Who answers so many requests, and how. */
+export async function answersOf(cluster: WatchedCluster, count: number): Promise<string[]> {
+  const asked = await cluster.askMany(count);
+  return [...new Set(asked.map(({ status, by, flags }) => `${status} ${by || "-"} ${flags}`))].sort();
 }
