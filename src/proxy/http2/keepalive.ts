@@ -21,9 +21,6 @@ export function compileKeepalive(settings: KeepaliveSettings | undefined): Keepa
   return { intervalMs, timeoutMs, jitter: (settings.intervalJitter?.value ?? 15) / 100 };
 }
 
-/** Why a connection ends without an answer, in Envoy's words. */
-export const pingTimeout = "http2_ping_timeout";
-
 export class Keepalive {
   readonly #options: KeepaliveOptions;
   readonly #ask: () => void;

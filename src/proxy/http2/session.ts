@@ -33,7 +33,7 @@ import { dependsOn, HeaderBlocks } from "./header-blocks.ts";
 import { HpackDecoder } from "./hpack-decoder.ts";
 import { HpackEncoder } from "./hpack-encoder.ts";
 import { Http2Floods } from "./http2-floods.ts";
-import { Keepalive, pingTimeout } from "./keepalive.ts";
+import { Keepalive } from "./keepalive.ts";
 import type { Http2Options } from "./options.ts";
 import type { Http2Stream } from "./stream.ts";
 
@@ -106,7 +106,7 @@ export abstract class Http2Session<Stream extends Http2Stream = Http2Stream> imp
   /** A message that no peer may send. */
   protected abstract malformed(stream: Stream, details: string): void;
   /** The connection is at its end, with a GOAWAY that says why behind it if that is our doing. */
-  protected abstract abort(by: "local" | "remote", reason: string): void;
+  protected abstract abort(by: "local" | "remote", reason: string, isProtocolError: boolean): void;
   /** No stream is left. */
   protected abstract noStreams(): void;
   /** What now is, for whoever wants to know. */
@@ -123,7 +123,7 @@ export abstract class Http2Session<Stream extends Http2Stream = Http2Stream> imp
       () => this.write(ping(keepalivePayload)),
       () => {
         this.codecStats.count("keepalive_timeout");
-        this.abort("local", pingTimeout);
+        this.abort("local", "http2_ping_timeout", false);
       },
     );
   }
@@ -149,12 +149,12 @@ export abstract class Http2Session<Stream extends Http2Stream = Http2Stream> imp
 
   onEnd(): void {
     this.tick();
-    this.abort("remote", "");
+    this.abort("remote", "", false);
   }
 
   onClose(_error: NodeJS.ErrnoException | null): void {
     this.tick();
-    this.abort("remote", "");
+    this.abort("remote", "", false);
   }
 
   onDrain(): void {
@@ -442,7 +442,7 @@ export abstract class Http2Session<Stream extends Http2Stream = Http2Stream> imp
     this.write(goAway(this.lastOfPeer, code));
     this.#isReading = false;
     this.flushOutput();
-    this.abort("local", reason);
+    this.abort("local", reason, true);
   }
 
   /** The newest stream that the peer has opened, for GOAWAY. */

@@ -4,7 +4,6 @@
  *      preface, SETTINGS -> open -> retired by GOAWAY, age or count: no more requests -> closed behind the last
  */
 import { errorCode, preface, setting } from "../http2/frames.ts";
-import { pingTimeout } from "../http2/keepalive.ts";
 import { Http2Session, type SessionEvent } from "../http2/session.ts";
 import { Transport } from "../transport.ts";
 import { ClientLife, type ClientLifeOwner } from "./client-life.ts";
@@ -187,8 +186,8 @@ export class Http2Client extends Http2Session<Http2ClientStream> implements Pool
     return 0;
   }
 
-  protected abort(by: "local" | "remote", reason: string): void {
-    this.#end(by, reason === "" || reason === pingTimeout ? "connectionTermination" : "protocolError");
+  protected abort(by: "local" | "remote", _reason: string, isProtocolError: boolean): void {
+    this.#end(by, isProtocolError ? "protocolError" : "connectionTermination");
   }
 
   #end(by: "local" | "remote", reset: UpstreamReset): void {
