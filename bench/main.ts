@@ -11,6 +11,7 @@
  *     npm run bench -- --dns                 the agent's DNS proxy, asked by dnsperf
  *     npm run bench -- --machine             memory and start of a machine's agent, and 500 of them that join at once
  *     npm run bench -- --times               start of the control plane, and a file's change to its effect
+ *     npm run bench -- --push                10,000 clusters and routes pushed to a proxy: at its start, and when some of it changes
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -27,6 +28,7 @@ import { measureDns } from "./dns.ts";
 import { handshakes } from "./handshakes.ts";
 import { load, loadOfPaths } from "./load.ts";
 import { type Usage, usageOf } from "./process-usage.ts";
+import { measurePush } from "./proxy-push.ts";
 import { measureTimes } from "./times.ts";
 
 const topsail = join(import.meta.dirname, "..", "dist", "topsail");
@@ -63,6 +65,11 @@ const { values } = parseArgs({
     parts: { type: "string", default: "memory,start,join" },
     agents: { type: "string", default: "500" },
     profile: { type: "string" },
+    push: { type: "boolean", default: false },
+    clusters: { type: "string", default: "10000" },
+    workers: { type: "string", default: "1" },
+    changes: { type: "string", default: "10" },
+    modes: { type: "string", default: "delta,sotw" },
   },
 });
 
@@ -78,6 +85,20 @@ async function main(): Promise<void> {
   if (values.times) return measureTimes(topsail, print);
   if (!envoyBinary) throw new Error("there is no Envoy to compare with");
   const wanted = values.proxies.split(",");
+  if (values.push) {
+    const { clusters, workers, changes, modes } = values;
+    const numbers = { clusters: Number(clusters), workers: Number(workers), changes: Number(changes) };
+    return measurePush(
+      {
+        envoy: envoyBinary,
+        topsail,
+        proxies: wanted.filter((name) => name === "envoy" || name === "topsail"),
+        ...numbers,
+        modes: modes.split(","),
+      },
+      print,
+    );
+  }
   const missing = ["taskset", "h2load", "nginx", ...(wanted.includes("haproxy") ? ["haproxy"] : [])].filter((tool) => !isInstalled(tool));
   if (!existsSync(streamModule)) missing.push("nginx's stream module");
   if (missing.length > 0) {

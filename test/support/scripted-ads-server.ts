@@ -104,6 +104,29 @@ export class ScriptedStream {
     return nonce;
   }
 
+  /** Encodes an answer with everything in it, of the version of the first, and gives what sends it: for whoever looks at the clock. */
+  prepare(typeUrl: string, resources: readonly NamedAny[]): { readonly nonce: string; readonly send: () => void } {
+    const nonce = `nonce-${++this.#nonce}`;
+    const version = resources[0]?.version ?? "";
+    const bytes = this.isDelta
+      ? toBinary(
+          DeltaDiscoveryResponseSchema,
+          create(DeltaDiscoveryResponseSchema, {
+            typeUrl,
+            systemVersionInfo: version,
+            nonce,
+            resources: resources.map(({ name, content, version: own }) =>
+              create(ResourceSchema, { name, version: own!, resource: content }),
+            ),
+          }),
+        )
+      : toBinary(
+          DiscoveryResponseSchema,
+          create(DiscoveryResponseSchema, { typeUrl, versionInfo: version, nonce, resources: resources.map(({ content }) => content) }),
+        );
+    return { nonce, send: () => void this.#call.write(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)) };
+  }
+
   /** Bytes that are no message. */
   sendGarbage(bytes: Uint8Array): void {
     this.#call.write(Buffer.from(bytes));
