@@ -15,13 +15,13 @@ import type { StatsStore } from "./stats/store.ts";
 import type { Telemetry } from "./telemetry/telemetry.ts";
 import type { SecretStore } from "./tls/secret.ts";
 import type { TlsSessions } from "./tls/tls-sessions.ts";
-import type { Cluster } from "./upstream/cluster.ts";
+import type { ClusterLookup } from "./upstream/cluster-set.ts";
 
 export interface CompileContext {
   readonly stats: StatsStore;
   readonly accessLog: AccessLogContext;
   /** The running clusters, by name; looked up per request, so that a route may name one that comes later. */
-  readonly clusters: ReadonlyMap<string, Cluster>;
+  readonly clusters: ClusterLookup;
   /** Route configurations by RDS name; looked up per request. */
   readonly routes: ReadonlyMap<string, RouteTable>;
   readonly secrets: SecretStore;

@@ -115,7 +115,7 @@ export class ServerStats {
     let connections = 0;
     let http = 0;
     let requests = 0;
-    for (const stat of this.#reader.read((name) => /_(cx|rq)_active$/.test(name))) {
+    for (const stat of this.#reader.readOwn((name) => /_(cx|rq)_active$/.test(name))) {
       if (stat.kind !== "gauge") continue;
       if (/^listener\..*\.downstream_cx_active$/.test(stat.name) && !stat.name.includes(".worker_")) connections += stat.value;
       else if (/^http\..*\.downstream_cx_active$/.test(stat.name)) http += stat.value;

@@ -147,6 +147,7 @@ export class ProxyServer implements AsyncDisposable {
       nameOf: ({ name }) => name,
       sources: this.#sources,
       validate: (message) => this.validator.routes(message),
+      keep: () => undefined,
       onChange: async ({ name, bytes }) => this.#applyOrThrow("route", name, { routes: [{ name, bytes }] }),
       onEvent: (name, event) => this.#serverStats.countRoute(name, event),
     });
@@ -156,10 +157,10 @@ export class ProxyServer implements AsyncDisposable {
       nameOf: ({ name }) => name,
       sources: this.#sources,
       validate: (message) => this.validator.secret(message),
+      keep: () => undefined,
       onChange: async ({ name, bytes }) => this.#applyOrThrow("secret", name, { secrets: [{ name, bytes }] }),
       // A proxy that is stopping has no workers to tell.
       onForgotten: (name) => void this.#updates.apply({ removedSecrets: [name] }).catch(() => {}),
-      sharesBytes: true,
       onEvent: (name, event) => this.#serverStats.countSecret(name, event),
     });
     const references = {
@@ -320,7 +321,7 @@ export class ProxyServer implements AsyncDisposable {
   #checkStatic(): void {
     const resources = this.bootstrap.staticResources;
     for (const secret of this.staticSecrets) this.validator.secret(secret);
-    for (const cluster of resources?.clusters ?? []) this.clusters.addStatic(cluster);
+    this.clusters.addStatic(resources?.clusters ?? []);
     for (const listener of resources?.listeners ?? []) this.listeners.addStatic(listener);
     this.#begin();
   }

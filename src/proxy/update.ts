@@ -23,6 +23,11 @@ export interface NamedBytes {
   readonly bytes: Uint8Array;
 }
 
+export interface NamedCluster extends NamedBytes {
+  /** Not only when somebody asks for it; see upstream/cluster-set.ts. */
+  readonly isUsedAtOnce: boolean;
+}
+
 /** A cluster's endpoints, with what all threads know of its hosts together where it watches them (health/host-cells.ts). */
 export interface NamedEndpoints extends NamedBytes {
   readonly cells?: readonly CellsOfHost[];
@@ -36,7 +41,7 @@ export interface WorkerUpdate {
   readonly secrets?: readonly NamedBytes[];
   readonly removedSecrets?: readonly string[];
   /** envoy.config.cluster.v3.Cluster, only warm ones. Replacing a cluster drains the pools of the old one. */
-  readonly clusters?: readonly NamedBytes[];
+  readonly clusters?: readonly NamedCluster[];
   readonly removedClusters?: readonly string[];
   /** envoy.config.endpoint.v3.ClusterLoadAssignment by *cluster* name: what EDS sent, the static load_assignment, or what DNS
    *  resolved to (socket addresses then are IP addresses, `hostname` the name that was resolved). */

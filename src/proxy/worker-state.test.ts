@@ -305,7 +305,7 @@ describe("a worker", () => {
     free.close();
     await once(free, "close");
     const applied = await worker.update({
-      clusters: [{ name: "bad", bytes: new Uint8Array([255]) }],
+      clusters: [{ name: "bad", bytes: new Uint8Array([255]), isUsedAtOnce: true }],
       listeners: [onPort("taken", (taken.address() as net.AddressInfo).port), onPort("first", freePort), onPort("second", freePort)],
     });
     expect(applied.errors.map((error) => `${error.resource} ${error.name}`)).toEqual(["cluster bad", "listener taken", "listener second"]);

@@ -23,9 +23,10 @@ import { StatsStore } from "./stats/store.ts";
 import { Telemetry } from "./telemetry/telemetry.ts";
 import { SecretStore } from "./tls/secret.ts";
 import { TlsSessions } from "./tls/tls-sessions.ts";
-import type { FromWorker, NamedBytes, NamedEndpoints, WorkerApplied, WorkerData, WorkerDrain, WorkerUpdate } from "./update.ts";
+import type { FromWorker, NamedBytes, WorkerApplied, WorkerData, WorkerDrain, WorkerUpdate } from "./update.ts";
 import { Cluster } from "./upstream/cluster.ts";
 import { compileCluster } from "./upstream/cluster-config.ts";
+import { ClusterSet } from "./upstream/cluster-set.ts";
 
 type Failure = WorkerApplied["errors"][number];
 
@@ -38,9 +39,7 @@ export class WorkerState implements AsyncDisposable {
   readonly #sinks: AccessLogSinks;
   readonly #secrets = new SecretStore();
   readonly #namedCells: NamedCells = new Map();
-  readonly #clusters = new Map<string, Cluster>();
-  /** By cluster; a cluster that is replaced keeps them. */
-  readonly #endpoints = new Map<string, NamedEndpoints>();
+  readonly #clusters: ClusterSet;
   readonly #routes = new Map<string, RouteTable>();
   readonly #listeners = new Map<string, Listener>();
   /** Compiled listeners whose filters have something to wait for, by name; what is active meanwhile stays. */
@@ -58,6 +57,11 @@ export class WorkerState implements AsyncDisposable {
     this.#sinks = new AccessLogSinks({
       flushIntervalMs: data.fileFlushIntervalMs,
       onError: (path, error) => this.#log("warning", "file", `cannot write ${path}: ${error.message}`),
+    });
+    this.#clusters = new ClusterSet({
+      compile: (cluster) => this.#compileCluster(cluster),
+      place: (cluster, { bytes, cells }) => cluster.setEndpoints(fromBinary(ClusterLoadAssignmentSchema, bytes), cells),
+      onFailure: (name, error) => this.#log("error", "upstream", `cannot use cluster ${name}: ${messageOf(error)}`),
     });
     this.#context = {
       stats: this.stats,
@@ -116,7 +120,7 @@ export class WorkerState implements AsyncDisposable {
     await this.#last;
     for (const name of this.#warming.keys()) this.#forgetWarming(name);
     for (const listener of this.#listeners.values()) listener.close();
-    for (const cluster of this.#clusters.values()) cluster.drain();
+    this.#clusters.drain();
     await this.#sinks[Symbol.asyncDispose]();
   }
 
@@ -126,18 +130,10 @@ export class WorkerState implements AsyncDisposable {
     this.#context = { ...this.#context, cells };
     for (const { name, bytes } of update.secrets ?? []) this.#secrets.set(name, bytes);
     for (const name of update.removedSecrets ?? []) this.#secrets.delete(name);
-    this.#each(update.clusters, "cluster", failures, (resource) => this.#setCluster(resource));
-    for (const name of update.removedClusters ?? []) {
-      this.#clusters.get(name)?.drain();
-      this.#clusters.delete(name);
-      this.#endpoints.delete(name);
-    }
-    this.#each(update.endpoints, "endpoints", failures, (endpoints) => {
-      const cluster = this.#clusters.get(endpoints.name);
-      if (cluster) setEndpoints(cluster, endpoints);
-      this.#endpoints.set(endpoints.name, endpoints);
-    });
-    for (const name of update.health ?? []) this.#clusters.get(name)?.refreshHealth();
+    this.#each(update.clusters, "cluster", failures, (cluster) => this.#clusters.set(cluster));
+    for (const name of update.removedClusters ?? []) this.#clusters.remove(name);
+    this.#each(update.endpoints, "endpoints", failures, (endpoints) => this.#clusters.setEndpoints(endpoints));
+    for (const name of update.health ?? []) this.#clusters.refreshHealth(name);
     this.#each(update.routes, "route", failures, ({ name, bytes }) => {
       cells.begin(`route ${name}`);
       this.#routes.set(name, compileRouteConfiguration(fromBinary(RouteConfigurationSchema, bytes), this.#context));
@@ -168,15 +164,11 @@ export class WorkerState implements AsyncDisposable {
     }
   }
 
-  #setCluster({ name, bytes }: NamedBytes): void {
+  #compileCluster({ name, bytes }: NamedBytes): Cluster {
     const config = compileCluster(fromBinary(ClusterSchema, bytes), this.#context);
-    const cluster = new Cluster(config, this.stats, this.#data.index === 0, (host, event) =>
+    return new Cluster(config, this.stats, this.#data.index === 0, (host, event) =>
       this.#post({ type: "hostEvent", cluster: name, host, event }),
     );
-    const endpoints = this.#endpoints.get(name);
-    this.#clusters.get(name)?.drain();
-    if (endpoints !== undefined) setEndpoints(cluster, endpoints);
-    this.#clusters.set(name, cluster);
   }
 
   /** The promise: the listener waits for something; it resolves when the listener is active, or another has taken its place. */
@@ -306,10 +298,6 @@ export class WorkerState implements AsyncDisposable {
   #log(level: "info" | "warning" | "error", logger: string, message: string): void {
     this.#post({ type: "log", level, logger, message });
   }
-}
-
-function setEndpoints(cluster: Cluster, { bytes, cells }: NamedEndpoints): void {
-  cluster.setEndpoints(fromBinary(ClusterLoadAssignmentSchema, bytes), cells);
 }
 
 function messageOf(error: unknown): string {

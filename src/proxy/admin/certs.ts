@@ -8,6 +8,7 @@ import { ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_
 import type { Secret } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
 import type { CommonTlsContext } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
 import { subjectAltNames } from "../accesslog/certificate-fields.ts";
+import { decodeCluster } from "../config/cluster-manager.ts";
 import { findReferences } from "../config/references.ts";
 import { readDataSource } from "../data-source.ts";
 import type { ProxyServer } from "../server.ts";
@@ -49,11 +50,14 @@ export function daysUntilExpiry(server: ProxyServer): number {
 function certificatesInUse(server: ProxyServer): CertificateGroup[] {
   const secrets = new Map<string, Secret>([
     ...server.staticSecrets.map((secret) => [secret.name, secret] as const),
-    ...server.secrets.list().map(({ name, message }) => [name, message] as const),
+    ...server.secrets.list().map((secret) => [secret.name, secret.decode()] as const),
   ]);
   const contexts = [
     ...server.listeners.list().active.flatMap(({ message }) => findReferences(ListenerSchema, message).tlsContexts),
-    ...server.clusters.list().active.flatMap(({ message }) => findReferences(ClusterSchema, message).tlsContexts),
+    ...server.clusters
+      .list()
+      .active.filter(({ speaksTls }) => speaksTls)
+      .flatMap((record) => findReferences(ClusterSchema, decodeCluster(record)).tlsContexts),
   ];
   const groups = contexts.flatMap((context) => groupsOf(context, secrets));
   return groups.filter(({ ca, chain }) => ca.length + chain.length > 0);

@@ -8,6 +8,7 @@ import { AddressSchema } from "../../api/gen/envoy/config/core/v3/address_pb.js"
 import { RoutingPriority } from "../../api/gen/envoy/config/core/v3/base_pb.js";
 import { HealthStatus } from "../../api/gen/envoy/config/core/v3/health_check_pb.js";
 import type { LbEndpoint, LocalityLbEndpoints } from "../../api/gen/envoy/config/endpoint/v3/endpoint_components_pb.js";
+import { decodeCluster } from "../config/cluster-manager.ts";
 import type { ClusterHealth } from "../health/cluster-health.ts";
 import { endpointAddress } from "../health/endpoint-address.ts";
 import { edsFlags, flagsText, hostFlags } from "../health/host-flags.ts";
@@ -40,8 +41,8 @@ export const clusters: AdminHandler = {
       .assignments()
       .filter(({ record }) => passes(record.name))
       .map(({ record, assignment, health }) => {
-        const hosts = hostsOf(assignment.endpoints, health?.hosts);
-        return { cluster: record.message, isStatic: record.isStatic, hosts, rates: health?.rates ?? null };
+        const hosts = hostsOf(assignment().endpoints, health?.hosts);
+        return { cluster: decodeCluster(record), isStatic: record.isStatic, hosts, rates: health?.rates ?? null };
       });
     if (query.get("format") === "json") {
       return { type: "json", body: jsonText(views.length > 0 ? { cluster_statuses: views.map((view) => clusterJson(server, view)) } : {}) };

@@ -14,7 +14,7 @@ import { ClusterSchema } from "../../api/gen/envoy/config/cluster/v3/cluster_pb.
 import { ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
 import { type RouteConfiguration, RouteConfigurationSchema } from "../../api/gen/envoy/config/route/v3/route_pb.js";
 import { SecretSchema } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
-import type { ClusterRecord, RejectedRecord } from "../config/cluster-manager.ts";
+import { type ClusterRecord, decodeCluster, type RejectedRecord } from "../config/cluster-manager.ts";
 import type { ListenerRecord } from "../config/listener-manager.ts";
 import { findReferences } from "../config/references.ts";
 import type { ProxyServer } from "../server.ts";
@@ -127,7 +127,7 @@ function clustersDump(server: ProxyServer, passes: NameFilter): JsonObject {
   const { active, warming, rejected } = server.clusters.list();
   const dynamic = (record: ClusterRecord) => ({
     ...versionOf(record),
-    cluster: anyJson(ClusterSchema, record.message),
+    cluster: anyJson(ClusterSchema, decodeCluster(record)),
     last_updated: record.updatedAt.toISOString(),
   });
   const shown = active.filter(({ name }) => passes(name));
@@ -139,7 +139,7 @@ function clustersDump(server: ProxyServer, passes: NameFilter): JsonObject {
       shown
         .filter(({ isStatic }) => isStatic)
         .map((record) => ({
-          cluster: anyJson(ClusterSchema, record.message),
+          cluster: anyJson(ClusterSchema, decodeCluster(record)),
           last_updated: record.updatedAt.toISOString(),
         })),
     ),
@@ -204,7 +204,7 @@ function routesDump(server: ProxyServer, passes: NameFilter): JsonObject {
     .filter(({ name }) => passes(name))
     .map((resource) => ({
       ...versionOf(resource),
-      route_config: anyJson(RouteConfigurationSchema, resource.message),
+      route_config: anyJson(RouteConfigurationSchema, resource.decode()),
       last_updated: resource.updatedAt.toISOString(),
     }));
   return { "@type": `${prefix}RoutesConfigDump`, ...list("static_route_configs", statics), ...list("dynamic_route_configs", dynamics) };
@@ -224,7 +224,7 @@ function secretsDump(server: ProxyServer, passes: NameFilter): JsonObject {
       name: resource.name,
       ...versionOf(resource),
       last_updated: resource.updatedAt.toISOString(),
-      secret: anyJson(SecretSchema, resource.message),
+      secret: anyJson(SecretSchema, resource.decode()),
     }));
   const missing = server.secrets
     .missing()

@@ -8,16 +8,18 @@ import {
   type LocalityLbEndpoints,
 } from "../../api/gen/envoy/config/endpoint/v3/endpoint_components_pb.js";
 import { type ClusterLoadAssignment, ClusterLoadAssignmentSchema } from "../../api/gen/envoy/config/endpoint/v3/endpoint_pb.js";
+import { decodeCluster } from "../config/cluster-manager.ts";
 import type { ProxyServer } from "../server.ts";
 
 export function endpointsDump(server: ProxyServer, passes: (name: string) => boolean): JsonObject {
   const statics: JsonObject[] = [];
   const dynamics: JsonObject[] = [];
   for (const { record, assignment } of server.clusters.assignments()) {
-    const isEds = record.message.edsClusterConfig !== undefined;
-    const name = (isEds && record.message.edsClusterConfig?.serviceName) || record.name;
+    const { edsClusterConfig } = decodeCluster(record);
+    const isEds = edsClusterConfig !== undefined;
+    const name = (isEds && edsClusterConfig.serviceName) || record.name;
     if (!passes(name)) continue;
-    (isEds ? dynamics : statics).push({ endpoint_config: assignmentJson(name, assignment) });
+    (isEds ? dynamics : statics).push({ endpoint_config: assignmentJson(name, assignment()) });
   }
   return {
     "@type": "type.googleapis.com/envoy.admin.v3.EndpointsConfigDump",

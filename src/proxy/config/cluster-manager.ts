@@ -8,8 +8,8 @@
  * response warm, CDS itself is paused: the server gets its ACK when they are in force.
  */
 import { isIP } from "node:net";
-import { clone, create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import type { XdsSubscription, XdsUpdate } from "../../ads/client.ts";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import type { XdsResource, XdsSubscription, XdsUpdate } from "../../ads/client.ts";
 import { ConfigError } from "../../api/config-error.ts";
 import { type Cluster, Cluster_DiscoveryType, ClusterSchema } from "../../api/gen/envoy/config/cluster/v3/cluster_pb.js";
 import type { ConfigSource } from "../../api/gen/envoy/config/core/v3/config_source_pb.js";
@@ -23,22 +23,32 @@ import type { StatsStore } from "../stats/store.ts";
 import type { SecretStore } from "../tls/secret.ts";
 import type { NamedEndpoints, WorkerHostEvent } from "../update.ts";
 import type { ClusterConfig } from "../upstream/cluster-config.ts";
+import { isHashing } from "../upstream/load-balancer.ts";
+import { speaksTls } from "../upstream/transport-socket.ts";
 import { MainClusterStats } from "./cluster-update-stats.ts";
 import type { ConfigSources } from "./config-sources.ts";
 import { DnsEndpoints, type ResolveHost } from "./dns-endpoints.ts";
+import { encodedName, isSameBytes } from "./encoded-name.ts";
+import { type Membership, membershipOf, noMembers } from "./membership.ts";
 import { type NamedResource, NamedResources, type ResourceHold } from "./named-resources.ts";
 import { holdReferences, type ReferenceSources, type ResourceHolds } from "./resource-holds.ts";
+import { inSharedMemory } from "./shared-bytes.ts";
 import { subscribeToAll } from "./subscribe-to-all.ts";
 import type { UpdateQueue } from "./update-queue.ts";
 import { WildcardUpdateStats } from "./wildcard-update-stats.ts";
 
+/** What is kept of a cluster: its bytes, which all threads can read. As a message it takes ten times the memory. */
 export interface ClusterRecord {
   readonly name: string;
-  readonly message: Cluster;
   readonly bytes: Uint8Array;
   readonly version: string;
   readonly updatedAt: Date;
   readonly isStatic: boolean;
+  readonly speaksTls: boolean;
+}
+
+export function decodeCluster({ bytes }: ClusterRecord): Cluster {
+  return fromBinary(ClusterSchema, bytes);
 }
 
 export interface RejectedRecord {
@@ -48,14 +58,25 @@ export interface RejectedRecord {
   readonly attemptedAt: Date;
 }
 
+type ClusterOrigin = Omit<ClusterRecord, "speaksTls">;
+
+/** Encoded as well. */
+interface KnownEndpoints {
+  readonly bytes: Uint8Array;
+  readonly membership: Membership;
+}
+
 interface RunningCluster {
   record: ClusterRecord;
+  readonly isUsedAtOnce: boolean;
+  /** "" where endpoints don't come by EDS. */
+  readonly edsName: string;
   readonly holds: ResourceHolds;
   readonly stats: MainClusterStats;
-  endpoints: ResourceHold<ClusterLoadAssignment> | undefined;
+  endpoints: ResourceHold<ClusterLoadAssignment, Membership> | undefined;
   dns: DnsEndpoints | undefined;
   /** As discovery has said it. */
-  assignment: ClusterLoadAssignment;
+  known: KnownEndpoints;
   /** Where the cluster watches its hosts. */
   readonly health: ClusterHealth | undefined;
 }
@@ -63,9 +84,9 @@ interface RunningCluster {
 /** An active cluster with the endpoints in force. */
 export interface ClusterView {
   readonly record: ClusterRecord;
-  readonly assignment: ClusterLoadAssignment;
   readonly version: string;
   readonly health: ClusterHealth | undefined;
+  readonly assignment: () => ClusterLoadAssignment;
 }
 
 export interface ClusterManagerOptions {
@@ -91,7 +112,11 @@ export class ClusterManager implements Disposable {
   #active = new Map<string, RunningCluster>();
   #warming = new Map<string, RunningCluster>();
   #rejected = new Map<string, RejectedRecord>();
-  #endpoints: NamedResources<typeof ClusterLoadAssignmentSchema>;
+  #endpoints: NamedResources<typeof ClusterLoadAssignmentSchema, Membership>;
+  /** Active and warming. */
+  #byEdsName = new Map<string, Set<RunningCluster>>();
+  /** Filters of connections that some cluster has; the first shows their statistics. */
+  #filters = new Set<NonNullable<ClusterConfig["peerExchange"]>>();
   #cds: XdsSubscription | undefined;
   #isCdsPaused = false;
   /** Clusters that are warm and on their way to the workers. */
@@ -120,11 +145,10 @@ export class ClusterManager implements Disposable {
       nameOf: ({ clusterName }) => clusterName,
       sources: options.sources,
       validate: validateAssignment,
+      keep: (assignment) => membershipOf(assignment),
       onChange: (resource) => this.#endpointsChanged(resource),
       onEvent: (name, event) => {
-        for (const cluster of [...this.#active.values(), ...this.#warming.values()]) {
-          if (isEds(cluster.record.message) && edsName(cluster.record.message) === name) cluster.stats.count(event);
-        }
+        for (const cluster of this.#byEdsName.get(name) ?? []) cluster.stats.count(event);
       },
     });
   }
@@ -134,10 +158,13 @@ export class ClusterManager implements Disposable {
   }
 
   /** Throws ConfigError. */
-  addStatic(cluster: Cluster): void {
-    const config = this.#validate(cluster);
-    const bytes = toBinary(ClusterSchema, cluster);
-    this.#add({ name: cluster.name, message: cluster, bytes, version: "", updatedAt: new Date(), isStatic: true }, config);
+  addStatic(clusters: readonly Cluster[]): void {
+    const encoded = inSharedMemory(clusters.map((cluster) => toBinary(ClusterSchema, cluster)));
+    const updatedAt = new Date();
+    for (const [index, cluster] of clusters.entries()) {
+      const config = this.#validate(cluster);
+      this.#add({ name: cluster.name, bytes: encoded[index]!, version: "", updatedAt, isStatic: true }, cluster, config);
+    }
   }
 
   /** Resolves with the first CDS answer, or when it was waited for long enough. */
@@ -174,7 +201,7 @@ export class ClusterManager implements Disposable {
     return [...this.#active.values()]
       .map((cluster) => {
         const { record, endpoints, health } = cluster;
-        return { record, assignment: endpointsInForce(cluster), version: endpoints?.current?.version ?? "", health };
+        return { record, version: endpoints?.current?.version ?? "", health, assignment: () => endpointsInForce(cluster) };
       })
       .sort((a, b) => (a.record.name < b.record.name ? -1 : 1));
   }
@@ -186,26 +213,39 @@ export class ClusterManager implements Disposable {
 
   [Symbol.dispose](): void {
     this.#cds?.close();
-    for (const cluster of [...this.#active.values(), ...this.#warming.values()]) dispose(cluster);
+    for (const cluster of [...this.#active.values(), ...this.#warming.values()]) this.#dispose(cluster);
   }
 
   async #takeUpdate(update: XdsUpdate): Promise<string | undefined> {
     const reasons: string[] = [];
     const seen = new Set<string>();
-    for (const { content, name: wrappedName, version } of update.resources) {
+    const updatedAt = new Date();
+    const changed: XdsResource[] = [];
+    for (const resource of update.resources) {
+      const known = this.#same(resource.content.value);
+      if (known === undefined || seen.has(known.record.name)) changed.push(resource);
+      else {
+        seen.add(known.record.name);
+        if (!known.record.isStatic) known.record = { ...known.record, version: resource.version };
+        this.#rejected.delete(known.record.name);
+      }
+    }
+    const contents = inSharedMemory(changed.map(({ content }) => content.value));
+    for (const [index, { name: wrappedName, version }] of changed.entries()) {
+      const bytes = contents[index]!;
       let name = wrappedName;
       try {
-        const message = fromBinary(ClusterSchema, content.value);
+        const message = fromBinary(ClusterSchema, bytes);
         name = message.name;
         if (seen.has(name)) throw new ConfigError(`duplicate cluster ${name} found`);
         seen.add(name);
         this.#options.sources.check(ClusterSchema, message);
-        this.#update(message, content.value, version);
+        this.#update(message, { name, bytes, version, updatedAt, isStatic: false });
         this.#rejected.delete(name);
       } catch (error) {
         const details = (error as Error).message;
         reasons.push(`${name}: ${details}`);
-        this.#rejected.set(name, { name, details, version: update.version, attemptedAt: new Date() });
+        this.#rejected.set(name, { name, details, version: update.version, attemptedAt: updatedAt });
       }
     }
     const gone = update.isFull ? [...this.#dynamicNames()].filter((name) => !seen.has(name)) : update.removed;
@@ -215,16 +255,17 @@ export class ClusterManager implements Disposable {
     return reasons.length > 0 ? `Error adding/updating cluster(s) ${reasons.join(", ")}` : undefined;
   }
 
-  #update(message: Cluster, bytes: Uint8Array, version: string): void {
-    const { name } = message;
+  /** The cluster that these bytes are already: servers that don't send differences send all of them again. */
+  #same(bytes: Uint8Array): RunningCluster | undefined {
+    const name = encodedName(bytes) ?? "";
     const known = this.#warming.get(name) ?? this.#active.get(name);
+    return known && isSameBytes(known.record.bytes, bytes) ? known : undefined;
+  }
+
+  #update(message: Cluster, record: ClusterOrigin): void {
+    const known = this.#warming.get(record.name) ?? this.#active.get(record.name);
     if (known?.record.isStatic) return; // the bootstrap's clusters are not CDS's business
-    if (known && Buffer.compare(known.record.bytes, bytes) === 0) {
-      known.record = { ...known.record, version };
-      return;
-    }
-    const config = this.#validate(message);
-    this.#add({ name, message, bytes, version, updatedAt: new Date(), isStatic: false }, config);
+    this.#add(record, message, this.#validate(message));
   }
 
   #validate(cluster: Cluster): ClusterConfig {
@@ -238,29 +279,32 @@ export class ClusterManager implements Disposable {
     return new Set([...running.filter(({ record }) => !record.isStatic).map(({ record }) => record.name), ...this.#rejected.keys()]);
   }
 
-  #add(record: ClusterRecord, config: ClusterConfig): void {
+  #add(origin: ClusterOrigin, message: Cluster, config: ClusterConfig): void {
+    const record: ClusterRecord = { ...origin, speaksTls: speaksTls(config.transportSockets) };
     const { references, stats, log } = this.#options;
-    const health = this.#watchHosts(record, config);
-    const holds = holdReferences(ClusterSchema, record.message, references);
+    const health = this.#watchHosts(record, message, config);
+    const holds = holdReferences(ClusterSchema, message, references);
     const cluster: RunningCluster = {
       record,
+      isUsedAtOnce: isUsedAtOnce(config) || this.#isFirstWithFilters(config),
+      edsName: isEds(message) ? message.edsClusterConfig?.serviceName || message.name : "",
       holds,
-      stats: new MainClusterStats(stats, record.message.altStatName || record.name, isEds(record.message)),
+      stats: new MainClusterStats(stats, config.statName, { isEds: isEds(message), speaksTls: record.speaksTls }),
       endpoints: undefined,
       dns: undefined,
-      assignment: staticAssignment(record.message),
+      known: knownEndpoints(message.loadAssignment ?? emptyAssignment(message.name)),
       health,
     };
+    this.#index(cluster);
     let discovered: Promise<void>;
     try {
-      discovered = this.#discover(cluster);
+      discovered = this.#discover(cluster, message);
     } catch (error) {
-      holds.release();
-      health?.[Symbol.dispose]();
+      this.#dispose(cluster);
       throw error;
     }
     const superseded = this.#warming.get(record.name);
-    if (superseded) dispose(superseded);
+    if (superseded) this.#dispose(superseded);
     this.#warming.set(record.name, cluster);
     this.#showCounts();
     Promise.all([holds.ready, discovered])
@@ -270,13 +314,13 @@ export class ClusterManager implements Disposable {
   }
 
   /** undefined for a cluster that takes its hosts as they are. Throws ConfigError. */
-  #watchHosts(record: ClusterRecord, config: ClusterConfig): ClusterHealth | undefined {
+  #watchHosts(record: ClusterRecord, message: Cluster, config: ClusterConfig): ClusterHealth | undefined {
     if (config.outlier === null && config.healthCheck === null) return undefined;
     const { stats, texts, secrets, sinks, outlierLogPath, updates, log } = this.#options;
-    const { name, message } = record;
+    const { name, bytes } = record;
     const ifActive = (act: (cluster: RunningCluster) => Promise<unknown>) => {
       const cluster = this.#active.get(name);
-      if (cluster?.record.message !== message) return;
+      if (cluster?.record.bytes !== bytes) return;
       act(cluster).catch((error: unknown) => log.error("Cannot tell the workers of hosts' health", { cluster: name, error }));
     };
     return new ClusterHealth({
@@ -287,7 +331,11 @@ export class ClusterManager implements Disposable {
       secrets,
       sinks,
       outlierLogPath,
-      onHealthChange: () => ifActive(() => updates.apply({ health: [name] })),
+      onHealthChange: () =>
+        ifActive(async (cluster) => {
+          await updates.apply({ health: [name] });
+          showMembership(cluster);
+        }),
       onHostsChange: () => ifActive((cluster) => this.#publishEndpoints(cluster)),
     });
   }
@@ -297,19 +345,19 @@ export class ClusterManager implements Disposable {
     const { record, health } = cluster;
     if (health === undefined || this.#warming.get(record.name) !== cluster) return;
     this.#takeEndpoints(cluster);
-    await health.start(cluster.assignment);
+    await health.start(decodeAssignment(cluster.known));
   }
 
   #takeEndpoints(cluster: RunningCluster): void {
-    if (cluster.endpoints) cluster.assignment = cluster.endpoints.current?.message ?? emptyAssignment(cluster.record.name);
+    if (cluster.endpoints)
+      cluster.known = endpointsOfResource(cluster.endpoints.current) ?? knownEndpoints(emptyAssignment(cluster.record.name));
   }
 
   /** Begins to find the endpoints; resolves when there is a first answer. */
-  #discover(cluster: RunningCluster): Promise<void> {
-    const { message } = cluster.record;
+  #discover(cluster: RunningCluster, message: Cluster): Promise<void> {
     if (isEds(message)) {
       const isNew = !this.#active.has(message.name);
-      cluster.endpoints = this.#endpoints.acquire(edsName(message), message.edsClusterConfig?.edsConfig);
+      cluster.endpoints = this.#endpoints.acquire(cluster.edsName, message.edsClusterConfig?.edsConfig);
       // A changed cluster asks again, as servers expect; what is known serves when no answer comes.
       return isNew || !cluster.endpoints.current ? cluster.endpoints.ready : this.#refetch(cluster.endpoints);
     }
@@ -319,7 +367,7 @@ export class ClusterManager implements Disposable {
         cluster: message,
         ...(resolveHost && { resolve: resolveHost }),
         onChange: (assignment) => {
-          cluster.assignment = assignment;
+          cluster.known = knownEndpoints(assignment);
           if (cluster.health?.isStarted) cluster.health.update(assignment);
           if (this.#active.get(message.name) === cluster) void this.#publishEndpoints(cluster);
         },
@@ -330,7 +378,7 @@ export class ClusterManager implements Disposable {
     return Promise.resolve();
   }
 
-  #refetch(hold: ResourceHold<ClusterLoadAssignment>): Promise<void> {
+  #refetch(hold: Pick<ResourceHold<ClusterLoadAssignment>, "refetch">): Promise<void> {
     // Delta servers don't answer a question they have answered.
     return this.#isDelta ? Promise.resolve() : hold.refetch();
   }
@@ -340,10 +388,10 @@ export class ClusterManager implements Disposable {
   }
 
   async #activate(cluster: RunningCluster): Promise<void> {
-    const { name, bytes, isStatic } = cluster.record;
+    const { name } = cluster.record;
     if (this.#warming.get(name) !== cluster) return; // replaced or removed meanwhile
     this.#takeEndpoints(cluster);
-    cluster.health?.update(cluster.assignment);
+    cluster.health?.update(decodeAssignment(cluster.known));
     const previous = this.#active.get(name);
     this.#warming.delete(name);
     this.#active.set(name, cluster);
@@ -351,20 +399,20 @@ export class ClusterManager implements Disposable {
     this.#showCounts();
     this.#activating++;
     try {
-      await this.#sendActivated(cluster, { name, bytes, isStatic });
+      await this.#sendActivated(cluster);
+      showMembership(cluster);
     } finally {
       this.#activating--;
-      if (previous) dispose(previous);
+      if (previous) this.#dispose(previous);
       this.#settleWarming();
     }
   }
 
-  async #sendActivated(
-    cluster: RunningCluster,
-    { name, bytes, isStatic }: Pick<ClusterRecord, "name" | "bytes" | "isStatic">,
-  ): Promise<void> {
+  async #sendActivated(cluster: RunningCluster): Promise<void> {
+    const { isUsedAtOnce, record } = cluster;
+    const { name, bytes, isStatic } = record;
     const outcome = await this.#options.updates.apply({
-      clusters: [{ name, bytes }],
+      clusters: [{ name, bytes, isUsedAtOnce }],
       endpoints: [encodedEndpoints(cluster)],
     });
     for (const error of outcome.errors) {
@@ -388,7 +436,8 @@ export class ClusterManager implements Disposable {
     const warming = this.#warming.get(name);
     const active = this.#active.get(name);
     if ((warming ?? active)?.record.isStatic !== false) return;
-    for (const cluster of [warming, active]) if (cluster) dispose(cluster);
+    for (const cluster of [warming, active]) if (cluster) this.#dispose(cluster);
+    active?.stats.showMembership({ ...noMembers, maxWeight: active.known.membership.maxWeight });
     this.#warming.delete(name);
     this.#active.delete(name);
     this.#count("removed");
@@ -401,17 +450,14 @@ export class ClusterManager implements Disposable {
     this.#settleWarming();
   }
 
-  async #endpointsChanged(resource: NamedResource<ClusterLoadAssignment>): Promise<void> {
+  async #endpointsChanged(resource: NamedResource<ClusterLoadAssignment, Membership>): Promise<void> {
     const changed: Promise<void>[] = [];
-    const isTheirs = ({ record }: RunningCluster) => isEds(record.message) && edsName(record.message) === resource.name;
-    for (const cluster of this.#warming.values()) {
-      if (isTheirs(cluster) && cluster.health?.isStarted) cluster.health.update(resource.message);
-    }
-    for (const cluster of this.#active.values()) {
-      if (!isTheirs(cluster)) continue;
-      cluster.assignment = resource.message;
-      cluster.health?.update(resource.message);
-      changed.push(this.#publishEndpoints(cluster));
+    for (const cluster of this.#byEdsName.get(resource.name) ?? []) {
+      if (this.#active.get(cluster.record.name) === cluster) {
+        cluster.known = endpointsOfResource(resource)!;
+        cluster.health?.update(decodeAssignment(cluster.known));
+        changed.push(this.#publishEndpoints(cluster));
+      } else if (cluster.health?.isStarted) cluster.health.update(resource.decode());
     }
     await Promise.all(changed);
   }
@@ -423,6 +469,7 @@ export class ClusterManager implements Disposable {
       const outcome = await this.#options.updates.apply({ endpoints: [encodedEndpoints(cluster)] });
       const error = outcome.errors.find((candidate) => candidate.resource === "endpoints" && candidate.name === name);
       if (error) this.#options.log.error("A worker refused endpoints", { cluster: name, reason: error.message });
+      else showMembership(cluster);
     } catch (error) {
       this.#options.log.error("Cannot update endpoints", { cluster: name, error });
     }
@@ -432,6 +479,30 @@ export class ClusterManager implements Disposable {
     if (this.#warming.size + this.#activating === 0 || this.#isCdsPaused) return;
     this.#isCdsPaused = true;
     this.#cds?.pause();
+  }
+
+  #index(cluster: RunningCluster): void {
+    const { edsName } = cluster;
+    if (edsName === "") return;
+    const known = this.#byEdsName.get(edsName);
+    if (known) known.add(cluster);
+    else this.#byEdsName.set(edsName, new Set([cluster]));
+  }
+
+  #dispose(cluster: RunningCluster): void {
+    const sharing = this.#byEdsName.get(cluster.edsName);
+    sharing?.delete(cluster);
+    if (sharing?.size === 0) this.#byEdsName.delete(cluster.edsName);
+    cluster.holds.release();
+    cluster.endpoints?.release();
+    cluster.dns?.[Symbol.dispose]();
+    cluster.health?.[Symbol.dispose]();
+  }
+
+  #isFirstWithFilters({ peerExchange }: ClusterConfig): boolean {
+    if (peerExchange === null || this.#filters.has(peerExchange)) return false;
+    this.#filters.add(peerExchange);
+    return true;
   }
 
   #count(what: "added" | "modified" | "removed"): void {
@@ -445,21 +516,36 @@ export class ClusterManager implements Disposable {
   }
 }
 
-function dispose(cluster: RunningCluster): void {
-  cluster.holds.release();
-  cluster.endpoints?.release();
-  cluster.dns?.[Symbol.dispose]();
-  cluster.health?.[Symbol.dispose]();
+function knownEndpoints(assignment: ClusterLoadAssignment): KnownEndpoints {
+  return { bytes: toBinary(ClusterLoadAssignmentSchema, assignment), membership: membershipOf(assignment) };
 }
 
-function endpointsInForce({ assignment, health }: RunningCluster): ClusterLoadAssignment {
-  return health?.assignment ?? assignment;
+function endpointsOfResource(resource: NamedResource<ClusterLoadAssignment, Membership> | undefined): KnownEndpoints | undefined {
+  return resource && { bytes: resource.bytes, membership: resource.kept };
 }
 
-function encodedEndpoints(cluster: RunningCluster): NamedEndpoints {
-  const { record, health } = cluster;
-  const bytes = toBinary(ClusterLoadAssignmentSchema, endpointsInForce(cluster));
-  return { name: record.name, bytes, ...(health && { cells: health.cells }) };
+function decodeAssignment({ bytes }: KnownEndpoints): ClusterLoadAssignment {
+  return fromBinary(ClusterLoadAssignmentSchema, bytes);
+}
+
+function endpointsInForce({ known, health }: RunningCluster): ClusterLoadAssignment {
+  return health?.assignment ?? decodeAssignment(known);
+}
+
+function encodedEndpoints({ record, known, health }: RunningCluster): NamedEndpoints {
+  if (health === undefined) return { name: record.name, bytes: known.bytes };
+  return { name: record.name, bytes: toBinary(ClusterLoadAssignmentSchema, health.assignment), cells: health.cells };
+}
+
+function showMembership({ stats, known, health }: RunningCluster): void {
+  stats.showMembership(health ? membershipOf(health.assignment, health.hosts) : known.membership);
+}
+
+/** It shows what only a worker works out, goes by when hosts came, or by files as they are now. */
+function isUsedAtOnce({ policy, transportSockets }: ClusterConfig): boolean {
+  const { standard, matchers } = transportSockets;
+  const isTimed = "slowStart" in policy && policy.slowStart !== null;
+  return isHashing(policy) || isTimed || [standard, ...matchers].some(({ tls, announcement }) => tls?.hasOwnFiles || announcement !== null);
 }
 
 function records(clusters: ReadonlyMap<string, RunningCluster>): ClusterRecord[] {
@@ -475,16 +561,8 @@ function isDns(cluster: Cluster): boolean {
   return type.case === "type" && (type.value === Cluster_DiscoveryType.STRICT_DNS || type.value === Cluster_DiscoveryType.LOGICAL_DNS);
 }
 
-function edsName(cluster: Cluster): string {
-  return cluster.edsClusterConfig?.serviceName || cluster.name;
-}
-
 function emptyAssignment(name: string): ClusterLoadAssignment {
   return create(ClusterLoadAssignmentSchema, { clusterName: name });
-}
-
-function staticAssignment(cluster: Cluster): ClusterLoadAssignment {
-  return cluster.loadAssignment ? clone(ClusterLoadAssignmentSchema, cluster.loadAssignment) : emptyAssignment(cluster.name);
 }
 
 /** Throws ConfigError for a host name where an address is needed. */

@@ -1,5 +1,9 @@
-/** What the main thread counts of a cluster: discovery and its updates. Traffic is counted by the workers. */
+/** What the main thread counts of a cluster: discovery, its updates, and how its hosts are. Traffic is counted by the workers that see any. */
+import { StatLayout } from "../stats/stat-layout.ts";
 import type { StatIndex, StatsStore } from "../stats/store.ts";
+import { sslLayout } from "../tls/ssl-stats.ts";
+import { clusterLayout, clusterPrefix } from "../upstream/cluster-stats.ts";
+import type { Membership } from "./membership.ts";
 import type { NamedResourceEvent } from "./named-resources.ts";
 
 const counters = [
@@ -14,6 +18,20 @@ const counters = [
   "update_success",
 ] as const;
 const edsCounters = ["update_rejected", "init_fetch_timeout"] as const;
+const gauges = [
+  "version",
+  "warming_state",
+  "membership_total",
+  "membership_healthy",
+  "membership_degraded",
+  "membership_excluded",
+  "max_host_weight",
+] as const;
+
+type Name = (typeof counters)[number] | (typeof edsCounters)[number] | (typeof gauges)[number];
+
+const layout = new StatLayout<Name>("cluster updates", { counter: counters, gauge: gauges });
+const edsLayout = new StatLayout<Name>("EDS cluster updates", { counter: [...counters, ...edsCounters], gauge: gauges });
 
 export type ClusterEvent = NamedResourceEvent | "failure" | "changed";
 
@@ -27,19 +45,33 @@ const counterOf: Record<ClusterEvent, (typeof counters)[number] | (typeof edsCou
 };
 
 export class MainClusterStats {
-  #store: StatsStore;
-  #at: Readonly<Record<string, StatIndex>>;
+  readonly #store: StatsStore;
+  readonly #layout: StatLayout<Name>;
+  readonly #first: StatIndex;
 
   /** `isEds`: it has endpoints that can be refused or late. */
-  constructor(store: StatsStore, statName: string, isEds: boolean) {
+  constructor(store: StatsStore, statName: string, { isEds, speaksTls }: { readonly isEds: boolean; readonly speaksTls: boolean }) {
     this.#store = store;
-    const prefix = `cluster.${statName.replaceAll(":", "_")}.`;
-    this.#at = Object.fromEntries([...counters, ...(isEds ? edsCounters : [])].map((name) => [name, store.counter(prefix + name)]));
-    store.gauge(`${prefix}version`);
-    store.gauge(`${prefix}warming_state`);
+    const prefix = clusterPrefix(statName);
+    this.#layout = isEds ? edsLayout : layout;
+    this.#first = store.group(prefix, this.#layout);
+    store.declare(prefix, clusterLayout);
+    if (speaksTls) store.declare(`${prefix}ssl.`, sslLayout);
   }
 
   count(event: ClusterEvent): void {
-    this.#store.add(this.#at[counterOf[event]]!, 1);
+    this.#store.add(this.#at(counterOf[event]), 1);
+  }
+
+  showMembership({ total, healthy, degraded, excluded, maxWeight }: Membership): void {
+    this.#store.set(this.#at("membership_total"), total);
+    this.#store.set(this.#at("membership_healthy"), healthy);
+    this.#store.set(this.#at("membership_degraded"), degraded);
+    this.#store.set(this.#at("membership_excluded"), excluded);
+    this.#store.set(this.#at("max_host_weight"), maxWeight);
+  }
+
+  #at(name: Name): StatIndex {
+    return this.#first + this.#layout.offsets[this.#layout.indexOf(name)!]!;
   }
 }

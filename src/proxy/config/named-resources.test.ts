@@ -8,7 +8,7 @@ import type { ConfigSources } from "./config-sources.ts";
 import { NamedResources } from "./named-resources.ts";
 
 /** Secrets whose control plane is the test; everything that is said to it and heard of it. */
-function secrets(options: { readonly sharesBytes?: boolean } = {}) {
+function secrets() {
   const asked: string[][] = [];
   const heard: string[] = [];
   const memory = new Set<unknown>();
@@ -27,12 +27,12 @@ function secrets(options: { readonly sharesBytes?: boolean } = {}) {
     nameOf: ({ name }) => name,
     sources,
     validate() {},
+    keep: () => undefined,
     async onChange({ name, bytes }) {
       heard.push(name);
       memory.add(bytes.buffer);
     },
     onForgotten: (name) => heard.push(`-${name}`),
-    ...options,
   });
   const answer = (...names: string[]) => {
     const content = names.map((name): XdsResource => {
@@ -77,7 +77,7 @@ describe("NamedResources", () => {
   });
 
   it("puts what came together into one piece of shared memory", async () => {
-    const { resources, memory, answer } = secrets({ sharesBytes: true });
+    const { resources, memory, answer } = secrets();
     for (const name of ["a", "b", "c"]) resources.acquire(name, undefined);
     await answer("a", "b", "c");
     expect([...memory].map((buffer) => buffer instanceof SharedArrayBuffer)).toEqual([true]);

@@ -12,48 +12,53 @@ import type { XdsResource, XdsSubscription, XdsUpdate } from "../../ads/client.t
 import type { ConfigSource } from "../../api/gen/envoy/config/core/v3/config_source_pb.js";
 import type { TypeUrl } from "../../api/type-urls.ts";
 import { type ConfigSources, fetchTimeoutMs } from "./config-sources.ts";
+import { encodedName, isSameBytes } from "./encoded-name.ts";
+import { inSharedMemory } from "./shared-bytes.ts";
 
-export interface NamedResource<T extends Message> {
+/** What is kept of a resource: its bytes, which all threads can read. As a message it takes ten times the memory. */
+export interface NamedResource<T extends Message, Kept = undefined> {
   readonly name: string;
-  readonly message: T;
   readonly bytes: Uint8Array;
   readonly version: string;
   readonly updatedAt: Date;
+  /** What `keep` made of it. */
+  readonly kept: Kept;
+  decode(): T;
 }
 
 export type NamedResourceEvent = "attempt" | "success" | "rejected" | "timeout";
 
-export interface NamedResourcesOptions<S extends DescMessage> {
+export interface NamedResourcesOptions<S extends DescMessage, Kept = undefined> {
   readonly typeUrl: TypeUrl;
   readonly schema: S;
   readonly nameOf: (message: MessageShape<S>) => string;
   readonly sources: ConfigSources;
-  /** Throws ConfigError for what can't be used. */
+  /** Throws ConfigError for what can't be used; the constraints of the protos are looked after here. */
   readonly validate: (message: MessageShape<S>) => void;
+  /** Something small that is worked out while the message is there. */
+  readonly keep: (message: MessageShape<S>) => Kept;
   /** A new or changed resource; resolves when it is in force, rejects with a ConfigError when it can't be. */
-  readonly onChange: (resource: NamedResource<MessageShape<S>>) => Promise<void>;
+  readonly onChange: (resource: NamedResource<MessageShape<S>, Kept>) => Promise<void>;
   /** Nobody needs it any more. */
   readonly onForgotten?: (name: string) => void;
   readonly onEvent?: (name: string, event: NamedResourceEvent) => void;
-  /** Keeps bytes in memory that can be handed to other threads without being copied. */
-  readonly sharesBytes?: boolean;
 }
 
-export interface ResourceHold<T extends Message> {
+export interface ResourceHold<T extends Message, Kept = undefined> {
   /** Resolves with the first answer, or when there was none for the initial fetch timeout. Never rejects. */
   readonly ready: Promise<void>;
-  readonly current: NamedResource<T> | undefined;
+  readonly current: NamedResource<T, Kept> | undefined;
   /** Asks again, and resolves as `ready` does; see XdsSubscription.refresh. */
   refetch(): Promise<void>;
   release(): void;
 }
 
-interface Entry<T extends Message> {
+interface Entry<T extends Message, Kept> {
   readonly name: string;
-  readonly group: Group<T>;
+  readonly group: Group<T, Kept>;
   readonly timeoutMs: number;
   holders: number;
-  current: NamedResource<T> | undefined;
+  current: NamedResource<T, Kept> | undefined;
   waiting: (() => void)[];
   timer: NodeJS.Timeout | undefined;
   ready: Promise<void>;
@@ -61,30 +66,30 @@ interface Entry<T extends Message> {
 }
 
 /** All names that come from one place. */
-interface Group<T extends Message> {
+interface Group<T extends Message, Kept> {
   readonly key: string;
   readonly subscription: XdsSubscription;
-  readonly entries: Map<string, Entry<T>>;
+  readonly entries: Map<string, Entry<T, Kept>>;
   /** Released in this turn: a listener that takes the place of another lets go of what it needs itself. */
-  readonly leaving: Map<string, Entry<T>>;
+  readonly leaving: Map<string, Entry<T, Kept>>;
   isAnnouncing: boolean;
 }
 
-export class NamedResources<S extends DescMessage> {
-  #options: NamedResourcesOptions<S>;
-  #groups = new Map<string, Group<MessageShape<S>>>();
+export class NamedResources<S extends DescMessage, Kept = undefined> {
+  #options: NamedResourcesOptions<S, Kept>;
+  #groups = new Map<string, Group<MessageShape<S>, Kept>>();
 
-  constructor(options: NamedResourcesOptions<S>) {
+  constructor(options: NamedResourcesOptions<S, Kept>) {
     this.#options = options;
   }
 
   /** Throws ConfigError when the source can't be. */
-  acquire(name: string, source: ConfigSource | undefined): ResourceHold<MessageShape<S>> {
+  acquire(name: string, source: ConfigSource | undefined): ResourceHold<MessageShape<S>, Kept> {
     const { sources, typeUrl, onEvent } = this.#options;
     const key = sources.key(source);
     let group = this.#groups.get(key);
     if (!group) {
-      const entries = new Map<string, Entry<MessageShape<S>>>();
+      const entries = new Map<string, Entry<MessageShape<S>, Kept>>();
       const subscription = sources.subscribe(typeUrl, source, false, (update) => this.#take(entries, update));
       group = { key, subscription, entries, leaving: new Map(), isAnnouncing: false };
       this.#groups.set(key, group);
@@ -115,7 +120,7 @@ export class NamedResources<S extends DescMessage> {
   }
 
   /** Everything that is held, sorted by name, for dumps. */
-  list(): readonly NamedResource<MessageShape<S>>[] {
+  list(): readonly NamedResource<MessageShape<S>, Kept>[] {
     return [...this.#groups.values()]
       .flatMap(({ entries }) => [...entries.values()].flatMap(({ current }) => (current ? [current] : [])))
       .sort((a, b) => (a.name < b.name ? -1 : 1));
@@ -128,7 +133,7 @@ export class NamedResources<S extends DescMessage> {
       .sort();
   }
 
-  #hold(entry: Entry<MessageShape<S>>): ResourceHold<MessageShape<S>> {
+  #hold(entry: Entry<MessageShape<S>, Kept>): ResourceHold<MessageShape<S>, Kept> {
     let isReleased = false;
     return {
       ready: entry.ready,
@@ -152,7 +157,7 @@ export class NamedResources<S extends DescMessage> {
   }
 
   /** Names of one turn go out together: a gateway may ask for ten thousand. */
-  #announce(group: Group<MessageShape<S>>): void {
+  #announce(group: Group<MessageShape<S>, Kept>): void {
     if (group.isAnnouncing) return;
     group.isAnnouncing = true;
     queueMicrotask(() => {
@@ -166,7 +171,7 @@ export class NamedResources<S extends DescMessage> {
     });
   }
 
-  #wait(entry: Entry<MessageShape<S>>): Promise<void> {
+  #wait(entry: Entry<MessageShape<S>, Kept>): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     entry.waiting.push(resolve);
     if (entry.timeoutMs > 0 && entry.timer === undefined) {
@@ -179,11 +184,19 @@ export class NamedResources<S extends DescMessage> {
     return promise;
   }
 
-  async #take(entries: ReadonlyMap<string, Entry<MessageShape<S>>>, update: XdsUpdate): Promise<string | undefined> {
+  async #take(entries: ReadonlyMap<string, Entry<MessageShape<S>, Kept>>, update: XdsUpdate): Promise<string | undefined> {
     const reasons: string[] = [];
-    const contents = this.#options.sharesBytes ? inSharedMemory(update.resources) : update.resources.map(({ content }) => content.value);
+    // Servers that don't send differences send what is known already.
+    const changed: XdsResource[] = [];
+    for (const resource of update.resources) {
+      const entry = entries.get(resource.name || (encodedName(resource.content.value) ?? ""));
+      if (entry?.current && isSameBytes(entry.current.bytes, resource.content.value))
+        this.#confirm(entry, resource.version || update.version);
+      else changed.push(resource);
+    }
+    const contents = inSharedMemory(changed.map(({ content }) => content.value));
     await Promise.all(
-      update.resources.map(async (resource, index) => {
+      changed.map(async (resource, index) => {
         const reason = await this.#takeOne(entries, resource, contents[index]!, update.version);
         if (reason !== undefined) reasons.push(reason);
       }),
@@ -196,29 +209,32 @@ export class NamedResources<S extends DescMessage> {
     return reasons.length > 0 ? reasons.join(", ") : undefined;
   }
 
+  /** It has come again as it is. */
+  #confirm(entry: Entry<MessageShape<S>, Kept>, version: string): void {
+    entry.current = { ...entry.current!, version };
+    entry.error = undefined;
+    this.#options.onEvent?.(entry.name, "success");
+    settle(entry);
+  }
+
   async #takeOne(
-    entries: ReadonlyMap<string, Entry<MessageShape<S>>>,
+    entries: ReadonlyMap<string, Entry<MessageShape<S>, Kept>>,
     resource: XdsResource,
     bytes: Uint8Array,
     version: string,
   ): Promise<string | undefined> {
-    const { schema, nameOf, validate, onChange, onEvent } = this.#options;
-    let entry: Entry<MessageShape<S>> | undefined;
+    const { schema, nameOf, validate, keep, onChange, onEvent, sources } = this.#options;
+    let entry: Entry<MessageShape<S>, Kept> | undefined;
     try {
       const message = fromBinary(schema, bytes);
       const name = nameOf(message);
       entry = entries.get(name);
       if (!entry) return undefined; // nobody asked, or nobody asks any more
-      const known = entry.current;
-      if (known && Buffer.compare(known.bytes, bytes) === 0) {
-        entry.current = { ...known, version: resource.version || version, updatedAt: known.updatedAt };
-      } else {
-        this.#options.sources.check(schema, message);
-        validate(message);
-        const changed = { name, message, bytes, version: resource.version || version, updatedAt: new Date() };
-        entry.current = changed;
-        await onChange(changed);
-      }
+      sources.check(schema, message);
+      validate(message);
+      const changed = encoded(schema, { name, bytes, version: resource.version || version, updatedAt: new Date(), kept: keep(message) });
+      entry.current = changed;
+      await onChange(changed);
       entry.error = undefined;
       onEvent?.(name, "success");
       settle(entry);
@@ -235,20 +251,14 @@ export class NamedResources<S extends DescMessage> {
   }
 }
 
-/** What came together lies together: ten thousand pieces of shared memory would be ten thousand things to collect. */
-function inSharedMemory(resources: readonly XdsResource[]): Uint8Array[] {
-  const total = resources.reduce((sum, { content }) => sum + content.value.length, 0);
-  const shared = new Uint8Array(new SharedArrayBuffer(total));
-  let end = 0;
-  return resources.map(({ content }) => {
-    const start = end;
-    end += content.value.length;
-    shared.set(content.value, start);
-    return shared.subarray(start, end);
-  });
+function encoded<S extends DescMessage, Kept>(
+  schema: S,
+  parts: Omit<NamedResource<MessageShape<S>, Kept>, "decode">,
+): NamedResource<MessageShape<S>, Kept> {
+  return { ...parts, decode: () => fromBinary(schema, parts.bytes) };
 }
 
-function settle<T extends Message>(entry: Entry<T>): void {
+function settle<T extends Message, Kept>(entry: Entry<T, Kept>): void {
   clearTimeout(entry.timer);
   entry.timer = undefined;
   const { waiting } = entry;

@@ -2,13 +2,13 @@
  * Changes on their way to the workers: everything of one turn of the event loop goes out as one update, in which secrets,
  * clusters, endpoints and routes come before the listeners that need them. The last word on a name wins.
  */
-import type { NamedBytes, NamedEndpoints } from "../update.ts";
+import type { NamedBytes, NamedCluster, NamedEndpoints } from "../update.ts";
 import type { UpdateOutcome, UpdateParts } from "../worker-group.ts";
 
 export interface ConfigChange {
   readonly secrets?: readonly NamedBytes[];
   readonly removedSecrets?: readonly string[];
-  readonly clusters?: readonly NamedBytes[];
+  readonly clusters?: readonly NamedCluster[];
   readonly removedClusters?: readonly string[];
   readonly endpoints?: readonly NamedEndpoints[];
   /** Names of clusters whose hosts' health has changed. */
@@ -21,7 +21,7 @@ export interface ConfigChange {
 export class UpdateQueue {
   #send: (parts: UpdateParts) => Promise<UpdateOutcome>;
   #secrets = new Map<string, Uint8Array | null>();
-  #clusters = new Map<string, Uint8Array | null>();
+  #clusters = new Map<string, NamedCluster | null>();
   #endpoints = new Map<string, NamedEndpoints>();
   #health = new Set<string>();
   #routes = new Map<string, Uint8Array>();
@@ -35,7 +35,7 @@ export class UpdateQueue {
   /** Resolves when the change is in force in every worker. */
   apply(change: ConfigChange): Promise<UpdateOutcome> {
     put(this.#secrets, change.secrets);
-    put(this.#clusters, change.clusters);
+    for (const cluster of change.clusters ?? []) this.#clusters.set(cluster.name, cluster);
     for (const endpoints of change.endpoints ?? []) this.#endpoints.set(endpoints.name, endpoints);
     for (const name of change.health ?? []) this.#health.add(name);
     put(this.#routes, change.routes);
@@ -54,7 +54,7 @@ export class UpdateQueue {
     const parts: UpdateParts = {
       ...take("secrets", this.#secrets),
       ...takeRemoved("removedSecrets", this.#secrets),
-      ...take("clusters", this.#clusters),
+      ...takeClusters(this.#clusters),
       ...takeRemoved("removedClusters", this.#clusters),
       ...(this.#endpoints.size > 0 && { endpoints: [...this.#endpoints.values()] }),
       ...(this.#health.size > 0 && { health: [...this.#health] }),
@@ -76,7 +76,12 @@ function take(key: keyof UpdateParts, map: ReadonlyMap<string, Uint8Array | null
   return items.length > 0 ? { [key]: items } : {};
 }
 
-function takeRemoved(key: keyof UpdateParts, map: ReadonlyMap<string, Uint8Array | null>): Partial<Record<string, string[]>> {
-  const names = [...map].flatMap(([name, bytes]) => (bytes ? [] : [name]));
+function takeClusters(map: ReadonlyMap<string, NamedCluster | null>): { readonly clusters?: readonly NamedCluster[] } {
+  const clusters = [...map.values()].filter((cluster) => cluster !== null);
+  return clusters.length > 0 ? { clusters } : {};
+}
+
+function takeRemoved(key: keyof UpdateParts, map: ReadonlyMap<string, unknown>): Partial<Record<string, string[]>> {
+  const names = [...map].flatMap(([name, content]) => (content ? [] : [name]));
   return names.length > 0 ? { [key]: names } : {};
 }

@@ -23,6 +23,7 @@ import type { NetworkFilterContext, TerminalNetworkFilter } from "../listener/ne
 import { localAddress } from "../local-address.ts";
 import { compileRouteConfiguration, type RouteTable } from "../router/route-table.ts";
 import type { Cluster } from "../upstream/cluster.ts";
+import type { ClusterLookup } from "../upstream/cluster-set.ts";
 import { ConnectionManagerStats } from "./connection-manager-stats.ts";
 import type { HttpFilter, TerminalFilter } from "./http-filter.ts";
 import type { HttpStream } from "./http-stream.ts";
@@ -127,7 +128,7 @@ export class ConnectionManager implements TerminalNetworkFilter {
   readonly rdsName: string;
   readonly #inlineRoutes: RouteTable | null;
   readonly #routes: ReadonlyMap<string, RouteTable>;
-  readonly #clusters: ReadonlyMap<string, Cluster>;
+  readonly #clusters: ClusterLookup;
 
   constructor(config: HttpConnectionManager, context: NetworkFilterContext, name: string) {
     this.name = name;

@@ -1,9 +1,9 @@
 import { fromJson, type JsonValue } from "@bufbuild/protobuf";
 import { describe, expect, it } from "vitest";
 import { StatsConfigSchema } from "../../api/gen/envoy/config/metrics/v3/stats_pb.js";
+import { histogramBounds } from "./stat-slots.ts";
 import { statsJson, statsPrometheus, statsText } from "./stats-output.ts";
 import type { Stat } from "./stats-reader.ts";
-import { histogramBounds } from "./store.ts";
 import { TagExtractor } from "./tags.ts";
 
 const counter = (name: string, value: number): Stat => ({ name, kind: "counter", value, isUsed: value !== 0 });

@@ -3,8 +3,9 @@
  *
  * Quantiles are interpolated inside the buckets of the store, which are coarser than Envoy's.
  */
-import type { Histogram, Stat } from "./stats-reader.ts";
-import { histogramBounds } from "./store.ts";
+import type { Histogram } from "./stat-numbers.ts";
+import { histogramBounds } from "./stat-slots.ts";
+import type { Stat } from "./stats-reader.ts";
 import type { TagExtractor } from "./tags.ts";
 
 export type HistogramMode = "summary" | "cumulative" | "disjoint" | "detailed";

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { StatLayout } from "./stat-layout.ts";
 import { StatsReader } from "./stats-reader.ts";
 import { StatsStore } from "./store.ts";
 
@@ -13,7 +14,46 @@ function twoStores() {
   return { reader, stores, sync };
 }
 
+const layout = new StatLayout<"rq" | "circuit_breakers.default.rq_open" | "time">("test", {
+  counter: ["rq"],
+  gauge: ["circuit_breakers.default.rq_open"],
+  histogram: ["time"],
+});
+
 describe("StatsReader", () => {
+  it("has what is declared as zeros, adds up what threads count of it, and sorts it in among the rest", () => {
+    const { reader, stores, sync } = twoStores();
+    stores[0].declare("cluster.b.", layout);
+    stores[0].declare("cluster.a.", layout);
+    for (const store of stores) {
+      const at = layout.indices(store.group("cluster.b.", layout));
+      expect(store.group("cluster.b.", layout)).toBe(at.rq);
+      expect(store.counter("cluster.b.rq")).toBe(at.rq);
+      store.add(at.rq, 2);
+      store.set(at["circuit_breakers.default.rq_open"], 1);
+      store.record(at.time, 7);
+    }
+    stores[1].add(stores[1].counter("cluster.b.rq_200"), 3);
+    sync();
+    const shown = () =>
+      reader.read().map((stat) => [stat.name, stat.kind === "histogram" ? stat.histogram.sum : stat.value, stat.isUsed] as const);
+    expect(shown()).toEqual([
+      ["cluster.a.circuit_breakers.default.rq_open", 0, false],
+      ["cluster.a.rq", 0, false],
+      ["cluster.a.time", 0, false],
+      ["cluster.b.circuit_breakers.default.rq_open", 1, true],
+      ["cluster.b.rq", 4, true],
+      ["cluster.b.rq_200", 3, true],
+      ["cluster.b.time", 14, true],
+    ]);
+    expect([reader.value("cluster.b.rq"), reader.value("cluster.a.rq"), reader.value("cluster.c.rq")]).toEqual([4, 0, 0]);
+    reader.flush();
+    reader.resetCounters();
+    expect(shown().find(([name]) => name === "cluster.b.rq")).toEqual(["cluster.b.rq", 0, true]);
+    const [histogram] = reader.read((name) => name === "cluster.b.time");
+    expect(histogram?.kind === "histogram" && histogram.interval?.count).toBe(2);
+  });
+
   it("adds counters of all threads up by name", () => {
     const { reader, stores, sync } = twoStores();
     stores[0].add(stores[0].counter("a.rq"), 2);
@@ -42,10 +82,10 @@ describe("StatsReader", () => {
 
   it("keeps statistics of endpoints out of the list", () => {
     const { reader, stores, sync } = twoStores();
-    stores[0].add(stores[0].counter("host|c|1.2.3.4:80|rq_total"), 1);
+    stores[0].add(stores[0].group("host|c|1.2.3.4:80|", layout), 1);
     sync();
     expect(reader.read()).toEqual([]);
-    expect(reader.value("host|c|1.2.3.4:80|rq_total")).toBe(1);
+    expect(reader.value("host|c|1.2.3.4:80|rq")).toBe(1);
   });
 
   it("counts from zero again after a reset, and leaves gauges", () => {

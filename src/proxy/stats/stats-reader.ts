@@ -8,14 +8,19 @@
  * Names of endpoints (`host|cluster|address|stat`) are kept apart: they feed /clusters and are no part of /stats.
  */
 import type { WorkerStats } from "../update.ts";
-import { histogramBounds, type StatDefinition, type StatKind } from "./store.ts";
-
-export interface Histogram {
-  readonly count: number;
-  readonly sum: number;
-  /** One per bound of `histogramBounds`, then +Inf; not cumulative. */
-  readonly buckets: readonly number[];
-}
+import { StatGroups } from "./stat-groups.ts";
+import {
+  addHistogram,
+  type CountedPlace,
+  type CountingThread,
+  emptyHistogram,
+  type Histogram,
+  histogramLength,
+  shownGauge,
+  sumOf,
+  toHistogram,
+} from "./stat-numbers.ts";
+import type { StatDefinition, StatKind } from "./store.ts";
 
 /** What it is made of when it came with tags of its own; else `name` says all. */
 export interface TaggedStatName {
@@ -47,8 +52,7 @@ export interface StatsSource {
   detach(): void;
 }
 
-interface Source {
-  values: Float64Array;
+interface Source extends CountingThread {
   /** Of those with tags, which can be removed. */
   readonly tagged: Map<number, Entry>;
 }
@@ -57,7 +61,7 @@ interface Entry {
   readonly name: string;
   readonly kind: StatKind;
   readonly tagged: TaggedStatName | undefined;
-  readonly places: { readonly source: Source; readonly slot: number }[];
+  readonly places: CountedPlace[];
   /** What sources had counted that have it no more. */
   retired: number[] | undefined;
   /** What /reset_counters found; subtracted since. */
@@ -65,11 +69,11 @@ interface Entry {
   wasUsed: boolean;
 }
 
-const bucketCount = histogramBounds.length + 1;
-
 export class StatsReader {
   #entries = new Map<string, Entry>();
-  #hosts = new Map<string, Entry>();
+  /** Those that have a layout: of clusters, and of endpoints. */
+  #groups = new StatGroups();
+  #hosts = new StatGroups();
   #texts = new Map<string, string>();
   /** Histograms as of the last two flushes: their difference is the interval. */
   #flushed = new Map<Entry, { readonly last: number[]; readonly interval: number[] }>();
@@ -82,6 +86,7 @@ export class StatsReader {
         if (block) source.values = new Float64Array(block);
         for (const change of changes) {
           if (typeof change === "number") this.#remove(source, change);
+          else if ("layout" in change) (change.prefix.startsWith("host|") ? this.#hosts : this.#groups).add(source, change);
           else this.#add(source, change);
         }
       },
@@ -93,12 +98,11 @@ export class StatsReader {
 
   #add(source: Source, { name, kind, slot, tags }: StatDefinition): void {
     const key = tags ? `${name}.${tags.join(".")}` : name;
-    const into = name.startsWith("host|") ? this.#hosts : this.#entries;
-    let entry = into.get(key);
+    let entry = this.#entries.get(key);
     if (!entry) {
       const tagged = tags && { base: name, tags };
       entry = { name: key, kind, tagged, places: [], retired: undefined, base: undefined, wasUsed: false };
-      into.set(key, entry);
+      this.#entries.set(key, entry);
       this.#sorted = undefined;
     }
     entry.places.push({ source, slot });
@@ -118,7 +122,7 @@ export class StatsReader {
       return;
     }
     // Others go on counting: what is added up must not go down.
-    const length = entry.kind === "histogram" ? 2 + bucketCount : 1;
+    const length = entry.kind === "histogram" ? histogramLength : 1;
     entry.retired ??= new Array<number>(length).fill(0);
     for (let index = 0; index < length; index++) entry.retired[index]! += place!.source.values[place!.slot + index] ?? 0;
   }
@@ -129,25 +133,34 @@ export class StatsReader {
 
   /** One counter or gauge; 0 when nobody has registered it. */
   value(name: string): number {
-    const entry = this.#entries.get(name) ?? this.#hosts.get(name);
-    return entry ? numberOf(entry) : 0;
+    const entry = this.#entries.get(name);
+    if (entry) return numberOf(entry);
+    return (name.startsWith("host|") ? this.#hosts.value(name, "|") : this.#groups.value(name, ".")) ?? 0;
   }
 
   /** All statistics whose name passes, sorted by name. */
   read(passes: (name: string) => boolean = () => true): Stat[] {
-    this.#sorted ??= [...this.#entries.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
-    const stats: Stat[] = [];
-    for (const entry of this.#sorted) {
-      if (passes(entry.name)) stats.push(this.#read(entry));
-    }
+    const stats = this.readOwn(passes);
+    this.#groups.read(passes, stats);
     for (const [name, value] of this.#texts) {
       if (passes(name)) stats.push({ name, kind: "text", value, isUsed: value !== "" });
     }
     return stats.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
   }
 
+  /** The same without those of clusters, which may be very many, and texts. */
+  readOwn(passes: (name: string) => boolean): Stat[] {
+    this.#sorted ??= [...this.#entries.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+    const stats: Stat[] = [];
+    for (const entry of this.#sorted) {
+      if (passes(entry.name)) stats.push(this.#read(entry));
+    }
+    return stats;
+  }
+
   /** Closes an interval of the histograms; called every stats flush interval. */
   flush(): void {
+    this.#groups.flush();
     for (const entry of this.#entries.values()) {
       if (entry.kind !== "histogram") continue;
       const now = histogramOf(entry);
@@ -160,9 +173,8 @@ export class StatsReader {
     for (const entry of this.#entries.values()) {
       if (entry.kind === "counter") entry.base = [rawNumber(entry)];
     }
-    for (const entry of this.#hosts.values()) {
-      if (entry.kind === "counter") entry.base = [rawNumber(entry)];
-    }
+    this.#groups.resetCounters();
+    this.#hosts.resetCounters();
   }
 
   #read(entry: Entry): Stat {
@@ -185,29 +197,16 @@ export class StatsReader {
   }
 }
 
-/** Gauges that are 0 or 1 in every worker. */
-const flagGauge = /\.circuit_breakers\.(default|high)\.\w+_open$|^istiocustom\.istio_build\./;
-
 function numberOf(entry: Entry): number {
-  const raw = rawNumber(entry) - (entry.base?.[0] ?? 0);
-  return entry.kind === "gauge" && raw > 1 && flagGauge.test(entry.name) ? 1 : raw;
+  const number = rawNumber(entry) - (entry.base?.[0] ?? 0);
+  return entry.kind === "gauge" ? shownGauge(entry.name, number) : number;
 }
 
 function rawNumber(entry: Entry): number {
-  let sum = entry.retired?.[0] ?? 0;
-  for (const { source, slot } of entry.places) sum += source.values[slot] ?? 0;
-  return sum;
+  return sumOf(entry.places) + (entry.retired?.[0] ?? 0);
 }
 
 /** count, sum, buckets */
 function histogramOf(entry: Entry): number[] {
-  const total = entry.retired?.slice() ?? new Array<number>(2 + bucketCount).fill(0);
-  for (const { source, slot } of entry.places) {
-    for (let index = 0; index < total.length; index++) total[index]! += source.values[slot + index] ?? 0;
-  }
-  return total;
-}
-
-function toHistogram([count = 0, sum = 0, ...buckets]: readonly number[]): Histogram {
-  return { count, sum, buckets };
+  return addHistogram(entry.retired?.slice() ?? emptyHistogram(), entry.places);
 }

@@ -11,21 +11,16 @@
  * Statistics with tags of their own (Istio's metrics) come with traffic and go again: `add…`, `release`. Whoever makes them keeps
  * their number bounded, and makes none twice.
  */
+import type { StatLayout } from "./stat-layout.ts";
+import { histogramBounds, slotsOf } from "./stat-slots.ts";
 
-/** Upper bounds of histogram buckets (milliseconds or plain numbers), as Envoy's default; the last bucket is +Inf. */
-export const histogramBounds = [
-  0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000, 3600000,
-] as const;
-
-const histogramSlots = 2 + histogramBounds.length + 1;
 /** A message of this thread takes milliseconds to be heard. */
 const reuseAfterMs = 10_000;
 
 export type StatKind = "counter" | "gauge" | "histogram";
 
 export interface StatDefinition {
-  /** Envoy's dotted name, `cluster.xds-grpc.upstream_rq_total`. Statistics of a single endpoint are named
-   *  `host|<cluster>|<ip:port>|<stat>`: they feed /clusters and are no part of /stats. */
+  /** Envoy's dotted name, `http.ingress.downstream_rq_total`. */
   readonly name: string;
   readonly kind: StatKind;
   readonly slot: number;
@@ -33,15 +28,21 @@ export interface StatDefinition {
   readonly tags?: readonly string[];
 }
 
-/** A statistic that was added, or the slot of one with tags that is no more. */
-export type StatChange = StatDefinition | number;
+/**
+ * All of a layout, named by what they begin with, `cluster.xds-grpc.`. Without a slot there is nothing to read: others may count it. Those
+ * of a single endpoint begin with `host|<cluster>|<ip:port>|`: they feed /clusters and are no part of /stats.
+ */
+export interface StatGroup {
+  readonly layout: string;
+  readonly prefix: string;
+  readonly slot?: number;
+}
+
+/** Statistics that were added, or the slot of one with tags that is no more. */
+export type StatChange = StatDefinition | StatGroup | number;
 
 /** Index of a counter, gauge or histogram; made once when configuration is compiled, used on every request. */
 export type StatIndex = number & { readonly brand?: "StatIndex" };
-
-function slotsOf(kind: StatKind): number {
-  return kind === "histogram" ? histogramSlots : 1;
-}
 
 export class StatsStore {
   values: Float64Array;
@@ -50,7 +51,9 @@ export class StatsStore {
   #block: SharedArrayBuffer;
   #replaced = true;
   #next = 0;
-  #byName = new Map<string, StatDefinition>();
+  #byName = new Map<string, StatIndex>();
+  /** By prefix. */
+  #groups = new Map<string, { readonly layout: StatLayout; readonly slot: StatIndex }[]>();
   #changes: StatChange[] = [];
   #isAnnounced = false;
   /** Places that were given back, by their number of slots, oldest first. */
@@ -73,6 +76,23 @@ export class StatsStore {
     return this.#register(name, "histogram", slotsOf("histogram"));
   }
 
+  /** All of the layout; gives the slot of the first. */
+  group(prefix: string, layout: StatLayout): StatIndex {
+    const known = this.#groups.get(prefix) ?? [];
+    const same = known.find((group) => group.layout === layout);
+    if (same !== undefined) return same.slot;
+    const slot = this.#allocate(layout.slots);
+    known.push({ layout, slot });
+    this.#groups.set(prefix, known);
+    this.#change({ layout: layout.id, prefix, slot });
+    return slot;
+  }
+
+  /** They are there, as zeros, until some thread counts them. */
+  declare(prefix: string, layout: StatLayout): void {
+    this.#change({ layout: layout.id, prefix });
+  }
+
   /** A new one, told apart from others of its name by tags: name, value, name, value ... */
   addTagged(name: string, kind: StatKind, tags: readonly string[]): StatIndex {
     return this.#add({ name, kind, tags }, slotsOf(kind));
@@ -85,8 +105,7 @@ export class StatsStore {
     const place = { slot: index, since: performance.now() };
     if (places) places.push(place);
     else this.#free.set(slots, [place]);
-    this.#changes.push(index);
-    this.#announce();
+    this.#change(index);
   }
 
   /** Adds to a counter or gauge. Hot. */
@@ -119,21 +138,31 @@ export class StatsStore {
   }
 
   #register(name: string, kind: StatKind, slots: number): StatIndex {
-    const known = this.#byName.get(name);
-    if (known) return known.slot;
+    const known = this.#byName.get(name) ?? this.#laidOut(name);
+    if (known !== undefined) return known;
     const slot = this.#add({ name, kind }, slots);
-    this.#byName.set(name, { name, kind, slot });
+    this.#byName.set(name, slot);
     return slot;
+  }
+
+  #laidOut(name: string): StatIndex | undefined {
+    for (let end = name.length; end > 1; end = Math.max(name.lastIndexOf(".", end - 2), name.lastIndexOf("|", end - 2)) + 1) {
+      for (const { layout, slot } of this.#groups.get(name.slice(0, end)) ?? []) {
+        const index = layout.indexOf(name.slice(end));
+        if (index !== undefined) return slot + layout.offsets[index]!;
+      }
+    }
+    return undefined;
   }
 
   #add(definition: Omit<StatDefinition, "slot">, slots: number): StatIndex {
     const slot = this.#allocate(slots);
-    this.#changes.push({ ...definition, slot });
-    this.#announce();
+    this.#change({ ...definition, slot });
     return slot;
   }
 
-  #announce(): void {
+  #change(change: StatChange): void {
+    this.#changes.push(change);
     if (this.#isAnnounced) return;
     this.#isAnnounced = true;
     this.onChange?.();

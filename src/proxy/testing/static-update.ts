@@ -50,7 +50,7 @@ export function staticWorker(yaml: string, options: { readonly index?: number; r
       type: "update",
       sequence: 1,
       secrets: secrets.map((secret) => ({ name: secret.name, bytes: toBinary(SecretSchema, secret) })),
-      clusters: clusters.map((cluster) => ({ name: cluster.name, bytes: toBinary(ClusterSchema, cluster) })),
+      clusters: clusters.map((cluster) => ({ name: cluster.name, bytes: toBinary(ClusterSchema, cluster), isUsedAtOnce: false })),
       endpoints: clusters.flatMap((cluster) =>
         cluster.loadAssignment === undefined
           ? []

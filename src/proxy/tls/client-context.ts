@@ -50,6 +50,12 @@ export class ClientTls {
     this.#sessions = new ClientSessions(message.maxSessionKeys ?? 1);
   }
 
+  /** Certificates or authorities that stand in the configuration itself, or in files that it names. */
+  get hasOwnFiles(): boolean {
+    const { certificates, validation } = this.#common;
+    return certificates.some((source) => "inline" in source) || (validation !== null && (validation.trustedCa ?? validation.crl) !== null);
+  }
+
   get isReady(): boolean {
     return currentCertificates(this.#common, this.#secrets) !== null && currentValidation(this.#common, this.#secrets) !== undefined;
   }

@@ -1,4 +1,5 @@
 /** `ssl.*` of a listener or a cluster. */
+import { StatLayout } from "../stats/stat-layout.ts";
 import type { StatIndex, StatsStore } from "../stats/store.ts";
 import type { TlsInfo } from "../stream-info.ts";
 
@@ -17,6 +18,8 @@ const names = [
   "session_reused",
 ] as const;
 
+export const sslLayout = new StatLayout<(typeof names)[number]>("ssl", { counter: names });
+
 /** What becomes of a client's question for an OCSP response. */
 export type StapleAction = "staple" | "omit" | "notAsked" | "fail";
 
@@ -25,7 +28,7 @@ const stapleNames = { staple: "ocsp_staple_responses", omit: "ocsp_staple_omitte
 export class SslStats {
   readonly #store: StatsStore;
   readonly #prefix: string;
-  readonly #at: Readonly<Record<(typeof names)[number], StatIndex>>;
+  readonly #at: ReturnType<typeof sslLayout.indices>;
   /** By version, and by cipher. */
   readonly #kinds = new Map<string, StatIndex>();
 
@@ -33,9 +36,7 @@ export class SslStats {
   constructor(store: StatsStore, prefix: string) {
     this.#store = store;
     this.#prefix = `${prefix}ssl.`;
-    const at: Record<string, StatIndex> = {};
-    for (const name of names) at[name] = store.counter(this.#prefix + name);
-    this.#at = at as Record<(typeof names)[number], StatIndex>;
+    this.#at = sslLayout.indices(store.group(this.#prefix, sslLayout));
   }
 
   secured({ version, opensslCipher, peerCertificate }: TlsInfo, isReused: boolean): void {

@@ -12,6 +12,7 @@ import { backOffMs, type RetryPolicy, retryOnBits, wantsRetryOnResponse } from "
 import type { HeaderList } from "../stream-info.ts";
 import { keepChunk } from "../transport.ts";
 import type { Cluster } from "./cluster.ts";
+import type { ClusterLookup } from "./cluster-set.ts";
 import type { ConnectionPool } from "./connection-pool.ts";
 import type { Host } from "./host.ts";
 import type { PoolWaiter, UpstreamExchange, UpstreamRequest, UpstreamReset } from "./upstream-stream.ts";
@@ -50,9 +51,9 @@ export interface AsyncCall {
 }
 
 export class AsyncClient {
-  readonly #clusters: ReadonlyMap<string, Cluster>;
+  readonly #clusters: ClusterLookup;
 
-  constructor(clusters: ReadonlyMap<string, Cluster>) {
+  constructor(clusters: ClusterLookup) {
     this.#clusters = clusters;
   }
 

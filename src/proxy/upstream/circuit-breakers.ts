@@ -92,6 +92,6 @@ export class Resources {
   /** The gauge is 1 while the breaker is open; written only around the limit. */
   #show(name: "cx_open" | "rq_open" | "rq_pending_open" | "rq_retry_open", used: number, limit: number): void {
     if (used < limit - 1) return;
-    this.#stats.store.set(this.#stats.breakers[this.#priority][name], used >= limit ? 1 : 0);
+    this.#stats.store.set(this.#stats.at[`circuit_breakers.${this.#priority}.${name}`], used >= limit ? 1 : 0);
   }
 }

@@ -1,4 +1,5 @@
 /** Statistics of one cluster in this worker: `cluster.NAME.*`, indices resolved once. Reference 6.3 of Envoy's behaviour. */
+import { StatLayout } from "../stats/stat-layout.ts";
 import type { StatIndex, StatsStore } from "../stats/store.ts";
 import { SslStats } from "../tls/ssl-stats.ts";
 
@@ -61,26 +62,26 @@ const counters = [
 
 const gauges = ["upstream_cx_active", "upstream_rq_active", "upstream_rq_pending_active"] as const;
 
-/** Set by worker 0 alone, because all workers see the same hosts and the reader adds the workers up. */
-const membershipGauges = [
-  "membership_total",
-  "membership_healthy",
-  "membership_degraded",
-  "membership_excluded",
-  "max_host_weight",
-] as const;
-
 const histograms = ["upstream_cx_connect_ms", "upstream_cx_length_ms", "upstream_rq_time"] as const;
 
 const breakers = ["cx_open", "cx_pool_open", "rq_open", "rq_pending_open", "rq_retry_open"] as const;
 
-type Name = (typeof counters)[number] | (typeof gauges)[number] | (typeof membershipGauges)[number] | (typeof histograms)[number];
+type BreakerName = `circuit_breakers.${"default" | "high"}.${(typeof breakers)[number]}`;
+
+const breakerNames = breakers.flatMap((name) => [`circuit_breakers.default.${name}`, `circuit_breakers.high.${name}`] as const);
+
+export const clusterLayout = new StatLayout<
+  (typeof counters)[number] | (typeof gauges)[number] | (typeof histograms)[number] | BreakerName
+>("cluster", { counter: counters, gauge: [...gauges, ...breakerNames], histogram: histograms });
+
+/** `cluster.NAME.`; an address in the name would be taken for a port of another cluster. */
+export function clusterPrefix(statName: string): string {
+  return `cluster.${statName.replaceAll(":", "_")}.`;
+}
 
 export class ClusterStats {
   readonly store: StatsStore;
-  readonly at: Readonly<Record<Name, StatIndex>>;
-  /** Gauges by priority and kind, each 0 or 1. */
-  readonly breakers: Readonly<Record<"default" | "high", Readonly<Record<(typeof breakers)[number], StatIndex>>>>;
+  readonly at: ReturnType<typeof clusterLayout.indices>;
   /** null where nothing is sent in TLS. */
   readonly ssl: SslStats | null;
   readonly #prefix: string;
@@ -89,17 +90,10 @@ export class ClusterStats {
 
   constructor(store: StatsStore, clusterName: string, speaksTls = false) {
     this.store = store;
-    const prefix = `cluster.${clusterName.replaceAll(":", "_")}.`;
+    const prefix = clusterPrefix(clusterName);
     this.#prefix = prefix;
-    const at: Record<string, StatIndex> = {};
-    for (const name of counters) at[name] = store.counter(prefix + name);
-    for (const name of [...gauges, ...membershipGauges]) at[name] = store.gauge(prefix + name);
-    for (const name of histograms) at[name] = store.histogram(prefix + name);
-    this.at = at as Record<Name, StatIndex>;
+    this.at = clusterLayout.indices(store.group(prefix, clusterLayout));
     this.ssl = speaksTls ? new SslStats(store, prefix) : null;
-    const ofPriority = (priority: string) =>
-      Object.fromEntries(breakers.map((name) => [name, store.gauge(`${prefix}circuit_breakers.${priority}.${name}`)]));
-    this.breakers = { default: ofPriority("default"), high: ofPriority("high") } as ClusterStats["breakers"];
   }
 
   /** What only some clusters have. */

@@ -27,8 +27,8 @@ export class Cluster {
   readonly stats: ClusterStats;
   readonly resources: Readonly<Record<Priority, Resources>>;
   readonly #store: StatsStore;
-  /** Only one worker counts what all of them see alike. */
-  readonly #countsMembership: boolean;
+  /** Only one worker shows what all of them see alike. */
+  readonly #showsTables: boolean;
   #hosts = new Map<string, Host>();
   #priorities: PrioritySet;
   #dropChance = 0;
@@ -46,13 +46,13 @@ export class Cluster {
   constructor(
     config: ClusterConfig,
     store: StatsStore,
-    countsMembership: boolean,
+    showsTables: boolean,
     onHostEvent: (host: string, event: HostEvent) => void = () => {},
   ) {
     this.config = config;
     this.#onHostEvent = onHostEvent;
     this.#store = store;
-    this.#countsMembership = countsMembership;
+    this.#showsTables = showsTables;
     this.stats = new ClusterStats(store, config.statName, speaksTls(config.transportSockets));
     this.resources = {
       default: new Resources(config.thresholds.default, this.stats, "default"),
@@ -64,7 +64,6 @@ export class Cluster {
     this.#onTable = this.#tableReport();
     this.#activeRequests = () => store.values[this.stats.at.upstream_rq_active]!;
     this.#priorities = this.#prioritize();
-    if (countsMembership) store.set(this.stats.at.max_host_weight, 0);
   }
 
   get hosts(): ReadonlyMap<string, Host> {
@@ -190,17 +189,11 @@ export class Cluster {
       if (!wasUnhealthy && host.health === "unhealthy") host.drain();
     }
     this.#priorities = this.#prioritize();
-    this.#showMembership();
   }
 
   /** The cluster was removed or replaced: idle connections close, busy ones after their request. */
   drain(): void {
     for (const host of this.#hosts.values()) host.drain();
-    if (this.#countsMembership) {
-      for (const name of ["membership_total", "membership_healthy", "membership_degraded", "membership_excluded"] as const) {
-        this.#store.set(this.stats.at[name], 0);
-      }
-    }
   }
 
   /** What is spoken to endpoints for a request that came by `downstream`. Hot. */
@@ -269,7 +262,7 @@ export class Cluster {
 
   #tableReport(): TableReport {
     const { kind } = this.config.policy;
-    if (!this.#countsMembership || !this.choosesByHash) return () => {};
+    if (!this.#showsTables || !this.choosesByHash) return () => {};
     const gauges =
       kind === "ringHash"
         ? this.stats.gauges("ring_hash_lb.", ["size", "min_hashes_per_host", "max_hashes_per_host"])
@@ -279,17 +272,6 @@ export class Cluster {
       const shown = kind === "ringHash" ? numbers : numbers.slice(1);
       for (const [index, gauge] of gauges.entries()) this.#store.set(gauge, shown[index]!);
     };
-  }
-
-  #showMembership(): void {
-    if (!this.#countsMembership) return;
-    const all = [...this.#hosts.values()];
-    const { at } = this.stats;
-    this.#store.set(at.membership_total, all.length);
-    this.#store.set(at.membership_healthy, all.filter(({ health }) => health === "healthy").length);
-    this.#store.set(at.membership_degraded, all.filter(({ health }) => health === "degraded").length);
-    this.#store.set(at.membership_excluded, all.filter(({ isExcluded }) => isExcluded).length);
-    this.#store.set(at.max_host_weight, Math.max(0, ...all.map((host) => host.description.weight)));
   }
 }
 

@@ -11,6 +11,7 @@ import type { HeaderList } from "../stream-info.ts";
 import { keepChunk } from "../transport.ts";
 import type { AsyncCall } from "./async-client.ts";
 import type { Cluster } from "./cluster.ts";
+import type { ClusterLookup } from "./cluster-set.ts";
 import type { ConnectionPool } from "./connection-pool.ts";
 import type { Host } from "./host.ts";
 import type { PoolWaiter, UpstreamExchange, UpstreamRequest, UpstreamReset } from "./upstream-stream.ts";
@@ -42,9 +43,9 @@ const maxAnswerBytes = 4 * 1024 * 1024;
 const prefixBytes = 5;
 
 export class GrpcClient {
-  readonly #clusters: ReadonlyMap<string, Cluster>;
+  readonly #clusters: ClusterLookup;
 
-  constructor(clusters: ReadonlyMap<string, Cluster>) {
+  constructor(clusters: ClusterLookup) {
     this.#clusters = clusters;
   }
 

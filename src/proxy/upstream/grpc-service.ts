@@ -4,7 +4,7 @@ import type { GrpcService as GrpcServiceMessage } from "../../api/gen/envoy/conf
 import { compileHeaderValue, type HeaderValueFormat } from "../router/header-mutation.ts";
 import type { HeaderList, StreamInfo } from "../stream-info.ts";
 import type { AsyncCall } from "./async-client.ts";
-import type { Cluster } from "./cluster.ts";
+import type { ClusterLookup } from "./cluster-set.ts";
 import { GrpcClient, type GrpcOutcome } from "./grpc-client.ts";
 
 export class GrpcService {
@@ -15,7 +15,7 @@ export class GrpcService {
   readonly #metadata: readonly (readonly [name: string, value: HeaderValueFormat])[];
 
   /** `timeoutMs`: as the filter understands its configuration; the service's own timeout doesn't count for all of them. */
-  constructor(message: GrpcServiceMessage | undefined, clusters: ReadonlyMap<string, Cluster>, timeoutMs: number) {
+  constructor(message: GrpcServiceMessage | undefined, clusters: ClusterLookup, timeoutMs: number) {
     const target = message?.targetSpecifier;
     if (target?.case !== "envoyGrpc") throw new ConfigError("GrpcService: only envoy_grpc is supported by this proxy");
     this.#client = new GrpcClient(clusters);

@@ -3,7 +3,8 @@ import type { JsonObject } from "@bufbuild/protobuf";
 import { type HostHealth, healthOf, isExcluded } from "../health/host-flags.ts";
 import type { HostMonitor } from "../health/host-monitor.ts";
 import type { Tlv } from "../proxy-protocol/wire.ts";
-import type { StatIndex, StatsStore } from "../stats/store.ts";
+import { StatLayout } from "../stats/stat-layout.ts";
+import type { StatsStore } from "../stats/store.ts";
 import type { ClientView } from "./client-view.ts";
 import type { ConnectionPool } from "./connection-pool.ts";
 import type { TransportSocketChoice } from "./transport-socket.ts";
@@ -11,7 +12,10 @@ import type { TransportSocketChoice } from "./transport-socket.ts";
 const statNames = ["cx_total", "cx_connect_fail", "rq_total", "rq_success", "rq_error", "rq_timeout"] as const;
 const gaugeNames = ["cx_active", "rq_active", "rq_pending_active"] as const;
 
-type HostStat = (typeof statNames)[number] | (typeof gaugeNames)[number];
+const hostLayout = new StatLayout<(typeof statNames)[number] | (typeof gaugeNames)[number]>("host", {
+  counter: statNames,
+  gauge: gaugeNames,
+});
 
 export interface HostDescription {
   /** IP address, or the path of a Unix domain socket with port -1. */
@@ -52,7 +56,7 @@ export class Host {
   /** Likewise of clients that the endpoint knows of: none has another's connection. */
   #poolsByOwner: Map<PoolOwner, ConnectionPool[]> | null = null;
   readonly stats: StatsStore;
-  readonly at: Readonly<Record<HostStat, StatIndex>>;
+  readonly at: ReturnType<typeof hostLayout.indices>;
 
   constructor(key: string, description: HostDescription, transportSocket: TransportSocketChoice, clusterName: string, stats: StatsStore) {
     this.key = key;
@@ -61,10 +65,7 @@ export class Host {
     this.stats = stats;
     this.health = healthOf(description.edsFlags);
     this.isExcluded = isExcluded(description.edsFlags);
-    const at: Record<string, StatIndex> = {};
-    for (const name of statNames) at[name] = stats.counter(`host|${clusterName}|${key}|${name}`);
-    for (const name of gaugeNames) at[name] = stats.gauge(`host|${clusterName}|${key}|${name}`);
-    this.at = at as Record<HostStat, StatIndex>;
+    this.at = hostLayout.indices(stats.group(`host|${clusterName}|${key}|`, hostLayout));
   }
 
   /** Looks again at what is known against it. */

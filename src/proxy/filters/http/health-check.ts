@@ -14,7 +14,7 @@ import type { HttpStream } from "../../http/http-stream.ts";
 import { compileHeaderMatcher, type RouteCondition } from "../../router/header-matcher.ts";
 import type { StatIndex, StatsStore } from "../../stats/store.ts";
 import { responseFlags } from "../../stream-info.ts";
-import type { Cluster } from "../../upstream/cluster.ts";
+import type { ClusterLookup } from "../../upstream/cluster-set.ts";
 
 const counters = [
   "request_total",
@@ -56,7 +56,7 @@ class HealthCheckFilter implements HttpFilter {
   readonly #passesThrough: boolean;
   readonly #cacheMs: number;
   readonly #minHealthyPercent: readonly (readonly [cluster: string, percent: number])[];
-  readonly #clusters: ReadonlyMap<string, Cluster>;
+  readonly #clusters: ClusterLookup;
   readonly #nodeCluster: string;
   readonly #stats: StatsStore;
   readonly #at: Readonly<Record<(typeof counters)[number], StatIndex>>;

@@ -4,13 +4,13 @@ import { type AccessLog, compileAccessLog } from "../../accesslog/access-log.ts"
 import type { CompileContext } from "../../compile-context.ts";
 import { defineHttpFilter, type TerminalFilter } from "../../http/http-filter.ts";
 import type { HttpStream } from "../../http/http-stream.ts";
-import type { Cluster } from "../../upstream/cluster.ts";
+import type { ClusterLookup } from "../../upstream/cluster-set.ts";
 import { RouterRequest } from "./router-request.ts";
 
 export class RouterFilter implements TerminalFilter {
   readonly name: string;
   readonly isTerminal = true;
-  readonly clusters: ReadonlyMap<string, Cluster>;
+  readonly clusters: ClusterLookup;
   readonly suppressesEnvoyHeaders: boolean;
   readonly upstreamLogs: readonly AccessLog[];
   readonly warn: (message: string) => void;

@@ -6,7 +6,7 @@ import { type PluginConfig, PluginConfigSchema } from "../../../api/gen/istio/st
 import type { DownstreamConnection } from "../../listener/downstream-connection.ts";
 import { defineNetworkFilter, type NetworkFilterContext, type NetworkReadFilter } from "../../listener/network-filter.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
-import type { Cluster } from "../../upstream/cluster.ts";
+import type { ClusterLookup } from "../../upstream/cluster-set.ts";
 import { compileStatsConfig, type StatsConfig, tcpMetric } from "../istio-stats/stats-config.ts";
 import { type Traffic, TrafficTable } from "../istio-stats/traffic-table.ts";
 
@@ -14,7 +14,7 @@ class IstioStatsFilter implements NetworkReadFilter {
   readonly name: string;
   readonly #config: StatsConfig;
   readonly #telemetry: Telemetry;
-  readonly #clusters: ReadonlyMap<string, Cluster>;
+  readonly #clusters: ClusterLookup;
   readonly #table: TrafficTable;
 
   constructor(message: PluginConfig, context: NetworkFilterContext, name: string) {

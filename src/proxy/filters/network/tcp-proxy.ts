@@ -24,6 +24,7 @@ import { responseFlags, type TlsInfo } from "../../stream-info.ts";
 import { GreetingReader } from "../../telemetry/peer-exchange.ts";
 import { keepChunk, Transport, type TransportHandler } from "../../transport.ts";
 import type { Cluster } from "../../upstream/cluster.ts";
+import type { ClusterLookup } from "../../upstream/cluster-set.ts";
 import { ConnectedSocket } from "../../upstream/connected-socket.ts";
 import type { Host } from "../../upstream/host.ts";
 import { openSocket } from "../../upstream/open-socket.ts";
@@ -50,7 +51,7 @@ class TcpProxyFilter implements TerminalNetworkFilter {
   readonly stats: StatsStore;
   readonly at: Readonly<Record<Name, StatIndex>>;
   readonly clusters: readonly { readonly name: string; readonly weight: number }[];
-  readonly running: ReadonlyMap<string, Cluster>;
+  readonly running: ClusterLookup;
   /** 1 h by default; 0: none. */
   readonly idleTimeoutMs: number;
   readonly maxDurationMs: number;
