@@ -21,6 +21,7 @@ import { typeUrls } from "../api/type-urls.ts";
 import { AccessLogSinks } from "./accesslog/sinks.ts";
 import { AdminServer } from "./admin/admin-server.ts";
 import { daysUntilExpiry } from "./admin/certs.ts";
+import { changeToCheck } from "./config/change-to-check.ts";
 import { ClusterManager } from "./config/cluster-manager.ts";
 import { ConfigSources } from "./config/config-sources.ts";
 import { ListenerManager } from "./config/listener-manager.ts";
@@ -147,7 +148,7 @@ export class ProxyServer implements AsyncDisposable {
       nameOf: ({ name }) => name,
       sources: this.#sources,
       validate: (message) => this.validator.routes(message),
-      keep: () => undefined,
+      changeOf: changeToCheck,
       onChange: async ({ name, bytes }) => this.#applyOrThrow("route", name, { routes: [{ name, bytes }] }),
       onEvent: (name, event) => this.#serverStats.countRoute(name, event),
     });
@@ -157,7 +158,6 @@ export class ProxyServer implements AsyncDisposable {
       nameOf: ({ name }) => name,
       sources: this.#sources,
       validate: (message) => this.validator.secret(message),
-      keep: () => undefined,
       onChange: async ({ name, bytes }) => this.#applyOrThrow("secret", name, { secrets: [{ name, bytes }] }),
       // A proxy that is stopping has no workers to tell.
       onForgotten: (name) => void this.#updates.apply({ removedSecrets: [name] }).catch(() => {}),

@@ -17,7 +17,8 @@ import type { CompileContext } from "./compile-context.ts";
 import { compilePerFilterConfig } from "./filters/http/index.ts";
 import { Listener, type ListenerHost } from "./listener/listener.ts";
 import { addressText, compileListener, type ListenerConfig } from "./listener/listener-config.ts";
-import { compileRouteConfiguration, type RouteTable } from "./router/route-table.ts";
+import { changeOfRoutes } from "./router/encoded-routes.ts";
+import { compileRouteConfiguration, type RouteTable, recompileRoutes } from "./router/route-table.ts";
 import { type NamedCells, SharedCells } from "./shared-cells.ts";
 import { StatsStore } from "./stats/store.ts";
 import { Telemetry } from "./telemetry/telemetry.ts";
@@ -41,6 +42,8 @@ export class WorkerState implements AsyncDisposable {
   readonly #namedCells: NamedCells = new Map();
   readonly #clusters: ClusterSet;
   readonly #routes = new Map<string, RouteTable>();
+  /** What they were compiled from. */
+  readonly #routeBytes = new Map<string, Uint8Array>();
   readonly #listeners = new Map<string, Listener>();
   /** Compiled listeners whose filters have something to wait for, by name; what is active meanwhile stays. */
   readonly #warming = new Map<string, ListenerConfig>();
@@ -136,7 +139,8 @@ export class WorkerState implements AsyncDisposable {
     for (const name of update.health ?? []) this.#clusters.refreshHealth(name);
     this.#each(update.routes, "route", failures, ({ name, bytes }) => {
       cells.begin(`route ${name}`);
-      this.#routes.set(name, compileRouteConfiguration(fromBinary(RouteConfigurationSchema, bytes), this.#context));
+      this.#routes.set(name, this.#compileRoutes(name, bytes, update.cells !== undefined));
+      this.#routeBytes.set(name, bytes);
     });
     for (const name of update.removedListeners ?? []) this.#removeListener(name);
     const waits: Promise<void>[] = [];
@@ -162,6 +166,16 @@ export class WorkerState implements AsyncDisposable {
         failures.push({ resource: kind, name: resource.name, message: messageOf(error) });
       }
     }
+  }
+
+  /** Where numbers are shared, all of it anew: all workers must number alike what is configured alike. */
+  #compileRoutes(name: string, bytes: Uint8Array, sharesNumbers: boolean): RouteTable {
+    const before = this.#routes.get(name);
+    const change = before && !sharesNumbers ? changeOfRoutes(this.#routeBytes.get(name)!, bytes) : undefined;
+    if (before === undefined || change === undefined) {
+      return compileRouteConfiguration(fromBinary(RouteConfigurationSchema, bytes), this.#context);
+    }
+    return recompileRoutes(change, before, this.#context);
   }
 
   #compileCluster({ name, bytes }: NamedBytes): Cluster {

@@ -521,7 +521,7 @@ function knownEndpoints(assignment: ClusterLoadAssignment): KnownEndpoints {
 }
 
 function endpointsOfResource(resource: NamedResource<ClusterLoadAssignment, Membership> | undefined): KnownEndpoints | undefined {
-  return resource && { bytes: resource.bytes, membership: resource.kept };
+  return resource && { bytes: resource.bytes, membership: resource.kept ?? noMembers };
 }
 
 function decodeAssignment({ bytes }: KnownEndpoints): ClusterLoadAssignment {

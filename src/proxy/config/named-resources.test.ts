@@ -27,7 +27,6 @@ function secrets() {
     nameOf: ({ name }) => name,
     sources,
     validate() {},
-    keep: () => undefined,
     async onChange({ name, bytes }) {
       heard.push(name);
       memory.add(bytes.buffer);

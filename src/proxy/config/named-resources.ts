@@ -22,8 +22,15 @@ export interface NamedResource<T extends Message, Kept = undefined> {
   readonly version: string;
   readonly updatedAt: Date;
   /** What `keep` made of it. */
-  readonly kept: Kept;
+  readonly kept: Kept | undefined;
   decode(): T;
+}
+
+export interface ResourceChange<T extends Message> {
+  /** As if what is new were all of it. */
+  readonly message: T;
+  /** What of the whole is not right, whatever its parts are; throws ConfigError. */
+  readonly checkWhole: () => void;
 }
 
 export type NamedResourceEvent = "attempt" | "success" | "rejected" | "timeout";
@@ -35,8 +42,10 @@ export interface NamedResourcesOptions<S extends DescMessage, Kept = undefined> 
   readonly sources: ConfigSources;
   /** Throws ConfigError for what can't be used; the constraints of the protos are looked after here. */
   readonly validate: (message: MessageShape<S>) => void;
-  /** Something small that is worked out while the message is there. */
-  readonly keep: (message: MessageShape<S>) => Kept;
+  /** What has to be checked of a resource that takes the place of another; absent: all of it. */
+  readonly changeOf?: (known: Uint8Array, bytes: Uint8Array) => ResourceChange<MessageShape<S>> | undefined;
+  /** Something small that is worked out while the message is there; not along with `changeOf`. */
+  readonly keep?: (message: MessageShape<S>) => Kept;
   /** A new or changed resource; resolves when it is in force, rejects with a ConfigError when it can't be. */
   readonly onChange: (resource: NamedResource<MessageShape<S>, Kept>) => Promise<void>;
   /** Nobody needs it any more. */
@@ -209,6 +218,22 @@ export class NamedResources<S extends DescMessage, Kept = undefined> {
     return reasons.length > 0 ? reasons.join(", ") : undefined;
   }
 
+  /** Whether what is new of a resource that has changed a little was looked at and is good. If not, the whole says better what is wrong. */
+  #isGoodChange(name: string, known: Uint8Array | undefined, bytes: Uint8Array): boolean {
+    const { schema, nameOf, changeOf, validate, sources } = this.#options;
+    if (known === undefined || changeOf === undefined) return false;
+    try {
+      const change = changeOf(known, bytes);
+      if (change === undefined || nameOf(change.message) !== name) return false;
+      change.checkWhole();
+      sources.check(schema, change.message);
+      validate(change.message);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
   /** It has come again as it is. */
   #confirm(entry: Entry<MessageShape<S>, Kept>, version: string): void {
     entry.current = { ...entry.current!, version };
@@ -226,13 +251,20 @@ export class NamedResources<S extends DescMessage, Kept = undefined> {
     const { schema, nameOf, validate, keep, onChange, onEvent, sources } = this.#options;
     let entry: Entry<MessageShape<S>, Kept> | undefined;
     try {
-      const message = fromBinary(schema, bytes);
-      const name = nameOf(message);
-      entry = entries.get(name);
-      if (!entry) return undefined; // nobody asked, or nobody asks any more
-      sources.check(schema, message);
-      validate(message);
-      const changed = encoded(schema, { name, bytes, version: resource.version || version, updatedAt: new Date(), kept: keep(message) });
+      const guessed = encodedName(bytes) ?? "";
+      let name = guessed;
+      let kept: Kept | undefined;
+      if (this.#isGoodChange(guessed, entries.get(guessed)?.current?.bytes, bytes)) entry = entries.get(guessed)!;
+      else {
+        const message = fromBinary(schema, bytes);
+        name = nameOf(message);
+        entry = entries.get(name);
+        if (!entry) return undefined; // nobody asked, or nobody asks any more
+        sources.check(schema, message);
+        validate(message);
+        kept = keep?.(message);
+      }
+      const changed = encoded(schema, { name, bytes, version: resource.version || version, updatedAt: new Date(), kept });
       entry.current = changed;
       await onChange(changed);
       entry.error = undefined;

@@ -12,7 +12,8 @@ import type { Route } from "./route.ts";
 interface Node {
   /** Characters between the parent and this node. */
   label: string;
-  children: Map<number, Node>;
+  /** null: none, as of most. */
+  children: Map<number, Node> | null;
   /** Indices of routes whose prefix ends here, ascending. */
   routes: number[];
 }
@@ -23,13 +24,23 @@ const walkedRoutes = 6;
 export class RouteIndex {
   readonly list: readonly Route[];
   readonly #isWalked: boolean;
-  readonly #exact = new Map<string, number[]>();
-  readonly #root: Node = { label: "", children: new Map(), routes: [] };
-  readonly #rest: number[] = [];
+  readonly #exact: Map<string, number[]>;
+  readonly #root: Node;
+  readonly #rest: number[];
 
-  constructor(routes: readonly Route[]) {
+  /** `filed`: has routes of the same paths in the same places. */
+  constructor(routes: readonly Route[], filed?: RouteIndex) {
     this.list = routes;
     this.#isWalked = routes.length <= walkedRoutes;
+    if (filed !== undefined) {
+      this.#exact = filed.#exact;
+      this.#root = filed.#root;
+      this.#rest = filed.#rest;
+      return;
+    }
+    this.#exact = new Map();
+    this.#root = { label: "", children: null, routes: [] };
+    this.#rest = [];
     for (const [index, route] of routes.entries()) {
       const { kind, text } = route.pathCriterion;
       if (kind === "exact") {
@@ -39,6 +50,18 @@ export class RouteIndex {
       } else if (kind === "prefix") insert(this.#root, text, index);
       else this.#rest.push(index);
     }
+  }
+
+  /** Other routes, filed anew only if their paths are others. */
+  withRoutes(routes: readonly Route[]): RouteIndex {
+    const { list } = this;
+    const isAlike =
+      routes.length === list.length &&
+      routes.every(({ pathCriterion: { kind, text } }, index) => {
+        const known = list[index]!.pathCriterion;
+        return known.kind === kind && known.text === text;
+      });
+    return new RouteIndex(routes, isAlike ? this : undefined);
   }
 
   /** Hot. */
@@ -56,7 +79,7 @@ export class RouteIndex {
     let at = 0;
     for (;;) {
       if (node.routes.length > 0) best = this.#first(node.routes, best, path, info);
-      const child = node.children.get(path.charCodeAt(at));
+      const child = node.children?.get(path.charCodeAt(at));
       if (child === undefined || !path.startsWith(child.label, at)) break;
       at += child.label.length;
       node = child;
@@ -87,17 +110,18 @@ function insert(root: Node, text: string, index: number): void {
   let at = 0;
   while (at < text.length) {
     const code = text.charCodeAt(at);
+    node.children ??= new Map();
     const child = node.children.get(code);
     if (child === undefined) {
-      node.children.set(code, { label: text.slice(at), children: new Map(), routes: [index] });
+      node.children.set(code, { label: text.slice(at), children: null, routes: [index] });
       return;
     }
     let shared = 0;
     while (shared < child.label.length && child.label.charCodeAt(shared) === text.charCodeAt(at + shared)) shared++;
     if (shared < child.label.length) {
-      const upper: Node = { label: child.label.slice(0, shared), children: new Map(), routes: [] };
+      const upper: Node = { label: child.label.slice(0, shared), children: null, routes: [] };
       child.label = child.label.slice(shared);
-      upper.children.set(child.label.charCodeAt(0), child);
+      upper.children = new Map([[child.label.charCodeAt(0), child]]);
       node.children.set(code, upper);
       node = upper;
     } else node = child;

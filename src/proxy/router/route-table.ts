@@ -6,14 +6,20 @@
  * prefix tree, the rest), and of the routes found there the one with the lowest index is taken, so that the answer is the
  * same as walking the list (see route-index.ts).
  */
+
+import { fromBinary } from "@bufbuild/protobuf";
 import { ConfigError } from "../../api/config-error.ts";
 import {
+  RouteSchema,
   VirtualHost_TlsRequirementType,
   type VirtualHost as VirtualHostMessage,
+  VirtualHostSchema,
 } from "../../api/gen/envoy/config/route/v3/route_components_pb.js";
 import type { RouteConfiguration } from "../../api/gen/envoy/config/route/v3/route_pb.js";
 import type { CompileContext } from "../compile-context.ts";
 import type { StreamInfo } from "../stream-info.ts";
+import { DomainTable, type NamedDomains } from "./domain-table.ts";
+import type { HostChange, RoutesChange } from "./encoded-routes.ts";
 import { compileHeaderEdits, type HeaderEdit } from "./header-mutation.ts";
 import { compileMirrors, type MirrorPolicy } from "./mirror-policy.ts";
 import { compileRateLimits, type RateLimitPolicy } from "./rate-limit-policy.ts";
@@ -53,31 +59,19 @@ export interface VirtualHost {
 export class RouteTable {
   readonly name: string;
   readonly internalOnlyHeaders: ReadonlySet<string>;
-  readonly #exact: ReadonlyMap<string, VirtualHost>;
-  /** By length of the suffix or prefix, longest first. */
-  readonly #suffixes: readonly (readonly [length: number, hosts: ReadonlyMap<string, VirtualHost>])[];
-  readonly #prefixes: readonly (readonly [length: number, hosts: ReadonlyMap<string, VirtualHost>])[];
-  readonly #fallback: VirtualHost | null;
+  /** As they were configured. */
+  readonly hosts: readonly VirtualHost[];
+  readonly #domains: DomainTable<VirtualHost>;
   readonly #ignoresPort: boolean;
   /** Host as it was written -> its virtual host; a proxy sees few hosts many times. Bounded. */
   readonly #seen = new Map<string, VirtualHost | null>();
 
-  constructor(parts: {
-    name: string;
-    internalOnlyHeaders: ReadonlySet<string>;
-    exact: ReadonlyMap<string, VirtualHost>;
-    suffixes: ReadonlyMap<string, VirtualHost>;
-    prefixes: ReadonlyMap<string, VirtualHost>;
-    fallback: VirtualHost | null;
-    ignoresPort: boolean;
-  }) {
-    this.name = parts.name;
-    this.internalOnlyHeaders = parts.internalOnlyHeaders;
-    this.#exact = parts.exact;
-    this.#suffixes = byLength(parts.suffixes);
-    this.#prefixes = byLength(parts.prefixes);
-    this.#fallback = parts.fallback;
-    this.#ignoresPort = parts.ignoresPort;
+  constructor(config: RouteConfiguration, hosts: readonly VirtualHost[], domains: DomainTable<VirtualHost>) {
+    this.name = config.name;
+    this.internalOnlyHeaders = new Set(config.internalOnlyHeaders.map((name) => name.toLowerCase()));
+    this.hosts = hosts;
+    this.#domains = domains;
+    this.#ignoresPort = config.ignorePortInHostMatching;
   }
 
   /** Hot. */
@@ -97,91 +91,79 @@ export class RouteTable {
   }
 
   #find(authority: string): VirtualHost | null {
-    let host = authority.toLowerCase();
-    if (this.#ignoresPort) host = host.replace(/:\d+$/, "");
-    const exact = this.#exact.get(host);
-    if (exact !== undefined) return exact;
-    for (const [length, hosts] of this.#suffixes) {
-      if (host.length <= length) continue;
-      const found = hosts.get(host.slice(host.length - length));
-      if (found !== undefined) return found;
-    }
-    for (const [length, hosts] of this.#prefixes) {
-      if (host.length <= length) continue;
-      const found = hosts.get(host.slice(0, length));
-      if (found !== undefined) return found;
-    }
-    return this.#fallback;
+    const host = authority.toLowerCase();
+    return this.#domains.find(this.#ignoresPort ? host.replace(/:\d+$/, "") : host);
   }
-}
-
-function byLength(hosts: ReadonlyMap<string, VirtualHost>): [number, Map<string, VirtualHost>][] {
-  const lengths = new Map<number, Map<string, VirtualHost>>();
-  for (const [key, host] of hosts) {
-    const group = lengths.get(key.length) ?? new Map<string, VirtualHost>();
-    group.set(key, host);
-    lengths.set(key.length, group);
-  }
-  return [...lengths].sort(([a], [b]) => b - a);
 }
 
 const defaultMaxDirectResponseBytes = 4096;
 
 /** Throws ConfigError, in Envoy's words, for what is no route configuration. Opens nothing; usable in any thread. */
 export function compileRouteConfiguration(config: RouteConfiguration, context: CompileContext): RouteTable {
-  const exact = new Map<string, VirtualHost>();
-  const suffixes = new Map<string, VirtualHost>();
-  const prefixes = new Map<string, VirtualHost>();
-  let fallback: VirtualHost | null = null;
-  const names = new Set<string>();
-  const configEdits = {
-    request: compileHeaderEdits(config.requestHeadersToAdd, config.requestHeadersToRemove),
-    response: compileHeaderEdits(config.responseHeadersToAdd, config.responseHeadersToRemove),
-  };
-  if (config.vhds !== undefined) throw new ConfigError("vhds is not supported by this proxy");
-  const configFilters = context.compilePerFilterConfig(config.typedPerFilterConfig);
+  const outer = compileOuterScope(config, context);
+  const hosts: VirtualHost[] = [];
+  const domains = new DomainTable<VirtualHost>(config.name);
   for (const message of config.virtualHosts) {
-    if (message.name === "") throw new ConfigError("VirtualHost: name: value length must be at least 1 characters");
-    if (names.has(message.name))
-      throw new ConfigError(
-        `Only unique names for virtual hosts are permitted. Duplicate entry of virtual host with name ${message.name} in route ${config.name}`,
-      );
-    names.add(message.name);
-    const host = compileVirtualHost(message, config, configEdits, configFilters, context);
-    if (message.domains.length === 0) throw new ConfigError("VirtualHost: domains: value must contain at least 1 item(s)");
-    for (const written of message.domains) {
-      const domain = written.toLowerCase();
-      if (domain === "*") {
-        if (fallback !== null) throw new ConfigError(`Only a single wildcard domain is permitted in route ${config.name}`);
-        fallback = host;
-        continue;
-      }
-      const [into, key] = domain.startsWith("*")
-        ? [suffixes, domain.slice(1)]
-        : domain.endsWith("*")
-          ? [prefixes, domain.slice(0, -1)]
-          : [exact, domain];
-      if (into.has(key))
-        throw new ConfigError(`Only unique values for domains are permitted. Duplicate entry of domain ${written} in route ${config.name}`);
-      into.set(key, host);
-    }
+    const host = compileVirtualHost(message, outer, context);
+    hosts.push(host);
+    domains.add(message, host);
   }
-  return new RouteTable({
-    name: config.name,
-    internalOnlyHeaders: new Set(config.internalOnlyHeaders.map((name) => name.toLowerCase())),
-    exact,
-    suffixes,
-    prefixes,
-    fallback,
-    ignoresPort: config.ignorePortInHostMatching,
+  return new RouteTable(config, hosts, domains);
+}
+
+/** The same with what has not changed taken from before. Throws ConfigError. */
+export function recompileRoutes({ configuration, hosts: changes }: RoutesChange, before: RouteTable, context: CompileContext): RouteTable {
+  let outer: OuterScope | undefined;
+  const domains = new DomainTable<VirtualHost>(configuration.name);
+  const hosts = changes.map((change) => {
+    const old = before.hosts[change.same];
+    let host: VirtualHost;
+    if (old === undefined) {
+      outer ??= compileOuterScope(configuration, context);
+      host = compileVirtualHost(fromBinary(VirtualHostSchema, change.host.bytes), outer, context);
+    } else host = change.routes === null ? old : { ...old, routes: recompileList(change.routes, old, context) };
+    domains.add(change.host, host);
+    return host;
   });
+  return new RouteTable(configuration, hosts, domains);
+}
+
+function recompileList(
+  routes: NonNullable<HostChange["routes"]>,
+  { routes: old, scope }: VirtualHost,
+  context: CompileContext,
+): RouteIndex {
+  return old.withRoutes(routes.map(({ bytes, same }) => old.list[same] ?? compileRoute(fromBinary(RouteSchema, bytes), scope, context)));
+}
+
+/** What is wrong between the virtual hosts of a configuration, in Envoy's words: throws ConfigError. */
+export function checkDomains(name: string, hosts: Iterable<NamedDomains>): void {
+  const domains = new DomainTable<null>(name);
+  for (const host of hosts) domains.add(host, null);
+}
+
+/** What all virtual hosts inherit. */
+interface OuterScope {
+  readonly config: RouteConfiguration;
+  readonly edits: Edits;
+  readonly filters: ReadonlyMap<string, unknown>;
+}
+
+function compileOuterScope(config: RouteConfiguration, context: CompileContext): OuterScope {
+  if (config.vhds !== undefined) throw new ConfigError("vhds is not supported by this proxy");
+  return {
+    config,
+    edits: {
+      request: compileHeaderEdits(config.requestHeadersToAdd, config.requestHeadersToRemove),
+      response: compileHeaderEdits(config.responseHeadersToAdd, config.responseHeadersToRemove),
+    },
+    filters: context.compilePerFilterConfig(config.typedPerFilterConfig),
+  };
 }
 
 function compileVirtualHost(
   message: VirtualHostMessage,
-  config: RouteConfiguration,
-  configEdits: Edits,
-  configFilters: ReadonlyMap<string, unknown>,
+  { config, edits: configEdits, filters: configFilters }: OuterScope,
   context: CompileContext,
 ): VirtualHost {
   if (message.matcher !== undefined) throw new ConfigError("VirtualHost: matcher is not supported by this proxy");
