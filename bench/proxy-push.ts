@@ -99,7 +99,7 @@ async function measureProxy(name: string, isDelta: boolean, options: PushOptions
   try {
     const costs = new Map<string, Cost>();
     const push = new Push(await ads.nextStream(), isDelta, initial);
-    const asker = new Asker();
+    const asker = new Asker(name);
     await asker.until(last, (answer) => answer.status === 200);
     await push.acknowledged();
     costs.set("start", { ms: performance.now() - started, cpuMs: cpuMsOf(child.pid!) });
@@ -120,6 +120,7 @@ async function measureProxy(name: string, isDelta: boolean, options: PushOptions
       }
       costs.set(what, { ms: median(taken.map(({ ms }) => ms)), cpuMs: median(taken.map(({ cpuMs }) => cpuMs)) });
     };
+    await measure("nothing, and one request", () => ({ send: () => {}, effect: () => asker.until(last, ({ status }) => status === 200) }));
     let clusterVersion = 0;
     const isWritten = (version: number) => (answer: Answer) => (answer.headers["x-host-header"] === "Host") === (version % 2 === 1);
     await measure("endpoint changed", (version) => {
@@ -243,13 +244,18 @@ interface Answer {
 
 class Asker {
   readonly #agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  readonly #name: string;
+
+  constructor(name: string) {
+    this.#name = name;
+  }
 
   async until(index: number, isWanted: (answer: Answer) => boolean): Promise<void> {
     const deadline = performance.now() + patienceMs;
     for (;;) {
       const answer = await this.#ask(pathOf(index));
       if (isWanted(answer)) return;
-      if (performance.now() > deadline) throw new Error(`${pathOf(index)} still answers ${JSON.stringify(answer)}`);
+      if (performance.now() > deadline) throw new Error(`${pathOf(index)} of ${this.#name} still answers ${JSON.stringify(answer)}`);
       await pause(1);
     }
   }

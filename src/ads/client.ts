@@ -78,9 +78,9 @@ interface TypeState {
   readonly typeUrl: string;
   readonly isWildcard: boolean;
   readonly handler: XdsHandler;
-  names: Set<string>;
+  names: ReadonlySet<string>;
   /** What the server has been told on this stream (delta). */
-  announced: Set<string>;
+  announced: ReadonlySet<string>;
   /** Versions that were accepted: one for the type (SotW), or by resource (delta). */
   version: string;
   readonly versions: Map<string, string>;
@@ -322,8 +322,10 @@ export class XdsClient implements AsyncDisposable {
   }
 
   #sendDelta(state: TypeState): void {
-    const subscribe = [...state.names].filter((name) => !state.announced.has(name)).sort();
-    const unsubscribe = [...state.announced].filter((name) => !state.names.has(name)).sort();
+    // Most of what is sent is an ACK, and there may be ten thousand names.
+    const isTold = state.announced === state.names;
+    const subscribe = isTold ? [] : [...state.names].filter((name) => !state.announced.has(name)).sort();
+    const unsubscribe = isTold ? [] : [...state.announced].filter((name) => !state.names.has(name)).sort();
     const isInitial = state.isFirstOnStream && (state.isWildcard || subscribe.length > 0);
     if (!state.answer && !isInitial && subscribe.length === 0 && unsubscribe.length === 0) return;
     const error = state.answer?.error;
@@ -339,7 +341,7 @@ export class XdsClient implements AsyncDisposable {
         ...(error !== undefined && { errorDetail: create(StatusSchema, { code: 13, message: error }) }),
       }),
     );
-    state.announced = new Set(state.names);
+    state.announced = state.names; // replaced and never changed
   }
 
   #nodeFor(state: TypeState): { node?: Node } {
