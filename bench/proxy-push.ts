@@ -333,8 +333,10 @@ function cpuMsOf(pid: number): number {
 async function stop(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const exited = new Promise((resolve) => child.once("exit", resolve));
-  child.kill("SIGKILL");
+  child.kill("SIGTERM");
+  const timer = setTimeout(() => child.kill("SIGKILL"), 3000);
   await exited;
+  clearTimeout(timer);
 }
 
 function median(values: readonly number[]): number {

@@ -212,6 +212,77 @@ describe("ProxyServer under a control plane", () => {
     await until(async () => (await call(port)) === "503 ");
   });
 
+  it("takes routes that have changed a little, and refuses what is wrong with them as it would refuse all of them", async () => {
+    const [mesh, port, upstream] = [await startMesh(), await freePort(), await startUpstream("hello")];
+    const { proxy, stream } = mesh;
+    await bringUp(mesh, port, upstream);
+    const direct = (index: number, body: string) => ({
+      match: { path: `/${index}` },
+      direct_response: { status: 200, body: { inline_string: body } },
+    });
+    const hosts = (change: object = {}, ...others: object[]) => [
+      {
+        name: "all",
+        domains: ["*"],
+        routes: Array.from({ length: 9 }, (_, index) => ({ ...direct(index, "before"), ...(index === 4 && change) })),
+      },
+      ...others,
+    ];
+    const answer = async (version: string, virtual_hosts: object[]) => {
+      const config = fromJson(RouteConfigurationSchema, json({ name: "routes", virtual_hosts }));
+      stream.respond(typeUrls.rds, version, [pack(RouteConfigurationSchema, config)]);
+      return (await stream.next(typeUrls.rds)).errorDetail?.message;
+    };
+    const bodies = () => Promise.all([3, 4, 5].map(async (index) => (await fetch(`http://127.0.0.1:${port}/${index}`)).text()));
+    await stream.next(typeUrls.rds);
+    expect(await answer("r2", hosts())).toBeUndefined();
+    expect(await answer("r3", hosts(direct(4, "changed")))).toBeUndefined();
+    expect(await bodies()).toEqual(["before", "changed", "before"]);
+
+    expect(await answer("r4", hosts({ match: { safe_regex: { regex: "(" } } }))).toContain("Invalid regex '('");
+    const place = "RouteConfigurationValidationError.VirtualHosts[0]: embedded message failed validation | caused by ";
+    expect(await answer("r5", hosts({ direct_response: { status: 1 } }))).toContain(`${place}VirtualHostValidationError.Routes[4]`);
+    const twice = { name: "other", domains: ["*"], routes: [] };
+    expect(await answer("r6", hosts({}, twice))).toBe("Only a single wildcard domain is permitted in route routes");
+    expect(await bodies()).toEqual(["before", "changed", "before"]);
+    expect(JSON.parse((await proxy.admin("/config_dump?resource=dynamic_route_configs")).body).configs[0].version_info).toBe("r3");
+
+    expect(await answer("r7", hosts())).toBeUndefined();
+    expect(await bodies()).toEqual(["before", "before", "before"]);
+  });
+
+  it("leaves alone what a response repeats, and shows statistics of clusters that nobody has asked for", async () => {
+    const [mesh, port, upstream] = [await startMesh(), await freePort(), await startUpstream("hello")];
+    const { proxy, stream } = mesh;
+    await bringUp(mesh, port, upstream);
+    expect(await call(port)).toBe("200 hello");
+    await stream.next(typeUrls.cds);
+    await stream.next(typeUrls.eds);
+    stream.respond(typeUrls.cds, "c2", [edsCluster("c"), edsCluster("unused")]);
+    await stream.next(typeUrls.eds);
+    stream.respond(typeUrls.eds, "e2", [assignment("c", upstream), assignment("unused", upstream, upstream + 1)]);
+    await stream.next(typeUrls.cds);
+    expect(await call(port)).toBe("200 hello");
+    const stats = new Map((await proxy.admin("/stats")).body.split("\n").map((line) => line.split(": ") as [string, string]));
+    const shown = (...names: string[]) => names.map((name) => stats.get(name));
+    expect(shown("cluster_manager.cluster_added", "cluster_manager.cluster_modified", "cluster.c.upstream_cx_total")).toEqual([
+      "3",
+      "0",
+      "1",
+    ]);
+    expect(shown("cluster.c.membership_change", "cluster.c.update_success", "cluster.c.membership_total")).toEqual(["0", "2", "1"]);
+    const unused = [
+      "membership_healthy",
+      "max_host_weight",
+      "upstream_rq_total",
+      "circuit_breakers.high.rq_open",
+      "upstream_cx_connect_ms",
+    ];
+    expect(shown(...unused.map((name) => `cluster.unused.${name}`))).toEqual(["2", "1", "0", "0", "No recorded values"]);
+    const sorted = [...stats].filter(([, value]) => /^\d/.test(value ?? "")).map(([name]) => name);
+    expect(sorted).toEqual([...sorted].sort());
+  });
+
   it("closes the socket of a listener that is gone", async () => {
     const [mesh, port, upstream] = [await startMesh(), await freePort(), await startUpstream("hello")];
     const { stream } = mesh;

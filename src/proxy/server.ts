@@ -105,7 +105,7 @@ export class ProxyServer implements AsyncDisposable {
         concurrency: options.concurrency,
         threads: options.workerThreads,
         data: {
-          bootstrap: toBinary(BootstrapSchema, bootstrap),
+          bootstrap: toBinary(BootstrapSchema, { ...bootstrap, staticResources: undefined }),
           fileFlushIntervalMs: options.fileFlushIntervalMs,
           drainTimeMs: options.drainTimeMs,
           drainStrategy: options.drainStrategy,

@@ -75,6 +75,17 @@ describe("NamedResources", () => {
     expect(again.current?.name).toBe("kept");
   });
 
+  it("tells of what has come again as it was to nobody", async () => {
+    const { resources, heard, answer } = secrets();
+    const hold = resources.acquire("a", undefined);
+    await answer("a");
+    const { bytes } = hold.current!;
+    await answer("a");
+    expect(heard).toEqual(["a"]);
+    expect(hold.current!.bytes).toBe(bytes);
+    expect(hold.current!.decode().name).toBe("a");
+  });
+
   it("puts what came together into one piece of shared memory", async () => {
     const { resources, memory, answer } = secrets();
     for (const name of ["a", "b", "c"]) resources.acquire(name, undefined);

@@ -38,6 +38,8 @@ export class ResourceValidator {
   readonly #options: ResourceValidatorOptions;
   /** Nobody connects here. */
   #tlsSessions = new TlsSessions(makeSharedSessions());
+  /** The same for all, as in a worker: what is made of it once is the same for all that share it. */
+  #telemetry = new Telemetry(undefined, new StatsStore(fewSlots));
   #warned = new Set<string>();
 
   constructor(options: ResourceValidatorOptions = {}) {
@@ -97,7 +99,7 @@ export class ResourceValidator {
       tlsSessions: this.#tlsSessions,
       nodeId: "",
       nodeCluster: "",
-      telemetry: new Telemetry(undefined, stats),
+      telemetry: this.#telemetry,
       cells: new SharedCells(null),
       warn: (message) => this.#warn(message),
       compilePerFilterConfig: (config) => compilePerFilterConfig(config, context),

@@ -44,12 +44,16 @@ export type StatChange = StatDefinition | StatGroup | number;
 /** Index of a counter, gauge or histogram; made once when configuration is compiled, used on every request. */
 export type StatIndex = number & { readonly brand?: "StatIndex" };
 
+const noValues = new Float64Array(0);
+
 export class StatsStore {
   values: Float64Array;
   /** Called when statistics were added or released since the last call of `takeChanges`; not called again before that. */
   onChange: (() => void) | undefined;
-  #block: SharedArrayBuffer;
-  #replaced = true;
+  readonly #initialSlots: number;
+  /** Made with the first statistic: what is only compiled for its mistakes hardly ever has one. */
+  #block: SharedArrayBuffer | undefined;
+  #replaced = false;
   #next = 0;
   #byName = new Map<string, StatIndex>();
   /** By prefix. */
@@ -60,8 +64,8 @@ export class StatsStore {
   readonly #free = new Map<number, { readonly slot: number; readonly since: number }[]>();
 
   constructor(initialSlots = 4096) {
-    this.#block = new SharedArrayBuffer(initialSlots * 8);
-    this.values = new Float64Array(this.#block);
+    this.#initialSlots = initialSlots;
+    this.values = noValues;
   }
 
   counter(name: string): StatIndex {
@@ -132,7 +136,7 @@ export class StatsStore {
     const changes = this.#changes;
     this.#changes = [];
     this.#isAnnounced = false;
-    const block = this.#replaced ? { block: this.#block } : {};
+    const block = this.#replaced && this.#block ? { block: this.#block } : {};
     this.#replaced = false;
     return { ...block, changes };
   }
@@ -175,14 +179,16 @@ export class StatsStore {
       this.values.fill(0, slot, slot + slots);
       return slot;
     }
-    while ((this.#next + slots) * 8 > this.#block.byteLength) this.#grow();
+    if (this.#next + slots > this.values.length) this.#grow(this.#next + slots);
     const slot = this.#next;
     this.#next += slots;
     return slot;
   }
 
-  #grow(): void {
-    const larger = new SharedArrayBuffer(this.#block.byteLength * 2);
+  #grow(least: number): void {
+    let slots = this.values.length === 0 ? this.#initialSlots : this.values.length * 2;
+    while (slots < least) slots *= 2;
+    const larger = new SharedArrayBuffer(slots * 8);
     const values = new Float64Array(larger);
     values.set(this.values);
     this.#block = larger;
