@@ -65,7 +65,7 @@ export interface AdsHandler {
   onConnect(node: Node | undefined, connection: AdsConnection, peer: Peer): AdsSession;
 }
 
-/** Which types a push may change, and within EDS which clusters. Absent: everything. */
+/** Which types a push may change, and of clusters and their endpoints which. Absent: everything. */
 export interface PushScope {
   readonly typeUrls?: ReadonlySet<string>;
   readonly clusters?: ReadonlySet<string>;
@@ -173,10 +173,11 @@ class Connection<Request> implements AdsConnection {
     for (const typeUrl of pushOrder) {
       const watch = this.subscriptions.watches.get(typeUrl);
       if (!watch) continue;
-      const isEds = typeUrl === typeUrls.eds;
-      if (isEds && changedClusters) this.#sendAgain(watch, changedClusters);
+      if (typeUrl === typeUrls.eds && changedClusters) this.#sendAgain(watch, changedClusters);
       if (scope.typeUrls && !scope.typeUrls.has(typeUrl)) continue;
-      const sent = this.#send(watch, isEds ? scope.clusters : undefined, false);
+      // State of the world tells clusters all or not at all.
+      const isByCluster = typeUrl === typeUrls.eds || (typeUrl === typeUrls.cds && this.kind === "delta");
+      const sent = this.#send(watch, isByCluster ? scope.clusters : undefined, false);
       // A cluster that changed warms again, and waits for its endpoints even if those are what they were.
       if (typeUrl === typeUrls.cds && this.kind === "delta" && sent.size > 0) changedClusters = sent;
     }
