@@ -32,7 +32,7 @@ import { inlineLoadAssignment } from "./endpoints.ts";
 import { addedClusters, patchCluster } from "./envoy-filter/patch-clusters.ts";
 import { inboundSide, outboundSide } from "./envoy-filter/patched-side.ts";
 import { externalSdsCluster } from "./external-sds.ts";
-import { firstOfEachName } from "./first-of-each-name.ts";
+import { firstOfEachName, withOthers } from "./first-of-each-name.ts";
 import { inboundClusters, inboundSource } from "./inbound-clusters.ts";
 import { clusterExchange } from "./istio-filters.ts";
 import { localitySettings, needsLocalityWeights } from "./locality.ts";
@@ -43,25 +43,27 @@ import { applyUpstreamProxyProtocol } from "./upstream-proxy-protocol.ts";
 import { applyUpstreamTls, namesByRequest, settingsWithFiles, type UpstreamTlsContextOf } from "./upstream-tls.ts";
 
 /** All of a proxy, or those of `names` that it has. */
-export function clusters(proxy: ProxyNode, push: PushContext, names?: ReadonlySet<string>): EncodedResource[] {
+export function clusters(proxy: ProxyNode, push: PushContext, names?: ReadonlySet<string>): readonly EncodedResource[] {
   if (names) return named(names, proxy, push);
-  const shared = push.shared(typeUrls.cds, "", proxy, () => [
-    ...push.servicesFor(proxy).flatMap((service) => outboundClusters(service, "outbound", proxy, push)),
-    ...specialClusters(proxy)
-      .flatMap((name) => {
-        const side = name === inboundPassthroughCluster ? inboundSide(proxy, push) : outboundSide(proxy, push);
-        return patchCluster(specialCluster(name, proxy), side) ?? [];
-      })
-      .map(encode),
-    ...addedClusters(outboundSide(proxy, push)).map(encode),
-    ...(hasExternalSecrets(proxy) ? [encode(externalSdsCluster(push.mesh))] : []),
-  ]);
-  if (proxy.type === "sidecar") return firstOfEachName([...shared, ...patchedInboundClusters(proxy, push).map(encode)]);
-  return firstOfEachName(passesByServerName(push.mergedGateway(proxy)) ? [...shared, ...serverNameClusters(proxy, push)] : shared);
+  const shared = push.shared(typeUrls.cds, "", proxy, () =>
+    firstOfEachName([
+      ...push.servicesFor(proxy).flatMap((service) => outboundClusters(service, "outbound", proxy, push)),
+      ...specialClusters(proxy)
+        .flatMap((name) => {
+          const side = name === inboundPassthroughCluster ? inboundSide(proxy, push) : outboundSide(proxy, push);
+          return patchCluster(specialCluster(name, proxy), side) ?? [];
+        })
+        .map(encode),
+      ...addedClusters(outboundSide(proxy, push)).map(encode),
+      ...(hasExternalSecrets(proxy) ? [encode(externalSdsCluster(push.mesh))] : []),
+    ]),
+  );
+  if (proxy.type === "sidecar") return withOthers(shared, firstOfEachName(patchedInboundClusters(proxy, push).map(encode)));
+  return passesByServerName(push.mergedGateway(proxy)) ? withOthers(shared, serverNameClusters(proxy, push)) : shared;
 }
 
 /** Made alone where services say them all; who asks for others, the special ones or a workload's own, has all of them made. */
-function named(names: ReadonlySet<string>, proxy: ProxyNode, push: PushContext): EncodedResource[] {
+function named(names: ReadonlySet<string>, proxy: ProxyNode, push: PushContext): readonly EncodedResource[] {
   const parsed = [...names].map((name) => parseClusterName(name));
   const areServices = parsed.every((name) => name?.direction === "outbound");
   // What an EnvoyFilter adds stands behind what services have of the same name.

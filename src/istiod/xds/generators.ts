@@ -73,6 +73,6 @@ export function generatorFor(proxy: ProxyNode, typeUrl: string): Generator | und
 }
 
 /** A client that asked for clusters or listeners by name gets those alone. */
-function wanted(resources: EncodedResource[], watch: Watch): EncodedResource[] {
+function wanted(resources: readonly EncodedResource[], watch: Watch): readonly EncodedResource[] {
   return watch.isWildcard ? resources : resources.filter((resource) => watch.names.has(resource.name));
 }
