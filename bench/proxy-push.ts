@@ -14,7 +14,7 @@ import { join } from "node:path";
 import { typeUrls } from "../src/api/type-urls.ts";
 import { type NamedAny, type ScriptedStream, startScriptedAdsServer } from "../test/support/scripted-ads-server.ts";
 import { usageOf } from "./process-usage.ts";
-import { assignment, cluster, clusterName, listener, pathOf, routeHeader, routes } from "./push-resources.ts";
+import { assignment, cluster, clusterName, listener, pathOf, routeHeader, routes } from "./proxy-push-resources.ts";
 
 export interface PushOptions {
   readonly envoy: string;

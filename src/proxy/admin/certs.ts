@@ -8,7 +8,7 @@ import { ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_
 import type { Secret } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
 import type { CommonTlsContext } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
 import { subjectAltNames } from "../accesslog/certificate-fields.ts";
-import { decodeCluster } from "../config/cluster-manager.ts";
+import { decodeCluster } from "../config/cluster-record.ts";
 import { findReferences } from "../config/references.ts";
 import { readDataSource } from "../data-source.ts";
 import type { ProxyServer } from "../server.ts";

@@ -8,7 +8,7 @@ import { AddressSchema } from "../../api/gen/envoy/config/core/v3/address_pb.js"
 import { RoutingPriority } from "../../api/gen/envoy/config/core/v3/base_pb.js";
 import { HealthStatus } from "../../api/gen/envoy/config/core/v3/health_check_pb.js";
 import type { LbEndpoint, LocalityLbEndpoints } from "../../api/gen/envoy/config/endpoint/v3/endpoint_components_pb.js";
-import { decodeCluster } from "../config/cluster-manager.ts";
+import { decodeCluster } from "../config/cluster-record.ts";
 import type { ClusterHealth } from "../health/cluster-health.ts";
 import { endpointAddress } from "../health/endpoint-address.ts";
 import { edsFlags, flagsText, hostFlags } from "../health/host-flags.ts";

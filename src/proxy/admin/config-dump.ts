@@ -14,7 +14,7 @@ import { ClusterSchema } from "../../api/gen/envoy/config/cluster/v3/cluster_pb.
 import { ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
 import { type RouteConfiguration, RouteConfigurationSchema } from "../../api/gen/envoy/config/route/v3/route_pb.js";
 import { SecretSchema } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
-import { type ClusterRecord, decodeCluster, type RejectedRecord } from "../config/cluster-manager.ts";
+import { type ClusterRecord, decodeCluster, type RejectedRecord } from "../config/cluster-record.ts";
 import type { ListenerRecord } from "../config/listener-manager.ts";
 import { findReferences } from "../config/references.ts";
 import type { ProxyServer } from "../server.ts";

@@ -8,7 +8,7 @@ import {
   type LocalityLbEndpoints,
 } from "../../api/gen/envoy/config/endpoint/v3/endpoint_components_pb.js";
 import { type ClusterLoadAssignment, ClusterLoadAssignmentSchema } from "../../api/gen/envoy/config/endpoint/v3/endpoint_pb.js";
-import { decodeCluster } from "../config/cluster-manager.ts";
+import { decodeCluster } from "../config/cluster-record.ts";
 import type { ProxyServer } from "../server.ts";
 
 export function endpointsDump(server: ProxyServer, passes: (name: string) => boolean): JsonObject {

@@ -7,11 +7,10 @@
  * A cluster and its endpoints go to the workers together, so that none is ever active without them. While clusters of a CDS
  * response warm, CDS itself is paused: the server gets its ACK when they are in force.
  */
-import { isIP } from "node:net";
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { XdsResource, XdsSubscription, XdsUpdate } from "../../ads/client.ts";
 import { ConfigError } from "../../api/config-error.ts";
-import { type Cluster, Cluster_DiscoveryType, ClusterSchema } from "../../api/gen/envoy/config/cluster/v3/cluster_pb.js";
+import { type Cluster, ClusterSchema } from "../../api/gen/envoy/config/cluster/v3/cluster_pb.js";
 import type { ConfigSource } from "../../api/gen/envoy/config/core/v3/config_source_pb.js";
 import { type ClusterLoadAssignment, ClusterLoadAssignmentSchema } from "../../api/gen/envoy/config/endpoint/v3/endpoint_pb.js";
 import { typeUrls } from "../../api/type-urls.ts";
@@ -25,10 +24,20 @@ import type { NamedEndpoints, WorkerHostEvent } from "../update.ts";
 import type { ClusterConfig } from "../upstream/cluster-config.ts";
 import { isHashing } from "../upstream/load-balancer.ts";
 import { speaksTls } from "../upstream/transport-socket.ts";
+import { type ClusterRecord, type ClusterView, isDns, isEds, type RejectedRecord } from "./cluster-record.ts";
 import { MainClusterStats } from "./cluster-update-stats.ts";
 import type { ConfigSources } from "./config-sources.ts";
 import { DnsEndpoints, type ResolveHost } from "./dns-endpoints.ts";
 import { encodedName, isSameBytes } from "./encoded-name.ts";
+import {
+  checkStaticAssignment,
+  decodeAssignment,
+  emptyAssignment,
+  endpointsOfResource,
+  type KnownEndpoints,
+  knownEndpoints,
+  validateAssignment,
+} from "./known-endpoints.ts";
 import { type Membership, membershipOf, noMembers } from "./membership.ts";
 import { type NamedResource, NamedResources, type ResourceHold } from "./named-resources.ts";
 import { holdReferences, type ReferenceSources, type ResourceHolds } from "./resource-holds.ts";
@@ -37,34 +46,7 @@ import { subscribeToAll } from "./subscribe-to-all.ts";
 import type { UpdateQueue } from "./update-queue.ts";
 import { WildcardUpdateStats } from "./wildcard-update-stats.ts";
 
-/** What is kept of a cluster: its bytes, which all threads can read. As a message it takes ten times the memory. */
-export interface ClusterRecord {
-  readonly name: string;
-  readonly bytes: Uint8Array;
-  readonly version: string;
-  readonly updatedAt: Date;
-  readonly isStatic: boolean;
-  readonly speaksTls: boolean;
-}
-
-export function decodeCluster({ bytes }: ClusterRecord): Cluster {
-  return fromBinary(ClusterSchema, bytes);
-}
-
-export interface RejectedRecord {
-  readonly name: string;
-  readonly details: string;
-  readonly version: string;
-  readonly attemptedAt: Date;
-}
-
 type ClusterOrigin = Omit<ClusterRecord, "speaksTls">;
-
-/** Encoded as well. */
-interface KnownEndpoints {
-  readonly bytes: Uint8Array;
-  readonly membership: Membership;
-}
 
 interface RunningCluster {
   record: ClusterRecord;
@@ -79,14 +61,6 @@ interface RunningCluster {
   known: KnownEndpoints;
   /** Where the cluster watches its hosts. */
   readonly health: ClusterHealth | undefined;
-}
-
-/** An active cluster with the endpoints in force. */
-export interface ClusterView {
-  readonly record: ClusterRecord;
-  readonly version: string;
-  readonly health: ClusterHealth | undefined;
-  readonly assignment: () => ClusterLoadAssignment;
 }
 
 export interface ClusterManagerOptions {
@@ -220,27 +194,20 @@ export class ClusterManager implements Disposable {
     const reasons: string[] = [];
     const seen = new Set<string>();
     const updatedAt = new Date();
-    const changed: XdsResource[] = [];
-    for (const resource of update.resources) {
-      const known = this.#same(resource.content.value);
-      if (known === undefined || seen.has(known.record.name)) changed.push(resource);
-      else {
-        seen.add(known.record.name);
-        if (!known.record.isStatic) known.record = { ...known.record, version: resource.version };
-        this.#rejected.delete(known.record.name);
-      }
-    }
-    const contents = inSharedMemory(changed.map(({ content }) => content.value));
-    for (const [index, { name: wrappedName, version }] of changed.entries()) {
-      const bytes = contents[index]!;
-      let name = wrappedName;
+    const known = update.resources.map(({ content }) => this.#same(content.value));
+    const isChanged = (_resource: XdsResource, index: number) => known[index] === undefined;
+    const contents = inSharedMemory(update.resources.filter(isChanged).map(({ content }) => content.value)).values();
+    for (const [index, { name: wrappedName, version }] of update.resources.entries()) {
+      const same = known[index];
+      let name = same?.record.name ?? wrappedName;
       try {
-        const message = fromBinary(ClusterSchema, bytes);
-        name = message.name;
+        const bytes = same?.record.bytes ?? contents.next().value!;
+        const message = same ? undefined : fromBinary(ClusterSchema, bytes);
+        name = message?.name ?? name;
         if (seen.has(name)) throw new ConfigError(`duplicate cluster ${name} found`);
         seen.add(name);
-        this.#options.sources.check(ClusterSchema, message);
-        this.#update(message, { name, bytes, version, updatedAt, isStatic: false });
+        if (message) this.#update(message, { name, bytes, version, updatedAt, isStatic: false });
+        else if (same && !same.record.isStatic) same.record = { ...same.record, version };
         this.#rejected.delete(name);
       } catch (error) {
         const details = (error as Error).message;
@@ -263,6 +230,7 @@ export class ClusterManager implements Disposable {
   }
 
   #update(message: Cluster, record: ClusterOrigin): void {
+    this.#options.sources.check(ClusterSchema, message);
     const known = this.#warming.get(record.name) ?? this.#active.get(record.name);
     if (known?.record.isStatic) return; // the bootstrap's clusters are not CDS's business
     this.#add(record, message, this.#validate(message));
@@ -516,18 +484,6 @@ export class ClusterManager implements Disposable {
   }
 }
 
-function knownEndpoints(assignment: ClusterLoadAssignment): KnownEndpoints {
-  return { bytes: toBinary(ClusterLoadAssignmentSchema, assignment), membership: membershipOf(assignment) };
-}
-
-function endpointsOfResource(resource: NamedResource<ClusterLoadAssignment, Membership> | undefined): KnownEndpoints | undefined {
-  return resource && { bytes: resource.bytes, membership: resource.kept ?? noMembers };
-}
-
-function decodeAssignment({ bytes }: KnownEndpoints): ClusterLoadAssignment {
-  return fromBinary(ClusterLoadAssignmentSchema, bytes);
-}
-
 function endpointsInForce({ known, health }: RunningCluster): ClusterLoadAssignment {
   return health?.assignment ?? decodeAssignment(known);
 }
@@ -550,36 +506,4 @@ function isUsedAtOnce({ policy, transportSockets }: ClusterConfig): boolean {
 
 function records(clusters: ReadonlyMap<string, RunningCluster>): ClusterRecord[] {
   return [...clusters.values()].map(({ record }) => record).sort((a, b) => (a.name < b.name ? -1 : 1));
-}
-
-function isEds(cluster: Cluster): boolean {
-  return cluster.clusterDiscoveryType.case === "type" && cluster.clusterDiscoveryType.value === Cluster_DiscoveryType.EDS;
-}
-
-function isDns(cluster: Cluster): boolean {
-  const type = cluster.clusterDiscoveryType;
-  return type.case === "type" && (type.value === Cluster_DiscoveryType.STRICT_DNS || type.value === Cluster_DiscoveryType.LOGICAL_DNS);
-}
-
-function emptyAssignment(name: string): ClusterLoadAssignment {
-  return create(ClusterLoadAssignmentSchema, { clusterName: name });
-}
-
-/** Throws ConfigError for a host name where an address is needed. */
-export function checkStaticAssignment(cluster: Cluster): void {
-  if (!isDns(cluster) && cluster.loadAssignment) validateAssignment(cluster.loadAssignment);
-}
-
-/** Only clusters of a DNS type may name hosts; everything else needs addresses. */
-function validateAssignment(assignment: ClusterLoadAssignment): void {
-  for (const { lbEndpoints } of assignment.endpoints) {
-    for (const { hostIdentifier } of lbEndpoints) {
-      const address = hostIdentifier.case === "endpoint" ? hostIdentifier.value.address?.address : undefined;
-      if (address?.case === "socketAddress" && isIP(address.value.address) === 0) {
-        throw new ConfigError(
-          `malformed IP address: ${address.value.address}. Consider setting resolver_name or setting cluster type to 'STRICT_DNS' or 'LOGICAL_DNS'`,
-        );
-      }
-    }
-  }
 }

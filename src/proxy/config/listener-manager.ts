@@ -19,7 +19,7 @@ import type { LogScope } from "../../lib/log.ts";
 import type { StatsReader } from "../stats/stats-reader.ts";
 import type { StatsStore } from "../stats/store.ts";
 import type { UpdateOutcome } from "../worker-group.ts";
-import type { RejectedRecord } from "./cluster-manager.ts";
+import type { RejectedRecord } from "./cluster-record.ts";
 import type { ConfigSources } from "./config-sources.ts";
 import { holdReferences, type ReferenceSources, type ResourceHolds } from "./resource-holds.ts";
 import { subscribeToAll } from "./subscribe-to-all.ts";

@@ -2,7 +2,7 @@
 import { ConfigError } from "../../api/config-error.ts";
 import type { Bootstrap } from "../../api/gen/envoy/config/bootstrap/v3/bootstrap_pb.js";
 import { TagExtractor } from "../stats/tags.ts";
-import { checkStaticAssignment } from "./cluster-manager.ts";
+import { checkStaticAssignment } from "./known-endpoints.ts";
 import { ResourceValidator } from "./resource-validator.ts";
 
 /** Throws ConfigError. */
