@@ -162,7 +162,8 @@ function defaultsOf(tag: string): Rule[] {
 }
 
 function defaultRule(tag: string, pattern: string): Rule {
-  if (!pattern.includes("$.") && !pattern.includes(".$")) return regexRule(tag, pattern);
+  // These are known not to backtrack far, and a scrape asks them a million times.
+  if (!pattern.includes("$.") && !pattern.includes(".$")) return backtrackingRule(tag, pattern);
   return { tag, find: compileTokens(pattern) };
 }
 
@@ -217,7 +218,9 @@ function backtrackingRule(tag: string, pattern: string): Rule {
 /** `cluster.$.**` and the like, without a regular expression. */
 function compileTokens(pattern: string): Rule["find"] {
   const tokens = pattern.split(".");
+  const first = /^\w+$/.test(tokens[0]!) ? `${tokens[0]!}.` : "";
   return (name) => {
+    if (!name.startsWith(first)) return undefined;
     const words = name.split(".");
     const capture = matchTokens(tokens, words, 0, 0);
     if (capture === undefined) return undefined;
