@@ -14,6 +14,7 @@ import type { HttpStream } from "../../http/http-stream.ts";
 import { applyHeaderEdits } from "../../router/header-mutation.ts";
 import { backOffMs, type RetryPolicy, retryOnBits, retryPolicyFor, wantsRetryOnResponse } from "../../router/retry-policy.ts";
 import type { ClusterChoice, ForwardAction, HostRewrite, Route } from "../../router/route.ts";
+import type { RouteCounter } from "../../router/route-stats.ts";
 import { type HeaderList, responseFlags } from "../../stream-info.ts";
 import { keepChunk } from "../../transport.ts";
 import type { Priority } from "../../upstream/circuit-breakers.ts";
@@ -180,6 +181,7 @@ export class RouterRequest implements PoolWaiter {
       const everything = cluster.dropChance >= 1;
       info.flags |= everything ? responseFlags.UnconditionalDropOverload : responseFlags.DropOverload;
       const words = everything ? "unconditional drop overload" : "drop overload";
+      this.#countAnswer(503);
       stream.sendLocalReply(503, words, words.replaceAll(" ", "_"), ["x-envoy-drop-overload", "true"]);
       return;
     }
@@ -279,6 +281,18 @@ export class RouterRequest implements PoolWaiter {
     stream.schedule();
   }
 
+  /** Of the cluster, and of the route where it counts by itself. */
+  #count(name: RouteCounter): void {
+    const { store, at } = this.#cluster!.stats;
+    store.add(at[name], 1);
+    this.#route!.stats?.count(name);
+  }
+
+  #countAnswer(status: number): void {
+    this.#cluster!.stats.countResponse(status, this.#stream.isInternal);
+    this.#route!.stats?.countResponse(status);
+  }
+
   // --- attempts ---
 
   #attempt(): void {
@@ -291,6 +305,7 @@ export class RouterRequest implements PoolWaiter {
     if (host === null) {
       cluster.stats.store.add(cluster.stats.at.upstream_cx_none_healthy, 1);
       info.flags |= responseFlags.NoHealthyUpstream;
+      this.#countAnswer(503);
       stream.sendLocalReply(503, "no healthy upstream", "no_healthy_upstream");
       return;
     }
@@ -346,6 +361,7 @@ export class RouterRequest implements PoolWaiter {
     this.#isWaiting = false;
     this.#exchange = exchange;
     this.#host!.monitor?.onReady();
+    this.#route!.stats?.count("upstream_rq_total");
     const stream = this.#stream;
     const { info } = stream;
     const { connection } = exchange;
@@ -469,6 +485,7 @@ export class RouterRequest implements PoolWaiter {
   onUpstreamInterim(status: number, headers: HeaderList): void {
     const stream = this.#stream;
     if (!stream.manager.proxies100Continue || stream.isHttp10 || this.#responseStarted) return;
+    this.#countAnswer(status);
     removeHeaders(headers, ofConnection);
     stream.codec.sendInterim(stream, status, headers);
   }
@@ -493,8 +510,8 @@ export class RouterRequest implements PoolWaiter {
         if (!endStream) exchange.reset();
         return;
       }
-    } else if (this.#attempts > 1 && status < 500) cluster.stats.store.add(cluster.stats.at.upstream_rq_retry_success, 1);
-    cluster.stats.countResponse(status, stream.isInternal);
+    } else if (this.#attempts > 1 && status < 500) this.#count("upstream_rq_retry_success");
+    this.#countAnswer(status);
     this.#settleRetry();
     stream.tryDeadline = never;
     this.#responseStarted = true;
@@ -575,7 +592,9 @@ export class RouterRequest implements PoolWaiter {
     const { info } = this.#stream;
     const { stats } = this.#cluster!;
     info.upstreamLastResponseByteTime = this.#stream.connection.now;
-    stats.store.record(stats.at.upstream_rq_time, Math.round(info.upstreamLastResponseByteTime - info.upstreamFirstRequestByteTime));
+    const elapsedMs = Math.round(info.upstreamLastResponseByteTime - info.upstreamFirstRequestByteTime);
+    stats.store.record(stats.at.upstream_rq_time, elapsedMs);
+    this.#route!.stats?.recordTime(elapsedMs);
     this.#upstreamIsPaused = false;
     this.#exchange = null;
     this.#isOver = true;
@@ -588,7 +607,6 @@ export class RouterRequest implements PoolWaiter {
     const stream = this.#stream;
     const { info } = stream;
     const failure = failures[reason];
-    const cluster = this.#cluster!;
     if (reason !== "overflow") this.#host!.monitor?.onConnectFailed();
     if (this.#responseStarted) {
       this.#isOver = true;
@@ -607,7 +625,7 @@ export class RouterRequest implements PoolWaiter {
       host.stats.add(host.at.rq_error, 1);
     }
     if (this.#wantsRetryOnReset(reason) && this.#tryAgain()) return;
-    cluster.stats.countResponse(failure.status, stream.isInternal);
+    this.#countAnswer(failure.status);
     this.#isOver = true;
     info.flags |= failure.flag;
     const reasonText = failure.words.replaceAll(" ", "_");
@@ -646,20 +664,20 @@ export class RouterRequest implements PoolWaiter {
     }
     if (this.#retriesLeft === 0) {
       if (retry.maxRetries > 0 && this.#attempts > 1) {
-        store.add(at.upstream_rq_retry_limit_exceeded, 1);
+        this.#count("upstream_rq_retry_limit_exceeded");
         info.flags |= responseFlags.UpstreamRetryLimitExceeded;
       }
       return false;
     }
     if (!cluster.resources[this.priority].canRetry()) {
-      store.add(at.upstream_rq_retry_overflow, 1);
+      this.#count("upstream_rq_retry_overflow");
       info.flags |= responseFlags.UpstreamOverflow;
       return false;
     }
     this.#retriesLeft--;
     this.#isRetrying = true;
     cluster.resources[this.priority].addRetry(1);
-    store.add(at.upstream_rq_retry, 1);
+    this.#count("upstream_rq_retry");
     store.add(at.upstream_rq_retry_backoff_exponential, 1);
     if (retry.avoidsPreviousHosts && this.#host !== null) {
       this.#hostChoice ??= this.#newHostChoice(cluster);
@@ -708,11 +726,11 @@ export class RouterRequest implements PoolWaiter {
       const retry = this.#retry!;
       const wants = (retry.retryOn & (retryOnBits["5xx"] | retryOnBits["gateway-error"] | retryOnBits.reset)) !== 0;
       if (!this.#responseStarted && wants && this.#tryAgain()) return;
-      cluster.stats.countResponse(504, stream.isInternal);
+      this.#countAnswer(504);
     } else {
-      store.add(at.upstream_rq_timeout, 1);
+      this.#count("upstream_rq_timeout");
       this.#dropAttempt();
-      if (!this.#responseStarted) cluster.stats.countResponse(this.#altResponse ? 204 : 504, stream.isInternal);
+      if (!this.#responseStarted) this.#countAnswer(this.#altResponse ? 204 : 504);
     }
     this.#isOver = true;
     info.flags |= responseFlags.UpstreamRequestTimeout;
