@@ -34,6 +34,9 @@ import { applyTrafficPolicy, enableLocalityWeights, speaksHttp2, type TrafficPol
 import { applyUpstreamProxyProtocol } from "./upstream-proxy-protocol.ts";
 import { applyUpstreamTls, namesByRequest, settingsWithFiles, type UpstreamTlsContextOf } from "./upstream-tls.ts";
 
+/** Proxies that were told of a name at once don't all ask again at once. Istio's PILOT_DNS_JITTER_DURATION. */
+const dnsJitterMs = 100;
+
 export function clusters(proxy: ProxyNode, push: PushContext): EncodedResource[] {
   const shared = push.shared("cds", proxy, () => [
     ...push.servicesFor(proxy).flatMap((service) => outboundClusters(service, "outbound", proxy, push)),
@@ -186,6 +189,7 @@ function discover(
       cluster.clusterDiscoveryType = { case: "type", value: type };
       cluster.respectDnsTtl = true;
       cluster.dnsRefreshRate = duration(push.mesh.dnsRefreshRate ?? 60_000);
+      cluster.dnsJitter = duration(dnsJitterMs);
       cluster.dnsLookupFamily = lookupFamily(proxy);
       return true;
     }
