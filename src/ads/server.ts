@@ -10,22 +10,19 @@
  * state-of-the-world stream of a wildcard type the whole set when any of it changed, of a named type the changed names.
  */
 import { randomUUID } from "node:crypto";
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type ServerDuplexStream, type ServiceDefinition, status, type UntypedServiceImplementation } from "@grpc/grpc-js";
 import type { Node } from "../api/gen/envoy/config/core/v3/base_pb.js";
 import {
   type DeltaDiscoveryRequest,
   DeltaDiscoveryRequestSchema,
-  type DeltaDiscoveryResponse,
-  DeltaDiscoveryResponseSchema,
   type DiscoveryRequest,
   DiscoveryRequestSchema,
-  type DiscoveryResponse,
-  DiscoveryResponseSchema,
 } from "../api/gen/envoy/service/discovery/v3/discovery_pb.js";
 import type { SpiffeId } from "../api/spiffe.ts";
 import { healthReportTypeUrl, typeUrls } from "../api/type-urls.ts";
 import type { EncodedResource } from "./resource.ts";
+import { type Answer, deltaResponse, sotwResponse } from "./response-bytes.ts";
 import { type Decision, isWildcardType, Subscriptions, type Watch } from "./subscription.ts";
 
 /** Refuses a stream with a gRPC status; anything else that a handler throws becomes Internal. */
@@ -94,23 +91,16 @@ export interface AdsConnection {
 }
 
 /** What differs between the two protocols. */
-interface Dialect<Request, Response> {
+interface Dialect<Request> {
   readonly kind: "sotw" | "delta";
   node(request: Request): Node | undefined;
   typeUrl(request: Request): string;
   errorMessage(request: Request): string | undefined;
   decide(subscriptions: Subscriptions, request: Request): Decision;
-  response(watch: Watch, answer: Answer): Response;
+  response(answer: Answer): Buffer;
 }
 
-interface Answer {
-  readonly version: string;
-  readonly nonce: string;
-  readonly resources: readonly EncodedResource[];
-  readonly removed: readonly string[];
-}
-
-const sotw: Dialect<DiscoveryRequest, DiscoveryResponse> = {
+const sotw: Dialect<DiscoveryRequest> = {
   kind: "sotw",
   node: (request) => request.node,
   typeUrl: (request) => request.typeUrl,
@@ -122,16 +112,10 @@ const sotw: Dialect<DiscoveryRequest, DiscoveryResponse> = {
       responseNonce: request.responseNonce,
       errorMessage: request.errorDetail?.message,
     }),
-  response: (watch, { version, nonce, resources }) =>
-    create(DiscoveryResponseSchema, {
-      typeUrl: watch.typeUrl,
-      versionInfo: version,
-      nonce,
-      resources: resources.map((resource) => ({ typeUrl: resource.typeUrl, value: resource.bytes })),
-    }),
+  response: sotwResponse,
 };
 
-const delta: Dialect<DeltaDiscoveryRequest, DeltaDiscoveryResponse> = {
+const delta: Dialect<DeltaDiscoveryRequest> = {
   kind: "delta",
   node: (request) => request.node,
   typeUrl: (request) => request.typeUrl,
@@ -145,25 +129,14 @@ const delta: Dialect<DeltaDiscoveryRequest, DeltaDiscoveryResponse> = {
       responseNonce: request.responseNonce,
       errorMessage: request.errorDetail?.message,
     }),
-  response: (watch, { version, nonce, resources, removed }) =>
-    create(DeltaDiscoveryResponseSchema, {
-      typeUrl: watch.typeUrl,
-      systemVersionInfo: version,
-      nonce,
-      resources: resources.map((resource) => ({
-        name: resource.name,
-        version: resource.version,
-        resource: { typeUrl: resource.typeUrl, value: resource.bytes },
-      })),
-      removedResources: [...removed],
-    }),
+  response: deltaResponse,
 };
 
-class Connection<Request, Response> implements AdsConnection {
+class Connection<Request> implements AdsConnection {
   readonly kind: "sotw" | "delta";
   readonly subscriptions = new Subscriptions();
-  readonly #stream: ServerDuplexStream<Request, Response>;
-  readonly #dialect: Dialect<Request, Response>;
+  readonly #stream: ServerDuplexStream<Request, Buffer>;
+  readonly #dialect: Dialect<Request>;
   readonly #handler: AdsHandler;
   readonly #identities: readonly SpiffeId[] | undefined;
   #session: AdsSession | undefined;
@@ -173,8 +146,8 @@ class Connection<Request, Response> implements AdsConnection {
   #waiting: PushScope | undefined;
 
   constructor(
-    stream: ServerDuplexStream<Request, Response>,
-    dialect: Dialect<Request, Response>,
+    stream: ServerDuplexStream<Request, Buffer>,
+    dialect: Dialect<Request>,
     handler: AdsHandler,
     identities: readonly SpiffeId[] | undefined,
   ) {
@@ -311,7 +284,9 @@ class Connection<Request, Response> implements AdsConnection {
     watch.nonceSent = nonce;
     watch.versionSent = version;
     watch.sentAt = Date.now();
-    const isWritable = this.#stream.write(this.#dialect.response(watch, { version, nonce, resources, removed: [...removed, ...missing] }));
+    const isWritable = this.#stream.write(
+      this.#dialect.response({ typeUrl: watch.typeUrl, version, nonce, resources, removed: [...removed, ...missing] }),
+    );
     if (!isWritable) {
       this.#isFull = true;
       // Who does not read answers is not listened to either, or its questions would pile up as answers here.
@@ -362,8 +337,8 @@ const definitionOf = (service: string, resources: string): ServiceDefinition => 
     responseStream: true,
     requestSerialize: (value: DiscoveryRequest) => Buffer.from(toBinary(DiscoveryRequestSchema, value)),
     requestDeserialize: (bytes: Buffer) => fromBinary(DiscoveryRequestSchema, bytes),
-    responseSerialize: (value: DiscoveryResponse) => Buffer.from(toBinary(DiscoveryResponseSchema, value)),
-    responseDeserialize: (bytes: Buffer) => fromBinary(DiscoveryResponseSchema, bytes),
+    responseSerialize: (bytes: Buffer) => bytes,
+    responseDeserialize: (bytes: Buffer) => bytes,
   },
   [`Delta${resources}`]: {
     path: `/${service}/Delta${resources}`,
@@ -371,15 +346,15 @@ const definitionOf = (service: string, resources: string): ServiceDefinition => 
     responseStream: true,
     requestSerialize: (value: DeltaDiscoveryRequest) => Buffer.from(toBinary(DeltaDiscoveryRequestSchema, value)),
     requestDeserialize: (bytes: Buffer) => fromBinary(DeltaDiscoveryRequestSchema, bytes),
-    responseSerialize: (value: DeltaDiscoveryResponse) => Buffer.from(toBinary(DeltaDiscoveryResponseSchema, value)),
-    responseDeserialize: (bytes: Buffer) => fromBinary(DeltaDiscoveryResponseSchema, bytes),
+    responseSerialize: (bytes: Buffer) => bytes,
+    responseDeserialize: (bytes: Buffer) => bytes,
   },
 });
 
 /** Nothing of a stream is read before it is known who calls. */
-function open<Request, Response>(
-  stream: ServerDuplexStream<Request, Response>,
-  dialect: Dialect<Request, Response>,
+function open<Request>(
+  stream: ServerDuplexStream<Request, Buffer>,
+  dialect: Dialect<Request>,
   handler: AdsHandler,
   authenticate: AuthenticateStream | undefined,
 ): void {
@@ -423,10 +398,8 @@ function discoveryService(
   return {
     definition: definitionOf(service, resources),
     implementation: {
-      [`Stream${resources}`]: (stream: ServerDuplexStream<DiscoveryRequest, DiscoveryResponse>) =>
-        open(stream, sotw, handler, authenticate),
-      [`Delta${resources}`]: (stream: ServerDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>) =>
-        open(stream, delta, handler, authenticate),
+      [`Stream${resources}`]: (stream: ServerDuplexStream<DiscoveryRequest, Buffer>) => open(stream, sotw, handler, authenticate),
+      [`Delta${resources}`]: (stream: ServerDuplexStream<DeltaDiscoveryRequest, Buffer>) => open(stream, delta, handler, authenticate),
     },
   };
 }

@@ -28,7 +28,8 @@ import { type JwksFetchMode, jwksSourcesOf } from "./jwks/jwks-source.ts";
 import { IstiodMetrics, shortType } from "./metrics.ts";
 import { ObjectRemarks } from "./object-remarks.ts";
 import { concernsProxies } from "./push/concerns-proxies.ts";
-import { Debouncer } from "./push/debounce.ts";
+import { Debouncer, type Urgency } from "./push/debounce.ts";
+import { isAboutEndpoints } from "./push/endpoint-events.ts";
 import { PatchStatus } from "./push/patch-status.ts";
 import { PushContext } from "./push/push-context.ts";
 import { type ChangedKind, planPush, scopeFor } from "./push/push-request.ts";
@@ -131,7 +132,9 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     this.#watch = options.store.watch((events) => {
       this.metrics.inboundUpdates.inc({ type: "config" }, events.length);
       const relevant = events.filter(concernsProxies);
-      if (relevant.length > 0) this.#onChange(relevant.map((event) => event.object.kind));
+      if (relevant.length === 0) return;
+      const kinds = relevant.map((event) => event.object.kind);
+      this.#onChange(kinds, relevant.every(isAboutEndpoints) ? "endpoints" : "configuration");
     });
   }
 
@@ -328,9 +331,9 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     }
   }
 
-  #onChange(kinds: readonly ChangedKind[]): void {
+  #onChange(kinds: readonly ChangedKind[], urgency: Urgency = "configuration"): void {
     if (this.#firstEventAt === 0) this.#firstEventAt = performance.now();
-    this.#debouncer.add(kinds);
+    this.#debouncer.add(kinds, urgency);
   }
 
   async #push(kinds: ReadonlySet<ChangedKind>): Promise<void> {

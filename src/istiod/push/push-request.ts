@@ -13,6 +13,7 @@ import type { Secret } from "../../api/kinds/secret.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import { type TypeUrl, typeUrls } from "../../api/type-urls.ts";
 import { isNamedByEndpoints, type Service } from "../../registry/service.ts";
+import { endpointKinds } from "./endpoint-events.ts";
 import { changedPatchTypes } from "./envoy-filter-index.ts";
 import { passesByServerName } from "./merged-gateway.ts";
 import { changedPeerAuthentications, type PeerAuthenticationChanges } from "./peer-authentication.ts";
@@ -44,9 +45,6 @@ const affectedTypes: Partial<Record<ChangedKind, readonly TypeUrl[]>> = {
   // Who may read which secret.
   ServiceAccount: [sds],
 };
-
-/** Kinds that only say where endpoints are, or whether they are switched on. */
-const endpointKinds: ReadonlySet<string> = new Set<KindName>(["WorkloadEntry", "Endpoints", "EndpointSlice", "Pod", "Deployment"]);
 
 /** What concerns a proxy only where its own policies differ. */
 const policyKinds: ReadonlySet<string> = new Set<ChangedKind>(["AuthorizationPolicy", "RequestAuthentication", "Jwks"]);
