@@ -114,7 +114,10 @@ describe.skipIf(!envoyBinary)("A tunnel", () => {
         "@type": type("access_loggers.file.v3.FileAccessLog"),
         path: join(directory, side),
         log_format: {
-          text_format_source: { inline_string: "%FILTER_CHAIN_NAME% %RESPONSE_FLAGS% %UPSTREAM_CLUSTER% %BYTES_RECEIVED% %BYTES_SENT%\n" },
+          text_format_source: {
+            inline_string:
+              "%FILTER_CHAIN_NAME% %RESPONSE_FLAGS% %UPSTREAM_CLUSTER% %BYTES_RECEIVED% %BYTES_SENT% %UPSTREAM_TRANSPORT_FAILURE_REASON%\n",
+          },
         },
       },
     };

@@ -50,7 +50,6 @@ const fieldsWithoutEffect: Readonly<Record<string, string>> = {
   "extensions.filters.network.tcp_proxy.TcpProxy":
     "metadata_match downstream_idle_timeout upstream_idle_timeout access_log_flush_interval flush_access_log_on_connected " +
     "access_log_options",
-  "extensions.filters.network.tcp_proxy.TcpProxy.TunnelingConfig": "propagate_response_headers propagate_response_trailers",
   "extensions.load_balancing_policies.common.LocalityLbConfig.ZoneAwareLbConfig": "routing_enabled min_cluster_size",
   "extensions.network.dns_resolver.cares.CaresDnsResolverConfig": "filter_unroutable_families rotate_nameservers",
   "extensions.upstreams.http.HttpProtocolOptions": "http_filters header_validation_config",
