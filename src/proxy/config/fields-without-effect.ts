@@ -27,7 +27,7 @@ const fieldsWithoutEffect: Readonly<Record<string, string>> = {
   "config.listener.FilterChain": "on_demand_configuration",
   "config.listener.Listener":
     "drain_type freebind socket_options tcp_fast_open_queue_length api_listener connection_balance_config enable_mptcp",
-  "config.route.RetryPolicy": "per_try_idle_timeout rate_limited_retry_back_off",
+  "config.route.RetryPolicy": "rate_limited_retry_back_off",
   "config.route.Route": "tracing per_request_buffer_limit_bytes",
   "config.route.RouteAction":
     "metadata_match path_rewrite_policy early_data_policy retry_policy_typed_config cors " +

@@ -10,6 +10,7 @@
 
 import { drawn } from "../../fraction.ts";
 import { getHeader, removeHeaders, setHeader } from "../../http/header-list.ts";
+import type { TimeoutKind } from "../../http/http-filter.ts";
 import type { HttpStream } from "../../http/http-stream.ts";
 import { applyHeaderEdits } from "../../router/header-mutation.ts";
 import { backOffMs, type RetryPolicy, retryOnBits, retryPolicyFor, wantsRetryOnResponse } from "../../router/retry-policy.ts";
@@ -58,6 +59,12 @@ const failures: Readonly<Record<UpstreamReset, Failure>> = {
   localReset: { words: "local reset", status: 503, flag: responseFlags.LocalReset },
   remoteReset: { words: "remote reset", status: 503, flag: responseFlags.UpstreamRemoteReset },
   remoteRefusedStream: { words: "remote refused stream reset", status: 503, flag: responseFlags.UpstreamRemoteReset },
+};
+
+const timeoutDetails: Readonly<Record<TimeoutKind, string>> = {
+  route: "response_timeout",
+  try: "upstream_per_try_timeout",
+  tryIdle: "upstream_per_try_idle_timeout",
 };
 
 export class RouterRequest implements PoolWaiter {
@@ -370,11 +377,7 @@ export class RouterRequest implements PoolWaiter {
     info.upstreamTls = connection.tlsInfo;
     info.upstreamProtocol = connection.protocol;
     info.upstreamFirstRequestByteTime = stream.connection.now;
-    const retry = this.#retry;
-    if (retry !== null && retry.perTryTimeoutMs > 0 && this.#requestEnded) {
-      stream.tryDeadline = performance.now() + retry.perTryTimeoutMs;
-      stream.schedule();
-    }
+    if (this.#requestEnded && this.#retry !== null && this.#limitTry(this.#retry, performance.now())) stream.schedule();
     const kept = this.#kept;
     const isHeadAlone = this.#requestEnded && kept.length === 0 && this.#trailers === null;
     this.#sentHead = true;
@@ -440,10 +443,22 @@ export class RouterRequest implements PoolWaiter {
     const stream = this.#stream;
     if (this.#isOver || this.#cluster === null) return;
     if (this.#timeoutMs > 0 && !stream.isUpgraded) stream.routeDeadline = stream.connection.now + this.#timeoutMs;
-    const retry = this.#retry;
-    if (retry !== null && retry.perTryTimeoutMs > 0 && this.#exchange !== null)
-      stream.tryDeadline = stream.connection.now + retry.perTryTimeoutMs;
+    if (this.#retry !== null && this.#exchange !== null) this.#limitTry(this.#retry, stream.connection.now);
     stream.schedule();
+  }
+
+  /** The attempt has the whole request: its time begins. False where it has no limit. */
+  #limitTry({ perTryTimeoutMs, perTryIdleTimeoutMs }: RetryPolicy, now: number): boolean {
+    const stream = this.#stream;
+    if (perTryTimeoutMs > 0) stream.tryDeadline = now + perTryTimeoutMs;
+    if (perTryIdleTimeoutMs > 0) stream.tryIdleDeadline = now + perTryIdleTimeoutMs;
+    return perTryTimeoutMs > 0 || perTryIdleTimeoutMs > 0;
+  }
+
+  /** A sign of life. Who looks at the deadline sees that it has moved. */
+  #extendTry(now: number): void {
+    const stream = this.#stream;
+    if (stream.tryIdleDeadline !== never) stream.tryIdleDeadline = now + this.#retry!.perTryIdleTimeoutMs;
   }
 
   #keep(chunk: Buffer): void {
@@ -513,7 +528,8 @@ export class RouterRequest implements PoolWaiter {
     } else if (this.#attempts > 1 && status < 500) this.#count("upstream_rq_retry_success");
     this.#countAnswer(status);
     this.#settleRetry();
-    stream.tryDeadline = never;
+    if (stream.tryIdleDeadline === never) stream.tryDeadline = never;
+    else this.#extendTry(now);
     this.#responseStarted = true;
     if (stream.upgrade === "connect" ? status < 300 : status === 101 && stream.upgrade !== "") {
       stream.isUpgraded = true;
@@ -550,6 +566,7 @@ export class RouterRequest implements PoolWaiter {
     if (this.#isOver) return;
     const stream = this.#stream;
     stream.connection.now = performance.now();
+    this.#extendTry(stream.connection.now);
     stream.info.upstreamWireBytesReceived += chunk.length;
     stream.respondData(chunk, false);
   }
@@ -598,6 +615,8 @@ export class RouterRequest implements PoolWaiter {
     this.#upstreamIsPaused = false;
     this.#exchange = null;
     this.#isOver = true;
+    this.#stream.tryDeadline = never;
+    this.#stream.tryIdleDeadline = never;
     if (!this.#requestEnded) exchange.abandonRequest();
   }
 
@@ -685,6 +704,7 @@ export class RouterRequest implements PoolWaiter {
     }
     this.#sentHead = false;
     this.#stream.tryDeadline = never;
+    this.#stream.tryIdleDeadline = never;
     this.#retryTimer = setTimeout(() => this.#again(), backOffMs(retry, this.#attempts));
     return true;
   }
@@ -710,9 +730,14 @@ export class RouterRequest implements PoolWaiter {
     this.#cluster!.resources[this.priority].addRetry(-1);
   }
 
-  timedOut(which: "route" | "try"): void {
+  timedOut(which: TimeoutKind): void {
     if (this.#isOver && !this.#responseStarted) return;
     const stream = this.#stream;
+    if (which === "try" && this.#responseStarted) {
+      // Too late for it, but then nobody waits for signs of life any more: Envoy drops that timer here.
+      stream.tryIdleDeadline = never;
+      return;
+    }
     const { info } = stream;
     const cluster = this.#cluster!;
     const { store, at } = cluster.stats;
@@ -720,13 +745,13 @@ export class RouterRequest implements PoolWaiter {
     stream.connection.now = performance.now();
     if (host !== null) host.stats.add(host.at.rq_timeout, 1);
     if (this.#exchange !== null && !this.#responseStarted) host?.monitor?.onTimeout(this.#altResponse ? 204 : 504);
-    if (which === "try") {
-      store.add(at.upstream_rq_per_try_timeout, 1);
+    if (which !== "route") {
+      store.add(which === "try" ? at.upstream_rq_per_try_timeout : at.upstream_rq_per_try_idle_timeout, 1);
       this.#dropAttempt();
       const retry = this.#retry!;
       const wants = (retry.retryOn & (retryOnBits["5xx"] | retryOnBits["gateway-error"] | retryOnBits.reset)) !== 0;
       if (!this.#responseStarted && wants && this.#tryAgain()) return;
-      this.#countAnswer(504);
+      if (!this.#responseStarted) this.#countAnswer(this.#altResponse ? 204 : 504);
     } else {
       this.#count("upstream_rq_timeout");
       this.#dropAttempt();
@@ -734,7 +759,7 @@ export class RouterRequest implements PoolWaiter {
     }
     this.#isOver = true;
     info.flags |= responseFlags.UpstreamRequestTimeout;
-    const details = which === "try" ? "upstream_per_try_timeout" : "response_timeout";
+    const details = timeoutDetails[which];
     if (this.#altResponse) stream.sendLocalReply(204, "", details);
     else stream.sendLocalReply(504, "upstream request timeout", details);
   }
