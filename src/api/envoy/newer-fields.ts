@@ -12,7 +12,6 @@ export const newerFields: { readonly [typeName: string]: readonly string[] } = {
   "envoy.config.common.mutation_rules.v3.HeaderMutation": ["remove_on_match"],
   "envoy.config.cluster.v3.OutlierDetection": ["detect_degraded_hosts"],
   "envoy.config.core.v3.GrpcService.GoogleGrpc": ["call_credentials_plugin", "channel_credentials_plugin"],
-  "envoy.config.core.v3.HealthCheck": ["name"],
   "envoy.config.core.v3.Http1ProtocolOptions": ["ignore_http_11_upgrade"],
   "envoy.config.core.v3.Http2ProtocolOptions": ["enable_huffman_encoding", "max_metadata_size"],
   "envoy.config.core.v3.Http3ProtocolOptions": ["disable_connection_flow_control_for_streams", "disable_qpack"],

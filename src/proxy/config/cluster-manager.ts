@@ -272,7 +272,7 @@ export class ClusterManager implements Disposable {
 
   /** undefined for a cluster that takes its hosts as they are. Throws ConfigError. */
   #watchHosts(record: ClusterRecord, config: ClusterConfig): ClusterHealth | undefined {
-    if (config.outlier === null && config.healthCheck === null) return undefined;
+    if (config.outlier === null && config.healthChecks.length === 0) return undefined;
     const { stats, texts, secrets, sinks, outlierLogPath, updates, log } = this.#options;
     const { name, message } = record;
     const ifActive = (act: (cluster: RunningCluster) => Promise<unknown>) => {

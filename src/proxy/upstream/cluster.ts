@@ -243,11 +243,11 @@ export class Cluster {
   }
 
   #monitor(cells: readonly CellsOfHost[]): void {
-    const { outlier, healthCheck } = this.config;
+    const { outlier, healthChecks } = this.config;
     for (const { key, cells: own } of cells) {
       const host = this.#hosts.get(key);
       if (host === undefined) continue;
-      host.monitor = new HostMonitor(own, { outlier, hasChecks: healthCheck !== null }, (event) => this.#onHostEvent(key, event));
+      host.monitor = new HostMonitor(own, { outlier, hasChecks: healthChecks.length > 0 }, (event) => this.#onHostEvent(key, event));
     }
   }
 
