@@ -17,25 +17,28 @@ export interface ClientsTask {
   readonly namespaces: number;
 }
 
-/** What the parent asks: be told when all clients have had a resource of the type with these bytes in it. */
+/** What the parent asks: be told when all clients have had a resource of the type with this mark in it, one of the form of `marks`. */
 export interface LookOut {
   readonly typeUrl: string;
-  readonly bytes: string;
+  readonly mark: string;
 }
+
+/** In names and values, or as an address of a network that is used for nothing else. */
+const marks = /mark-\d+-|10\.20\d\.\d+\.\d+/g;
 
 export type ClientsReport =
   | { readonly kind: "synced"; readonly at: string; readonly bytesEach: number }
-  | { readonly kind: "seen"; readonly bytes: string; readonly at: string; readonly firstAt: string };
+  | { readonly kind: "seen"; readonly mark: string; readonly at: string };
 
 const { cds, eds, lds, rds } = typeUrls;
 
 interface Pending {
-  readonly bytes: Buffer;
+  readonly mark: string;
   readonly missing: Set<SidecarClient>;
-  firstAt: bigint;
 }
 
-const lookOuts = new Map<string, Pending[]>();
+/** By type, and mark. */
+const lookOuts = new Map<string, Map<string, Pending>>();
 let notSynced = 0;
 let received = 0;
 
@@ -149,7 +152,12 @@ class SidecarClient {
       this.#isSynced = true;
       if (--notSynced === 0) tell({ kind: "synced", at: String(at), bytesEach: received / clients });
     }
-    for (const pending of lookOuts.get(typeUrl) ?? []) if (bytes.includes(pending.bytes)) this.#saw(typeUrl, pending, at);
+    const lookedFor = lookOuts.get(typeUrl);
+    if (!lookedFor || lookedFor.size === 0) return;
+    for (const [mark] of bytes.latin1Slice().matchAll(marks)) {
+      const pending = lookedFor.get(mark);
+      if (pending) this.#saw(lookedFor, pending, at);
+    }
   }
 
   #subscribe(typeUrl: typeof eds | typeof rds, resources: readonly Buffer[]): void {
@@ -173,15 +181,12 @@ class SidecarClient {
     if (added.length > 0) this.#send({ typeUrl, resourceNamesSubscribe: added });
   }
 
-  #saw(typeUrl: string, pending: Pending, at: bigint): void {
-    if (!pending.missing.delete(this)) return;
-    if (pending.firstAt === 0n) pending.firstAt = at;
-    if (pending.missing.size > 0) return;
-    lookOuts.set(
-      typeUrl,
-      lookOuts.get(typeUrl)!.filter((one) => one !== pending),
-    );
-    tell({ kind: "seen", bytes: pending.bytes.toString(), at: String(at), firstAt: String(pending.firstAt) });
+  #saw(lookedFor: Map<string, Pending>, pending: Pending, at: bigint): void {
+    const { mark, missing } = pending;
+    missing.delete(this);
+    if (missing.size > 0) return;
+    lookedFor.delete(mark);
+    tell({ kind: "seen", mark, at: String(at) });
   }
 }
 
@@ -194,8 +199,8 @@ const all = Array.from({ length: clients }, (_, index) => {
   session.once("connect", () => session.setLocalWindowSize(window));
   return new SidecarClient(session, index, task);
 });
-process.on("message", ({ typeUrl, bytes }: LookOut) => {
-  const pending = { bytes: Buffer.from(bytes), missing: new Set(all), firstAt: 0n };
-  lookOuts.set(typeUrl, [...(lookOuts.get(typeUrl) ?? []), pending]);
+process.on("message", ({ typeUrl, mark }: LookOut) => {
+  const ofType = lookOuts.get(typeUrl) ?? new Map<string, Pending>();
+  lookOuts.set(typeUrl, ofType.set(mark, { mark, missing: new Set(all) }));
 });
 process.on("disconnect", () => process.exit(0));

@@ -27,7 +27,8 @@ const churnSeconds = 8;
 
 const print = (line: string) => process.stdout.write(`${line}\n`);
 const namespaceOf = (index: number) => `ns-${index % namespaces}`;
-const hostOf = (index: number) => `svc-${index}.mesh.test`;
+/** Of the later ones the clients see when they come. */
+const hostOf = (index: number) => `${index < services ? "svc" : "mark"}-${index}-x.mesh.test`;
 const portOf = (index: number) => ports[(index >> 4) % ports.length]!;
 
 const api = "networking.istio.io/v1";
@@ -135,7 +136,7 @@ class Api {
 class Sidecars {
   readonly #child;
   readonly synced: Promise<Extract<ClientsReport, { kind: "synced" }>>;
-  readonly #seen = new Map<string, (report: Extract<ClientsReport, { kind: "seen" }>) => void>();
+  readonly #seen = new Map<string, (at: bigint) => void>();
 
   constructor(task: ClientsTask) {
     const child = fork(join(import.meta.dirname, "push-clients.ts"), [JSON.stringify(task)]);
@@ -143,7 +144,7 @@ class Sidecars {
     this.synced = new Promise((resolve, reject) => {
       child.on("message", (report: ClientsReport) => {
         if (report.kind === "synced") resolve(report);
-        else this.#seen.get(report.bytes)?.(report);
+        else this.#seen.get(report.mark)?.(BigInt(report.at));
       });
       child.once("exit", (code) => code !== 0 && reject(new Error("the clients ended")));
     });
@@ -153,10 +154,10 @@ class Sidecars {
     return this.#child.pid!;
   }
 
-  /** When the first and the last of them had it. */
-  see(typeUrl: string, bytes: string): Promise<{ readonly first: bigint; readonly last: bigint }> {
-    this.#child.send({ typeUrl, bytes });
-    return new Promise((resolve) => this.#seen.set(bytes, ({ at, firstAt }) => resolve({ first: BigInt(firstAt), last: BigInt(at) })));
+  /** When the last of them had it. */
+  see(typeUrl: string, mark: string): Promise<bigint> {
+    this.#child.send({ typeUrl, mark });
+    return new Promise((resolve) => this.#seen.set(mark, resolve));
   }
 
   async end(): Promise<void> {
@@ -251,36 +252,35 @@ try {
   const measure = async (
     name: string,
     typeUrl: string,
-    change: (round: number) => { readonly marker: string; readonly done: () => Promise<void> },
+    change: (round: number) => { readonly mark: string; readonly done: () => Promise<void> },
   ) => {
     const [times, costs]: [number[], number[]] = [[], []];
     for (let round = 1; round <= rounds; round++) {
-      const { marker, done } = change(round);
-      const seen = sidecars.see(typeUrl, marker);
+      const { mark, done } = change(round);
+      const seen = sidecars.see(typeUrl, mark);
       const before = await untilIdle(pid);
       const from = now();
       await done();
-      const { last } = await seen;
-      times.push(milliseconds(from, last));
+      times.push(milliseconds(from, await seen));
       costs.push((await untilIdle(pid)) - before);
     }
     row(name, median(times), median(costs), `worst ${Math.max(...times).toFixed(0)} ms`);
   };
   await measure("VirtualService changed", typeUrls.rds, (round) => ({
-    marker: `marker-${round}.`,
-    done: () => kube.patch(virtualService(5 * round, `marker-${round}.`)),
+    mark: `mark-${round}-`,
+    done: () => kube.patch(virtualService(5 * round, `mark-${round}-`)),
   }));
   await measure("endpoint changed", typeUrls.eds, (round) => ({
-    marker: `10.200.0.${round}`,
+    mark: `10.200.0.${round}`,
     done: () => kube.patch(serviceEntry(7 * round, `10.200.0.${round}`)),
   }));
   await measure("DestinationRule changed", typeUrls.cds, (round) => {
     const rule = destinationRule(10 * round);
-    const subsets = [...rule.spec.subsets, { name: `extra-${round}`, labels: { version: "v1" } }];
-    return { marker: `extra-${round}`, done: () => kube.patch({ ...rule, spec: { ...rule.spec, subsets } }) };
+    const subsets = [...rule.spec.subsets, { name: `mark-${round}-x`, labels: { version: "v1" } }];
+    return { mark: `mark-${round}-`, done: () => kube.patch({ ...rule, spec: { ...rule.spec, subsets } }) };
   });
   await measure("new ServiceEntry", typeUrls.rds, (round) => ({
-    marker: hostOf(services + round),
+    mark: `mark-${services + round}-`,
     done: () => kube.create(serviceEntry(services + round)),
   }));
 
@@ -290,10 +290,10 @@ try {
   for (let index = 0; index < churnPerSecond * churnSeconds; index++) {
     const pause = (index * 1000) / churnPerSecond - milliseconds(churnStarted, now());
     if (pause > 0) await sleep(pause);
-    const marker = `10.201.${index >> 8}.${index & 255}`;
-    const seen = sidecars.see(typeUrls.eds, `${marker}\x18`); // then the port
+    const mark = `10.201.${index >> 8}.${index & 255}`;
+    const seen = sidecars.see(typeUrls.eds, mark);
     const from = now();
-    latencies.push(kube.patch(serviceEntry(index, marker)).then(async () => milliseconds(from, (await seen).last)));
+    latencies.push(kube.patch(serviceEntry(index, mark)).then(async () => milliseconds(from, await seen)));
   }
   const waits = (await Promise.all(latencies)).sort((a, b) => a - b);
   const churned = milliseconds(churnStarted, now()) / 1000;

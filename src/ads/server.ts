@@ -9,7 +9,6 @@
  * Both protocols send only what changed: a delta stream the changed resources and the names of those that went, a
  * state-of-the-world stream of a wildcard type the whole set when any of it changed, of a named type the changed names.
  */
-import { randomUUID } from "node:crypto";
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type ServerDuplexStream, type ServiceDefinition, status, type UntypedServiceImplementation } from "@grpc/grpc-js";
 import type { Node } from "../api/gen/envoy/config/core/v3/base_pb.js";
@@ -22,7 +21,8 @@ import {
 import type { SpiffeId } from "../api/spiffe.ts";
 import { healthReportTypeUrl, typeUrls } from "../api/type-urls.ts";
 import type { EncodedResource } from "./resource.ts";
-import { type Answer, deltaResponse, sotwResponse } from "./response-bytes.ts";
+import { deltaResponse, sotwResponse } from "./response-bytes.ts";
+import { SharedResponses } from "./shared-responses.ts";
 import { type Decision, isWildcardType, Subscriptions, type Watch } from "./subscription.ts";
 
 /** Refuses a stream with a gRPC status; anything else that a handler throws becomes Internal. */
@@ -65,7 +65,7 @@ export interface AdsHandler {
   onConnect(node: Node | undefined, connection: AdsConnection, peer: Peer): AdsSession;
 }
 
-/** Which types a push may change, and within EDS which clusters. Absent: everything. */
+/** Which types a push may change, and of clusters and their endpoints which. Absent: everything. */
 export interface PushScope {
   readonly typeUrls?: ReadonlySet<string>;
   readonly clusters?: ReadonlySet<string>;
@@ -97,7 +97,7 @@ interface Dialect<Request> {
   typeUrl(request: Request): string;
   errorMessage(request: Request): string | undefined;
   decide(subscriptions: Subscriptions, request: Request): Decision;
-  response(answer: Answer): Buffer;
+  readonly responses: SharedResponses;
 }
 
 const sotw: Dialect<DiscoveryRequest> = {
@@ -112,7 +112,7 @@ const sotw: Dialect<DiscoveryRequest> = {
       responseNonce: request.responseNonce,
       errorMessage: request.errorDetail?.message,
     }),
-  response: sotwResponse,
+  responses: new SharedResponses(sotwResponse),
 };
 
 const delta: Dialect<DeltaDiscoveryRequest> = {
@@ -129,7 +129,7 @@ const delta: Dialect<DeltaDiscoveryRequest> = {
       responseNonce: request.responseNonce,
       errorMessage: request.errorDetail?.message,
     }),
-  response: deltaResponse,
+  responses: new SharedResponses(deltaResponse),
 };
 
 class Connection<Request> implements AdsConnection {
@@ -173,12 +173,13 @@ class Connection<Request> implements AdsConnection {
     for (const typeUrl of pushOrder) {
       const watch = this.subscriptions.watches.get(typeUrl);
       if (!watch) continue;
-      const isEds = typeUrl === typeUrls.eds;
-      if (isEds && changedClusters) this.#sendAgain(watch, changedClusters);
+      if (typeUrl === typeUrls.eds && changedClusters) this.#sendAgain(watch, changedClusters);
       if (scope.typeUrls && !scope.typeUrls.has(typeUrl)) continue;
-      const sent = this.#send(watch, isEds ? scope.clusters : undefined, false);
+      // State of the world tells clusters all or not at all.
+      const isByCluster = typeUrl === typeUrls.eds || (typeUrl === typeUrls.cds && this.kind === "delta");
+      const sent = this.#send(watch, isByCluster ? scope.clusters : undefined, false);
       // A cluster that changed warms again, and waits for its endpoints even if those are what they were.
-      if (typeUrl === typeUrls.cds && this.kind === "delta" && sent.size > 0) changedClusters = sent;
+      if (typeUrl === typeUrls.cds && this.kind === "delta" && sent.length > 0) changedClusters = namesOf(sent);
     }
   }
 
@@ -236,7 +237,7 @@ class Connection<Request> implements AdsConnection {
     if (!watch || !names) return;
     const sent = this.#send(watch, names === "everything" ? undefined : names, true);
     const eds = this.subscriptions.watches.get(typeUrls.eds);
-    if (typeUrl === typeUrls.cds && this.kind === "delta" && eds && sent.size > 0) this.#sendAgain(eds, sent);
+    if (typeUrl === typeUrls.cds && this.kind === "delta" && eds && sent.length > 0) this.#sendAgain(eds, namesOf(sent));
   }
 
   /** Sends resources of those names whether the client has them or not. */
@@ -247,9 +248,9 @@ class Connection<Request> implements AdsConnection {
 
   /**
    * Sends what the watch covers and the client does not have; nothing when there is nothing new, unless it `mustAnswer`.
-   * Returns the names that went out.
+   * Returns what went out.
    */
-  #send(watch: Watch, names: ReadonlySet<string> | undefined, mustAnswer: boolean): ReadonlySet<string> {
+  #send(watch: Watch, names: ReadonlySet<string> | undefined, mustAnswer: boolean): readonly EncodedResource[] {
     const session = this.#session;
     const wanted = names && !watch.isWildcard ? intersection(names, watch.names) : names;
     if (!session || (wanted && wanted.size === 0)) return none;
@@ -259,7 +260,7 @@ class Connection<Request> implements AdsConnection {
     const isWhole = wanted === undefined;
     const changed =
       mustAnswer && this.kind === "sotw" ? generated : generated.filter((resource) => watch.sent.get(resource.name) !== resource.version);
-    const present = new Set(generated.map((resource) => resource.name));
+    const present = namesOf(generated);
     const expected = isWhole ? [...watch.sent.keys()] : [...wanted];
     const removed = expected.filter((name) => !present.has(name) && watch.sent.has(name));
     // A name asked for that does not exist is told as removed, or the client would wait for it.
@@ -280,14 +281,12 @@ class Connection<Request> implements AdsConnection {
     for (const name of removed) watch.sent.delete(name);
 
     const version = session.version();
-    const nonce = `${version}${randomUUID()}`;
+    const content = { typeUrl: watch.typeUrl, version, resources, removed: [...removed, ...missing] };
+    const { nonce, bytes: message } = this.#dialect.responses.get(content, watch.nonceSent);
     watch.nonceSent = nonce;
     watch.versionSent = version;
     watch.sentAt = Date.now();
-    const isWritable = this.#stream.write(
-      this.#dialect.response({ typeUrl: watch.typeUrl, version, nonce, resources, removed: [...removed, ...missing] }),
-    );
-    if (!isWritable) {
+    if (!this.#stream.write(message)) {
       this.#isFull = true;
       // Who does not read answers is not listened to either, or its questions would pile up as answers here.
       this.#stream.pause();
@@ -295,7 +294,7 @@ class Connection<Request> implements AdsConnection {
     let bytes = 0;
     for (const resource of resources) bytes += resource.bytes.length;
     session.onSent(watch.typeUrl, resources.length, bytes);
-    return new Set(resources.map((resource) => resource.name));
+    return resources;
   }
 
   #onDrain(): void {
@@ -314,7 +313,11 @@ class Connection<Request> implements AdsConnection {
   }
 }
 
-const none: ReadonlySet<string> = new Set();
+const none: readonly EncodedResource[] = [];
+
+function namesOf(resources: readonly EncodedResource[]): ReadonlySet<string> {
+  return new Set(resources.map(({ name }) => name));
+}
 
 function intersection(a: ReadonlySet<string>, b: ReadonlySet<string>): ReadonlySet<string> {
   return new Set([...a].filter((name) => b.has(name)));

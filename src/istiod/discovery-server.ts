@@ -44,6 +44,8 @@ const scope = log.scope("ads");
 /** A push waits so long for the keys of new token issuers: better late than with tokens refused in between. */
 const keysPatienceMs = 2000;
 
+const nothing = { typeUrls: new Set<string>(), clusters: undefined };
+
 export interface DiscoveryServerOptions {
   readonly store: ConfigStore;
   readonly mesh: MeshConfig;
@@ -344,7 +346,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     const before = this.#context;
     let after: PushContext;
     try {
-      after = this.#newContext();
+      after = this.#newContext(before);
     } catch (error) {
       this.metrics.internalErrors.inc();
       scope.error("push context can't be built, the old one stays", {
@@ -359,6 +361,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       after,
       this.connected.map(({ proxy }) => proxy.namespace),
     );
+    after.keepUnaltered(before, request ?? nothing);
     if (!request) return;
     this.metrics.pushTriggers.inc({ type: request.reason });
     const queuedAt = performance.now();
@@ -374,10 +377,10 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     }
   }
 
-  #newContext(): PushContext {
+  #newContext(older?: PushContext): PushContext {
     const started = performance.now();
     const version = `${new Date().toISOString().replace(/\.\d+Z$/, "Z")}/${++this.#pushCounter}`;
-    const context = new PushContext({
+    const input = {
       version,
       mesh: this.#mesh,
       objects: objectsOf(this.store),
@@ -388,7 +391,8 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       ...(this.#options.allocation ? { allocation: this.#options.allocation } : {}),
       ...(this.#options.jwks ? { jwks: this.#options.jwks.snapshot() } : {}),
       ...(this.#options.jwksFetchMode ? { jwksFetchMode: this.#options.jwksFetchMode } : {}),
-    });
+    };
+    const context = new PushContext(input, older);
     for (const problem of context.networks.problems) scope.warn("network gateway can't be used", { problem });
     this.metrics.contextTime.observe((performance.now() - started) / 1000);
     this.metrics.services.set(context.registry.services.length);

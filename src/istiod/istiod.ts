@@ -29,8 +29,6 @@ import { SecurePort, type SecurePortOptions } from "./secure-port.ts";
 import { RegistrationMetrics } from "./workloads/registration-metrics.ts";
 import { WorkloadRegistration } from "./workloads/workload-registration.ts";
 
-const _scope = log.scope("istiod");
-
 export interface IstiodOptions {
   /** Directory of YAML files, watched; read-only to this process. */
   readonly configDir?: string | undefined;
