@@ -193,3 +193,47 @@ describe.skipIf(!envoyBinary)("A nameserver that is lost under load", () => {
     90_000,
   );
 });
+
+describe.skipIf(!envoyBinary)("An endpoint with several addresses", () => {
+  it.each(proxies.map((side) => [side.name, side] as const))(
+    "is reached by %s where the first of them is dead",
+    async (_, side) => {
+      await using stack = new AsyncDisposableStack();
+      const port = await startEndpoints(stack);
+      const at = (last: number) => ({ socket_address: { address: `127.0.0.${last}`, port_value: port } });
+      const endpoint = (first: number, ...others: number[]) => ({
+        endpoint: { address: at(first), additional_addresses: others.map((last) => ({ address: at(last) })) },
+      });
+      const cluster = (name: string, lbEndpoint: object) => ({
+        name,
+        type: "STATIC",
+        load_assignment: { cluster_name: name, endpoints: [{ lb_endpoints: [lbEndpoint] }] },
+      });
+      const proxy = stack.use(
+        await side.start(
+          httpBootstrap([cluster("one", endpoint(9)), cluster("two", endpoint(9, 8, 3)), cluster("first", endpoint(2, 3))], {
+            route_config: {
+              virtual_hosts: [
+                {
+                  name: "all",
+                  domains: ["*"],
+                  routes: ["one", "two", "first"].map((name) => ({ match: { prefix: `/${name}` }, route: { cluster: name } })),
+                },
+              ],
+            },
+            http_filters: [{ name: "envoy.filters.http.router", typed_config: { "@type": type("filters.http.router.v3.Router") } }],
+          }),
+        ),
+      );
+      const listener = await proxy.listenerPort("in");
+      const agent = new Agent();
+      stack.defer(() => agent.destroy());
+      expect([await ask(listener, "/one", agent), await ask(listener, "/two", agent), await ask(listener, "/first", agent)]).toEqual([
+        "503",
+        "e3",
+        "e2",
+      ]);
+    },
+    30_000,
+  );
+});
