@@ -220,4 +220,15 @@ describe.skipIf(!envoyBinary)("A tunnel", () => {
     const { answer } = await connectTo(name, "hello", "");
     expect(answer).toBe("");
   });
+
+  it("to ok.test:1 carries much both ways", async () => {
+    await both(async ({ proxy }) => {
+      using connection = await RawConnection.open(await proxy.listenerPort("ok.test:1"));
+      const much = Buffer.alloc(3_000_000, "0123456789");
+      connection.socket.write(much);
+      const said = () => connection.received.toString("latin1").replaceAll("echo:", "");
+      await connection.until((received) => received.length >= much.length && said().length === much.length, 20_000);
+      return said() === much.toString();
+    });
+  });
 });
