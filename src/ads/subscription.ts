@@ -6,6 +6,7 @@
  * Source: Istio pkg/xds/server.go (ShouldRespond), pilot/pkg/xds/delta.go; Envoy xds_protocol documentation.
  */
 import { type TypeUrl, typeUrls } from "../api/type-urls.ts";
+import { interned } from "../lib/interned.ts";
 
 /** Types whose empty subscription means everything. */
 const wildcardTypes: ReadonlySet<string> = new Set<TypeUrl>([typeUrls.cds, typeUrls.lds, typeUrls.nds, typeUrls.pcds]);
@@ -92,7 +93,7 @@ export class Subscriptions {
       watch = newWatch(typeUrl);
       this.watches.set(typeUrl, watch);
       watch.isWildcard = isWildcardType(typeUrl) && resourceNames.length === 0;
-      for (const name of resourceNames) watch.names.add(name);
+      for (const name of resourceNames) watch.names.add(interned(name));
       if (typeUrl === typeUrls.cds) {
         const eds = this.watches.get(typeUrls.eds);
         if (eds) eds.alwaysRespond = true;
@@ -104,7 +105,7 @@ export class Subscriptions {
     watch.lastError = undefined;
     const before = new Set(watch.names);
     watch.names.clear();
-    for (const name of resourceNames) watch.names.add(name);
+    for (const name of resourceNames) watch.names.add(interned(name));
     for (const name of before) if (!watch.names.has(name)) watch.sent.delete(name);
     if (watch.alwaysRespond) {
       watch.alwaysRespond = false;
@@ -126,11 +127,11 @@ export class Subscriptions {
       this.watches.set(typeUrl, watch);
       // Nothing subscribed at first means everything, for types that have an everything; so does "*".
       watch.isWildcard = subscribe.includes("*") || (subscribe.length === 0 && isWildcardType(typeUrl));
-      for (const name of subscribe) if (name !== "*") watch.names.add(name);
+      for (const name of subscribe) if (name !== "*") watch.names.add(interned(name));
       // A client that comes back tells what it has. Resources that are still the same need not travel again.
       for (const [name, version] of Object.entries(request.initialVersions)) {
-        watch.sent.set(name, version);
-        if (!watch.isWildcard) watch.names.add(name);
+        watch.sent.set(interned(name), interned(version));
+        if (!watch.isWildcard) watch.names.add(interned(name));
       }
       for (const name of unsubscribe) unsubscribeFrom(watch, name);
       if (!watch.isWildcard && watch.names.size === 0) return { kind: "ack" };
@@ -144,7 +145,8 @@ export class Subscriptions {
     // answer that is no longer the newest. Istio drops those, and the cluster waits for its endpoints for ever.
     for (const name of unsubscribe) unsubscribeFrom(watch, name);
     const added = new Set<string>();
-    for (const name of subscribe) {
+    for (const asked of subscribe) {
+      const name = interned(asked);
       if (name === "*") watch.isWildcard = true;
       else watch.names.add(name);
       // Asked for again means: I have lost it, or I am warming; it must travel even if it has not changed.

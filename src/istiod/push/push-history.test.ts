@@ -278,33 +278,36 @@ const asObject = (held: Held) =>
   Object.fromEntries([...held].map(([typeUrl, versions]) => [typeUrl.split(".").at(-1), Object.fromEntries([...versions].sort())]));
 
 describe("a history of changes", () => {
-  it.each(Array.from({ length: Number(process.env.SEEDS ?? 10) }, (_, index) => index + 1))("leaves everybody with what a new context says, seed %i", (seed) => {
-    const random = randomOf(seed);
-    const objects = new Map<string, ConfigObject>();
-    for (let count = 0; count < 25; count++) change(objects, random, count);
-    const connected = proxies();
-    let before = contextOf(objects);
-    const held = connected.map((proxy) => everything(proxy, before));
-    for (let step = 0; step < 40; step++) {
-      const kinds = new Set(Array.from({ length: random.pick([1, 1, 1, 3]) }, () => change(objects, random, 100 + step)));
-      const after = contextOf(objects, before);
-      const request = planPush(
-        kinds,
-        before,
-        after,
-        connected.map(({ namespace }) => namespace),
-      );
-      after.keepUnaltered(before, request ?? { typeUrls: new Set(), clusters: undefined });
-      const fresh = contextOf(objects);
-      for (const [index, proxy] of connected.entries()) {
-        if (request) apply(held[index]!, scopeFor(request, proxy, before, after), proxy, after);
-        const wanted = asObject(everything(proxy, fresh));
-        const what = `step ${step}, ${[...kinds].join()}, ${proxy.id}`;
-        expect(asObject(held[index]!), `pushed: ${what}`).toEqual(wanted);
-        // Its own node object, as of a proxy that connects now.
-        expect(asObject(everything({ ...proxy } as ProxyNode, after)), `asked: ${what}`).toEqual(wanted);
+  it.each(Array.from({ length: Number(process.env.SEEDS ?? 10) }, (_, index) => index + 1))(
+    "leaves everybody with what a new context says, seed %i",
+    (seed) => {
+      const random = randomOf(seed);
+      const objects = new Map<string, ConfigObject>();
+      for (let count = 0; count < 25; count++) change(objects, random, count);
+      const connected = proxies();
+      let before = contextOf(objects);
+      const held = connected.map((proxy) => everything(proxy, before));
+      for (let step = 0; step < 40; step++) {
+        const kinds = new Set(Array.from({ length: random.pick([1, 1, 1, 3]) }, () => change(objects, random, 100 + step)));
+        const after = contextOf(objects, before);
+        const request = planPush(
+          kinds,
+          before,
+          after,
+          connected.map(({ namespace }) => namespace),
+        );
+        after.keepUnaltered(before, request ?? { typeUrls: new Set(), clusters: undefined });
+        const fresh = contextOf(objects);
+        for (const [index, proxy] of connected.entries()) {
+          if (request) apply(held[index]!, scopeFor(request, proxy, before, after), proxy, after);
+          const wanted = asObject(everything(proxy, fresh));
+          const what = `step ${step}, ${[...kinds].join()}, ${proxy.id}`;
+          expect(asObject(held[index]!), `pushed: ${what}`).toEqual(wanted);
+          // Its own node object, as of a proxy that connects now.
+          expect(asObject(everything({ ...proxy } as ProxyNode, after)), `asked: ${what}`).toEqual(wanted);
+        }
+        before = after;
       }
-      before = after;
-    }
-  });
+    },
+  );
 });
