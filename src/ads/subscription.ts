@@ -7,6 +7,7 @@
  */
 import { type TypeUrl, typeUrls } from "../api/type-urls.ts";
 import { interned } from "../lib/interned.ts";
+import { HeldResources } from "./held-resources.ts";
 
 /** Types whose empty subscription means everything. */
 const wildcardTypes: ReadonlySet<string> = new Set<TypeUrl>([typeUrls.cds, typeUrls.lds, typeUrls.nds, typeUrls.pcds]);
@@ -21,8 +22,8 @@ export interface Watch {
   isWildcard: boolean;
   /** Names asked for; for a wildcard those asked for beside it. */
   readonly names: Set<string>;
-  /** What the client has: version by name. Of SotW wildcards too, to see whether anything changed. */
-  readonly sent: Map<string, string>;
+  /** What the client has. Of SotW wildcards too, to see whether anything changed. */
+  held: HeldResources;
   nonceSent: string;
   nonceAcked: string;
   versionSent: string;
@@ -39,7 +40,7 @@ function newWatch(typeUrl: string): Watch {
     typeUrl,
     isWildcard: false,
     names: new Set(),
-    sent: new Map(),
+    held: HeldResources.none,
     nonceSent: "",
     nonceAcked: "",
     versionSent: "",
@@ -106,7 +107,8 @@ export class Subscriptions {
     const before = new Set(watch.names);
     watch.names.clear();
     for (const name of resourceNames) watch.names.add(interned(name));
-    for (const name of before) if (!watch.names.has(name)) watch.sent.delete(name);
+    const { names } = watch;
+    watch.held = watch.held.without([...before].filter((name) => !names.has(name)));
     if (watch.alwaysRespond) {
       watch.alwaysRespond = false;
       return { kind: "respond", isFirst: false };
@@ -129,10 +131,8 @@ export class Subscriptions {
       watch.isWildcard = subscribe.includes("*") || (subscribe.length === 0 && isWildcardType(typeUrl));
       for (const name of subscribe) if (name !== "*") watch.names.add(interned(name));
       // A client that comes back tells what it has. Resources that are still the same need not travel again.
-      for (const [name, version] of Object.entries(request.initialVersions)) {
-        watch.sent.set(interned(name), interned(version));
-        if (!watch.isWildcard) watch.names.add(interned(name));
-      }
+      watch.held = HeldResources.of(Object.entries(request.initialVersions).map(([name, version]) => [interned(name), interned(version)]));
+      if (!watch.isWildcard) for (const name of watch.held.names) watch.names.add(name);
       for (const name of unsubscribe) unsubscribeFrom(watch, name);
       if (!watch.isWildcard && watch.names.size === 0) return { kind: "ack" };
       if (typeUrl === typeUrls.cds) {
@@ -149,10 +149,10 @@ export class Subscriptions {
       const name = interned(asked);
       if (name === "*") watch.isWildcard = true;
       else watch.names.add(name);
-      // Asked for again means: I have lost it, or I am warming; it must travel even if it has not changed.
-      watch.sent.delete(name);
       added.add(name);
     }
+    // Asked for again means: I have lost it, or I am warming; it must travel even if it has not changed.
+    watch.held = watch.held.without(added);
     const names = added.size > 0 && !added.has("*") ? { names: added } : {};
     if (errorMessage !== undefined) {
       watch.lastError = errorMessage;
@@ -166,7 +166,7 @@ export class Subscriptions {
     if (added.size > 0) return { kind: "respond", ...names, isFirst: false };
     if (watch.alwaysRespond) {
       watch.alwaysRespond = false;
-      watch.sent.clear();
+      watch.held = HeldResources.none;
       return { kind: "respond", isFirst: false };
     }
     return unsubscribe.length > 0 ? { kind: "narrowed" } : { kind: "ack" };
@@ -177,5 +177,5 @@ function unsubscribeFrom(watch: Watch, name: string): void {
   if (name === "*") watch.isWildcard = false;
   watch.names.delete(name);
   // A wildcard still covers what was also asked for by name, and its version still stands.
-  if (!watch.isWildcard) watch.sent.delete(name);
+  if (!watch.isWildcard) watch.held = watch.held.without([name]);
 }

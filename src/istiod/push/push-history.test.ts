@@ -2,8 +2,10 @@
  * A mesh that changes at random, seen twice: by proxies that are pushed what each change is said to alter, from contexts that follow each other;
  * and by a context that is made from nothing. After each step both must have the same, and so must who connects only then.
  */
+
 import { describe, expect, it } from "vitest";
 import { routerNode, sidecarNode } from "../../../test/support/mesh.ts";
+import { HeldResources } from "../../ads/held-resources.ts";
 import type { EncodedResource } from "../../ads/resource.ts";
 import type { PushScope } from "../../ads/server.ts";
 import type { Watch } from "../../ads/subscription.ts";
@@ -210,7 +212,7 @@ function contextOf(objects: ReadonlyMap<string, ConfigObject>, older?: PushConte
 
 function watchOf(typeUrl: string, names?: ReadonlySet<string>): Watch {
   const state = { nonceSent: "", nonceAcked: "", versionSent: "", lastError: undefined, alwaysRespond: false };
-  return { typeUrl, isWildcard: !names, names: new Set(names), sent: new Map(), ...state };
+  return { typeUrl, isWildcard: !names, names: new Set(names), held: HeldResources.none, ...state };
 }
 
 function generate(
