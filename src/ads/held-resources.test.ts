@@ -37,6 +37,20 @@ describe("HeldResources", () => {
     expect(versions(held.without(["a", "c"]))).toEqual({ b: b.version });
   });
 
+  it("says the same however many changes it came about by", () => {
+    const many = Array.from({ length: 64 }, (_, index) => cluster(`c-${index}`));
+    let held = HeldResources.none.after(many, []);
+    const expected = new Map(many.map(({ name, version }) => [name, version]));
+    for (let round = 0; round < 200; round++) {
+      const changed = cluster(`c-${(round * 7) % 80}`, String(round));
+      const gone = `c-${(round * 11) % 64}`;
+      held = held.after([changed], gone === changed.name ? [] : [gone]);
+      expected.set(changed.name, changed.version);
+      if (gone !== changed.name) expected.delete(gone);
+      expect(versions(held)).toEqual(Object.fromEntries(expected));
+    }
+  });
+
   it("starts from what a client says that comes back", () => {
     const held = HeldResources.of([["a", a.version]]);
     expect(held.after([a], [])).toBe(held);
