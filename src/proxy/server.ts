@@ -24,6 +24,7 @@ import { daysUntilExpiry } from "./admin/certs.ts";
 import { changeToCheck } from "./config/change-to-check.ts";
 import { ClusterManager } from "./config/cluster-manager.ts";
 import { ConfigSources } from "./config/config-sources.ts";
+import { resolverOf } from "./config/dns-resolver.ts";
 import { ListenerManager } from "./config/listener-manager.ts";
 import { NamedResources } from "./config/named-resources.ts";
 import { ResourceValidator } from "./config/resource-validator.ts";
@@ -169,6 +170,7 @@ export class ProxyServer implements AsyncDisposable {
       staticSecrets: new Set(this.staticSecrets.map(({ name }) => name)),
       onRouteReference: (name: string, statPrefix: string) => this.#serverStats.nameRoute(name, statPrefix),
     };
+    const resolveHost = options.resolveHost ?? resolverOf(bootstrap);
     this.clusters = this.#stack.use(
       new ClusterManager({
         sources: this.#sources,
@@ -181,7 +183,7 @@ export class ProxyServer implements AsyncDisposable {
         sinks: this.#eventSinks,
         outlierLogPath: bootstrap.clusterManager?.outlierDetection?.eventLogPath ?? "",
         log: log.scope("upstream"),
-        ...(options.resolveHost && { resolveHost: options.resolveHost }),
+        ...(resolveHost && { resolveHost }),
       }),
     );
     this.listeners = this.#stack.use(

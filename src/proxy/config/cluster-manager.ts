@@ -27,7 +27,8 @@ import { speaksTls } from "../upstream/transport-socket.ts";
 import { type ClusterRecord, type ClusterView, isDns, isEds, type RejectedRecord } from "./cluster-record.ts";
 import { MainClusterStats } from "./cluster-update-stats.ts";
 import type { ConfigSources } from "./config-sources.ts";
-import { DnsEndpoints, type ResolveHost } from "./dns-endpoints.ts";
+import { DnsEndpoints } from "./dns-endpoints.ts";
+import type { ResolveHost } from "./dns-resolver.ts";
 import { encodedName, isSameBytes } from "./encoded-name.ts";
 import {
   checkStaticAssignment,
@@ -283,7 +284,7 @@ export class ClusterManager implements Disposable {
 
   /** undefined for a cluster that takes its hosts as they are. Throws ConfigError. */
   #watchHosts(record: ClusterRecord, message: Cluster, config: ClusterConfig): ClusterHealth | undefined {
-    if (config.outlier === null && config.healthCheck === null) return undefined;
+    if (config.outlier === null && config.healthChecks.length === 0) return undefined;
     const { stats, texts, secrets, sinks, outlierLogPath, updates, log } = this.#options;
     const { name, bytes } = record;
     const ifActive = (act: (cluster: RunningCluster) => Promise<unknown>) => {

@@ -33,7 +33,7 @@ type Name = (typeof counters)[number] | (typeof edsCounters)[number] | (typeof g
 const layout = new StatLayout<Name>("cluster updates", { counter: counters, gauge: gauges });
 const edsLayout = new StatLayout<Name>("EDS cluster updates", { counter: [...counters, ...edsCounters], gauge: gauges });
 
-export type ClusterEvent = NamedResourceEvent | "failure" | "changed";
+export type ClusterEvent = NamedResourceEvent | "failure" | "changed" | "unchanged";
 
 const counterOf: Record<ClusterEvent, (typeof counters)[number] | (typeof edsCounters)[number]> = {
   attempt: "update_attempt",
@@ -42,6 +42,7 @@ const counterOf: Record<ClusterEvent, (typeof counters)[number] | (typeof edsCou
   failure: "update_failure",
   timeout: "init_fetch_timeout",
   changed: "membership_change",
+  unchanged: "update_no_rebuild",
 };
 
 export class MainClusterStats {

@@ -5,6 +5,7 @@ import { ConfigError } from "../../api/config-error.ts";
 import type { Cluster } from "../../api/gen/envoy/config/cluster/v3/cluster_pb.js";
 import { type ClusterLoadAssignment, ClusterLoadAssignmentSchema } from "../../api/gen/envoy/config/endpoint/v3/endpoint_pb.js";
 import { isDns } from "./cluster-record.ts";
+import { checkDnsCluster } from "./dns-endpoints.ts";
 import { type Membership, membershipOf, noMembers } from "./membership.ts";
 import type { NamedResource } from "./named-resources.ts";
 
@@ -29,9 +30,10 @@ export function emptyAssignment(name: string): ClusterLoadAssignment {
   return create(ClusterLoadAssignmentSchema, { clusterName: name });
 }
 
-/** Throws ConfigError for a host name where an address is needed. */
+/** Throws ConfigError for a host name where an address is needed, and for what can't be resolved. */
 export function checkStaticAssignment(cluster: Cluster): void {
-  if (!isDns(cluster) && cluster.loadAssignment) validateAssignment(cluster.loadAssignment);
+  if (isDns(cluster)) checkDnsCluster(cluster);
+  else if (cluster.loadAssignment) validateAssignment(cluster.loadAssignment);
 }
 
 /** Only clusters of a DNS type may name hosts; everything else needs addresses. */
