@@ -27,6 +27,7 @@ import type { SpiffeId } from "../api/spiffe.ts";
 import { healthReportTypeUrl, typeUrls } from "../api/type-urls.ts";
 import type { EncodedResource } from "./resource.ts";
 import { type Decision, isWildcardType, Subscriptions, type Watch } from "./subscription.ts";
+import { Turns } from "./turns.ts";
 
 /** Refuses a stream with a gRPC status; anything else that a handler throws becomes Internal. */
 export class StreamRefused extends Error {
@@ -159,6 +160,8 @@ const delta: Dialect<DeltaDiscoveryRequest, DeltaDiscoveryResponse> = {
     }),
 };
 
+const turns = new Turns(5);
+
 class Connection<Request, Response> implements AdsConnection {
   readonly kind: "sotw" | "delta";
   readonly subscriptions = new Subscriptions();
@@ -237,11 +240,11 @@ class Connection<Request, Response> implements AdsConnection {
     switch (decision.kind) {
       case "nack":
         session.onNack(typeUrl, decision.message);
-        this.#answer(typeUrl, decision.names);
+        this.#answerInTurn(typeUrl, decision.names);
         break;
       case "stale":
         session.onStale(typeUrl);
-        this.#answer(typeUrl, decision.names);
+        this.#answerInTurn(typeUrl, decision.names);
         break;
       case "ack":
         session.onAck(typeUrl);
@@ -250,11 +253,21 @@ class Connection<Request, Response> implements AdsConnection {
       case "narrowed":
         break;
       case "respond":
-        this.#answer(typeUrl, decision.names ?? "everything");
+        this.#answerInTurn(typeUrl, decision.names ?? "everything");
         break;
       default:
         decision satisfies never;
     }
+  }
+
+  /** The next question is heard when this one has been answered. */
+  #answerInTurn(typeUrl: string, names: ReadonlySet<string> | "everything" | undefined): void {
+    this.#stream.pause();
+    turns.add(() => {
+      if (this.#isClosed) return;
+      this.#answer(typeUrl, names);
+      if (!this.#isFull) this.#stream.resume();
+    });
   }
 
   /** Answers a question for names, or for all that the watch covers. */
