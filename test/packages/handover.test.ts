@@ -5,6 +5,7 @@
  *                 ──> app: sidecar ──> httpbin          app: curl ──> sidecar ──> host: servers, by a name of the mesh
  */
 import { createServer, type Server } from "node:http";
+import { createServer as createHttp2Server, type Http2Server, type ServerHttp2Stream } from "node:http2";
 import { type AddressInfo, createServer as createTcpServer } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -18,7 +19,10 @@ if (problem) process.stderr.write(`hand-over on machines: skipped: ${problem}\n`
 
 const drainSeconds = 5;
 
-const mesh = (host: string, http: number, tcp: number) => `
+const echoPath = "/test.Echo/Stream";
+
+/** HTTP/1.1 with WebSocket, TCP, gRPC: each gives back what it gets. */
+const mesh = (host: string, http: number, tcp: number, grpc: number) => `
 apiVersion: networking.istio.io/v1
 kind: Gateway
 metadata: {name: edge, namespace: istio-system}
@@ -34,7 +38,7 @@ metadata: {name: web, namespace: default}
 spec:
   hosts: [web.mesh]
   addresses: [240.1.1.1]
-  ports: [{number: 80, name: http, protocol: HTTP, targetPort: ${http}}, {number: 9000, name: tcp, protocol: TCP, targetPort: ${tcp}}]
+  ports: [{number: 80, name: http, protocol: HTTP, targetPort: ${http}}, {number: 9000, name: tcp, protocol: TCP, targetPort: ${tcp}}, {number: 7070, name: grpc, protocol: GRPC, targetPort: ${grpc}}]
   resolution: STATIC
   endpoints: [{address: ${host}}]
 ---
@@ -44,7 +48,9 @@ metadata: {name: edge, namespace: istio-system}
 spec:
   hosts: ["*"]
   gateways: [edge]
-  http: [{route: [{destination: {host: web.mesh, port: {number: 80}}}]}]
+  http:
+  - {match: [{uri: {exact: ${echoPath}}}], route: [{destination: {host: web.mesh, port: {number: 7070}}}]}
+  - {route: [{destination: {host: web.mesh, port: {number: 80}}}]}
   tcp: [{match: [{port: 9000}], route: [{destination: {host: web.mesh, port: {number: 9000}}}]}]
 `;
 
@@ -66,6 +72,7 @@ describe.skipIf(problem !== undefined)("hand-over on machines", { timeout: 120_0
   let app: Machine;
   let http: Server;
   let tcp: ReturnType<typeof createTcpServer>;
+  let grpc: Http2Server;
 
   const pidOf = (machine: Machine, unit: string) => machine.property(unit, "MainPID");
 
@@ -74,9 +81,21 @@ describe.skipIf(problem !== undefined)("hand-over on machines", { timeout: 120_0
     network = await MachineNetwork.start();
     [edge, app] = await Promise.all([network.boot("edge", 10), network.boot("app", 11)]);
     http = createServer((_, response) => response.end("web"));
+    http.on("upgrade", (_, socket) => {
+      socket.write(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+      );
+      socket.on("error", () => undefined).pipe(socket);
+    });
+    grpc = createHttp2Server();
+    grpc.on("stream", (stream: ServerHttp2Stream) => {
+      stream.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true });
+      stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0" }));
+      stream.on("error", () => undefined).pipe(stream);
+    });
     tcp = createTcpServer((socket) => socket.on("error", () => undefined).pipe(socket));
-    for (const server of [http, tcp]) await new Promise<void>((resolve) => server.listen(0, network.hostAddress, resolve));
-    const ports = [http, tcp].map((server) => (server.address() as AddressInfo).port) as [number, number];
+    for (const server of [http, tcp, grpc]) await new Promise<void>((resolve) => server.listen(0, network.hostAddress, resolve));
+    const ports = [http, tcp, grpc].map((server) => (server.address() as AddressInfo).port) as [number, number, number];
     await Promise.all([install(edge, "istio-control-plane").then(() => install(edge, "istio-sidecar")), install(app, "istio-sidecar")]);
     await edge.write("/etc/istiod/config/mesh.yaml", mesh(network.hostAddress, ...ports));
     await edge.write("/etc/istiod/istiod.env", `ISTIOD_FLAGS="--kubeAPIAddr 0.0.0.0:6443 --serverName ${edge.address}"\n`);
@@ -106,6 +125,7 @@ describe.skipIf(problem !== undefined)("hand-over on machines", { timeout: 120_0
   afterAll(async () => {
     http?.close();
     tcp?.close();
+    grpc?.close();
     await network?.[Symbol.asyncDispose]();
   });
 
@@ -117,6 +137,7 @@ describe.skipIf(problem !== undefined)("hand-over on machines", { timeout: 120_0
     traffic.http(app.address, 8000, "/status/200", { keepsAlive: false });
     traffic.tcp(edge.address, 9000);
     traffic.http2(edge.address, 80, "/", 4);
+    traffic.grpc(edge.address, 80, echoPath);
     return traffic;
   };
   /** On the machine, by DNS proxy and outbound capture; prints what failed. */
@@ -139,19 +160,29 @@ describe.skipIf(problem !== undefined)("hand-over on machines", { timeout: 120_0
     const inside = insider();
     const session = traffic.session(edge.address, 9000);
     await session.echo("before");
+    const socket = await traffic.webSocket(edge.address, 80, "/socket");
+    await socket.echo("before");
+    const [short, long] = [traffic.grpcStream(edge.address, 80, echoPath), traffic.grpcStream(edge.address, 80, echoPath)];
+    for (const stream of [short, long]) await stream.echo("before");
     await traffic.more(500);
 
     await Promise.all([edge.sh(atEdge), app.sh(atApp)]);
     const after = [await pidOf(edge, "istio-gateway@ingress"), await pidOf(app, "istio")] as const;
     expect(after[0]).not.toBe(before[0]);
     expect(after[1]).not.toBe(before[1]);
-    await traffic.more(500);
-    // By the old process, which is still there for it.
+    // By the old process, which is still there for them.
+    await Promise.all([session, socket, short, long].map((one) => one.echo("after")));
     await edge.sh(`kill -0 ${before[0]}`);
-    await session.echo("after");
-    // When its time is over the session ends in order, and the process with it.
-    expect(await session.ended).toBe("end");
-    session.end();
+    // Who has only a stream is told to go too, and loses nothing when he does.
+    await Promise.all([short.goodbye, long.goodbye]);
+    expect(await short.end()).toBe("0");
+    await traffic.more(500);
+    // When their time is over the others end in order, and the process with them.
+    expect(await Promise.all([session.ended, socket.ended])).toEqual(["end", "end"]);
+    for (const one of [session, socket]) one.end();
+    // What a stream is told whose connection ends before it: there is no other way to say so.
+    expect(await long.status).toBe("reset 8");
+    expect(await long.ended).toBe("end");
     await edge.until(`! kill -0 ${before[0]}`);
     await app.until(`! kill -0 ${before[1]}`);
     await traffic.more(500);
