@@ -11,6 +11,10 @@ export interface EncodedResource {
 }
 
 export function encodeResource<Desc extends DescMessage>(name: string, schema: Desc, message: MessageShape<Desc>): EncodedResource {
-  const bytes = toBinary(schema, message);
+  return resourceOf(name, schema, toBinary(schema, message));
+}
+
+/** Of bytes that are encoded already. */
+export function resourceOf(name: string, schema: DescMessage, bytes: Uint8Array): EncodedResource {
   return { name, typeUrl: `type.googleapis.com/${schema.typeName}`, bytes, version: hash("md5", bytes, "base64url") };
 }

@@ -9,23 +9,20 @@
  * Both protocols send only what changed: a delta stream the changed resources and the names of those that went, a
  * state-of-the-world stream of a wildcard type the whole set when any of it changed, of a named type the changed names.
  */
-import { randomUUID } from "node:crypto";
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type ServerDuplexStream, type ServiceDefinition, status, type UntypedServiceImplementation } from "@grpc/grpc-js";
 import type { Node } from "../api/gen/envoy/config/core/v3/base_pb.js";
 import {
   type DeltaDiscoveryRequest,
   DeltaDiscoveryRequestSchema,
-  type DeltaDiscoveryResponse,
-  DeltaDiscoveryResponseSchema,
   type DiscoveryRequest,
   DiscoveryRequestSchema,
-  type DiscoveryResponse,
-  DiscoveryResponseSchema,
 } from "../api/gen/envoy/service/discovery/v3/discovery_pb.js";
 import type { SpiffeId } from "../api/spiffe.ts";
 import { healthReportTypeUrl, typeUrls } from "../api/type-urls.ts";
 import type { EncodedResource } from "./resource.ts";
+import { deltaResponse, sotwResponse } from "./response-bytes.ts";
+import { SharedResponses } from "./shared-responses.ts";
 import { type Decision, isWildcardType, Subscriptions, type Watch } from "./subscription.ts";
 import { Turns } from "./turns.ts";
 
@@ -69,7 +66,7 @@ export interface AdsHandler {
   onConnect(node: Node | undefined, connection: AdsConnection, peer: Peer): AdsSession;
 }
 
-/** Which types a push may change, and within EDS which clusters. Absent: everything. */
+/** Which types a push may change, and of clusters and their endpoints which. Absent: everything. */
 export interface PushScope {
   readonly typeUrls?: ReadonlySet<string>;
   readonly clusters?: ReadonlySet<string>;
@@ -95,23 +92,16 @@ export interface AdsConnection {
 }
 
 /** What differs between the two protocols. */
-interface Dialect<Request, Response> {
+interface Dialect<Request> {
   readonly kind: "sotw" | "delta";
   node(request: Request): Node | undefined;
   typeUrl(request: Request): string;
   errorMessage(request: Request): string | undefined;
   decide(subscriptions: Subscriptions, request: Request): Decision;
-  response(watch: Watch, answer: Answer): Response;
+  readonly responses: SharedResponses;
 }
 
-interface Answer {
-  readonly version: string;
-  readonly nonce: string;
-  readonly resources: readonly EncodedResource[];
-  readonly removed: readonly string[];
-}
-
-const sotw: Dialect<DiscoveryRequest, DiscoveryResponse> = {
+const sotw: Dialect<DiscoveryRequest> = {
   kind: "sotw",
   node: (request) => request.node,
   typeUrl: (request) => request.typeUrl,
@@ -123,16 +113,10 @@ const sotw: Dialect<DiscoveryRequest, DiscoveryResponse> = {
       responseNonce: request.responseNonce,
       errorMessage: request.errorDetail?.message,
     }),
-  response: (watch, { version, nonce, resources }) =>
-    create(DiscoveryResponseSchema, {
-      typeUrl: watch.typeUrl,
-      versionInfo: version,
-      nonce,
-      resources: resources.map((resource) => ({ typeUrl: resource.typeUrl, value: resource.bytes })),
-    }),
+  responses: new SharedResponses(sotwResponse),
 };
 
-const delta: Dialect<DeltaDiscoveryRequest, DeltaDiscoveryResponse> = {
+const delta: Dialect<DeltaDiscoveryRequest> = {
   kind: "delta",
   node: (request) => request.node,
   typeUrl: (request) => request.typeUrl,
@@ -146,27 +130,16 @@ const delta: Dialect<DeltaDiscoveryRequest, DeltaDiscoveryResponse> = {
       responseNonce: request.responseNonce,
       errorMessage: request.errorDetail?.message,
     }),
-  response: (watch, { version, nonce, resources, removed }) =>
-    create(DeltaDiscoveryResponseSchema, {
-      typeUrl: watch.typeUrl,
-      systemVersionInfo: version,
-      nonce,
-      resources: resources.map((resource) => ({
-        name: resource.name,
-        version: resource.version,
-        resource: { typeUrl: resource.typeUrl, value: resource.bytes },
-      })),
-      removedResources: [...removed],
-    }),
+  responses: new SharedResponses(deltaResponse),
 };
 
 const turns = new Turns(5);
 
-class Connection<Request, Response> implements AdsConnection {
+class Connection<Request> implements AdsConnection {
   readonly kind: "sotw" | "delta";
   readonly subscriptions = new Subscriptions();
-  readonly #stream: ServerDuplexStream<Request, Response>;
-  readonly #dialect: Dialect<Request, Response>;
+  readonly #stream: ServerDuplexStream<Request, Buffer>;
+  readonly #dialect: Dialect<Request>;
   readonly #handler: AdsHandler;
   readonly #identities: readonly SpiffeId[] | undefined;
   #session: AdsSession | undefined;
@@ -176,8 +149,8 @@ class Connection<Request, Response> implements AdsConnection {
   #waiting: PushScope | undefined;
 
   constructor(
-    stream: ServerDuplexStream<Request, Response>,
-    dialect: Dialect<Request, Response>,
+    stream: ServerDuplexStream<Request, Buffer>,
+    dialect: Dialect<Request>,
     handler: AdsHandler,
     identities: readonly SpiffeId[] | undefined,
   ) {
@@ -203,12 +176,13 @@ class Connection<Request, Response> implements AdsConnection {
     for (const typeUrl of pushOrder) {
       const watch = this.subscriptions.watches.get(typeUrl);
       if (!watch) continue;
-      const isEds = typeUrl === typeUrls.eds;
-      if (isEds && changedClusters) this.#sendAgain(watch, changedClusters);
+      if (typeUrl === typeUrls.eds && changedClusters) this.#sendAgain(watch, changedClusters);
       if (scope.typeUrls && !scope.typeUrls.has(typeUrl)) continue;
-      const sent = this.#send(watch, isEds ? scope.clusters : undefined, false);
+      // State of the world tells clusters all or not at all.
+      const isByCluster = typeUrl === typeUrls.eds || (typeUrl === typeUrls.cds && this.kind === "delta");
+      const sent = this.#send(watch, isByCluster ? scope.clusters : undefined, false);
       // A cluster that changed warms again, and waits for its endpoints even if those are what they were.
-      if (typeUrl === typeUrls.cds && this.kind === "delta" && sent.size > 0) changedClusters = sent;
+      if (typeUrl === typeUrls.cds && this.kind === "delta" && sent.length > 0) changedClusters = namesOf(sent);
     }
   }
 
@@ -276,7 +250,7 @@ class Connection<Request, Response> implements AdsConnection {
     if (!watch || !names) return;
     const sent = this.#send(watch, names === "everything" ? undefined : names, true);
     const eds = this.subscriptions.watches.get(typeUrls.eds);
-    if (typeUrl === typeUrls.cds && this.kind === "delta" && eds && sent.size > 0) this.#sendAgain(eds, sent);
+    if (typeUrl === typeUrls.cds && this.kind === "delta" && eds && sent.length > 0) this.#sendAgain(eds, namesOf(sent));
   }
 
   /** Sends resources of those names whether the client has them or not. */
@@ -287,9 +261,9 @@ class Connection<Request, Response> implements AdsConnection {
 
   /**
    * Sends what the watch covers and the client does not have; nothing when there is nothing new, unless it `mustAnswer`.
-   * Returns the names that went out.
+   * Returns what went out.
    */
-  #send(watch: Watch, names: ReadonlySet<string> | undefined, mustAnswer: boolean): ReadonlySet<string> {
+  #send(watch: Watch, names: ReadonlySet<string> | undefined, mustAnswer: boolean): readonly EncodedResource[] {
     const session = this.#session;
     const wanted = names && !watch.isWildcard ? intersection(names, watch.names) : names;
     if (!session || (wanted && wanted.size === 0)) return none;
@@ -299,7 +273,7 @@ class Connection<Request, Response> implements AdsConnection {
     const isWhole = wanted === undefined;
     const changed =
       mustAnswer && this.kind === "sotw" ? generated : generated.filter((resource) => watch.sent.get(resource.name) !== resource.version);
-    const present = new Set(generated.map((resource) => resource.name));
+    const present = namesOf(generated);
     const expected = isWhole ? [...watch.sent.keys()] : [...wanted];
     const removed = expected.filter((name) => !present.has(name) && watch.sent.has(name));
     // A name asked for that does not exist is told as removed, or the client would wait for it.
@@ -320,12 +294,12 @@ class Connection<Request, Response> implements AdsConnection {
     for (const name of removed) watch.sent.delete(name);
 
     const version = session.version();
-    const nonce = `${version}${randomUUID()}`;
+    const content = { typeUrl: watch.typeUrl, version, resources, removed: [...removed, ...missing] };
+    const { nonce, bytes: message } = this.#dialect.responses.get(content, watch.nonceSent);
     watch.nonceSent = nonce;
     watch.versionSent = version;
     watch.sentAt = Date.now();
-    const isWritable = this.#stream.write(this.#dialect.response(watch, { version, nonce, resources, removed: [...removed, ...missing] }));
-    if (!isWritable) {
+    if (!this.#stream.write(message)) {
       this.#isFull = true;
       // Who does not read answers is not listened to either, or its questions would pile up as answers here.
       this.#stream.pause();
@@ -333,7 +307,7 @@ class Connection<Request, Response> implements AdsConnection {
     let bytes = 0;
     for (const resource of resources) bytes += resource.bytes.length;
     session.onSent(watch.typeUrl, resources.length, bytes);
-    return new Set(resources.map((resource) => resource.name));
+    return resources;
   }
 
   #onDrain(): void {
@@ -352,7 +326,11 @@ class Connection<Request, Response> implements AdsConnection {
   }
 }
 
-const none: ReadonlySet<string> = new Set();
+const none: readonly EncodedResource[] = [];
+
+function namesOf(resources: readonly EncodedResource[]): ReadonlySet<string> {
+  return new Set(resources.map(({ name }) => name));
+}
 
 function intersection(a: ReadonlySet<string>, b: ReadonlySet<string>): ReadonlySet<string> {
   return new Set([...a].filter((name) => b.has(name)));
@@ -375,8 +353,8 @@ const definitionOf = (service: string, resources: string): ServiceDefinition => 
     responseStream: true,
     requestSerialize: (value: DiscoveryRequest) => Buffer.from(toBinary(DiscoveryRequestSchema, value)),
     requestDeserialize: (bytes: Buffer) => fromBinary(DiscoveryRequestSchema, bytes),
-    responseSerialize: (value: DiscoveryResponse) => Buffer.from(toBinary(DiscoveryResponseSchema, value)),
-    responseDeserialize: (bytes: Buffer) => fromBinary(DiscoveryResponseSchema, bytes),
+    responseSerialize: (bytes: Buffer) => bytes,
+    responseDeserialize: (bytes: Buffer) => bytes,
   },
   [`Delta${resources}`]: {
     path: `/${service}/Delta${resources}`,
@@ -384,15 +362,15 @@ const definitionOf = (service: string, resources: string): ServiceDefinition => 
     responseStream: true,
     requestSerialize: (value: DeltaDiscoveryRequest) => Buffer.from(toBinary(DeltaDiscoveryRequestSchema, value)),
     requestDeserialize: (bytes: Buffer) => fromBinary(DeltaDiscoveryRequestSchema, bytes),
-    responseSerialize: (value: DeltaDiscoveryResponse) => Buffer.from(toBinary(DeltaDiscoveryResponseSchema, value)),
-    responseDeserialize: (bytes: Buffer) => fromBinary(DeltaDiscoveryResponseSchema, bytes),
+    responseSerialize: (bytes: Buffer) => bytes,
+    responseDeserialize: (bytes: Buffer) => bytes,
   },
 });
 
 /** Nothing of a stream is read before it is known who calls. */
-function open<Request, Response>(
-  stream: ServerDuplexStream<Request, Response>,
-  dialect: Dialect<Request, Response>,
+function open<Request>(
+  stream: ServerDuplexStream<Request, Buffer>,
+  dialect: Dialect<Request>,
   handler: AdsHandler,
   authenticate: AuthenticateStream | undefined,
 ): void {
@@ -436,10 +414,8 @@ function discoveryService(
   return {
     definition: definitionOf(service, resources),
     implementation: {
-      [`Stream${resources}`]: (stream: ServerDuplexStream<DiscoveryRequest, DiscoveryResponse>) =>
-        open(stream, sotw, handler, authenticate),
-      [`Delta${resources}`]: (stream: ServerDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>) =>
-        open(stream, delta, handler, authenticate),
+      [`Stream${resources}`]: (stream: ServerDuplexStream<DiscoveryRequest, Buffer>) => open(stream, sotw, handler, authenticate),
+      [`Delta${resources}`]: (stream: ServerDuplexStream<DeltaDiscoveryRequest, Buffer>) => open(stream, delta, handler, authenticate),
     },
   };
 }

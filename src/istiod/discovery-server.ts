@@ -28,7 +28,8 @@ import { type JwksFetchMode, jwksSourcesOf } from "./jwks/jwks-source.ts";
 import { IstiodMetrics, shortType } from "./metrics.ts";
 import { ObjectRemarks } from "./object-remarks.ts";
 import { concernsProxies } from "./push/concerns-proxies.ts";
-import { Debouncer } from "./push/debounce.ts";
+import { Debouncer, type Urgency } from "./push/debounce.ts";
+import { isAboutEndpoints } from "./push/endpoint-events.ts";
 import { PatchStatus } from "./push/patch-status.ts";
 import { PushContext } from "./push/push-context.ts";
 import { type ChangedKind, planPush, scopeFor } from "./push/push-request.ts";
@@ -42,6 +43,8 @@ const scope = log.scope("ads");
 
 /** A push waits so long for the keys of new token issuers: better late than with tokens refused in between. */
 const keysPatienceMs = 2000;
+
+const nothing = { typeUrls: new Set<string>(), clusters: undefined };
 
 export interface DiscoveryServerOptions {
   readonly store: ConfigStore;
@@ -131,7 +134,9 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     this.#watch = options.store.watch((events) => {
       this.metrics.inboundUpdates.inc({ type: "config" }, events.length);
       const relevant = events.filter(concernsProxies);
-      if (relevant.length > 0) this.#onChange(relevant.map((event) => event.object.kind));
+      if (relevant.length === 0) return;
+      const kinds = relevant.map((event) => event.object.kind);
+      this.#onChange(kinds, relevant.every(isAboutEndpoints) ? "endpoints" : "configuration");
     });
   }
 
@@ -328,9 +333,9 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     }
   }
 
-  #onChange(kinds: readonly ChangedKind[]): void {
+  #onChange(kinds: readonly ChangedKind[], urgency: Urgency = "configuration"): void {
     if (this.#firstEventAt === 0) this.#firstEventAt = performance.now();
-    this.#debouncer.add(kinds);
+    this.#debouncer.add(kinds, urgency);
   }
 
   async #push(kinds: ReadonlySet<ChangedKind>): Promise<void> {
@@ -341,7 +346,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     const before = this.#context;
     let after: PushContext;
     try {
-      after = this.#newContext();
+      after = this.#newContext(before);
     } catch (error) {
       this.metrics.internalErrors.inc();
       scope.error("push context can't be built, the old one stays", {
@@ -356,6 +361,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       after,
       this.connected.map(({ proxy }) => proxy.namespace),
     );
+    after.keepUnaltered(before, request ?? nothing);
     if (!request) return;
     this.metrics.pushTriggers.inc({ type: request.reason });
     const queuedAt = performance.now();
@@ -371,10 +377,10 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     }
   }
 
-  #newContext(): PushContext {
+  #newContext(older?: PushContext): PushContext {
     const started = performance.now();
     const version = `${new Date().toISOString().replace(/\.\d+Z$/, "Z")}/${++this.#pushCounter}`;
-    const context = new PushContext({
+    const input = {
       version,
       mesh: this.#mesh,
       objects: objectsOf(this.store),
@@ -385,7 +391,8 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       ...(this.#options.allocation ? { allocation: this.#options.allocation } : {}),
       ...(this.#options.jwks ? { jwks: this.#options.jwks.snapshot() } : {}),
       ...(this.#options.jwksFetchMode ? { jwksFetchMode: this.#options.jwksFetchMode } : {}),
-    });
+    };
+    const context = new PushContext(input, older);
     for (const problem of context.networks.problems) scope.warn("network gateway can't be used", { problem });
     this.metrics.contextTime.observe((performance.now() - started) / 1000);
     this.metrics.services.set(context.registry.services.length);

@@ -24,11 +24,10 @@ import { defaultServiceRange } from "./kubeapi/admission/cluster-addresses.ts";
 import { startKubeApi } from "./kubeapi/start.ts";
 import { startMeshConfig, startMeshNetworks } from "./mesh-source.ts";
 import { IstiodMetrics } from "./metrics.ts";
+import { ProblemReport } from "./problem-report.ts";
 import { SecurePort, type SecurePortOptions } from "./secure-port.ts";
 import { RegistrationMetrics } from "./workloads/registration-metrics.ts";
 import { WorkloadRegistration } from "./workloads/workload-registration.ts";
-
-const scope = log.scope("istiod");
 
 export interface IstiodOptions {
   /** Directory of YAML files, watched; read-only to this process. */
@@ -105,8 +104,7 @@ export class Istiod implements AsyncDisposable {
     const mesh = parts.use(await startMeshConfig(meshFile, store));
     const networksFile = options.networksConfig ? resolve(options.networksConfig) : undefined;
     const networks = parts.use(await startMeshNetworks(networksFile, store));
-    reportProblems(store);
-    parts.use(store.watch(() => reportProblems(store)));
+    parts.use(new ProblemReport(store));
 
     const { allocatesAddresses = true, domain } = options;
     const isWritable = (object: ConfigObject) => store.isWritable(object);
@@ -213,14 +211,4 @@ async function openStore(options: IstiodOptions): Promise<AggregateStore> {
   sources.push(writable);
   opened.move();
   return new AggregateStore(sources, writable);
-}
-
-/** Each problem once, when it appears. */
-const reported = new WeakMap<ConfigStore, Set<string>>();
-
-function reportProblems(store: ConfigStore): void {
-  const known = reported.get(store) ?? new Set();
-  const now = new Set(store.problems.map((problem) => problem.describe()));
-  for (const problem of now) if (!known.has(problem)) scope.warn("configuration is refused", { problem });
-  reported.set(store, now);
 }

@@ -13,6 +13,7 @@ import type { ConfigObject } from "../api/kinds/object.ts";
 import type { Service } from "../api/kinds/service.ts";
 import type { ServiceEntry } from "../api/kinds/service-entry.ts";
 import { maskedIp, parseIp } from "../lib/ip-range.ts";
+import { perObject } from "../lib/per-object.ts";
 import { hashedAddresses } from "./hashed-address.ts";
 import { kubernetesHost, serviceKey } from "./service.ts";
 
@@ -28,15 +29,15 @@ export const hashedAllocation: AddressAllocation = { isWritten: () => false, isO
 const optOutLabel = "networking.istio.io/enable-autoallocate-ip";
 
 /** The hosts of the entry that get an address. */
-export function hostsWithoutAddress({ spec, metadata }: ConfigObject<ServiceEntry>): string[] {
+export const hostsWithoutAddress = perObject(({ spec, metadata }: ConfigObject<ServiceEntry>): readonly string[] => {
   if (spec.resolution === "NONE" || spec.addresses.length > 0) return [];
   if (metadata.labels[optOutLabel]?.toLowerCase() === "false") return [];
   // Istio gives wildcards of resolution DYNAMIC_DNS one too; here nothing would answer at it, see push/untranslated.
   return [...new Set(spec.hosts.map((host) => host.toLowerCase()))].filter((host) => !host.startsWith("*"));
-}
+});
 
 /** What the status says, by host, in the shortest form; what is no address is left out. */
-export function statusAddresses({ status }: ConfigObject<ServiceEntry>): Map<string, string[]> {
+export const statusAddresses = perObject(({ status }: ConfigObject<ServiceEntry>): ReadonlyMap<string, readonly string[]> => {
   const byHost = new Map<string, string[]>();
   const listed = (status as { addresses?: unknown } | undefined)?.addresses;
   for (const entry of Array.isArray(listed) ? (listed as { value?: unknown; host?: unknown }[]) : []) {
@@ -46,7 +47,14 @@ export function statusAddresses({ status }: ConfigObject<ServiceEntry>): Map<str
     byHost.set(host, [...(byHost.get(host) ?? []), address]);
   }
   return byHost;
-}
+});
+
+/** Those that a user wrote, in the shortest form. */
+const writtenAddresses = perObject(({ spec }: ConfigObject<ServiceEntry>) => spec.addresses.flatMap((address) => canonical(address) ?? []));
+
+const clusterAddresses = perObject(({ spec }: ConfigObject<Service>) =>
+  [spec.clusterIP, ...spec.clusterIPs].flatMap((address) => canonical(address) ?? []),
+);
 
 export class AllocatedAddresses {
   readonly #byService = new Map<string, readonly string[]>();
@@ -60,8 +68,8 @@ export class AllocatedAddresses {
     domain: string,
     isWritten: AddressAllocation["isWritten"],
   ) {
-    for (const { spec } of entries) for (const address of spec.addresses) this.#takeWritten(address);
-    for (const { spec } of services) for (const address of [spec.clusterIP, ...spec.clusterIPs]) this.#takeWritten(address);
+    for (const entry of entries) for (const address of writtenAddresses(entry)) this.#owners.set(address, "");
+    for (const service of services) for (const address of clusterAddresses(service)) this.#owners.set(address, "");
     for (const entry of entries) this.#readStatus(entry);
     for (const entry of entries) {
       if (isWritten(entry)) continue;
@@ -85,11 +93,6 @@ export class AllocatedAddresses {
 
   isTaken(address: string): boolean {
     return this.#owners.has(address);
-  }
-
-  #takeWritten(address: string): void {
-    const known = canonical(address);
-    if (known !== undefined) this.#owners.set(known, "");
   }
 
   #readStatus(entry: ConfigObject<ServiceEntry>): void {

@@ -2,21 +2,26 @@
  * What the configuration means: the services of the mesh and the endpoints behind them.
  *
  * Pure: objects in, services and endpoints out. Services are read when the registry is made; a service's endpoints only when
- * somebody asks, then kept. `changedFrom` tells which services answer differently than in an older registry, which is
+ * somebody asks, then kept. `changedEndpoints` tells which services answer differently than in an older registry, which is
  * how an endpoint change becomes an EDS push for a few clusters instead of a push of everything.
+ *
+ * A registry that follows another takes over from it what is still true: a service, or the endpoints of one, that say the same as before are
+ * the same object as before. What is made from them can be kept by that, and comparing them costs nothing.
  *
  *   Service + EndpointSlice/Endpoints/Pod/WorkloadEntry ─┐
  *   ServiceEntry + endpoints/WorkloadEntry/Pod ──────────┴─> Service[] ──> Endpoint[]
  */
 
+import { isDeepStrictEqual } from "node:util";
 import type { ConfigObject } from "../api/kinds/object.ts";
 import type { Service as KubernetesService } from "../api/kinds/service.ts";
 import type { ServiceEntry } from "../api/kinds/service-entry.ts";
 import { isTrue, type ProxyNode } from "../api/node.ts";
+import { sameElements } from "../lib/same-elements.ts";
 import { type AddressAllocation, AllocatedAddresses, hashedAllocation } from "./allocated-addresses.ts";
 import { kubernetesEndpoints, kubernetesService } from "./kubernetes-service.ts";
 import { ListedEndpoints } from "./listed-endpoints.ts";
-import { type Endpoint, type Service, serviceKey } from "./service.ts";
+import { type Endpoint, kubernetesHost, type Service, serviceKey } from "./service.ts";
 import { serviceEntryEndpoints, serviceEntryServices } from "./service-entry.ts";
 import { WorkloadIndex } from "./workloads.ts";
 
@@ -36,6 +41,12 @@ type Source =
   | { readonly kind: "service"; readonly object: ConfigObject<KubernetesService> }
   | { readonly kind: "entry"; readonly object: ConfigObject<ServiceEntry> };
 
+/** Endpoints of a service, and all that they were made from. */
+interface FoundEndpoints {
+  readonly inputs: readonly unknown[];
+  readonly endpoints: readonly Endpoint[];
+}
+
 /** An endpoint and whose it is. */
 export interface ServedAt {
   readonly service: Service;
@@ -53,15 +64,19 @@ export class Registry {
   readonly #byKey = new Map<string, Service>();
   readonly #byHost = new Map<string, Service[]>();
   readonly #sources = new Map<string, Source>();
-  readonly #endpoints = new Map<string, readonly Endpoint[]>();
+  readonly #endpoints = new Map<string, FoundEndpoints>();
   readonly #workloads: WorkloadIndex;
   readonly #listed: ListedEndpoints;
   readonly #allocation: AddressAllocation;
+  /** What the registry before this one found, for those that nobody has asked for yet. */
+  readonly #olderEndpoints: ReadonlyMap<string, FoundEndpoints>;
   #byAddress: ReadonlyMap<string, readonly RankedServedAt[]> | undefined;
 
-  constructor(objects: ObjectsOf, options: RegistryOptions) {
-    this.#workloads = new WorkloadIndex(objects);
+  /** `older`: the registry of before, if there is one. */
+  constructor(objects: ObjectsOf, options: RegistryOptions, older?: Registry) {
+    this.#workloads = WorkloadIndex.of(objects, older ? older.#workloads : undefined);
     this.#listed = new ListedEndpoints(objects);
+    this.#olderEndpoints = older ? older.#endpoints : new Map();
     this.#allocation = options.allocation ?? hashedAllocation;
     const allocated = new AllocatedAddresses(
       objects("ServiceEntry") as ConfigObject<ServiceEntry>[],
@@ -70,9 +85,11 @@ export class Registry {
       this.#allocation.isWritten,
     );
     const services: Service[] = [];
-    const add = (service: Service, source: Source) => {
-      const key = serviceKey(service.host, service.namespace);
+    const add = (made: Service, source: Source) => {
+      const key = serviceKey(made.host, made.namespace);
       if (this.#byKey.has(key)) return; // The oldest object that declares a host in a namespace is the one that counts.
+      const before = older?.byKey(key);
+      const service = before && isDeepStrictEqual(before, made) ? before : made;
       this.#byKey.set(key, service);
       this.#sources.set(key, source);
       services.push(service);
@@ -86,10 +103,9 @@ export class Registry {
     ];
     sources.sort((a, b) => compareAge(a.object, b.object));
     for (const source of sources) {
-      if (source.kind === "service") add(kubernetesService(source.object, options, allocated), source);
-      else for (const service of serviceEntryServices(source.object, options, allocated)) add(service, source);
+      for (const service of servicesOf(source, options, allocated)) add(service, source);
     }
-    this.services = services;
+    this.services = older && sameElements(services, older.services) ? older.services : services;
   }
 
   get(host: string, namespace: string): Service | undefined {
@@ -124,16 +140,36 @@ export class Registry {
   endpoints({ host, namespace }: Service): readonly Endpoint[] {
     const key = serviceKey(host, namespace);
     const known = this.#endpoints.get(key);
-    if (known) return known;
-    const [service, source] = [this.#byKey.get(key), this.#sources.get(key)];
-    const found =
-      !service || !source
-        ? []
-        : source.kind === "service"
-          ? kubernetesEndpoints(source.object, service, this.#listed, this.#workloads)
-          : serviceEntryEndpoints(source.object, service, this.#workloads);
+    if (known) return known.endpoints;
+    const found = this.#findEndpoints(key);
     this.#endpoints.set(key, found);
-    return found;
+    return found.endpoints;
+  }
+
+  #findEndpoints(key: string): FoundEndpoints {
+    const [service, source] = [this.#byKey.get(key), this.#sources.get(key)];
+    if (!service || !source) return { inputs: [], endpoints: [] };
+    const inputs = [source.object, service, ...this.#inputsOf(source)];
+    const older = this.#olderEndpoints.get(key);
+    if (older && sameElements(older.inputs, inputs)) return older;
+    const endpoints =
+      source.kind === "service"
+        ? kubernetesEndpoints(source.object, service, this.#listed, this.#workloads)
+        : serviceEntryEndpoints(source.object, service, this.#workloads);
+    return { inputs, endpoints: older && isDeepStrictEqual(older.endpoints, endpoints) ? older.endpoints : endpoints };
+  }
+
+  /** All that a service's endpoints are found in, beside its own object. */
+  #inputsOf(source: Source): readonly unknown[] {
+    const { name, namespace } = source.object.metadata;
+    if (source.kind === "entry") {
+      const { workloadSelector } = source.object.spec;
+      return workloadSelector ? this.#workloads.select(namespace, workloadSelector.labels) : [];
+    }
+    const [slices, table] = [this.#listed.slices(namespace, name), this.#listed.table(namespace, name)];
+    const selected = this.#workloads.select(namespace, source.object.spec.selector);
+    // What is listed may name any pod.
+    return slices.length > 0 || table ? [...slices, table, this.#workloads] : selected;
   }
 
   /**
@@ -168,12 +204,37 @@ export class Registry {
     for (const service of this.services) {
       const before = older.get(service.host, service.namespace);
       if (!before) continue;
-      if (JSON.stringify(this.endpoints(service)) !== JSON.stringify(older.endpoints(before))) {
+      const [now, then] = [this.endpoints(service), older.endpoints(before)];
+      if (now !== then && !isDeepStrictEqual(now, then)) {
         changed.push(serviceKey(service.host, service.namespace));
       }
     }
     return changed;
   }
+}
+
+interface MadeServices {
+  readonly inputs: string;
+  readonly services: readonly Service[];
+}
+
+const madeServices = new WeakMap<ConfigObject, MadeServices>();
+
+/** The same ones as last time, as long as nothing beside the object itself makes them others. */
+function servicesOf(source: Source, options: RegistryOptions, allocated: AllocatedAddresses): readonly Service[] {
+  const { object } = source;
+  const { namespace } = object.metadata;
+  const hosts = source.kind === "service" ? [kubernetesHost(object.metadata, options.domain)] : source.object.spec.hosts;
+  const addresses = hosts.map((host) => allocated.of(namespace, host.toLowerCase()).join());
+  const inputs = [options.domain, ...options.defaultServiceExportTo, "", ...addresses].join(" ");
+  const known = madeServices.get(object);
+  if (known?.inputs === inputs) return known.services;
+  const services =
+    source.kind === "service"
+      ? [kubernetesService(source.object, options, allocated)]
+      : serviceEntryServices(source.object, options, allocated);
+  madeServices.set(object, { inputs, services });
+  return services;
 }
 
 function ofFamilies(addresses: readonly string[], { ipAddresses }: ProxyNode): readonly string[] {

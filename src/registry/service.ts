@@ -1,5 +1,7 @@
 /** A service of the mesh and its endpoints, whatever kind of object they came from. Plain data; made by registry/build. */
+
 import type { Locality } from "../api/node.ts";
+import { perObject } from "../lib/per-object.ts";
 import type { Protocol } from "./protocol.ts";
 
 export interface ServicePort {
@@ -86,11 +88,18 @@ export function kubernetesHost({ name, namespace }: { readonly name: string; rea
   return `${name}.${namespace}.svc.${domain}`;
 }
 
-/** The service with those of its ports alone; undefined when none is left. It has the same endpoints. */
+const trimmed = perObject((_: Service) => new Map<string, Service>());
+
+/** The service with those of its ports alone, the same object whoever asks; undefined when none is left. It has the same endpoints. */
 export function trimmedTo(service: Service, keeps: (port: ServicePort) => boolean): Service | undefined {
   const ports = service.ports.filter(keeps);
   if (ports.length === 0) return undefined;
-  return ports.length === service.ports.length ? service : { ...service, ports };
+  if (ports.length === service.ports.length) return service;
+  const key = ports.map((port) => service.ports.indexOf(port)).join();
+  const known = trimmed(service);
+  const found = known.get(key) ?? { ...service, ports };
+  known.set(key, found);
+  return found;
 }
 
 export function isVisible(visibility: Visibility, namespace: string): boolean {

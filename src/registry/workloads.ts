@@ -4,6 +4,8 @@ import type { ConfigObject } from "../api/kinds/object.ts";
 import type { Pod } from "../api/kinds/pod.ts";
 import type { WorkloadEntry } from "../api/kinds/workload-entry.ts";
 import { type Locality, parseLocality } from "../api/node.ts";
+import { perObject } from "../lib/per-object.ts";
+import { sameElements } from "../lib/same-elements.ts";
 import type { ObjectsOf } from "./registry.ts";
 import { type HealthStatus, selectorMatches } from "./service.ts";
 import { StoppedWorkloads } from "./stopped-workloads.ts";
@@ -33,17 +35,21 @@ export class WorkloadIndex {
   /** By namespace, label and value. */
   readonly #byLabel = new Map<string, Workload[]>();
   readonly #pods = new Map<string, Workload>();
+  readonly #objects: readonly ConfigObject[];
 
-  constructor(objects: ObjectsOf) {
-    const stopped = new StoppedWorkloads(objects);
-    for (const object of objects("WorkloadEntry") as ConfigObject<WorkloadEntry>[]) {
-      if (!stopped.has(object)) this.#add(workloadOfEntry(object.spec, object));
-    }
-    for (const object of objects("Pod") as ConfigObject<Pod>[]) {
-      if (stopped.has(object)) continue;
-      const workload = workloadOfPod(object);
+  private constructor(objects: readonly ConfigObject[]) {
+    this.#objects = objects;
+    for (const object of objects) {
+      const workload = workloadOf(object);
       if (workload) this.#add(workload);
     }
+  }
+
+  /** `older` itself, where it was made from the same objects. */
+  static of(objects: ObjectsOf, older?: WorkloadIndex): WorkloadIndex {
+    const stopped = new StoppedWorkloads(objects);
+    const running = [...objects("WorkloadEntry"), ...objects("Pod")].filter((object) => !stopped.has(object));
+    return older && sameElements(running, older.#objects) ? older : new WorkloadIndex(running);
   }
 
   /** Workloads of the namespace that carry all labels of the selector; an empty selector selects nothing. */
@@ -73,6 +79,11 @@ export class WorkloadIndex {
 function labelKey(namespace: string, label: string, value: string): string {
   return `${namespace}/${label}=${value}`;
 }
+
+/** Undefined for a Pod without address. */
+const workloadOf = perObject((object: ConfigObject): Workload | undefined =>
+  object.kind === "Pod" ? workloadOfPod(object as ConfigObject<Pod>) : workloadOfEntry(object.spec as WorkloadEntry, object),
+);
 
 /** Also for the endpoints that a ServiceEntry lists inline, which have no metadata of their own but their place in the list. */
 export function workloadOfEntry(spec: WorkloadEntry, object: ConfigObject, index?: number): Workload {

@@ -5,11 +5,15 @@
  * Every pass looks at all entries as they are then, so a write that failed or came too late is made good by the next.
  * Source: Istio pilot/pkg/controllers/ipallocate.
  */
+import { isDeepStrictEqual } from "node:util";
+import { isKind } from "../../api/kinds/index.ts";
 import type { ConfigObject } from "../../api/kinds/object.ts";
 import type { Service } from "../../api/kinds/service.ts";
 import type { ServiceEntry } from "../../api/kinds/service-entry.ts";
-import { StoreError, type WritableConfigStore } from "../../config/store.ts";
+import { type ConfigEvent, StoreError, type WritableConfigStore } from "../../config/store.ts";
 import { log } from "../../lib/log.ts";
+import { hostsWithoutAddress, statusAddresses } from "../../registry/allocated-addresses.ts";
+import { serviceKey } from "../../registry/service.ts";
 import { objectsOf } from "../store-objects.ts";
 import { AddressPool } from "./address-pool.ts";
 import { planAddresses, type StatusAddress } from "./plan-addresses.ts";
@@ -26,6 +30,8 @@ export interface AddressAllocatorOptions {
   readonly isWritable: (object: ConfigObject) => boolean;
 }
 
+const claims = (entry: ConfigObject<ServiceEntry>) => [hostsWithoutAddress(entry), entry.spec.addresses];
+
 export class AddressAllocator implements AsyncDisposable {
   readonly #options: AddressAllocatorOptions;
   readonly #watch: Disposable;
@@ -39,7 +45,7 @@ export class AddressAllocator implements AsyncDisposable {
   private constructor(options: AddressAllocatorOptions) {
     this.#options = options;
     this.#watch = options.store.watch((events) => {
-      if (events.some(({ object }) => object.kind === "ServiceEntry" || object.kind === "Service")) void this.#request();
+      if (events.some((event) => this.#matters(event))) void this.#request();
     });
   }
 
@@ -54,6 +60,18 @@ export class AddressAllocator implements AsyncDisposable {
     this.#isDisposed = true;
     this.#watch[Symbol.dispose]();
     await this.#passes;
+  }
+
+  /** Not of an entry that has what was meant for it and asks for the same as before: our own writing, and changes of anything else. */
+  #matters({ type, object, previous }: ConfigEvent): boolean {
+    if (object.kind === "Service") return true;
+    if (!isKind(object, "ServiceEntry")) return false;
+    if (type !== "modified" || !previous || !isKind(previous, "ServiceEntry")) return true;
+    if (!isDeepStrictEqual(claims(object), claims(previous))) return true;
+    const listed = statusAddresses(object);
+    return !hostsWithoutAddress(object).every((host) =>
+      isDeepStrictEqual(listed.get(host), this.#remembered.get(serviceKey(host, object.metadata.namespace))),
+    );
   }
 
   /** One pass at a time; what is asked for while one waits is done by that one. */

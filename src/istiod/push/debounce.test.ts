@@ -12,9 +12,9 @@ describe("Debouncer", () => {
   it("hands over all events once they have paused", async () => {
     const seen: (readonly string[])[] = [];
     using subject = debouncer(async (events) => void seen.push(events));
-    subject.add(["a"]);
+    subject.add(["a"], "configuration");
     await vi.advanceTimersByTimeAsync(90);
-    subject.add(["b"]);
+    subject.add(["b"], "configuration");
     await vi.advanceTimersByTimeAsync(90);
     expect(seen).toEqual([]);
     await vi.advanceTimersByTimeAsync(10);
@@ -25,7 +25,7 @@ describe("Debouncer", () => {
     const seen: number[] = [];
     using subject = debouncer(async (events) => void seen.push(events.length));
     for (let round = 0; round < 20; round++) {
-      subject.add(["x"]);
+      subject.add(["x"], "configuration");
       await vi.advanceTimersByTimeAsync(60);
     }
     expect(seen.length).toBe(1);
@@ -39,9 +39,9 @@ describe("Debouncer", () => {
       seen.push(events);
       if (seen.length === 1) await work.promise;
     });
-    subject.add(["a"]);
+    subject.add(["a"], "configuration");
     await vi.advanceTimersByTimeAsync(100);
-    subject.add(["b"]);
+    subject.add(["b"], "configuration");
     await vi.advanceTimersByTimeAsync(500);
     expect(seen).toEqual([["a"]]);
     work.resolve();
@@ -52,9 +52,61 @@ describe("Debouncer", () => {
   it("says nothing any more once it is disposed", async () => {
     const seen: unknown[] = [];
     const subject = debouncer(async (events) => void seen.push(events));
-    subject.add(["a"]);
+    subject.add(["a"], "configuration");
     subject[Symbol.dispose]();
     await vi.advanceTimersByTimeAsync(5000);
     expect(seen).toEqual([]);
+  });
+
+  describe("with endpoints", () => {
+    it("hands them over soon, and all that came in that time", async () => {
+      const seen: (readonly string[])[] = [];
+      using subject = debouncer(async (events) => void seen.push(events));
+      subject.add(["a"], "endpoints");
+      await vi.advanceTimersByTimeAsync(6);
+      subject.add(["b"], "endpoints");
+      await vi.advanceTimersByTimeAsync(4);
+      expect(seen).toEqual([["a", "b"]]);
+    });
+
+    it("lets pushes take no more than a quarter of the time, and nobody wait for a pause that never comes", async () => {
+      let pushes = 0;
+      using subject = debouncer(async () => {
+        pushes++;
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      });
+      for (let at = 0; at < 2000; at += 10) {
+        subject.add(["x"], "endpoints");
+        await vi.advanceTimersByTimeAsync(10);
+      }
+      expect(pushes).toBe(10);
+    });
+
+    it("does not make endpoints wait longer than the maximum, however long pushes take", async () => {
+      const seen: number[] = [];
+      using subject = debouncer(async () => {
+        seen.push(Date.now());
+        await new Promise((resolve) => setTimeout(resolve, 900));
+      });
+      subject.add(["a"], "endpoints");
+      await vi.advanceTimersByTimeAsync(910);
+      const since = Date.now();
+      subject.add(["b"], "endpoints");
+      await vi.advanceTimersByTimeAsync(5000);
+      expect(seen[1]).toBe(since + 1000);
+    });
+
+    it("waits with them for configuration that is pending, whose pause they don't put off", async () => {
+      const seen: (readonly string[])[] = [];
+      using subject = debouncer(async (events) => void seen.push(events));
+      subject.add(["config"], "configuration");
+      for (let round = 0; round < 9; round++) {
+        await vi.advanceTimersByTimeAsync(11);
+        subject.add([String(round)], "endpoints");
+      }
+      expect(seen).toEqual([]);
+      await vi.advanceTimersByTimeAsync(1);
+      expect(seen[0]).toHaveLength(10);
+    });
   });
 });

@@ -3,6 +3,7 @@
  * Looked up in the proxy's namespace, then the service's, then the root namespace; there the most specific host wins.
  * Source: Istio pilot/pkg/model/destination_rule.go, push_context.go (destinationRule).
  */
+import { isDeepStrictEqual } from "node:util";
 import { compareSpecificity, expandShortHost, hostCovers } from "../../api/hostname.ts";
 import type { ClientTLSSettings, DestinationRule, TrafficPolicy } from "../../api/kinds/destination-rule.ts";
 import type { ConfigObject } from "../../api/kinds/object.ts";
@@ -53,6 +54,11 @@ export class DestinationRuleIndex {
     for (const list of this.#byNamespace.values()) list.sort((a, b) => compareSpecificity(a.host, b.host));
   }
 
+  /** All, in no particular order; those of one host and visibility as the one that they are together. */
+  get rules(): ResolvedDestinationRule[] {
+    return [...this.#byNamespace.values()].flat();
+  }
+
   forService(proxy: ProxyNode, service: Service): ResolvedDestinationRule | undefined {
     if (proxy.namespace !== this.#rootNamespace) {
       const own = this.#find(proxy.namespace, service.host, proxy, () => true);
@@ -84,6 +90,19 @@ export class DestinationRuleIndex {
       return !selector || (namespace === proxy.namespace && selectorMatches(selector, proxy.labels));
     });
   }
+}
+
+/** Hosts of rules that only one of two indices has, or that say different things in the two. May be wildcards. */
+export function changedRuleHosts(older: DestinationRuleIndex, newer: DestinationRuleIndex): string[] {
+  if (older === newer) return [];
+  const saying = (rules: readonly ResolvedDestinationRule[]) => Map.groupBy(rules, ({ host, namespace }) => `${namespace}/${host}`);
+  const [then, now] = [saying(older.rules), saying(newer.rules)];
+  const hosts = new Set<string>();
+  for (const key of new Set([...then.keys(), ...now.keys()])) {
+    const [before, after] = [then.get(key), now.get(key)];
+    if (!isDeepStrictEqual(before, after)) hosts.add((before ?? after)![0]!.host);
+  }
+  return [...hosts];
 }
 
 /** The older rule's policy stands; subsets add up, a name already taken is passed over. */

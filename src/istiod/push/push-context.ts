@@ -10,7 +10,7 @@ import type { ConfigMap } from "../../api/kinds/config-map.ts";
 import type { DestinationRule } from "../../api/kinds/destination-rule.ts";
 import type { EnvoyFilter } from "../../api/kinds/envoy-filter.ts";
 import type { Gateway } from "../../api/kinds/gateway.ts";
-import type { ConfigObject } from "../../api/kinds/object.ts";
+import type { ConfigObject, KindName } from "../../api/kinds/object.ts";
 import type { PeerAuthentication } from "../../api/kinds/peer-authentication.ts";
 import type { RequestAuthentication } from "../../api/kinds/request-authentication.ts";
 import type { Secret } from "../../api/kinds/secret.ts";
@@ -21,6 +21,8 @@ import type { MeshConfig } from "../../api/mesh/mesh-config.ts";
 import type { MeshNetworks } from "../../api/mesh/mesh-networks.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import type { TrustUpdate } from "../../api/trust-update.ts";
+import type { TypeUrl } from "../../api/type-urls.ts";
+import { sameElements } from "../../lib/same-elements.ts";
 import type { AddressAllocation } from "../../registry/allocated-addresses.ts";
 import { Networks } from "../../registry/networks.ts";
 import { type ObjectsOf, Registry } from "../../registry/registry.ts";
@@ -36,6 +38,7 @@ import { PeerAuthenticationIndex } from "./peer-authentication.ts";
 import { SecretReaders } from "./secret-readers.ts";
 import { SecurityPolicies } from "./security-policies.ts";
 import { serviceIdentities } from "./service-identities.ts";
+import { type Altered, EncodedClusters, SharedResources } from "./shared-resources.ts";
 import { buildSidecarScope, SidecarIndex, type SidecarScope } from "./sidecar-scope.ts";
 import { VirtualServiceIndex } from "./virtual-services.ts";
 
@@ -63,8 +66,7 @@ export interface PushContextInput {
 /** What is the same for all proxies that see and are the same, see audience.ts. */
 interface Audience {
   readonly scope: SidecarScope;
-  readonly resources: Map<string, readonly EncodedResource[]>;
-  readonly assignments: Map<string, EncodedResource>;
+  readonly resources: SharedResources;
 }
 
 export class PushContext {
@@ -84,63 +86,115 @@ export class PushContext {
   readonly jwksFetchMode: JwksFetchMode;
   readonly securityPolicies: SecurityPolicies;
   readonly secretReaders: SecretReaders;
-  /** Encoded resources that several proxies share, by a key that names all they were made from. */
-  readonly encoded = new Map<string, EncodedResource>();
+  /** Clusters and their endpoints, for all who get the same. */
+  readonly encoded = new EncodedClusters();
   readonly #merged = new Map<ProxyNode, MergedGateway>();
   readonly #sidecars: SidecarIndex;
-  readonly #scopes = new Map<string, SidecarScope>();
+  readonly #scopes: Map<string, SidecarScope>;
   readonly #audienceKeys: AudienceKeys;
   readonly #audiences = new Map<string, Audience>();
   readonly #audienceOf = new Map<ProxyNode, Audience>();
+  /** Of the context before, by the key of an audience that nobody of has asked here yet. */
+  readonly #kept = new Map<string, Audience>();
   readonly #identities = new Map<string, readonly string[]>();
   readonly #secrets: ReadonlyMap<string, ConfigObject<Secret>>;
 
-  constructor(input: PushContextInput) {
+  /** `older`: the context of before. What was made of objects that are still the same is taken over from it, by identity. */
+  constructor(input: PushContextInput, older?: PushContext) {
     const objects = withIngresses(input.objects, input.mesh, input.domain);
+    const { mesh, domain } = input;
     this.version = input.version;
-    this.mesh = input.mesh;
-    this.domain = input.domain;
+    this.mesh = mesh;
+    this.domain = domain;
     this.objects = objects;
     this.trust = input.trust ?? { roots: [], revocations: undefined };
     this.jwks = input.jwks ?? noJwks;
     this.jwksFetchMode = input.jwksFetchMode ?? "istiod";
-    this.securityPolicies = new SecurityPolicies(
-      objects("AuthorizationPolicy") as ConfigObject<AuthorizationPolicy>[],
-      objects("RequestAuthentication") as ConfigObject<RequestAuthentication>[],
-      input.mesh.rootNamespace,
+    const same = older?.mesh === mesh && older.domain === domain ? older : undefined;
+    /** The older context's own, unless an object of one of the kinds differs. */
+    const unlessChanged = <Part>(kinds: readonly KindName[], part: (context: PushContext) => Part, make: () => Part): Part =>
+      same && kinds.every((kind) => sameElements(objects(kind), same.objects(kind))) ? part(same) : make();
+    this.securityPolicies = unlessChanged(
+      ["AuthorizationPolicy", "RequestAuthentication"],
+      (context) => context.securityPolicies,
+      () =>
+        new SecurityPolicies(
+          objects("AuthorizationPolicy") as ConfigObject<AuthorizationPolicy>[],
+          objects("RequestAuthentication") as ConfigObject<RequestAuthentication>[],
+          mesh.rootNamespace,
+        ),
     );
     this.secretReaders = new SecretReaders(objects("ServiceAccount") as ConfigObject<ServiceAccount>[]);
-    this.networks = new Networks(objects, input.networks, input.mesh.rootNamespace);
-    this.registry = new Registry(objects, {
-      domain: input.domain,
-      defaultServiceExportTo: input.mesh.defaultServiceExportTo,
-      ...(input.allocation ? { allocation: input.allocation } : {}),
-    });
-    this.virtualServices = new VirtualServiceIndex(
-      objects("VirtualService") as ConfigObject<VirtualService>[],
-      input.domain,
-      input.mesh.defaultVirtualServiceExportTo,
+    this.networks = new Networks(objects, input.networks, mesh.rootNamespace);
+    this.registry = new Registry(
+      objects,
+      {
+        domain,
+        defaultServiceExportTo: mesh.defaultServiceExportTo,
+        ...(input.allocation ? { allocation: input.allocation } : {}),
+      },
+      older?.registry,
     );
-    this.destinationRules = new DestinationRuleIndex(
-      objects("DestinationRule") as ConfigObject<DestinationRule>[],
-      input.domain,
-      input.mesh.rootNamespace,
-      input.mesh.defaultDestinationRuleExportTo,
+    this.virtualServices = unlessChanged(
+      ["VirtualService"],
+      (context) => context.virtualServices,
+      () =>
+        new VirtualServiceIndex(objects("VirtualService") as ConfigObject<VirtualService>[], domain, mesh.defaultVirtualServiceExportTo),
     );
-    this.peerAuthentications = new PeerAuthenticationIndex(
-      objects("PeerAuthentication") as ConfigObject<PeerAuthentication>[],
-      input.mesh.rootNamespace,
+    this.destinationRules = unlessChanged(
+      ["DestinationRule"],
+      (context) => context.destinationRules,
+      () =>
+        new DestinationRuleIndex(
+          objects("DestinationRule") as ConfigObject<DestinationRule>[],
+          domain,
+          mesh.rootNamespace,
+          mesh.defaultDestinationRuleExportTo,
+        ),
     );
-    this.envoyFilters = new EnvoyFilterIndex(objects("EnvoyFilter") as ConfigObject<EnvoyFilter>[], input.mesh.rootNamespace);
+    this.peerAuthentications = unlessChanged(
+      ["PeerAuthentication"],
+      (context) => context.peerAuthentications,
+      () => new PeerAuthenticationIndex(objects("PeerAuthentication") as ConfigObject<PeerAuthentication>[], mesh.rootNamespace),
+    );
+    this.envoyFilters = unlessChanged(
+      ["EnvoyFilter"],
+      (context) => context.envoyFilters,
+      () => new EnvoyFilterIndex(objects("EnvoyFilter") as ConfigObject<EnvoyFilter>[], mesh.rootNamespace),
+    );
     this.patchOutcomes = input.patchOutcomes ?? nobodyHears;
-    this.#sidecars = new SidecarIndex(objects("Sidecar") as ConfigObject<Sidecar>[], input.mesh.rootNamespace);
-    this.#audienceKeys = new AudienceKeys(
-      objects("VirtualService") as ConfigObject<VirtualService>[],
-      objects("DestinationRule") as ConfigObject<DestinationRule>[],
+    this.#sidecars = unlessChanged(
+      ["Sidecar"],
+      (context) => context.#sidecars,
+      () => new SidecarIndex(objects("Sidecar") as ConfigObject<Sidecar>[], mesh.rootNamespace),
     );
+    this.#audienceKeys = unlessChanged(
+      ["VirtualService", "DestinationRule"],
+      (context) => context.#audienceKeys,
+      () =>
+        new AudienceKeys(
+          objects("VirtualService") as ConfigObject<VirtualService>[],
+          objects("DestinationRule") as ConfigObject<DestinationRule>[],
+        ),
+    );
+    const seesTheSame =
+      same?.registry.services === this.registry.services &&
+      same.virtualServices === this.virtualServices &&
+      same.#sidecars === this.#sidecars;
+    this.#scopes = seesTheSame ? same.#scopes : new Map();
     this.#secrets = new Map(
       (objects("Secret") as ConfigObject<Secret>[]).map((object) => [`${object.metadata.namespace}/${object.metadata.name}`, object]),
     );
+  }
+
+  /** Takes over what is encoded in `older` and `altered` does not touch. Before anybody asks this context for anything. */
+  keepUnaltered(older: PushContext, altered: Altered): void {
+    // Keys of patches count within one index.
+    if (older.mesh !== this.mesh || older.envoyFilters !== this.envoyFilters) return;
+    this.encoded.keepFrom(older.encoded, altered);
+    for (const [key, { scope, resources }] of older.#audiences) {
+      this.#kept.set(key, { scope, resources: resources.unaltered(altered) });
+    }
   }
 
   configMap(namespace: string, name: string): ConfigObject<ConfigMap> | undefined {
@@ -178,19 +232,14 @@ export class PushContext {
     return this.#audience(proxy).scope;
   }
 
-  /** Resources that are the same for all of the proxy's audience, made for the first who asks. `name`: which. */
-  shared(name: string, proxy: ProxyNode, make: () => readonly EncodedResource[]): readonly EncodedResource[] {
-    const { resources } = this.#audience(proxy);
-    const known = resources.get(name);
-    if (known) return known;
-    const made = make();
-    resources.set(name, made);
-    return made;
+  /** Resources that are the same for all of the proxy's audience, made for the first who asks. `name`: which of the type. */
+  shared(typeUrl: TypeUrl, name: string, proxy: ProxyNode, make: () => readonly EncodedResource[]): readonly EncodedResource[] {
+    return this.#audience(proxy).resources.get(typeUrl, name, make);
   }
 
   /** ClusterLoadAssignments of the proxy's audience that don't depend on where a proxy is. */
   sharedAssignments(proxy: ProxyNode): Map<string, EncodedResource> {
-    return this.#audience(proxy).assignments;
+    return this.#audience(proxy).resources.assignments;
   }
 
   #audience(proxy: ProxyNode): Audience {
@@ -200,14 +249,17 @@ export class PushContext {
     const scopeKey = `${proxy.namespace}|${sidecar ? `${sidecar.metadata.namespace}/${sidecar.metadata.name}` : ""}`;
     const patches = this.envoyFilters.forProxy(proxy).key;
     const key = this.#audienceKeys.keyOf(proxy, scopeKey, patches, this.registry.usesAllocated(proxy));
-    const audience = this.#audiences.get(key) ?? {
-      scope: this.#scope(scopeKey, sidecar, proxy.namespace),
-      resources: new Map(),
-      assignments: new Map(),
-    };
+    const audience = this.#audiences.get(key) ?? this.#newAudience(key, this.#scope(scopeKey, sidecar, proxy.namespace));
     this.#audiences.set(key, audience);
     this.#audienceOf.set(proxy, audience);
     return audience;
+  }
+
+  #newAudience(key: string, scope: SidecarScope): Audience {
+    const kept = this.#kept.get(key);
+    // Who sees other services may do so for reasons that no type of the push tells.
+    const seesTheSame = kept && sameElements(kept.scope.services, scope.services);
+    return { scope, resources: seesTheSame ? kept.resources : new SharedResources() };
   }
 
   #scope(key: string, sidecar: ConfigObject<Sidecar> | undefined, namespace: string): SidecarScope {

@@ -6,13 +6,19 @@
  * Source: Istio pilot/pkg/xds/{cds,eds,lds,rds,sds}.go, pilot/pkg/xds/proxy_dependencies.go.
  */
 
+import { isDeepStrictEqual } from "node:util";
 import type { PushScope } from "../../ads/server.ts";
 import { outboundCluster, sniCluster } from "../../api/cluster-name.ts";
+import { hostCovers } from "../../api/hostname.ts";
 import type { ConfigObject, KindName } from "../../api/kinds/object.ts";
 import type { Secret } from "../../api/kinds/secret.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import { type TypeUrl, typeUrls } from "../../api/type-urls.ts";
-import { isNamedByEndpoints, type Service } from "../../registry/service.ts";
+import { sameElements } from "../../lib/same-elements.ts";
+import type { Registry } from "../../registry/registry.ts";
+import { isNamedByEndpoints, type Service, serviceKey } from "../../registry/service.ts";
+import { changedRuleHosts } from "./destination-rules.ts";
+import { endpointKinds } from "./endpoint-events.ts";
 import { changedPatchTypes } from "./envoy-filter-index.ts";
 import { passesByServerName } from "./merged-gateway.ts";
 import { changedPeerAuthentications, type PeerAuthenticationChanges } from "./peer-authentication.ts";
@@ -45,9 +51,6 @@ const affectedTypes: Partial<Record<ChangedKind, readonly TypeUrl[]>> = {
   ServiceAccount: [sds],
 };
 
-/** Kinds that only say where endpoints are, or whether they are switched on. */
-const endpointKinds: ReadonlySet<string> = new Set<KindName>(["WorkloadEntry", "Endpoints", "EndpointSlice", "Pod", "Deployment"]);
-
 /** What concerns a proxy only where its own policies differ. */
 const policyKinds: ReadonlySet<string> = new Set<ChangedKind>(["AuthorizationPolicy", "RequestAuthentication", "Jwks"]);
 
@@ -61,11 +64,11 @@ export interface PushRequest {
   readonly kinds: ReadonlySet<ChangedKind>;
   /** Reason for metrics: `endpoint` when nothing but endpoints changed. */
   readonly reason: "endpoint" | "config" | "secret" | "global";
-  /** Services whose endpoints differ, by `namespace/host`. */
+  /** Services that differ, or whose endpoints or rules do, by `namespace/host`. */
   readonly changedServices: ReadonlySet<string>;
   /** Types to generate for everybody; further ones by proxy, see `scopeFor`. */
   readonly typeUrls: ReadonlySet<TypeUrl>;
-  /** Of EDS; undefined: all. */
+  /** Of CDS and EDS; undefined: all. */
   readonly clusters: ReadonlySet<string> | undefined;
   /** Namespaces of whose sidecars the inbound listeners may differ, where nothing else says that listeners do. */
   readonly inboundNamespaces: ReadonlySet<string>;
@@ -85,15 +88,17 @@ export function planPush(
   const types = new Set<TypeUrl>();
   const touchesEndpoints = [...kinds].some((kind) => endpointKinds.has(kind)) || kinds.has("ServiceEntry") || kinds.has("Service");
   const changed = touchesEndpoints ? after.registry.changedEndpoints(before.registry) : [];
-  // A ServiceEntry or Service of which only the endpoints changed is an endpoint change.
-  const servicesChanged = (kinds.has("ServiceEntry") || kinds.has("Service")) && !sameServices(before, after);
+  const services = before.registry.services === after.registry.services ? [] : differingServices(before, after);
   for (const kind of kinds) {
-    if (!servicesChanged && (kind === "ServiceEntry" || kind === "Service")) continue;
+    // A ServiceEntry or Service of which only the endpoints changed is an endpoint change.
+    if (services.length === 0 && (kind === "ServiceEntry" || kind === "Service")) continue;
     for (const typeUrl of affectedTypes[kind] ?? []) types.add(typeUrl);
   }
   if (before.networks.fingerprint !== after.networks.fingerprint) types.add(eds);
-  const needsAllEndpoints = types.has(eds);
   const onlyEndpoints = types.size === 0 && changed.length > 0;
+  const altersAllClusters =
+    before.networks.fingerprint !== after.networks.fingerprint || [...kinds].some((kind) => kind === "MeshConfig" || kind === "Sidecar");
+  const shaped = [...services, ...(kinds.has("DestinationRule") ? ruledServices(before, after) : [])];
   if (changed.length > 0) {
     types.add(eds);
     if (changed.some((key) => changesClusters(key, before, after))) types.add(cds);
@@ -110,15 +115,16 @@ export function planPush(
   if (servers.size > 0) types.add(lds);
   if (types.size === 0 && !(kinds.has("EnvoyFilter") && !samePatches(before, after))) return undefined;
   const concerned = () => [
+    ...shaped,
     ...changed.flatMap((key) => after.registry.byKey(key) ?? []),
     ...after.registry.services.filter(({ namespace }) => clients.has(namespace)),
   ];
   return {
     kinds,
     reason: onlyEndpoints ? "endpoint" : kinds.has("MeshConfig") ? "global" : types.size === 1 && types.has(sds) ? "secret" : "config",
-    changedServices: new Set(changed),
+    changedServices: new Set([...changed, ...shaped.map(({ host, namespace }) => serviceKey(host, namespace))]),
     typeUrls: types,
-    clusters: needsAllEndpoints || !types.has(eds) ? undefined : clustersOf(concerned(), after),
+    clusters: altersAllClusters ? undefined : clustersOf(concerned(), [before, after]),
     inboundNamespaces: servers,
     secretNamespaces:
       kinds.has("Secret") && !kinds.has("ConfigMap") && !kinds.has("ServiceAccount") ? changedSecretNamespaces(before, after) : undefined,
@@ -131,25 +137,42 @@ export function scopeFor(request: PushRequest, proxy: ProxyNode, before: PushCon
     (kind) => !(kind === "Sidecar" && proxy.type === "router") && !(gatewayKinds.has(kind) && proxy.type === "sidecar"),
   );
   if (relevant.length === 0) return undefined;
-  // A proxy's own services shape its inbound listeners, and a gateway's ports.
-  if (request.changedServices.size > 0 && ownServiceKeys(proxy, before) !== ownServiceKeys(proxy, after)) return {};
+  // A proxy's own services shape its inbound listeners and clusters, and a gateway's ports.
+  if (request.changedServices.size > 0 && changesOwnServices(request, proxy, before, after)) return {};
   const typeUrls = new Set(request.typeUrls);
+  let { clusters } = request;
+  const addAllClusters = (...added: TypeUrl[]) => {
+    for (const typeUrl of added) typeUrls.add(typeUrl);
+    clusters = undefined;
+  };
   const needsListeners =
     relevant.some((kind) => !policyKinds.has(kind) && affectedTypes[kind]?.includes(lds)) ||
     (proxy.type !== "router" && request.inboundNamespaces.has(proxy.namespace)) ||
     (relevant.some((kind) => policyKinds.has(kind)) && !samePolicies(proxy, before, after));
   if (!needsListeners) typeUrls.delete(lds);
+  // A Sidecar lets its workloads see what the routes that they use lead to.
+  if (request.kinds.has("VirtualService") && !sameElements(before.servicesFor(proxy), after.servicesFor(proxy))) addAllClusters(cds, eds);
   // The clusters that chains by server name lead to are there for nothing else.
   if (proxy.type === "router" && request.kinds.has("Gateway")) {
-    if (passesByServerName(after.mergedGateway(proxy)) !== passesByServerName(before.mergedGateway(proxy))) typeUrls.add(cds);
+    if (passesByServerName(after.mergedGateway(proxy)) !== passesByServerName(before.mergedGateway(proxy))) addAllClusters(cds);
   }
   if (request.secretNamespaces && !request.secretNamespaces.has(proxy.namespace)) typeUrls.delete(sds);
   if (request.kinds.has("EnvoyFilter")) {
     const [older, newer] = [before, after].map(({ envoyFilters }) => envoyFilters.forProxy(proxy));
-    for (const typeUrl of changedPatchTypes(proxy, older!, newer!)) typeUrls.add(typeUrl);
+    for (const typeUrl of changedPatchTypes(proxy, older!, newer!)) {
+      if (typeUrl === cds) addAllClusters(cds);
+      else typeUrls.add(typeUrl);
+    }
   }
   if (typeUrls.size === 0) return undefined;
-  return request.clusters ? { typeUrls, clusters: request.clusters } : { typeUrls };
+  return clusters ? { typeUrls, clusters } : { typeUrls };
+}
+
+/** Whether it serves other ports than before, or what is said of the services behind them has changed. */
+function changesOwnServices({ changedServices, kinds }: PushRequest, proxy: ProxyNode, before: PushContext, after: PushContext): boolean {
+  if (ownServiceKeys(proxy, before) !== ownServiceKeys(proxy, after)) return true;
+  if (!["Service", "ServiceEntry", "DestinationRule"].some((kind) => kinds.has(kind as ChangedKind))) return false;
+  return after.ownServices(proxy).some(({ host, namespace }) => changedServices.has(serviceKey(host, namespace)));
 }
 
 /** Of all EnvoyFilters; whom a difference concerns is a matter of each proxy. */
@@ -174,19 +197,19 @@ function ownServiceKeys(proxy: ProxyNode, push: PushContext): string {
     .join(",");
 }
 
-function sameServices(before: PushContext, after: PushContext): boolean {
-  const a = before.registry.services;
-  const b = after.registry.services;
-  return a.length === b.length && a.every((service, index) => sameService(service, b[index]!));
+/** Services that only one of the contexts knows, or that are not the same in both: of those that differ, both forms. */
+function differingServices(before: PushContext, after: PushContext): Service[] {
+  const missingIn = (registry: Registry) => (service: Service) => {
+    const other = registry.get(service.host, service.namespace);
+    return other !== service && !isDeepStrictEqual(other, service);
+  };
+  return [...before.registry.services.filter(missingIn(after.registry)), ...after.registry.services.filter(missingIn(before.registry))];
 }
 
-function sameService(a: PushContext["registry"]["services"][number], b: typeof a): boolean {
-  const comparable = (service: typeof a) =>
-    JSON.stringify({
-      ...service,
-      visibility: service.visibility.kind === "namespaces" ? [...service.visibility.namespaces].sort() : service.visibility.kind,
-    });
-  return comparable(a) === comparable(b);
+/** Services for which a DestinationRule says something else than before. */
+function ruledServices(before: PushContext, after: PushContext): Service[] {
+  const hosts = changedRuleHosts(before.destinationRules, after.destinationRules);
+  return after.registry.services.filter(({ host }) => hosts.some((rule) => hostCovers(rule, host)));
 }
 
 /** Whether a change of the service's endpoints alters its clusters, too. */
@@ -231,13 +254,13 @@ function sameSecret(a: Secret | undefined, b: Secret | undefined): boolean {
   );
 }
 
-/** Names of all clusters, subsets of any rule included, that the services' endpoints are part of. */
-function clustersOf(services: Iterable<Service>, push: PushContext): Set<string> {
+/** Names of all clusters, subsets of any rule included, that the services are or were in. */
+function clustersOf(services: Iterable<Service>, contexts: readonly PushContext[]): Set<string> {
   const names = new Set<string>();
   for (const service of services) {
-    const subsets = push.destinationRules.subsetNames(service.host);
+    const subsets = new Set(["", ...contexts.flatMap(({ destinationRules }) => destinationRules.subsetNames(service.host))]);
     for (const port of service.ports) {
-      for (const subset of ["", ...subsets]) {
+      for (const subset of subsets) {
         names.add(outboundCluster(service.host, port.number, subset));
         names.add(sniCluster(service.host, port.number, subset));
       }

@@ -26,9 +26,15 @@ export class VirtualServiceIndex {
   /** Roots only, oldest first. */
   readonly all: readonly ResolvedVirtualService[];
   readonly #byGateway = new Map<string, ResolvedVirtualService[]>();
+  readonly #byObject = new Map<ConfigObject<VirtualService>, ResolvedVirtualService>();
 
-  /** `objects` in creation order. */
-  constructor(objects: readonly ConfigObject<VirtualService>[], domain: string, defaultExportTo: readonly string[]) {
+  /** `objects` in creation order. `older`: of the same domain and default; what is still the same is the same object as there. */
+  constructor(
+    objects: readonly ConfigObject<VirtualService>[],
+    domain: string,
+    defaultExportTo: readonly string[],
+    older?: VirtualServiceIndex,
+  ) {
     const delegates = new Map<string, ConfigObject<VirtualService>>();
     for (const object of objects) {
       if (object.spec.hosts.length === 0) delegates.set(`${object.metadata.namespace}/${object.metadata.name}`, object);
@@ -36,7 +42,10 @@ export class VirtualServiceIndex {
     const all: ResolvedVirtualService[] = [];
     for (const object of objects) {
       if (object.spec.hosts.length === 0) continue;
-      const resolved = resolve(object, delegates, domain, defaultExportTo);
+      const isAlone = object.spec.http.every(({ delegate }) => !delegate);
+      const before = isAlone && older ? older.#byObject.get(object) : undefined;
+      const resolved = before ?? resolve(object, delegates, domain, defaultExportTo);
+      this.#byObject.set(object, resolved);
       all.push(resolved);
       for (const gateway of resolved.gateways) {
         const list = this.#byGateway.get(gateway);

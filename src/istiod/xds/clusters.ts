@@ -4,7 +4,14 @@
  */
 import { create } from "@bufbuild/protobuf";
 import { type EncodedResource, encodeResource } from "../../ads/resource.ts";
-import { blackHoleCluster, inboundPassthroughCluster, outboundCluster, passthroughCluster, sniCluster } from "../../api/cluster-name.ts";
+import {
+  blackHoleCluster,
+  inboundPassthroughCluster,
+  outboundCluster,
+  parseClusterName,
+  passthroughCluster,
+  sniCluster,
+} from "../../api/cluster-name.ts";
 import {
   type Cluster,
   Cluster_DiscoveryType,
@@ -15,6 +22,7 @@ import {
 import { AggregatedConfigSourceSchema, ApiVersion, ConfigSourceSchema } from "../../api/gen/envoy/config/core/v3/config_source_pb.js";
 import type { ClientTLSSettingsMode, Subset, TrafficPolicy } from "../../api/kinds/destination-rule.ts";
 import type { ProxyNode } from "../../api/node.ts";
+import { typeUrls } from "../../api/type-urls.ts";
 import type { Service, ServicePort } from "../../registry/service.ts";
 import { policyForSubset, type ResolvedDestinationRule } from "../push/destination-rules.ts";
 import { passesByServerName } from "../push/merged-gateway.ts";
@@ -24,7 +32,7 @@ import { inlineLoadAssignment } from "./endpoints.ts";
 import { addedClusters, patchCluster } from "./envoy-filter/patch-clusters.ts";
 import { inboundSide, outboundSide } from "./envoy-filter/patched-side.ts";
 import { externalSdsCluster } from "./external-sds.ts";
-import { firstOfEachName } from "./first-of-each-name.ts";
+import { firstOfEachName, withOthers } from "./first-of-each-name.ts";
 import { inboundClusters, inboundSource } from "./inbound-clusters.ts";
 import { clusterExchange } from "./istio-filters.ts";
 import { localitySettings, needsLocalityWeights } from "./locality.ts";
@@ -34,20 +42,44 @@ import { applyTrafficPolicy, enableLocalityWeights, speaksHttp2, type TrafficPol
 import { applyUpstreamProxyProtocol } from "./upstream-proxy-protocol.ts";
 import { applyUpstreamTls, namesByRequest, settingsWithFiles, type UpstreamTlsContextOf } from "./upstream-tls.ts";
 
-export function clusters(proxy: ProxyNode, push: PushContext): EncodedResource[] {
-  const shared = push.shared("cds", proxy, () => [
-    ...push.servicesFor(proxy).flatMap((service) => outboundClusters(service, "outbound", proxy, push)),
-    ...specialClusters(proxy)
-      .flatMap((name) => {
-        const side = name === inboundPassthroughCluster ? inboundSide(proxy, push) : outboundSide(proxy, push);
-        return patchCluster(specialCluster(name, proxy), side) ?? [];
-      })
-      .map(encode),
-    ...addedClusters(outboundSide(proxy, push)).map(encode),
-    ...(hasExternalSecrets(proxy) ? [encode(externalSdsCluster(push.mesh))] : []),
-  ]);
-  if (proxy.type === "sidecar") return firstOfEachName([...shared, ...patchedInboundClusters(proxy, push).map(encode)]);
-  return firstOfEachName(passesByServerName(push.mergedGateway(proxy)) ? [...shared, ...serverNameClusters(proxy, push)] : shared);
+/** All of a proxy, or those of `names` that it has. */
+export function clusters(proxy: ProxyNode, push: PushContext, names?: ReadonlySet<string>): readonly EncodedResource[] {
+  if (names) return named(names, proxy, push);
+  const shared = push.shared(typeUrls.cds, "", proxy, () =>
+    firstOfEachName([
+      ...push.servicesFor(proxy).flatMap((service) => outboundClusters(service, "outbound", proxy, push)),
+      ...specialClusters(proxy)
+        .flatMap((name) => {
+          const side = name === inboundPassthroughCluster ? inboundSide(proxy, push) : outboundSide(proxy, push);
+          return patchCluster(specialCluster(name, proxy), side) ?? [];
+        })
+        .map(encode),
+      ...addedClusters(outboundSide(proxy, push)).map(encode),
+      ...(hasExternalSecrets(proxy) ? [encode(externalSdsCluster(push.mesh))] : []),
+    ]),
+  );
+  if (proxy.type === "sidecar") return withOthers(shared, firstOfEachName(patchedInboundClusters(proxy, push).map(encode)));
+  return passesByServerName(push.mergedGateway(proxy)) ? withOthers(shared, serverNameClusters(proxy, push)) : shared;
+}
+
+/** Made alone where services say them all; who asks for others, the special ones or a workload's own, has all of them made. */
+function named(names: ReadonlySet<string>, proxy: ProxyNode, push: PushContext): readonly EncodedResource[] {
+  const parsed = [...names].map((name) => parseClusterName(name));
+  const areServices = parsed.every((name) => name?.direction === "outbound");
+  // What an EnvoyFilter adds stands behind what services have of the same name.
+  if (!areServices || addedClusters(outboundSide(proxy, push)).length > 0) {
+    return clusters(proxy, push).filter(({ name }) => names.has(name));
+  }
+  const passesOn = proxy.type === "router" && passesByServerName(push.mergedGateway(proxy));
+  const scope = push.sidecarScope(proxy);
+  const hosts = new Set(parsed.map((name) => name!.host));
+  return [...hosts].flatMap((host) => {
+    const service = scope.serviceByHost(host);
+    if (!service) return [];
+    const own = outboundClusters(service, "outbound", proxy, push);
+    const all = passesOn ? [...own, ...byServerName(service, proxy, push)] : own;
+    return all.filter(({ name }) => names.has(name));
+  });
 }
 
 function patchedInboundClusters(proxy: ProxyNode, push: PushContext): Cluster[] {
@@ -64,9 +96,13 @@ type ClusterKind = "outbound" | "serverName";
 
 /** Which gateway needs them is a matter of the Gateways that select it, not of its audience. */
 function serverNameClusters(proxy: ProxyNode, push: PushContext): readonly EncodedResource[] {
-  return push.shared("cds|serverName", proxy, () =>
-    push.servicesFor(proxy).flatMap((service) => (service.isExternal ? [] : outboundClusters(service, "serverName", proxy, push))),
+  return push.shared(typeUrls.cds, "serverName", proxy, () =>
+    push.servicesFor(proxy).flatMap((service) => byServerName(service, proxy, push)),
   );
+}
+
+function byServerName(service: Service, proxy: ProxyNode, push: PushContext): EncodedResource[] {
+  return service.isExternal ? [] : outboundClusters(service, "serverName", proxy, push);
 }
 
 /** Clusters of one service; the same bytes for all proxies of a type that see the same DestinationRule. */
@@ -81,8 +117,8 @@ function outboundClusters(service: Service, kind: ClusterKind, proxy: ProxyNode,
       const subsets = ["", ...(rule?.spec.subsets.map((subset) => subset.name) ?? [])];
       return subsets.flatMap((subset) => {
         const name = nameOf(service.host, port.number, subset);
-        const key = `cds|${proxy.type}|${proxy.hasIstioFilters}|${lookupFamily(proxy)}|${secrets}|${side.patches.clusterKey}|${service.namespace}|${name}|${rule ? `${rule.namespace}/${rule.name}/${rule.exportKey}` : ""}`;
-        const known = push.encoded.get(key);
+        const variant = `${proxy.type}|${proxy.hasIstioFilters}|${lookupFamily(proxy)}|${secrets}|${side.patches.clusterKey}|${service.namespace}|${rule ? `${rule.namespace}/${rule.name}/${rule.exportKey}` : ""}`;
+        const known = push.encoded.get(typeUrls.cds, name, variant);
         if (known) return [known];
         const cluster = serviceCluster(
           name,
@@ -93,7 +129,7 @@ function outboundClusters(service: Service, kind: ClusterKind, proxy: ProxyNode,
         const patched = cluster && patchCluster(cluster, side);
         if (!patched) return [];
         const encoded = encode(patched);
-        push.encoded.set(key, encoded);
+        push.encoded.set(encoded, variant);
         return [encoded];
       });
     });

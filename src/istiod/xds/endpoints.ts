@@ -15,6 +15,7 @@ import {
 import { type ClusterLoadAssignment, ClusterLoadAssignmentSchema } from "../../api/gen/envoy/config/endpoint/v3/endpoint_pb.js";
 import type { ClientTLSSettingsMode } from "../../api/kinds/destination-rule.ts";
 import { formatLocality, type ProxyNode } from "../../api/node.ts";
+import { typeUrls } from "../../api/type-urls.ts";
 import { type Endpoint, type Service, selectorMatches } from "../../registry/service.ts";
 import { policyForSubset } from "../push/destination-rules.ts";
 import type { PushContext } from "../push/push-context.ts";
@@ -56,8 +57,8 @@ function makeAssignment(clusterName: string, proxy: ProxyNode, push: PushContext
   const locality = localitySettings(policy, push.mesh);
   // All that the bytes depend on: proxies that agree in it share them.
   const network = networkViewKey(proxy, push);
-  const key = `eds|${clusterName}|${service.namespace}|${network}|${rule ? `${rule.namespace}/${rule.name}` : ""}|${locality ? `${formatLocality(proxy.locality)}|${JSON.stringify(proxy.labels)}` : ""}`;
-  const known = push.encoded.get(key);
+  const variant = `${service.namespace}|${network}|${rule ? `${rule.namespace}/${rule.name}` : ""}|${locality ? `${formatLocality(proxy.locality)}|${JSON.stringify(proxy.labels)}` : ""}`;
+  const known = push.encoded.get(typeUrls.eds, clusterName, variant);
   const dependsOnPlace = locality !== undefined || network !== "";
   if (known) return { assignment: known, dependsOnPlace };
 
@@ -75,7 +76,7 @@ function makeAssignment(clusterName: string, proxy: ProxyNode, push: PushContext
     endpoints: locality ? prioritize(groups, locality, proxy) : groups.map(({ message }) => message),
   });
   const encoded = encodeResource(clusterName, ClusterLoadAssignmentSchema, message);
-  push.encoded.set(key, encoded);
+  push.encoded.set(encoded, variant);
   return { assignment: encoded, dependsOnPlace };
 }
 

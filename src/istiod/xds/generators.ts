@@ -3,13 +3,13 @@
 import { type EncodedResource, encodeResource } from "../../ads/resource.ts";
 import type { Watch } from "../../ads/subscription.ts";
 import { TypedExtensionConfigSchema } from "../../api/gen/envoy/config/core/v3/extension_pb.js";
-import { RouteConfigurationSchema } from "../../api/gen/envoy/config/route/v3/route_pb.js";
 import { SecretSchema } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
 import { NameTableSchema } from "../../api/gen/istio/networking/nds/v1/nds_pb.js";
 import type { ProxyNode } from "../../api/node.ts";
 import { type TypeUrl, typeUrls } from "../../api/type-urls.ts";
 import type { PushContext } from "../push/push-context.ts";
 import { clusters } from "./clusters.ts";
+import { encodeRoutes } from "./encode-routes.ts";
 import { loadAssignment } from "./endpoints.ts";
 import { extensionConfigs } from "./envoy-filter/extension-configs.ts";
 import { serverPorts } from "./envoy-filter/match-route.ts";
@@ -34,12 +34,12 @@ export interface GenerateContext {
 export type Generator = (context: GenerateContext, watch: Watch, names: ReadonlySet<string> | undefined) => readonly EncodedResource[];
 
 const envoyGenerators: Partial<Record<string, Generator>> = {
-  [typeUrls.cds]: ({ proxy, push }, watch) => wanted(clusters(proxy, push), watch),
+  [typeUrls.cds]: ({ proxy, push }, watch, names) => wanted(clusters(proxy, push, names), watch),
   [typeUrls.eds]: ({ proxy, push }, watch, names) => [...(names ?? watch.names)].map((name) => loadAssignment(name, proxy, push)),
   [typeUrls.lds]: ({ proxy, push }, watch) => wanted(listeners(proxy, push), watch),
   [typeUrls.rds]: ({ proxy, push }, watch, names) =>
     [...(names ?? watch.names)].flatMap((name) =>
-      proxy.type === "router" ? routes(name, proxy, push) : push.shared(`rds|${name}`, proxy, () => routes(name, proxy, push)),
+      proxy.type === "router" ? routes(name, proxy, push) : push.shared(typeUrls.rds, name, proxy, () => routes(name, proxy, push)),
     ),
   [typeUrls.ecds]: ({ proxy, push }, watch, names) =>
     extensionConfigs(push.envoyFilters.forProxy(proxy), names ?? watch.names, push.patchOutcomes).map((config) =>
@@ -53,7 +53,7 @@ const envoyGenerators: Partial<Record<string, Generator>> = {
       return [];
     }),
   [typeUrls.nds]: ({ proxy, push }) =>
-    push.shared(`nds|${proxy.network}`, proxy, () => [encodeResource("names", NameTableSchema, nameTable(proxy, push))]),
+    push.shared(typeUrls.nds, proxy.network, proxy, () => [encodeResource("names", NameTableSchema, nameTable(proxy, push))]),
   [typeUrls.pcds]: ({ push }) => trustBundle(push.trust),
 };
 
@@ -63,7 +63,7 @@ function routes(name: string, proxy: ProxyNode, push: PushContext): EncodedResou
     proxy.type === "router"
       ? patchRoutes(gatewayRoutes(name, proxy, push), side, serverPorts(push.mergedGateway(proxy)))
       : patchRoutes(sidecarRoutes(name, proxy, push), side);
-  return [encodeResource(name, RouteConfigurationSchema, table)];
+  return [encodeRoutes(table)];
 }
 
 /** The generator of a type for a proxy; node metadata GENERATOR chooses another family than Envoy's. */
@@ -74,6 +74,6 @@ export function generatorFor(proxy: ProxyNode, typeUrl: string): Generator | und
 }
 
 /** A client that asked for clusters or listeners by name gets those alone. */
-function wanted(resources: EncodedResource[], watch: Watch): EncodedResource[] {
+function wanted(resources: readonly EncodedResource[], watch: Watch): readonly EncodedResource[] {
   return watch.isWildcard ? resources : resources.filter((resource) => watch.names.has(resource.name));
 }

@@ -15,19 +15,21 @@ import {
 } from "../../api/gen/envoy/config/route/v3/route_components_pb.js";
 import { type RouteConfiguration, RouteConfigurationSchema } from "../../api/gen/envoy/config/route/v3/route_pb.js";
 import { hostsMatch } from "../../api/hostname.ts";
+import type { ConsistentHashLB } from "../../api/kinds/destination-rule.ts";
+import type { MeshConfig } from "../../api/mesh/mesh-config.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import { isHttp } from "../../registry/protocol.ts";
 import { type Service, trimmedTo } from "../../registry/service.ts";
-import { policyForPort } from "../push/destination-rules.ts";
 import type { EgressListener } from "../push/egress-listener.ts";
 import type { PushContext } from "../push/push-context.ts";
 import type { SidecarScope } from "../push/sidecar-scope.ts";
 import { meshGateway, type ResolvedVirtualService } from "../push/virtual-services.ts";
 import { maxDirectResponseBodyBytes } from "./gateway-routes.ts";
-import { hashPolicy, type RouteContext, virtualServiceRoutes } from "./http-routes.ts";
+import { hashPolicy, type RouteContext, serviceHash } from "./http-routes.ts";
 import { duration } from "./messages.ts";
 import { retryPolicy } from "./retry-policy.ts";
 import { DomainTable } from "./service-domains.ts";
+import { sharedDefaultRoutes, sharedRoutes, sharedVirtualHost } from "./shared-routes.ts";
 
 /**
  * `name` is a port, the path of an egress listener's Unix socket, or `host:port` for the listener of a single sniffed service.
@@ -81,27 +83,24 @@ function virtualHosts(listener: EgressListener, asked: AskedRoutes, proxy: Proxy
   }
   const groups = hostGroups(listener, services, { proxy, push, port, gateways: new Set([meshGateway]), isTls: false, services });
   const domains = new DomainTable(services.values(), push.registry);
-  const hosts = groups.flatMap((group) => [
-    ...group.hosts.map((host) => virtualHost(host, group, domains.takeHost(host) ? [host] : [])),
-    ...group.services.map((service) => virtualHost(service.host, group, domains.take(service, proxy, port === 0 ? group.port : undefined))),
-  ]);
   // A proxy for all ports knows them by the Host's; without one, port 80 is meant.
-  if (port === 0) {
-    for (const host of hosts) if (!host.name.endsWith(":80")) host.domains = host.domains.filter((domain) => domain.includes(":"));
-  }
+  const counting = (group: HostGroup, all: string[]) =>
+    port === 0 && group.port !== 80 ? all.filter((domain) => domain.includes(":")) : all;
+  const hosts = groups.flatMap((group) => [
+    ...group.hosts.map((host) => virtualHost(host, group, counting(group, domains.takeHost(host) ? [host] : []))),
+    ...group.services.map((service) => {
+      const own = domains.take(service, proxy, port === 0 ? group.port : undefined);
+      return virtualHost(service.host, group, counting(group, own));
+    }),
+  ]);
   if (asked.onlyHost !== undefined) {
     return hosts.filter(({ name }) => name === `${asked.onlyHost}:${asked.port}`).map((host) => ({ ...host, domains: ["*"] }));
   }
   return hosts.filter((host) => host.domains.length > 0).sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-function virtualHost(host: string, group: HostGroup, domains: string[]): VirtualHost {
-  return create(VirtualHostSchema, {
-    name: `${host}:${group.port}`,
-    domains,
-    routes: [...group.routes],
-    includeRequestAttemptCount: true,
-  });
+function virtualHost(host: string, { port, routes }: HostGroup, domains: readonly string[]): VirtualHost {
+  return sharedVirtualHost(`${host}:${port}`, domains, routes);
 }
 
 function hostGroups(listener: EgressListener, services: ReadonlyMap<string, Service>, context: RouteContext): HostGroup[] {
@@ -117,7 +116,7 @@ function hostGroups(listener: EgressListener, services: ReadonlyMap<string, Serv
     if (ports.size === 0 && context.port === 80) ports.add(80);
     for (const port of ports) {
       // Through a proxy for all ports it is the service's that is meant; Istio's rules for a port never hold there.
-      const routes = virtualServiceRoutes(virtualService, context.port === 0 ? { ...context, port } : context);
+      const routes = sharedRoutes(virtualService, context.port === 0 ? { ...context, port } : context);
       // One of tcp rules alone, or of matches that can't fit here, leaves the service as it is.
       if (routes.length === 0) continue;
       const served = own.filter((service) => httpPorts(service).includes(port));
@@ -128,7 +127,10 @@ function hostGroups(listener: EgressListener, services: ReadonlyMap<string, Serv
   for (const service of services.values()) {
     if (covered.has(service.host)) continue;
     for (const port of httpPorts(service)) {
-      groups.push({ port, hosts: [], services: [service], routes: [defaultRoute(service, port, context)] });
+      const hash = serviceHash(service, "", port, context);
+      const { mesh } = context.push;
+      const make = () => [defaultRoute(service, port, hash, mesh)];
+      groups.push({ port, hosts: [], services: [service], routes: hash ? make() : sharedDefaultRoutes(service, port, mesh, make) });
     }
   }
   return groups;
@@ -161,13 +163,11 @@ function httpPorts(service: Service): number[] {
   return service.ports.filter(({ protocol }) => isHttp(protocol) || protocol === "unsupported").map(({ number }) => number);
 }
 
-function defaultRoute(service: Service, port: number, { proxy, push }: RouteContext): Route {
-  const rule = push.destinationRules.forService(proxy, service);
-  const hash = policyForPort(rule?.spec.trafficPolicy, port)?.loadBalancer?.consistentHash;
+function defaultRoute(service: Service, port: number, hash: ConsistentHashLB | undefined, mesh: MeshConfig): Route {
   const policy = hash && hashPolicy(hash);
   return clusterRoute("default", outboundCluster(service.host, port), `${service.host}:${port}/*`, {
     // Here Istio's retries avoid previous hosts although there is a hash.
-    retryPolicy: retryPolicy(push.mesh.defaultHttpRetryPolicy, false),
+    retryPolicy: retryPolicy(mesh.defaultHttpRetryPolicy, false),
     hashPolicy: policy ? [policy] : [],
   });
 }
