@@ -9,6 +9,7 @@ import { createServer as createHttp2Server, type Http2Server, type ServerHttp2St
 import { type AddressInfo, createServer as createTcpServer } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { envoyBinary } from "../support/envoy.ts";
 import { createToken, readKubeconfig } from "../support/kube-api.ts";
 import { type Machine, MachineNetwork, machinesProblem } from "../support/machine.ts";
 import { anotherVersion, buildPackages, debOf, install, packagingProblem } from "../support/packages.ts";
@@ -216,5 +217,56 @@ describe.skipIf(problem !== undefined)("hand-over on machines", { timeout: 120_0
     await app.until('[ "$(systemctl show -P NRestarts istio)" = 1 ] && [ "$(systemctl show -P ActiveState istio)" = active ]');
     await app.sh("systemctl reload istio; systemctl stop istio");
     expect(await app.property("istio", "Result")).toBe("success");
+  });
+
+  describe.skipIf(envoyBinary === undefined)("with an Envoy of the user's, which can't share its ports", () => {
+    const envoyPid = async () => (await app.sh("pgrep -f '^/opt/envoy '")).trim();
+    beforeAll(async () => {
+      await app.push(envoyBinary!, "/opt/envoy");
+      await app.write("/etc/istio/config/mesh", defaults.replace("{", "{binaryPath: /opt/envoy, "));
+      await app.sh("chmod 755 /opt/envoy; chown istio-proxy /etc/istio/config/mesh; systemctl restart istio");
+    }, 120_000);
+    const throughEnvoy = () => {
+      const traffic = new SteadyTraffic();
+      for (const keepsAlive of [true, false]) traffic.http(app.address, 8000, "/status/200", { keepsAlive });
+      return traffic;
+    };
+
+    it("lose nothing by a reload, which says that the process goes on as it is, and what was captured is by the new settings", async () => {
+      const before = [await pidOf(app, "istio"), await envoyPid()];
+      const traffic = throughEnvoy();
+      await traffic.more(100);
+      await app.sh("echo ISTIO_LOCAL_EXCLUDE_PORTS=8111 >> /var/lib/istio/envoy/cluster.env; systemctl reload istio");
+      expect(await app.sh("iptables-save")).toMatch(/-A ISTIO_INBOUND .*--dport 8111 -j RETURN/);
+      await traffic.more(100);
+      await traffic.stop();
+      expect(traffic.failures).toEqual([]);
+      expect([await pidOf(app, "istio"), await envoyPid()]).toEqual(before);
+      expect(await app.journal("istio")).toContain("the running process goes on, by the settings that it began with");
+    });
+
+    it("are restarted by an upgrade: who is connected is told to go, capture stays, and the new one serves", async () => {
+      const before = [await pidOf(app, "istio"), await envoyPid()] as const;
+      using newer = anotherVersion(debOf("istio-sidecar"), "99.1");
+      await app.push(newer.file, "/root/newer.deb");
+      const traffic = throughEnvoy();
+      await traffic.more(100);
+      const rules = app.sh(
+        "while [ ! -e /tmp/enough ]; do iptables-save | grep -q -- '-A ISTIO_INBOUND' || echo free; sleep 0.05; done; rm /tmp/enough; echo end",
+      );
+      await app.sh("dpkg -i /root/newer.deb", { timeoutMs: 120_000 });
+      await app.until('[ "$(systemctl show -P ActiveState istio)" = active ]');
+      await traffic.more(100);
+      await traffic.stop();
+      await app.sh("touch /tmp/enough");
+      expect(await rules).toBe("end\n");
+      expect(await pidOf(app, "istio")).not.toBe(before[0]);
+      expect(await envoyPid()).not.toBe(before[1]);
+      await app.until(`! kill -0 ${before[1]}`);
+      expect(await app.property("istio", "NRestarts")).toBe("0");
+      expect(await app.property("istio", "Result")).toBe("success");
+      // Nobody is answered with an error, nor left without an answer: for a moment there is nobody.
+      expect(traffic.failures.filter((failure) => !/ECONNREFUSED|ECONNRESET|socket hang up/.test(failure))).toEqual([]);
+    });
   });
 });
