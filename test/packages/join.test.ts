@@ -207,7 +207,7 @@ describe.skipIf(problem !== undefined)("topsail join", { timeout: 90_000 }, () =
     const silencing = (how: "-I" | "-D") => `iptables ${how} OUTPUT -m owner --uid-owner istio-proxy -d ${network.hostAddress} -j DROP`;
     afterEach(() => machine.exec(["sh", "-c", silencing("-D")]));
     /** While the unit starts: the files are there, and it waits for its configuration. */
-    const starting = () => machine.until('[ "$(systemctl show -P ActiveState istio-gateway@edge)" = activating ]');
+    const starting = () => machine.until("systemctl show -P StatusText istio-gateway@edge | grep -q '^Waiting for configuration'");
 
     it("is undone when its service does not start, and says where one reads why", async () => {
       // The port that its proxy answers readiness on is another's.
