@@ -6,7 +6,9 @@
  * Half of the services are Kubernetes', half ServiceEntries, each with three endpoints and a VirtualService, every fourth with a
  * DestinationRule. Half of the sidecars see everything; those of every fourth namespace have a Sidecar that imports their own and the next.
  */
+
 import { create } from "@bufbuild/protobuf";
+import { HeldResources } from "../src/ads/held-resources.ts";
 import type { Watch } from "../src/ads/subscription.ts";
 import { decodeDocuments } from "../src/api/documents/decode-documents.ts";
 import { NodeSchema } from "../src/api/gen/envoy/config/core/v3/base_pb.js";
@@ -86,7 +88,7 @@ function proxyOf(index: number): ProxyNode {
 function watchOf(typeUrl: string, names: readonly string[]): Watch {
   const [nonceSent, nonceAcked, versionSent] = ["", "", ""];
   const state = { nonceSent, nonceAcked, versionSent, lastError: undefined, alwaysRespond: false };
-  return { typeUrl, isWildcard: names.length === 0, names: new Set(names), sent: new Map(), ...state };
+  return { typeUrl, isWildcard: names.length === 0, names: new Set(names), held: HeldResources.none, ...state };
 }
 
 /** All that a sidecar asks for; the names as it would have learnt them. Returns the number of resources. */

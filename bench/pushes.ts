@@ -172,14 +172,16 @@ const now = () => process.hrtime.bigint();
 const milliseconds = (from: bigint, to: bigint) => Number(to - from) / 1e6;
 const median = (values: readonly number[]) => [...values].sort((a, b) => a - b)[values.length >> 1]!;
 
-/** CPU seconds of the process until it has nothing more to do. */
+/** CPU seconds of the process when it has nothing more to do, or goes on for ten seconds. */
 async function untilIdle(pid: number): Promise<number> {
-  for (;;) {
-    const before = usageOf(pid).cpuSeconds;
+  let before = usageOf(pid).cpuSeconds;
+  for (let tries = 0; tries < 20; tries++) {
     await sleep(500);
     const after = usageOf(pid).cpuSeconds;
     if (after - before <= 0.02) return after;
+    before = after;
   }
+  return before;
 }
 
 async function untilReady(port: number): Promise<void> {

@@ -255,7 +255,7 @@ class Connection<Request> implements AdsConnection {
 
   /** Sends resources of those names whether the client has them or not. */
   #sendAgain(watch: Watch, names: ReadonlySet<string>): void {
-    for (const name of names) watch.sent.delete(name);
+    watch.held = watch.held.without(names);
     this.#send(watch, names, true);
   }
 
@@ -270,16 +270,16 @@ class Connection<Request> implements AdsConnection {
     const generated = session.generate(watch, wanted);
     if (!generated) return none;
 
-    const isWhole = wanted === undefined;
+    const { held } = watch;
     const changed =
-      mustAnswer && this.kind === "sotw" ? generated : generated.filter((resource) => watch.sent.get(resource.name) !== resource.version);
+      mustAnswer && this.kind === "sotw" ? generated : generated.filter(({ name, version }) => held.version(name) !== version);
     const present = namesOf(generated);
-    const expected = isWhole ? [...watch.sent.keys()] : [...wanted];
-    const removed = expected.filter((name) => !present.has(name) && watch.sent.has(name));
+    const expected = [...(wanted ?? held.names)];
+    const removed = expected.filter((name) => !present.has(name) && held.has(name));
     // A name asked for that does not exist is told as removed, or the client would wait for it.
     const missing =
       mustAnswer && this.kind === "delta" && !watch.isWildcard
-        ? [...(wanted ?? watch.names)].filter((name) => !present.has(name) && !watch.sent.has(name))
+        ? [...(wanted ?? watch.names)].filter((name) => !present.has(name) && !held.has(name))
         : [];
     if (!mustAnswer && changed.length === 0 && removed.length === 0) return none;
 
@@ -287,11 +287,10 @@ class Connection<Request> implements AdsConnection {
     const resources = this.kind === "sotw" && isWildcardType(watch.typeUrl) ? generated : changed;
     // Of other types it can't be said at all: nobody hears of a route table that is gone.
     if (!mustAnswer && this.kind === "sotw" && resources.length === 0 && !isWildcardType(watch.typeUrl)) {
-      for (const name of removed) watch.sent.delete(name);
+      watch.held = held.without(removed);
       return none;
     }
-    for (const resource of generated) watch.sent.set(resource.name, resource.version);
-    for (const name of removed) watch.sent.delete(name);
+    watch.held = held.after(generated, removed);
 
     const version = session.version();
     const content = { typeUrl: watch.typeUrl, version, resources, removed: [...removed, ...missing] };

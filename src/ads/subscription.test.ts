@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { typeUrls } from "../api/type-urls.ts";
+import { HeldResources } from "./held-resources.ts";
 import { type DeltaRequest, type SotwRequest, Subscriptions } from "./subscription.ts";
 
 const { cds, eds, lds } = typeUrls;
@@ -97,7 +98,7 @@ describe("Subscriptions, delta", () => {
   it("remembers what a client that comes back already has", () => {
     const subscriptions = new Subscriptions();
     subscriptions.decideDelta(delta(eds, { subscribe: ["a"], initialVersions: { a: "v1" } }));
-    expect(subscriptions.watches.get(eds)?.sent.get("a")).toBe("v1");
+    expect(subscriptions.watches.get(eds)?.held.version("a")).toBe("v1");
   });
 
   it("forgets the version of a name that is asked for again", () => {
@@ -105,9 +106,9 @@ describe("Subscriptions, delta", () => {
     subscriptions.decideDelta(delta(eds, { subscribe: ["a"] }));
     const watch = subscriptions.watches.get(eds)!;
     watch.nonceSent = "n1";
-    watch.sent.set("a", "v1");
+    watch.held = HeldResources.of([["a", "v1"]]);
     expect(subscriptions.decideDelta(delta(eds, { subscribe: ["a"] }))).toEqual({ kind: "respond", names: new Set(["a"]), isFirst: false });
-    expect(watch.sent.has("a")).toBe(false);
+    expect(watch.held.has("a")).toBe(false);
   });
 
   it("answers nothing to an unsubscription, a plain ACK or an old nonce", () => {

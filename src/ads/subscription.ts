@@ -6,6 +6,8 @@
  * Source: Istio pkg/xds/server.go (ShouldRespond), pilot/pkg/xds/delta.go; Envoy xds_protocol documentation.
  */
 import { type TypeUrl, typeUrls } from "../api/type-urls.ts";
+import { interned } from "../lib/interned.ts";
+import { HeldResources } from "./held-resources.ts";
 
 /** Types whose empty subscription means everything. */
 const wildcardTypes: ReadonlySet<string> = new Set<TypeUrl>([typeUrls.cds, typeUrls.lds, typeUrls.nds, typeUrls.pcds]);
@@ -20,8 +22,8 @@ export interface Watch {
   isWildcard: boolean;
   /** Names asked for; for a wildcard those asked for beside it. */
   readonly names: Set<string>;
-  /** What the client has: version by name. Of SotW wildcards too, to see whether anything changed. */
-  readonly sent: Map<string, string>;
+  /** What the client has. Of SotW wildcards too, to see whether anything changed. */
+  held: HeldResources;
   nonceSent: string;
   nonceAcked: string;
   versionSent: string;
@@ -38,7 +40,7 @@ function newWatch(typeUrl: string): Watch {
     typeUrl,
     isWildcard: false,
     names: new Set(),
-    sent: new Map(),
+    held: HeldResources.none,
     nonceSent: "",
     nonceAcked: "",
     versionSent: "",
@@ -92,7 +94,7 @@ export class Subscriptions {
       watch = newWatch(typeUrl);
       this.watches.set(typeUrl, watch);
       watch.isWildcard = isWildcardType(typeUrl) && resourceNames.length === 0;
-      for (const name of resourceNames) watch.names.add(name);
+      for (const name of resourceNames) watch.names.add(interned(name));
       if (typeUrl === typeUrls.cds) {
         const eds = this.watches.get(typeUrls.eds);
         if (eds) eds.alwaysRespond = true;
@@ -104,8 +106,9 @@ export class Subscriptions {
     watch.lastError = undefined;
     const before = new Set(watch.names);
     watch.names.clear();
-    for (const name of resourceNames) watch.names.add(name);
-    for (const name of before) if (!watch.names.has(name)) watch.sent.delete(name);
+    for (const name of resourceNames) watch.names.add(interned(name));
+    const { names } = watch;
+    watch.held = watch.held.without([...before].filter((name) => !names.has(name)));
     if (watch.alwaysRespond) {
       watch.alwaysRespond = false;
       return { kind: "respond", isFirst: false };
@@ -126,12 +129,10 @@ export class Subscriptions {
       this.watches.set(typeUrl, watch);
       // Nothing subscribed at first means everything, for types that have an everything; so does "*".
       watch.isWildcard = subscribe.includes("*") || (subscribe.length === 0 && isWildcardType(typeUrl));
-      for (const name of subscribe) if (name !== "*") watch.names.add(name);
+      for (const name of subscribe) if (name !== "*") watch.names.add(interned(name));
       // A client that comes back tells what it has. Resources that are still the same need not travel again.
-      for (const [name, version] of Object.entries(request.initialVersions)) {
-        watch.sent.set(name, version);
-        if (!watch.isWildcard) watch.names.add(name);
-      }
+      watch.held = HeldResources.of(Object.entries(request.initialVersions).map(([name, version]) => [interned(name), interned(version)]));
+      if (!watch.isWildcard) for (const name of watch.held.names) watch.names.add(name);
       for (const name of unsubscribe) unsubscribeFrom(watch, name);
       if (!watch.isWildcard && watch.names.size === 0) return { kind: "ack" };
       if (typeUrl === typeUrls.cds) {
@@ -144,13 +145,14 @@ export class Subscriptions {
     // answer that is no longer the newest. Istio drops those, and the cluster waits for its endpoints for ever.
     for (const name of unsubscribe) unsubscribeFrom(watch, name);
     const added = new Set<string>();
-    for (const name of subscribe) {
+    for (const asked of subscribe) {
+      const name = interned(asked);
       if (name === "*") watch.isWildcard = true;
       else watch.names.add(name);
-      // Asked for again means: I have lost it, or I am warming; it must travel even if it has not changed.
-      watch.sent.delete(name);
       added.add(name);
     }
+    // Asked for again means: I have lost it, or I am warming; it must travel even if it has not changed.
+    watch.held = watch.held.without(added);
     const names = added.size > 0 && !added.has("*") ? { names: added } : {};
     if (errorMessage !== undefined) {
       watch.lastError = errorMessage;
@@ -164,7 +166,7 @@ export class Subscriptions {
     if (added.size > 0) return { kind: "respond", ...names, isFirst: false };
     if (watch.alwaysRespond) {
       watch.alwaysRespond = false;
-      watch.sent.clear();
+      watch.held = HeldResources.none;
       return { kind: "respond", isFirst: false };
     }
     return unsubscribe.length > 0 ? { kind: "narrowed" } : { kind: "ack" };
@@ -175,5 +177,5 @@ function unsubscribeFrom(watch: Watch, name: string): void {
   if (name === "*") watch.isWildcard = false;
   watch.names.delete(name);
   // A wildcard still covers what was also asked for by name, and its version still stands.
-  if (!watch.isWildcard) watch.sent.delete(name);
+  if (!watch.isWildcard) watch.held = watch.held.without([name]);
 }

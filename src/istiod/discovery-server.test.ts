@@ -3,6 +3,7 @@ import { status } from "@grpc/grpc-js";
 import { describe, expect, it, vi } from "vitest";
 import { makeCertificate } from "../../test/support/certificate.ts";
 import { objectsOf, pushContextOf, routerNode, sidecarNode } from "../../test/support/mesh.ts";
+import { HeldResources } from "../ads/held-resources.ts";
 import { Subscriptions } from "../ads/subscription.ts";
 import { NodeSchema } from "../api/gen/envoy/config/core/v3/base_pb.js";
 import { keyOf } from "../api/kinds/object.ts";
@@ -80,7 +81,7 @@ spec:
     const session = server.onConnect(node, connection, peer);
     const state = { nonceSent: "", nonceAcked: "", versionSent: "", lastError: undefined, alwaysRespond: false };
     for (const typeUrl of [typeUrls.lds, typeUrls.cds]) {
-      session.generate({ typeUrl, isWildcard: true, names: new Set(), sent: new Map(), ...state }, undefined);
+      session.generate({ typeUrl, isWildcard: true, names: new Set(), held: HeldResources.none, ...state }, undefined);
     }
     server.collectMetrics();
     const metrics = await server.metrics.registry.metrics();

@@ -4,7 +4,7 @@ import type { Log } from "../lib/log.ts";
 import { log as processLog } from "../lib/log.ts";
 import type { PortSharing } from "../platform/port-sharing.ts";
 import type { BootstrapSource, LoadedBootstrap } from "./config/bootstrap.ts";
-import type { ResolveHost } from "./config/dns-endpoints.ts";
+import type { ResolveHost } from "./config/dns-resolver.ts";
 import type { WorkerThread } from "./worker-thread.ts";
 
 export type DrainStrategy = "immediate" | "gradual";
@@ -48,6 +48,7 @@ export interface ProxyServerOptions {
   readonly onQuit?: () => void;
   /** First pause before reconnecting to the control plane; for tests. */
   readonly xdsBackoffBaseMs?: number;
+  /** Instead of the bootstrap's resolver; for tests. */
   readonly resolveHost?: ResolveHost;
 }
 

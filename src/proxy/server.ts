@@ -23,6 +23,7 @@ import { AdminServer } from "./admin/admin-server.ts";
 import { daysUntilExpiry } from "./admin/certs.ts";
 import { ClusterManager } from "./config/cluster-manager.ts";
 import { ConfigSources } from "./config/config-sources.ts";
+import { resolverOf } from "./config/dns-resolver.ts";
 import { ListenerManager } from "./config/listener-manager.ts";
 import { NamedResources } from "./config/named-resources.ts";
 import { ResourceValidator } from "./config/resource-validator.ts";
@@ -168,6 +169,7 @@ export class ProxyServer implements AsyncDisposable {
       staticSecrets: new Set(this.staticSecrets.map(({ name }) => name)),
       onRouteReference: (name: string, statPrefix: string) => this.#serverStats.nameRoute(name, statPrefix),
     };
+    const resolveHost = options.resolveHost ?? resolverOf(bootstrap);
     this.clusters = this.#stack.use(
       new ClusterManager({
         sources: this.#sources,
@@ -180,7 +182,7 @@ export class ProxyServer implements AsyncDisposable {
         sinks: this.#eventSinks,
         outlierLogPath: bootstrap.clusterManager?.outlierDetection?.eventLogPath ?? "",
         log: log.scope("upstream"),
-        ...(options.resolveHost && { resolveHost: options.resolveHost }),
+        ...(resolveHost && { resolveHost }),
       }),
     );
     this.listeners = this.#stack.use(

@@ -106,15 +106,21 @@ export function setMetadata(metadata: DynamicMetadata, namespace: string, key: s
   else fields[key] = value;
 }
 
-/** Named text that filters leave on a stream or its connection; Envoy's filter state, of which we only know strings. */
+/** Named text that filters leave on a stream or its connection; of Envoy's filter state we know strings, and headers. */
 export class FilterState extends Map<string, string> {
   /** Names of those that may decide on an endpoint: Envoy's objects of a kind that has a hash. */
   readonly hashable = new Set<string>();
+  /** What is no text: headers, by name. */
+  readonly headers = new Map<string, HeaderList>();
 }
 
 /** The stream's own object of that name, else its connection's. */
 export function filterStateOf(info: StreamInfo, key: string): string | undefined {
   return info.filterState?.get(key) ?? info.connection.filterState?.get(key);
+}
+
+export function headerStateOf(info: StreamInfo, key: string): HeaderList | undefined {
+  return info.filterState?.headers.get(key) ?? info.connection.filterState?.headers.get(key);
 }
 
 /** The same, where it is of a kind that has a hash. */

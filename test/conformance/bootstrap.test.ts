@@ -23,6 +23,9 @@ static_resources:
     load_assignment: {cluster_name: out, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: 8000}}}}]}]}
 `;
 
+const endpoint = "{endpoint: {address: {socket_address: {address: a.test, port_value: 80}}}}";
+const cares = "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig";
+
 /** Name of the case, what is replaced in the base, and by what. */
 const edits: readonly (readonly [name: string, from: string, to: string])[] = [
   ["nothing", "", ""],
@@ -92,6 +95,36 @@ const edits: readonly (readonly [name: string, from: string, to: string])[] = [
   ["two clusters of one name", "  clusters:", "  clusters:\n  - {name: out}"],
   ["a host name in a static cluster", "address: 127.0.0.1, port_value: 8000", "address: localhost, port_value: 8000"],
   ["a host name in a DNS cluster", "  - name: out", "  - name: out\n    type: STRICT_DNS"],
+  [
+    "a logical host with two endpoints",
+    "  - name: out",
+    `  - name: other\n    type: LOGICAL_DNS\n    load_assignment: {cluster_name: other, endpoints: [{lb_endpoints: [${endpoint}, ${endpoint}]}]}\n  - name: out`,
+  ],
+  ["a logical host that is nowhere", "  - name: out", "  - name: other\n    type: LOGICAL_DNS\n  - name: out"],
+  [
+    "a resolver that does not exist",
+    "  - name: out",
+    dnsCluster(
+      "typed_dns_resolver_config: {name: nope, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}",
+    ),
+  ],
+  [
+    "a nameserver by its name",
+    "  - name: out",
+    dnsCluster("dns_resolution_config: {resolvers: [{socket_address: {address: ns.test, port_value: 53}}]}"),
+  ],
+  ["a nameserver that is a file", "  - name: out", dnsCluster("dns_resolution_config: {resolvers: [{pipe: {path: /x}}]}")],
+  [
+    "no attempts at asking a nameserver",
+    "  - name: out",
+    dnsCluster(`typed_dns_resolver_config: {name: c, typed_config: {"@type": ${cares}, query_tries: 0}}`),
+  ],
+  [
+    "a nameserver's settings",
+    "  - name: out",
+    dnsCluster(`typed_dns_resolver_config: {name: c, typed_config: {"@type": ${cares}, query_tries: 1, query_timeout_seconds: 1}}`),
+  ],
+  ["a pause after failures that shrinks", "  - name: out", dnsCluster("dns_failure_refresh_rate: {base_interval: 2s, max_interval: 1s}")],
   ["a key given twice", "  - name: out", "  - name: other\n    name: out"],
   ["an anchor and an alias", "  - name: out", "  - name: &n out\n    alt_stat_name: *n"],
   ["an access log operator that does not exist", "stat_prefix: in", accessLog("%NOPE%")],
@@ -107,6 +140,10 @@ const edits: readonly (readonly [name: string, from: string, to: string])[] = [
     "dynamic_resources: {cds_config: {ads: {}}, ads_config: {api_type: GRPC, grpc_services: [{envoy_grpc: {cluster_name: out}}]}}\nstatic_resources:",
   ],
 ];
+
+function dnsCluster(settings: string): string {
+  return `  - name: other\n    type: STRICT_DNS\n    ${settings}\n  - name: out`;
+}
 
 function accessLog(format: string, file = "/dev/null"): string {
   const config = {

@@ -472,10 +472,17 @@ describe.skipIf(!envoyBinary)("Configurations of watched clusters, beside Envoy"
     expect(comparableReason(ourVerdict(yaml))).toEqual(comparableReason(envoyValidates(yaml)));
   });
 
-  it("have one check, although Envoy takes several that have names", () => {
-    const named = ["a", "b"].map((name) => ({ ...check({}).health_checks[0], name }));
-    const [ours, envoys] = verdictsOf({ health_checks: named });
-    expect(envoys).toBeUndefined();
-    expect(ours).toContain("several health checks of one cluster are not supported");
+  const named = (...names: string[]) => ({ health_checks: names.map((name) => ({ ...check({}).health_checks[0], name })) });
+
+  it.each(
+    Object.entries({
+      "two names": named("a", "b"),
+      "a name and none": named("a", ""),
+      "a name twice": named("a", "b", "a"),
+      "one name": named("a"),
+    }),
+  )("several checks: %s", (_name, fields) => {
+    const [ours, envoys] = verdictsOf(fields);
+    expect(ours).toEqual(envoys);
   });
 });

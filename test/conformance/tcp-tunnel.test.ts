@@ -114,7 +114,10 @@ describe.skipIf(!envoyBinary)("A tunnel", () => {
         "@type": type("access_loggers.file.v3.FileAccessLog"),
         path: join(directory, side),
         log_format: {
-          text_format_source: { inline_string: "%FILTER_CHAIN_NAME% %RESPONSE_FLAGS% %UPSTREAM_CLUSTER% %BYTES_RECEIVED% %BYTES_SENT%\n" },
+          text_format_source: {
+            inline_string:
+              "%FILTER_CHAIN_NAME% %RESPONSE_FLAGS% %UPSTREAM_CLUSTER% %BYTES_RECEIVED% %BYTES_SENT% %UPSTREAM_TRANSPORT_FAILURE_REASON%\n",
+          },
         },
       },
     };
@@ -216,5 +219,16 @@ describe.skipIf(!envoyBinary)("A tunnel", () => {
   it.each(["no.test:1", "broken.test:1", "closes.test:1", "formatted", "post-no.test:1"])("to %s is refused", async (name) => {
     const { answer } = await connectTo(name, "hello", "");
     expect(answer).toBe("");
+  });
+
+  it("to ok.test:1 carries much both ways", async () => {
+    await both(async ({ proxy }) => {
+      using connection = await RawConnection.open(await proxy.listenerPort("ok.test:1"));
+      const much = Buffer.alloc(3_000_000, "0123456789");
+      connection.socket.write(much);
+      const said = () => connection.received.toString("latin1").replaceAll("echo:", "");
+      await connection.until((received) => received.length >= much.length && said().length === much.length, 20_000);
+      return said() === much.toString();
+    });
   });
 });

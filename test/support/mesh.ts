@@ -1,5 +1,7 @@
 /** A push context from YAML, and proxies to look at it from: what the generators' tests start with. No sockets, no clock. */
+
 import { create, fromBinary, type JsonObject } from "@bufbuild/protobuf";
+import { HeldResources } from "../../src/ads/held-resources.ts";
 import type { EncodedResource } from "../../src/ads/resource.ts";
 import type { Watch } from "../../src/ads/subscription.ts";
 import { decodeDocuments } from "../../src/api/documents/decode-documents.ts";
@@ -76,7 +78,7 @@ function generate(typeUrl: string, proxy: ProxyNode, push: PushContext, names: r
     typeUrl,
     isWildcard: names.length === 0,
     names: new Set(names),
-    sent: new Map(),
+    held: HeldResources.none,
     nonceSent: "",
     nonceAcked: "",
     versionSent: "",

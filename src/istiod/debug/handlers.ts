@@ -109,7 +109,7 @@ function adsz(server: DiscoveryServer, query: URLSearchParams) {
       watches: Object.fromEntries(
         [...entry.connection.subscriptions.watches.values()].map((watch) => [
           shortType(watch.typeUrl),
-          { wildcard: watch.isWildcard, names: [...watch.names].sort(), resources: [...watch.sent.keys()].sort() },
+          { wildcard: watch.isWildcard, names: [...watch.names].sort(), resources: [...watch.held.names].sort() },
         ]),
       ),
     })),

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { clustersOf, listenersOf, pushContextOf, routerNode, routesOf, sidecarNode } from "../../../test/support/mesh.ts";
+import { HeldResources } from "../../ads/held-resources.ts";
 import { typeUrls } from "../../api/type-urls.ts";
 import { generatorFor } from "../xds/generators.ts";
 import type { PushContext } from "./push-context.ts";
@@ -21,7 +22,7 @@ const mesh = entry("a", "resolution: DNS");
 /** The table of port 80 as it is handed to the proxy. */
 function table(push: PushContext, node: ReturnType<typeof sidecarNode>) {
   const state = { nonceSent: "", nonceAcked: "", versionSent: "", lastError: undefined, alwaysRespond: false };
-  const watch = { typeUrl: typeUrls.rds, isWildcard: false, names: new Set(["80"]), sent: new Map(), ...state };
+  const watch = { typeUrl: typeUrls.rds, isWildcard: false, names: new Set(["80"]), held: HeldResources.none, ...state };
   return generatorFor(node, typeUrls.rds)!({ proxy: node, push, onProblem: () => {} }, watch, undefined)[0];
 }
 

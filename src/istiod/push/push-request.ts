@@ -254,15 +254,19 @@ function sameSecret(a: Secret | undefined, b: Secret | undefined): boolean {
   );
 }
 
-/** Names of all clusters, subsets of any rule included, that the services are or were in. */
+/**
+ * Names of all clusters, subsets of any rule included, of the services' hosts. Of all services of a host: who saw one of them may see another
+ * instead.
+ */
 function clustersOf(services: Iterable<Service>, contexts: readonly PushContext[]): Set<string> {
   const names = new Set<string>();
-  for (const service of services) {
-    const subsets = new Set(["", ...contexts.flatMap(({ destinationRules }) => destinationRules.subsetNames(service.host))]);
-    for (const port of service.ports) {
+  for (const host of new Set([...services].map((service) => service.host))) {
+    const subsets = new Set(["", ...contexts.flatMap(({ destinationRules }) => destinationRules.subsetNames(host))]);
+    const ports = new Set(contexts.flatMap(({ registry }) => registry.byHost(host).flatMap((service) => service.ports)));
+    for (const { number } of ports) {
       for (const subset of subsets) {
-        names.add(outboundCluster(service.host, port.number, subset));
-        names.add(sniCluster(service.host, port.number, subset));
+        names.add(outboundCluster(host, number, subset));
+        names.add(sniCluster(host, number, subset));
       }
     }
   }

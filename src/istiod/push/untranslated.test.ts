@@ -49,7 +49,6 @@ describe("untranslated configuration", () => {
       "{host: a, trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {mode: SIMPLE, credentialName: c}}]}}",
       "portLevelSettings[80].tls",
     ],
-    [networking, "DestinationRule", "{host: a, trafficPolicy: {retryBudget: {budgetInterval: 5s}}}", "retryBudget.budgetInterval"],
     [
       networking,
       "VirtualService",

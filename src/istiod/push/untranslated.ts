@@ -49,9 +49,6 @@ function ofPolicy(path: string, isForChosenWorkloads: boolean, policy: Policy | 
       ofTls(`${path}.portLevelSettings[${port?.number ?? 0}]`, isForChosenWorkloads, tls),
     ),
     ...(policy.loadBalancer?.zoneAwareLbSetting ? [`${path}.loadBalancer.zoneAwareLbSetting is not translated: all zones are alike`] : []),
-    ...(policy.retryBudget?.budgetInterval
-      ? [`${path}.retryBudget.budgetInterval is not translated: the requests under way count, and not those of an interval`]
-      : []),
     ...(policy.loadBalancer?.backendUtilization ? [`${path}.loadBalancer.backendUtilization is not translated`] : []),
   ];
 }

@@ -71,6 +71,7 @@ describe("clusters", () => {
   it.each([
     ["{}", { budgetPercent: { value: 20 }, minRetryConcurrency: 3 }],
     ["{percent: 12.5, minRetryConcurrency: 7}", { budgetPercent: { value: 12.5 }, minRetryConcurrency: 7 }],
+    ["{budgetInterval: 10s}", { budgetPercent: { value: 20 }, minRetryConcurrency: 3, budgetInterval: { seconds: 10n } }],
     ["{percent: 0}", { budgetPercent: { value: 0 }, minRetryConcurrency: 3 }],
   ])("has a budget of retries: %s", (budget, expected) => {
     expect(clusterWith(`{retryBudget: ${budget}}`).circuitBreakers?.thresholds[0]?.retryBudget).toMatchObject(expected);

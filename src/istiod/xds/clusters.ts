@@ -42,6 +42,9 @@ import { applyTrafficPolicy, enableLocalityWeights, speaksHttp2, type TrafficPol
 import { applyUpstreamProxyProtocol } from "./upstream-proxy-protocol.ts";
 import { applyUpstreamTls, namesByRequest, settingsWithFiles, type UpstreamTlsContextOf } from "./upstream-tls.ts";
 
+/** Proxies that were told of a name at once don't all ask again at once. Istio's PILOT_DNS_JITTER_DURATION. */
+const dnsJitterMs = 100;
+
 /** All of a proxy, or those of `names` that it has. */
 export function clusters(proxy: ProxyNode, push: PushContext, names?: ReadonlySet<string>): readonly EncodedResource[] {
   if (names) return named(names, proxy, push);
@@ -222,6 +225,7 @@ function discover(
       cluster.clusterDiscoveryType = { case: "type", value: type };
       cluster.respectDnsTtl = true;
       cluster.dnsRefreshRate = duration(push.mesh.dnsRefreshRate ?? 60_000);
+      cluster.dnsJitter = duration(dnsJitterMs);
       cluster.dnsLookupFamily = lookupFamily(proxy);
       return true;
     }

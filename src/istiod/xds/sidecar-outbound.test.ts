@@ -221,6 +221,17 @@ describe("outbound TCP of a sidecar", () => {
 });
 
 describe("sidecar routes of a VirtualService", () => {
+  it("are counted by the statPrefix of their match alone", () => {
+    const rule = "[{match: [{uri: {prefix: /a}, statPrefix: a-calls}, {uri: {prefix: /b}}], route: [{destination: {host: cart.test}}]}]";
+    const { virtualHosts } = routesOf(
+      "9080",
+      sidecarNode(),
+      pushContextOf(mesh + object("VirtualService", "vs", `{hosts: [cart.test], http: ${rule}}`)),
+    );
+    const { routes } = virtualHosts.find(({ name }) => name === "cart.test:9080")!;
+    expect(routes.map(({ statPrefix }) => statPrefix)).toEqual(["a-calls", ""]);
+  });
+
   const both = object("VirtualService", "vs", "{hosts: [cart.test, outside.test], http: [{route: [{destination: {host: blog.test}}]}]}");
 
   it("take its other hosts along on the port of the service that it is for", () => {

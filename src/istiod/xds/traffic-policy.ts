@@ -93,9 +93,7 @@ function applyConnectionPool(
         maxPendingRequests: orUnlimited(pool?.http?.http1MaxPendingRequests),
         maxRequests: orUnlimited(pool?.http?.http2MaxRequests),
         maxRetries: orUnlimited(pool?.http?.maxRetries),
-        ...(budget
-          ? { retryBudget: { budgetPercent: { value: budget.percent ?? 20 }, minRetryConcurrency: budget.minRetryConcurrency || 3 } }
-          : {}),
+        ...(budget && { retryBudget: retryBudget(budget) }),
       }),
     ],
   });
@@ -107,6 +105,14 @@ function applyConnectionPool(
       tcpKeepalive: tcpKeepalive(keepalive),
       setLocalInterfaceNameOnUpstreamConnections: false,
     };
+}
+
+function retryBudget({ percent = 20, minRetryConcurrency, budgetInterval }: RetryBudget) {
+  return {
+    budgetPercent: { value: percent },
+    minRetryConcurrency: minRetryConcurrency || 3,
+    ...(budgetInterval !== undefined && { budgetInterval: duration(budgetInterval) }),
+  };
 }
 
 function tcpKeepalive({ probes, time, interval }: TcpKeepalive) {

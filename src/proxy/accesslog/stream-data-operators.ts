@@ -1,7 +1,7 @@
 /** Operators that show what filters left on a stream: dynamic metadata and filter state. */
 import { ConfigError } from "../../api/config-error.ts";
 import { valueAt } from "../router/metadata-matcher.ts";
-import { filterStateOf } from "../stream-info.ts";
+import { filterStateOf, type HeaderList, headerStateOf } from "../stream-info.ts";
 import type { FormatValue, Operator } from "./operators.ts";
 import { utf8AsLatin1 } from "./sinks.ts";
 
@@ -23,16 +23,22 @@ function sorted(value: unknown): FormatValue {
   return Object.fromEntries(fields.map(([key, field]) => [utf8AsLatin1(key), sorted(field)]));
 }
 
-/** Objects are strings here. `PLAIN` shows one as it is, `TYPED`, the default, as JSON: in text logs it has quotes. */
+/** Objects are strings or headers here. `PLAIN` shows a string as it is, `TYPED`, the default, all as JSON: in text logs strings have quotes. */
 export function compileFilterState(parameter: string): Operator {
   const [key = "", form = "TYPED", ...more] = parameter.split(":");
   if (form === "PLAIN" && more.length === 0) return (info) => filterStateOf(info, key) ?? null;
   if (form === "TYPED" && more.length === 0) {
     return (info) => {
       const value = filterStateOf(info, key);
-      return value === undefined ? null : { toJSON: () => value };
+      if (value !== undefined) return { toJSON: () => value };
+      const headers = headerStateOf(info, key);
+      return headers === undefined ? null : { headers: pairsOf(headers) };
     };
   }
   if (form === "FIELD") throw new ConfigError(`FILTER_STATE(${parameter}) is not supported by this proxy`);
   throw new ConfigError("Invalid filter state serialize type, only support PLAIN/TYPED/FIELD.");
+}
+
+function pairsOf(headers: HeaderList): { key: string; value: string }[] {
+  return Array.from({ length: headers.length / 2 }, (_, index) => ({ key: headers[2 * index]!, value: headers[2 * index + 1]! }));
 }

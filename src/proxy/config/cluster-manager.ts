@@ -25,7 +25,8 @@ import type { NamedEndpoints, WorkerHostEvent } from "../update.ts";
 import type { ClusterConfig } from "../upstream/cluster-config.ts";
 import { MainClusterStats } from "./cluster-update-stats.ts";
 import type { ConfigSources } from "./config-sources.ts";
-import { DnsEndpoints, type ResolveHost } from "./dns-endpoints.ts";
+import { checkDnsCluster, DnsEndpoints } from "./dns-endpoints.ts";
+import type { ResolveHost } from "./dns-resolver.ts";
 import { type NamedResource, NamedResources, type ResourceHold } from "./named-resources.ts";
 import { holdReferences, type ReferenceSources, type ResourceHolds } from "./resource-holds.ts";
 import { subscribeToAll } from "./subscribe-to-all.ts";
@@ -271,7 +272,7 @@ export class ClusterManager implements Disposable {
 
   /** undefined for a cluster that takes its hosts as they are. Throws ConfigError. */
   #watchHosts(record: ClusterRecord, config: ClusterConfig): ClusterHealth | undefined {
-    if (config.outlier === null && config.healthCheck === null) return undefined;
+    if (config.outlier === null && config.healthChecks.length === 0) return undefined;
     const { stats, texts, secrets, sinks, outlierLogPath, updates, log } = this.#options;
     const { name, message } = record;
     const ifActive = (act: (cluster: RunningCluster) => Promise<unknown>) => {
@@ -487,9 +488,10 @@ function staticAssignment(cluster: Cluster): ClusterLoadAssignment {
   return cluster.loadAssignment ? clone(ClusterLoadAssignmentSchema, cluster.loadAssignment) : emptyAssignment(cluster.name);
 }
 
-/** Throws ConfigError for a host name where an address is needed. */
+/** Throws ConfigError for a host name where an address is needed, and for what can't be resolved. */
 export function checkStaticAssignment(cluster: Cluster): void {
-  if (!isDns(cluster) && cluster.loadAssignment) validateAssignment(cluster.loadAssignment);
+  if (isDns(cluster)) checkDnsCluster(cluster);
+  else if (cluster.loadAssignment) validateAssignment(cluster.loadAssignment);
 }
 
 /** Only clusters of a DNS type may name hosts; everything else needs addresses. */

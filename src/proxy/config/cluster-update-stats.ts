@@ -15,7 +15,7 @@ const counters = [
 ] as const;
 const edsCounters = ["update_rejected", "init_fetch_timeout"] as const;
 
-export type ClusterEvent = NamedResourceEvent | "failure" | "changed";
+export type ClusterEvent = NamedResourceEvent | "failure" | "changed" | "unchanged";
 
 const counterOf: Record<ClusterEvent, (typeof counters)[number] | (typeof edsCounters)[number]> = {
   attempt: "update_attempt",
@@ -24,6 +24,7 @@ const counterOf: Record<ClusterEvent, (typeof counters)[number] | (typeof edsCou
   failure: "update_failure",
   timeout: "init_fetch_timeout",
   changed: "membership_change",
+  unchanged: "update_no_rebuild",
 };
 
 export class MainClusterStats {

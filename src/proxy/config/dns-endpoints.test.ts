@@ -1,8 +1,9 @@
-import { create, fromJson, type JsonValue } from "@bufbuild/protobuf";
+import { create, fromJson, type JsonValue, toJson } from "@bufbuild/protobuf";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { type Cluster, ClusterSchema } from "../../api/gen/envoy/config/cluster/v3/cluster_pb.js";
 import { type ClusterLoadAssignment, ClusterLoadAssignmentSchema } from "../../api/gen/envoy/config/endpoint/v3/endpoint_pb.js";
-import { DnsEndpoints, type ResolveHost } from "./dns-endpoints.ts";
+import { DnsEndpoints } from "./dns-endpoints.ts";
+import type { ResolveHost } from "./dns-resolver.ts";
 
 afterEach(() => vi.useRealTimers());
 
@@ -18,13 +19,14 @@ function cluster(type: string, ...hosts: string[]): Cluster {
   return fromJson(ClusterSchema, json as JsonValue);
 }
 
-/** `address hostname`, of every endpoint. */
+/** `address hostname`, of every endpoint; `address+other` where it has several. */
 function shown(assignment: ClusterLoadAssignment): string[] {
   return assignment.endpoints.flatMap(({ lbEndpoints }) =>
     lbEndpoints.map(({ hostIdentifier }) => {
       const endpoint = hostIdentifier.case === "endpoint" ? hostIdentifier.value : undefined;
       const address = endpoint?.address?.address.case === "socketAddress" ? endpoint.address.address.value.address : "";
-      return `${address} ${endpoint?.hostname}`.trim();
+      const others = (endpoint?.additionalAddresses ?? []).map((other) => (other.address!.address.value as { address: string }).address);
+      return `${[address, ...others].join("+")} ${endpoint?.hostname}`.trim();
     }),
   );
 }
@@ -48,9 +50,27 @@ describe("DnsEndpoints", () => {
     dns[Symbol.dispose]();
   });
 
-  it("takes one address of LOGICAL_DNS", async () => {
-    const { seen, dns } = await resolved(cluster("LOGICAL_DNS", "a.example"), addresses("10.0.0.1", "10.0.0.2"));
-    expect(seen).toEqual([["10.0.0.1 a.example"]]);
+  it("makes one endpoint of all addresses of LOGICAL_DNS, in the nameserver's order", async () => {
+    const { seen, dns } = await resolved(cluster("LOGICAL_DNS", "a.example"), addresses("10.0.0.2", "10.0.0.1"));
+    expect(seen).toEqual([["10.0.0.2+10.0.0.1 a.example"]]);
+    dns[Symbol.dispose]();
+  });
+
+  it("leaves a logical host where it is when nothing is known of it any more, and moves it when the order changes", async () => {
+    vi.useFakeTimers();
+    const answers = [["10.0.0.1", "10.0.0.2"], [], ["10.0.0.2", "10.0.0.1"]];
+    const events: string[] = [];
+    const seen: string[][] = [];
+    const dns = new DnsEndpoints({
+      cluster: cluster("LOGICAL_DNS", "a.example"),
+      resolve: async () => (answers.shift() ?? []).map((address) => ({ address })),
+      onChange: (assignment) => void seen.push(shown(assignment)),
+      onEvent: (event) => void events.push(event),
+    });
+    await dns.ready;
+    for (let round = 0; round < 3; round++) await vi.advanceTimersByTimeAsync(10_000);
+    expect(seen).toEqual([["10.0.0.1+10.0.0.2 a.example"], ["10.0.0.2+10.0.0.1 a.example"]]);
+    expect(events.filter((event) => event !== "attempt")).toEqual(["success", "failure", "success", "failure"]);
     dns[Symbol.dispose]();
   });
 
@@ -89,6 +109,57 @@ describe("DnsEndpoints", () => {
     await vi.advanceTimersByTimeAsync(4000);
     expect(lookups).toBe(3);
     dns[Symbol.dispose]();
+  });
+
+  it("looks again at the refresh rate where the time to live is 0", async () => {
+    vi.useFakeTimers();
+    const message = cluster("STRICT_DNS", "a.example");
+    message.respectDnsTtl = true;
+    let lookups = 0;
+    const { dns } = await resolved(message, async () => {
+      lookups++;
+      return [{ address: "10.0.0.1", ttlSeconds: 0 }];
+    });
+    await vi.advanceTimersByTimeAsync(9999);
+    expect(lookups).toBe(1);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(lookups).toBe(2);
+    dns[Symbol.dispose]();
+  });
+
+  /** Milliseconds at which it looks, where every random number is the largest. */
+  async function lookupTimes(message: Cluster, answers: readonly boolean[]): Promise<number[]> {
+    vi.useFakeTimers();
+    vi.spyOn(Math, "random").mockReturnValue(1);
+    const times: number[] = [];
+    const start = Date.now();
+    const { dns } = await resolved(message, async () => {
+      times.push(Date.now() - start);
+      if (answers[times.length - 1] === false) throw new Error("SERVFAIL");
+      return [{ address: "10.0.0.1" }];
+    });
+    while (times.length < answers.length) await vi.advanceTimersByTimeAsync(100);
+    dns[Symbol.dispose]();
+    vi.restoreAllMocks();
+    return times;
+  }
+
+  it("waits longer after each failure where the cluster says so, and not after a success", async () => {
+    const message = fromJson(ClusterSchema, {
+      ...(toJson(ClusterSchema, cluster("STRICT_DNS", "a.example")) as object),
+      dns_failure_refresh_rate: { base_interval: "1s", max_interval: "3s" },
+    });
+    expect(await lookupTimes(message, [true, false, false, false, false, true, false, true])).toEqual([
+      0, 10_000, 11_000, 13_000, 16_000, 19_000, 29_000, 30_000,
+    ]);
+  });
+
+  it("waits for up to its jitter more", async () => {
+    const message = fromJson(ClusterSchema, {
+      ...(toJson(ClusterSchema, cluster("STRICT_DNS", "a.example")) as object),
+      dns_jitter: "0.5s",
+    });
+    expect(await lookupTimes(message, [true, true, false, true])).toEqual([0, 10_500, 21_000, 31_000]);
   });
 
   it("leaves the cluster's own assignment as it was", async () => {

@@ -1,35 +1,37 @@
 /**
  * The endpoints of STRICT_DNS and LOGICAL_DNS clusters: host names of the load assignment resolved again and again.
  *
- * A name that does not exist has no endpoints; a resolver that fails changes nothing. By default the system's own way of
- * looking up is used (hosts file, nsswitch); where the time to live counts or resolvers are configured, DNS is asked directly.
+ *                      addresses          none, or no such name    resolver fails
+ *      STRICT_DNS      all of them        no endpoints             stay as they were
+ *      LOGICAL_DNS     one endpoint       stays as it was          stays as it was
+ *
+ * As Envoy does (source/extensions/clusters/dns/dns_cluster.cc).
  */
-import * as dns from "node:dns";
 import { isIP } from "node:net";
 import { clone, create } from "@bufbuild/protobuf";
+import { ConfigError } from "../../api/config-error.ts";
 import { type Cluster, Cluster_DiscoveryType, Cluster_DnsLookupFamily } from "../../api/gen/envoy/config/cluster/v3/cluster_pb.js";
 import { AddressSchema, type SocketAddress } from "../../api/gen/envoy/config/core/v3/address_pb.js";
-import { type LbEndpoint, LbEndpointSchema } from "../../api/gen/envoy/config/endpoint/v3/endpoint_components_pb.js";
+import {
+  Endpoint_AdditionalAddressSchema,
+  type LbEndpoint,
+  LbEndpointSchema,
+} from "../../api/gen/envoy/config/endpoint/v3/endpoint_components_pb.js";
 import { type ClusterLoadAssignment, ClusterLoadAssignmentSchema } from "../../api/gen/envoy/config/endpoint/v3/endpoint_pb.js";
 import { durationMs } from "../duration.ts";
-
-export interface ResolvedAddress {
-  readonly address: string;
-  /** Undefined where the resolver does not say. */
-  readonly ttlSeconds?: number;
-}
-
-/** Resolves to no addresses for a name that does not exist; rejects when the resolver fails. */
-export type ResolveHost = (host: string, family: 4 | 6) => Promise<readonly ResolvedAddress[]>;
+import { defaultResolver, type ResolvedAddress, type ResolveHost, resolverOf } from "./dns-resolver.ts";
 
 export interface DnsEndpointsOptions {
   readonly cluster: Cluster;
+  /** For clusters without a resolver of their own; by default as their other settings say. */
   readonly resolve?: ResolveHost;
   readonly onChange: (assignment: ClusterLoadAssignment) => void;
-  readonly onEvent?: (event: "attempt" | "success" | "failure") => void;
+  readonly onEvent?: (event: "attempt" | "success" | "failure" | "unchanged") => void;
 }
 
 const defaultRefreshMs = 5000;
+/** A longer one would end at once. */
+const longestTimeoutMs = 2 ** 31 - 1;
 
 /** As many look-ups at a time as leave the thread pool alone. */
 const maxParallel = 4;
@@ -39,6 +41,9 @@ export class DnsEndpoints implements Disposable {
   readonly ready: Promise<void>;
   #options: DnsEndpointsOptions;
   #isLogical: boolean;
+  readonly #resolve: ResolveHost;
+  readonly #refreshMs: number;
+  #failures = 0;
   #addresses = new Map<string, readonly string[]>();
   #timers = new Map<string, NodeJS.Timeout>();
   #isClosed = false;
@@ -46,9 +51,12 @@ export class DnsEndpoints implements Disposable {
 
   constructor(options: DnsEndpointsOptions) {
     this.#options = options;
-    const type = options.cluster.clusterDiscoveryType;
+    const { cluster } = options;
+    const type = cluster.clusterDiscoveryType;
     this.#isLogical = type.case === "type" && type.value === Cluster_DiscoveryType.LOGICAL_DNS;
-    const hosts = new Set(socketAddresses(options.cluster).flatMap(({ address }) => (isIP(address) ? [] : [address])));
+    this.#resolve = resolverOf(cluster) ?? options.resolve ?? defaultResolver(cluster);
+    this.#refreshMs = durationMs(cluster.dnsRefreshRate, defaultRefreshMs);
+    const hosts = new Set(socketAddresses(cluster).flatMap(({ address }) => (isIP(address) ? [] : [address])));
     this.ready = this.#resolveAll([...hosts]);
   }
 
@@ -67,35 +75,55 @@ export class DnsEndpoints implements Disposable {
   }
 
   async #refresh(host: string, publishes: boolean): Promise<void> {
-    const { cluster, onEvent } = this.#options;
-    const refreshMs = durationMs(cluster.dnsRefreshRate, defaultRefreshMs);
-    let nextMs = refreshMs;
+    const { onEvent } = this.#options;
     onEvent?.("attempt");
-    try {
-      const found = await this.#lookup(host);
-      this.#addresses.set(host, found.map(({ address }) => address).sort());
-      const ttls = found.flatMap(({ ttlSeconds }) => (ttlSeconds === undefined ? [] : [ttlSeconds]));
-      if (cluster.respectDnsTtl && ttls.length > 0) nextMs = Math.max(1, Math.min(...ttls)) * 1000;
+    const found = await this.#lookup(host).catch(() => null);
+    // A logical host that was known once is never known to be nowhere.
+    const isUsable = found !== null && (found.length > 0 || !this.#isLogical);
+    if (isUsable) {
       onEvent?.("success");
-    } catch {
-      const failure = cluster.dnsFailureRefreshRate;
-      if (failure) nextMs = durationMs(failure.baseInterval, refreshMs);
-      onEvent?.("failure");
-    }
+      if (!this.#take(host, found)) onEvent?.("unchanged");
+      this.#failures = 0;
+    } else onEvent?.("failure");
     if (this.#isClosed) return;
     if (publishes) this.#publish();
+    const nextMs = isUsable ? this.#nextMs(found) : this.#nextMsAfterFailure();
     this.#timers.set(
       host,
       setTimeout(() => void this.#refresh(host, true), nextMs),
     );
   }
 
+  /** False: all was known. */
+  #take(host: string, found: readonly ResolvedAddress[]): boolean {
+    const addresses = [...new Set(found.map(({ address }) => address))];
+    // Of a logical host the first counts, and nameservers that take turns mean it; of others the order says nothing.
+    if (!this.#isLogical) addresses.sort();
+    const known = this.#addresses.get(host);
+    this.#addresses.set(host, addresses);
+    return known?.join() !== addresses.join();
+  }
+
+  #nextMs(found: readonly ResolvedAddress[]): number {
+    const { respectDnsTtl, dnsJitter } = this.#options.cluster;
+    const ttls = respectDnsTtl ? found.flatMap(({ ttlSeconds }) => (ttlSeconds === undefined ? [] : [ttlSeconds])) : [];
+    const leastMs = ttls.length === 0 ? 0 : Math.min(...ttls) * 1000;
+    return Math.min((leastMs || this.#refreshMs) + Math.random() * durationMs(dnsJitter, 0), longestTimeoutMs);
+  }
+
+  /** Some time up to an interval that doubles, so that not all ask at once; the cluster's names share it. */
+  #nextMsAfterFailure(): number {
+    const { dnsFailureRefreshRate: rate } = this.#options.cluster;
+    if (rate === undefined) return this.#refreshMs;
+    const baseMs = durationMs(rate.baseInterval, 0);
+    const intervalMs = Math.min(baseMs * 2 ** this.#failures++, durationMs(rate.maxInterval, baseMs * 10));
+    return Math.random() * intervalMs;
+  }
+
   async #lookup(host: string): Promise<readonly ResolvedAddress[]> {
-    const { cluster } = this.#options;
-    const resolve =
-      this.#options.resolve ?? (cluster.respectDnsTtl || cluster.dnsResolvers.length > 0 ? directResolver(cluster) : systemResolve);
+    const resolve = this.#resolve;
     const { V4_ONLY, V6_ONLY, V4_PREFERRED, ALL } = Cluster_DnsLookupFamily;
-    switch (cluster.dnsLookupFamily) {
+    switch (this.#options.cluster.dnsLookupFamily) {
       case V4_ONLY:
         return resolve(host, 4);
       case V6_ONLY:
@@ -129,30 +157,37 @@ export class DnsEndpoints implements Disposable {
     return assignment;
   }
 
-  /** An endpoint by host name becomes one per address, or the first only. */
+  /** An endpoint by host name becomes one for each address, or one that has them all. */
   #expand(lbEndpoint: LbEndpoint): LbEndpoint[] {
-    const endpoint = lbEndpoint.hostIdentifier.case === "endpoint" ? lbEndpoint.hostIdentifier.value : undefined;
-    const socket = endpoint?.address?.address.case === "socketAddress" ? endpoint.address.address.value : undefined;
-    if (!endpoint || !socket || isIP(socket.address)) return [lbEndpoint];
+    const socket = socketAddressOf(lbEndpoint);
+    if (socket === undefined || isIP(socket.address)) return [lbEndpoint];
     const addresses = this.#addresses.get(socket.address) ?? [];
-    return addresses.slice(0, this.#isLogical ? 1 : addresses.length).map((address) => {
-      const copy = clone(LbEndpointSchema, lbEndpoint);
-      if (copy.hostIdentifier.case === "endpoint") {
-        copy.hostIdentifier.value.hostname ||= socket.address;
-        copy.hostIdentifier.value.address = create(AddressSchema, { address: { case: "socketAddress", value: { ...socket, address } } });
-      }
-      return copy;
-    });
+    if (!this.#isLogical) return addresses.map((address) => endpointAt(lbEndpoint, socket, [address]));
+    return addresses.length === 0 ? [] : [endpointAt(lbEndpoint, socket, addresses)];
   }
+}
+
+function endpointAt(lbEndpoint: LbEndpoint, socket: SocketAddress, addresses: readonly string[]): LbEndpoint {
+  const copy = clone(LbEndpointSchema, lbEndpoint);
+  if (copy.hostIdentifier.case !== "endpoint") return copy;
+  const endpoint = copy.hostIdentifier.value;
+  const [first, ...others] = addresses.map((address) =>
+    create(AddressSchema, { address: { case: "socketAddress", value: { ...socket, address } } }),
+  );
+  endpoint.hostname ||= socket.address;
+  endpoint.address = first;
+  endpoint.additionalAddresses = others.map((address) => create(Endpoint_AdditionalAddressSchema, { address }));
+  return copy;
+}
+
+function socketAddressOf({ hostIdentifier }: LbEndpoint): SocketAddress | undefined {
+  const address = hostIdentifier.case === "endpoint" ? hostIdentifier.value.address?.address : undefined;
+  return address?.case === "socketAddress" ? address.value : undefined;
 }
 
 function socketAddresses(cluster: Cluster): SocketAddress[] {
   return (cluster.loadAssignment?.endpoints ?? []).flatMap(({ lbEndpoints }) =>
-    lbEndpoints.flatMap(({ hostIdentifier }) =>
-      hostIdentifier.case === "endpoint" && hostIdentifier.value.address?.address.case === "socketAddress"
-        ? [hostIdentifier.value.address.address.value]
-        : [],
-    ),
+    lbEndpoints.flatMap((endpoint) => socketAddressOf(endpoint) ?? []),
   );
 }
 
@@ -171,39 +206,19 @@ async function firstOf(ways: readonly (() => Promise<readonly ResolvedAddress[]>
   return [];
 }
 
-const systemResolve: ResolveHost = async (host, family) => {
-  try {
-    const found = await dns.promises.lookup(host, { all: true, family });
-    return found.map(({ address }) => ({ address }));
-  } catch (error) {
-    return absentOrThrow(error);
+/** Throws ConfigError for what no cluster of a DNS type can have. */
+export function checkDnsCluster(cluster: Cluster): void {
+  resolverOf(cluster);
+  const { clusterDiscoveryType: type, dnsFailureRefreshRate: rate, loadAssignment } = cluster;
+  if (rate?.maxInterval !== undefined && durationMs(rate.maxInterval, 0) < durationMs(rate.baseInterval, 0)) {
+    throw new ConfigError("dns_failure_refresh_rate must have max_interval greater than or equal to the base_interval");
   }
-};
-
-function directResolver(cluster: Cluster): ResolveHost {
-  const resolver = new dns.promises.Resolver();
-  const servers = cluster.dnsResolvers.flatMap(({ address }) =>
-    address.case === "socketAddress" && address.value.portSpecifier.case === "portValue"
-      ? [
-          `${address.value.address.includes(":") ? `[${address.value.address}]` : address.value.address}:${address.value.portSpecifier.value}`,
-        ]
-      : [],
+  if (type.value !== Cluster_DiscoveryType.LOGICAL_DNS) return;
+  const endpoints = loadAssignment?.endpoints ?? [];
+  if (endpoints.length === 1 && endpoints[0]!.lbEndpoints.length === 1) return;
+  throw new ConfigError(
+    loadAssignment === undefined
+      ? "LOGICAL_DNS clusters must have a single host"
+      : "LOGICAL_DNS clusters must have a single locality_lb_endpoint and a single lb_endpoint",
   );
-  if (servers.length > 0) resolver.setServers(servers);
-  return async (host, family) => {
-    try {
-      const found = family === 4 ? await resolver.resolve4(host, { ttl: true }) : await resolver.resolve6(host, { ttl: true });
-      return found.map(({ address, ttl }) => ({ address, ttlSeconds: ttl }));
-    } catch (error) {
-      const absent = absentOrThrow(error);
-      // A name of the hosts file is unknown to DNS.
-      return servers.length > 0 ? absent : systemResolve(host, family);
-    }
-  };
-}
-
-function absentOrThrow(error: unknown): readonly ResolvedAddress[] {
-  const { code } = error as NodeJS.ErrnoException;
-  if (code === "ENOTFOUND" || code === "ENODATA") return [];
-  throw error;
 }

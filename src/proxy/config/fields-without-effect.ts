@@ -13,13 +13,13 @@ import type { HttpConnectionManager } from "../../api/gen/envoy/extensions/filte
 /** Type name without `envoy.` and the version -> names of its fields, separated by spaces. */
 const fieldsWithoutEffect: Readonly<Record<string, string>> = {
   "config.cluster.Cluster":
-    "lb_subset_config use_tcp_for_dns_lookups dns_resolution_config typed_dns_resolver_config " +
-    "cleanup_interval lrs_server track_timeout_budgets upstream_config preconnect_policy connection_pool_per_downstream_connection",
+    "lb_subset_config use_tcp_for_dns_lookups cleanup_interval lrs_server track_timeout_budgets upstream_config preconnect_policy connection_pool_per_downstream_connection",
   "config.cluster.Cluster.CommonLbConfig": "close_connections_on_host_set_change override_host_status",
   "config.cluster.Cluster.CommonLbConfig.ZoneAwareLbConfig": "routing_enabled min_cluster_size",
   "config.cluster.Cluster.OriginalDstLbConfig": "metadata_key",
   "config.cluster.UpstreamConnectionOptions": "set_local_interface_name_on_upstream_connections happy_eyeballs_config",
   "config.core.BindConfig": "freebind socket_options extra_source_addresses additional_source_addresses local_address_selector",
+  "config.core.DnsResolverOptions": "use_tcp_for_dns_lookups",
   "config.core.Http1ProtocolOptions": "send_fully_qualified_url",
   "config.core.Http2ProtocolOptions": "allow_metadata custom_settings_parameters hpack_table_size",
   "config.core.KeepaliveSettings": "connection_idle_interval",
@@ -27,8 +27,8 @@ const fieldsWithoutEffect: Readonly<Record<string, string>> = {
   "config.listener.FilterChain": "on_demand_configuration",
   "config.listener.Listener":
     "drain_type freebind socket_options tcp_fast_open_queue_length api_listener connection_balance_config enable_mptcp",
-  "config.route.RetryPolicy": "per_try_idle_timeout rate_limited_retry_back_off",
-  "config.route.Route": "tracing per_request_buffer_limit_bytes stat_prefix",
+  "config.route.RetryPolicy": "rate_limited_retry_back_off",
+  "config.route.Route": "tracing per_request_buffer_limit_bytes",
   "config.route.RouteAction":
     "metadata_match path_rewrite_policy early_data_policy retry_policy_typed_config cors " +
     "grpc_timeout_offset internal_redirect_policy internal_redirect_action max_internal_redirects hedge_policy",
@@ -50,8 +50,8 @@ const fieldsWithoutEffect: Readonly<Record<string, string>> = {
   "extensions.filters.network.tcp_proxy.TcpProxy":
     "metadata_match downstream_idle_timeout upstream_idle_timeout access_log_flush_interval flush_access_log_on_connected " +
     "access_log_options",
-  "extensions.filters.network.tcp_proxy.TcpProxy.TunnelingConfig": "propagate_response_headers propagate_response_trailers",
   "extensions.load_balancing_policies.common.LocalityLbConfig.ZoneAwareLbConfig": "routing_enabled min_cluster_size",
+  "extensions.network.dns_resolver.cares.CaresDnsResolverConfig": "filter_unroutable_families rotate_nameservers",
   "extensions.upstreams.http.HttpProtocolOptions": "http_filters header_validation_config",
 };
 

@@ -3,6 +3,7 @@ import { ConfigError } from "../../api/config-error.ts";
 import type { Bootstrap } from "../../api/gen/envoy/config/bootstrap/v3/bootstrap_pb.js";
 import { TagExtractor } from "../stats/tags.ts";
 import { checkStaticAssignment } from "./cluster-manager.ts";
+import { resolverOf } from "./dns-resolver.ts";
 import { ResourceValidator } from "./resource-validator.ts";
 
 /** Throws ConfigError. */
@@ -15,6 +16,7 @@ export function validateBootstrap(
   const { staticResources: resources, node } = bootstrap;
   checkNode(bootstrap, serviceNode || node?.id, serviceCluster || node?.cluster);
   new TagExtractor(bootstrap.statsConfig);
+  resolverOf(bootstrap);
   const clusters = new Set((resources?.clusters ?? []).map(({ name }) => name));
   const validator = new ResourceValidator({
     hasCluster: (name) => clusters.has(name),

@@ -16,10 +16,12 @@ import type { SecretStore } from "../tls/secret.ts";
 import type { ClusterConfig } from "../upstream/cluster-config.ts";
 import { hostKey } from "../upstream/host.ts";
 import { compileTransportSockets } from "../upstream/transport-socket.ts";
+import { CheckVerdicts } from "./check-verdicts.ts";
 import { addressOf, endpointAddress } from "./endpoint-address.ts";
+import type { HealthCheckConfig } from "./health-check-config.ts";
 import { HealthCheckEventLog } from "./health-check-event-log.ts";
-import type { Transition } from "./health-check-session.ts";
-import { HealthCheckStats } from "./health-check-stats.ts";
+import type { CheckResult } from "./health-check-session.ts";
+import { CombinedCheckStats, HealthCheckStats } from "./health-check-stats.ts";
 import { HealthChecker } from "./health-checker.ts";
 import { CellBlocks, type CellsOfHost } from "./host-cells.ts";
 import { hostFlags } from "./host-flags.ts";
@@ -32,7 +34,7 @@ import { withRetained } from "./retained-endpoints.ts";
 
 export interface ClusterHealthOptions {
   readonly message: Cluster;
-  readonly config: Pick<ClusterConfig, "name" | "statName" | "outlier" | "healthCheck" | "keepAlive" | "bindAddress">;
+  readonly config: Pick<ClusterConfig, "name" | "statName" | "outlier" | "healthChecks" | "keepAlive" | "bindAddress">;
   readonly stats: StatsStore;
   /** One counter or gauge of all threads. */
   readonly readStat: (name: string) => number;
@@ -56,10 +58,14 @@ export class ClusterHealth implements Disposable {
   readonly #hosts = new Map<string, MonitoredHost>();
   readonly #blocks = new CellBlocks();
   readonly #detector: OutlierDetector | null;
-  readonly #checker: HealthChecker | null;
+  /** Empty: hosts are well until proved otherwise. */
+  readonly #checkers: readonly HealthChecker[];
+  /** Where there are several checkers, what they think of each host. */
+  readonly #verdicts = new Map<string, CheckVerdicts>();
+  readonly #combined: CombinedCheckStats | null;
   readonly #stack = new DisposableStack();
-  /** Whose first answer the cluster waits for. */
-  readonly #unanswered = new Set<string>();
+  /** Whose first answer the cluster waits for, and to how many checks. */
+  readonly #unanswered = new Map<string, number>();
   #onFirstRound: (() => void) | null = null;
   #discovered: ClusterLoadAssignment | null = null;
   #effective: ClusterLoadAssignment | null = null;
@@ -68,10 +74,11 @@ export class ClusterHealth implements Disposable {
   /** Throws ConfigError for a log file that can't be opened. */
   constructor(options: ClusterHealthOptions) {
     this.#options = options;
-    const { outlier, healthCheck } = options.config;
+    const { outlier, healthChecks } = options.config;
     const prefix = `cluster.${options.config.statName.replaceAll(":", "_")}.`;
     this.#detector = outlier === null ? null : this.#stack.use(this.#makeDetector(outlier, prefix));
-    this.#checker = healthCheck === null ? null : this.#stack.use(this.#makeChecker(healthCheck, prefix));
+    this.#checkers = healthChecks.map((check) => this.#stack.use(this.#makeChecker(check, prefix)));
+    this.#combined = healthChecks.length > 1 ? new CombinedCheckStats(options.stats, prefix) : null;
   }
 
   get hosts(): ReadonlyMap<string, MonitoredHost> {
@@ -131,7 +138,7 @@ export class ClusterHealth implements Disposable {
   onHostEvent(key: string, event: HostEvent): void {
     const host = this.#hosts.get(key);
     if (host === undefined) return;
-    if (event === "immediateHealthCheckFail") this.#checker?.failPassively(host);
+    if (event === "immediateHealthCheckFail") for (const checker of this.#checkers) checker.failPassively(host);
     else this.#detector?.onConsecutive(host, event);
   }
 
@@ -153,24 +160,33 @@ export class ClusterHealth implements Disposable {
     }
     const host = new MonitoredHost(key, this.#blocks.take(), endpoint, locality);
     this.#hosts.set(key, host);
-    if (this.#checker === null || !isChecked(endpoint)) return;
+    if (this.#checkers.length === 0 || !isChecked(endpoint)) return;
     host.set(hostFlags.failedActiveCheck);
     const { message } = this.#options;
     if (message.commonLbConfig?.ignoreNewHostsUntilFirstHc && isDiscovered(message)) host.set(hostFlags.pendingActiveCheck);
-    if (isFirst) this.#unanswered.add(key);
-    this.#checker.add(host);
+    if (isFirst) this.#unanswered.set(key, this.#checkers.length);
+    const combined = this.#combined;
+    if (combined === null) {
+      this.#checkers[0]!.add(host, host);
+      return;
+    }
+    const verdicts = new CheckVerdicts(host, (gauge, amount) => combined.add(gauge, amount));
+    this.#verdicts.set(key, verdicts);
+    for (const checker of this.#checkers) checker.add(host, verdicts.add());
   }
 
   #remove(host: MonitoredHost): void {
     this.#hosts.delete(host.key);
     this.#detector?.forget(host);
-    this.#checker?.remove(host);
-    this.#answered(host);
+    for (const checker of this.#checkers) checker.remove(host);
+    this.#verdicts.get(host.key)?.close();
+    this.#verdicts.delete(host.key);
+    this.#answered(host, true);
   }
 
   #outlivesDiscovery(host: MonitoredHost): boolean {
     const { message } = this.#options;
-    if (this.#checker === null || !isDiscovered(message) || message.ignoreHealthOnHostRemoval) return false;
+    if (this.#checkers.length === 0 || !isDiscovered(message) || message.ignoreHealthOnHostRemoval) return false;
     return isChecked(host.endpoint) && !host.has(removedAtOnce);
   }
 
@@ -179,14 +195,22 @@ export class ClusterHealth implements Disposable {
     this.#effective = withRetained(this.#discovered!, retained);
   }
 
-  #answered(host: MonitoredHost): void {
-    if (!this.#unanswered.delete(host.key) || this.#unanswered.size > 0) return;
+  /** To one check, or to all that are outstanding. */
+  #answered({ key }: MonitoredHost, isDone = false): void {
+    const outstanding = this.#unanswered.get(key);
+    if (outstanding === undefined) return;
+    if (outstanding > 1 && !isDone) {
+      this.#unanswered.set(key, outstanding - 1);
+      return;
+    }
+    this.#unanswered.delete(key);
+    if (this.#unanswered.size > 0) return;
     this.#onFirstRound?.();
     this.#onFirstRound = null;
   }
 
-  #onCheckResult(host: MonitoredHost, transition: Transition, hasPassed: boolean): void {
-    if (hasPassed) this.#detector?.onCheckPassed(host);
+  #onCheckResult(host: MonitoredHost, { transition, hasPassed, isFirst }: CheckResult): void {
+    if (hasPassed && !host.has(hostFlags.failedActiveCheck)) this.#detector?.onCheckPassed(host);
     if (transition === "changed") {
       if (host.has(hostFlags.pendingRemoval) && host.has(hostFlags.failedActiveCheck)) {
         this.#remove(host);
@@ -194,7 +218,7 @@ export class ClusterHealth implements Disposable {
         this.#options.onHostsChange();
       } else this.#options.onHealthChange();
     }
-    this.#answered(host);
+    if (isFirst) this.#answered(host);
   }
 
   #makeDetector(config: NonNullable<ClusterConfig["outlier"]>, prefix: string): OutlierDetector {
@@ -210,7 +234,7 @@ export class ClusterHealth implements Disposable {
     });
   }
 
-  #makeChecker(config: NonNullable<ClusterConfig["healthCheck"]>, prefix: string): HealthChecker {
+  #makeChecker(config: HealthCheckConfig, prefix: string): HealthChecker {
     const { message, stats, readStat, secrets, sinks } = this.#options;
     const { name, keepAlive, bindAddress } = this.#options.config;
     const logs = config.logPaths.map((path) => {
@@ -223,10 +247,10 @@ export class ClusterHealth implements Disposable {
       clusterName: name,
       socket: { keepAlive, bindAddress },
       transportSockets: compileTransportSockets(message, { secrets, stats }),
-      stats: new HealthCheckStats(stats, prefix),
+      stats: new HealthCheckStats(stats, prefix, config.name),
       events: logs.length === 0 ? null : new HealthCheckEventLog(logs, name, config.check.kind),
       hasTraffic: () => readStat(`${prefix}upstream_cx_total`) > 0,
-      onResult: (host, transition, hasPassed) => this.#onCheckResult(host, transition, hasPassed),
+      onResult: (host, result) => this.#onCheckResult(host, result),
     });
   }
 }

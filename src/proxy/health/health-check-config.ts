@@ -58,6 +58,8 @@ export interface GrpcCheck {
 }
 
 export interface HealthCheckConfig {
+  /** "" where there is but one, and it has none. */
+  readonly name: string;
   readonly check: HttpCheck | TcpCheck | GrpcCheck;
   readonly timeoutMs: number;
   readonly intervalMs: number;
@@ -81,15 +83,33 @@ export interface HealthCheckConfig {
   readonly alwaysLogsSuccesses: boolean;
 }
 
-export function compileHealthChecks(cluster: Cluster, speaksHttp2: boolean): HealthCheckConfig | null {
-  const [message, another] = cluster.healthChecks;
-  if (message === undefined) return null;
-  if (another !== undefined) throw new ConfigError("several health checks of one cluster are not supported by this proxy");
+/** With several of them a host is well when all find it so. */
+export function compileHealthChecks({ name, healthChecks }: Cluster, speaksHttp2: boolean): readonly HealthCheckConfig[] {
+  const names = new Set<string>();
+  for (const [index, check] of healthChecks.entries()) {
+    if (healthChecks.length === 1) break;
+    if (check.name === "") {
+      throw new ConfigError(
+        `health check at index ${index} is missing a name; all health checks must have a name when multiple health checks are configured`,
+      );
+    }
+    if (names.has(check.name)) {
+      throw new ConfigError(
+        `duplicate health check name '${check.name}' at index ${index}; all health check names must be unique within a cluster`,
+      );
+    }
+    names.add(check.name);
+  }
+  return healthChecks.map((check) => compileHealthCheck(check, name, speaksHttp2));
+}
+
+function compileHealthCheck(message: HealthCheck, clusterName: string, speaksHttp2: boolean): HealthCheckConfig {
   const intervalMs = durationMs(message.interval, 0);
   const unhealthyIntervalMs = durationMs(message.unhealthyInterval, intervalMs);
   const noTrafficIntervalMs = durationMs(message.noTrafficInterval, 60_000);
   return {
-    check: compileCheck(message, cluster.name, speaksHttp2),
+    name: message.name,
+    check: compileCheck(message, clusterName, speaksHttp2),
     timeoutMs: durationMs(message.timeout, 0),
     intervalMs,
     unhealthyIntervalMs,

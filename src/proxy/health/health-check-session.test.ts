@@ -35,7 +35,7 @@ function sessionOf(answers: (ProbeOutcome | null)[], hasTraffic = true) {
       ],
     }),
     false,
-  )!;
+  )[0]!;
   const host = new MonitoredHost("a", new CellBlocks().take(), create(LbEndpointSchema), create(LocalityLbEndpointsSchema));
   host.set(hostFlags.failedActiveCheck);
   const asked: number[] = [];
@@ -54,11 +54,14 @@ function sessionOf(answers: (ProbeOutcome | null)[], hasTraffic = true) {
   const session = new HealthCheckSession({
     config,
     host,
+    flags: host,
     probe,
     stats: new HealthCheckStats(store, "c."),
     events: null,
     hasTraffic: () => hasTraffic,
-    onResult: (_host, transition, hasPassed) => transitions.push(`${hasPassed ? "+" : "-"}${transition} ${flagsText(host.flags)}`),
+    onResult: (_host, { transition, hasPassed }) => {
+      transitions.push(`${hasPassed ? "+" : "-"}${transition} ${flagsText(host.flags)}`);
+    },
   });
   session.start();
   const stat = (name: string) => store.values[store.counter(`c.health_check.${name}`)];

@@ -6,6 +6,7 @@
  * A host is taken for ill until its first answer. One good answer is then enough, later `healthy_threshold` in a row; a bad answer is
  * enough at once, unless it is a lost connection, a timeout or a status that counts as retriable: those need `unhealthy_threshold`.
  */
+import type { CheckedFlags } from "./check-verdicts.ts";
 import type { HealthCheckConfig } from "./health-check-config.ts";
 import type { HealthCheckStats } from "./health-check-stats.ts";
 import type { HealthProbe, ProbeOutcome } from "./health-probe.ts";
@@ -15,6 +16,13 @@ import type { MonitoredHost } from "./monitored-host.ts";
 export type FailureType = "active" | "passive" | "network" | "networkTimeout";
 /** Whether the host is another than before; pending: it will be if the next answers are as this one. */
 export type Transition = "unchanged" | "pending" | "changed";
+
+export interface CheckResult {
+  readonly transition: Transition;
+  readonly hasPassed: boolean;
+  /** The first that this check has heard of the host. */
+  readonly isFirst: boolean;
+}
 
 export interface HealthCheckEvents {
   ejected(host: MonitoredHost, type: FailureType): void;
@@ -27,16 +35,19 @@ export interface HealthCheckEvents {
 export interface HealthCheckSessionOptions {
   readonly config: HealthCheckConfig;
   readonly host: MonitoredHost;
+  /** What this check has against the host; the host's own where it is the only one. */
+  readonly flags: CheckedFlags;
   readonly probe: HealthProbe;
   readonly stats: HealthCheckStats;
   readonly events: HealthCheckEvents | null;
   /** The cluster has had connections. */
   readonly hasTraffic: () => boolean;
-  readonly onResult: (host: MonitoredHost, transition: Transition, hasPassed: boolean) => void;
+  readonly onResult: (host: MonitoredHost, result: CheckResult) => void;
 }
 
 export class HealthCheckSession {
   readonly host: MonitoredHost;
+  readonly #flags: CheckedFlags;
   readonly #options: HealthCheckSessionOptions;
   #isFirst = true;
   #passes = 0;
@@ -48,8 +59,9 @@ export class HealthCheckSession {
   constructor(options: HealthCheckSessionOptions) {
     this.#options = options;
     this.host = options.host;
-    if (!this.host.has(hostFlags.failedActiveCheck)) options.stats.add("healthy");
-    if (this.host.has(hostFlags.degradedActiveCheck)) options.stats.add("degraded");
+    this.#flags = options.flags;
+    if (!this.#flags.has(hostFlags.failedActiveCheck)) options.stats.add("healthy");
+    if (this.#flags.has(hostFlags.degradedActiveCheck)) options.stats.add("degraded");
   }
 
   start(): void {
@@ -63,8 +75,8 @@ export class HealthCheckSession {
     clearTimeout(this.#timer);
     this.#options.probe.close();
     const { stats } = this.#options;
-    if (!this.host.has(hostFlags.failedActiveCheck)) stats.add("healthy", -1);
-    if (this.host.has(hostFlags.degradedActiveCheck)) stats.add("degraded", -1);
+    if (!this.#flags.has(hostFlags.failedActiveCheck)) stats.add("healthy", -1);
+    if (this.#flags.has(hostFlags.degradedActiveCheck)) stats.add("degraded", -1);
   }
 
   /** The host has said itself, in an answer to somebody, that it wants no requests. */
@@ -97,7 +109,7 @@ export class HealthCheckSession {
         this.#passed(outcome.isDegraded);
         return;
       case "failed":
-        if (outcome.wantsExclusion) this.host.set(hostFlags.excludedByImmediateFail);
+        if (outcome.wantsExclusion) this.#flags.set(hostFlags.excludedByImmediateFail);
         this.#failed("active", outcome.isRetriable);
         return;
       case "unreachable":
@@ -110,13 +122,14 @@ export class HealthCheckSession {
 
   #passed(isDegraded: boolean): void {
     const { host } = this;
+    const flags = this.#flags;
     const { stats, events, config, onResult } = this.#options;
     this.#failures = 0;
     let transition: Transition = "unchanged";
-    if (host.has(hostFlags.failedActiveCheck)) {
+    if (flags.has(hostFlags.failedActiveCheck)) {
       this.#passes++;
       if (this.#isFirst || this.#passes === config.healthyThreshold) {
-        host.clear(hostFlags.activeCheckTimeout | hostFlags.excludedByImmediateFail | hostFlags.failedActiveCheck);
+        flags.clear(hostFlags.activeCheckTimeout | hostFlags.excludedByImmediateFail | hostFlags.failedActiveCheck);
         stats.add("healthy");
         transition = "changed";
         events?.added(host, this.#isFirst);
@@ -124,16 +137,17 @@ export class HealthCheckSession {
     }
     if (transition !== "changed" && config.alwaysLogsSuccesses) events?.passed(host);
     if (this.#clearPending()) transition = "changed";
-    if (isDegraded !== host.has(hostFlags.degradedActiveCheck)) {
-      if (isDegraded) host.set(hostFlags.degradedActiveCheck);
-      else host.clear(hostFlags.degradedActiveCheck);
+    if (isDegraded !== flags.has(hostFlags.degradedActiveCheck)) {
+      if (isDegraded) flags.set(hostFlags.degradedActiveCheck);
+      else flags.clear(hostFlags.degradedActiveCheck);
       stats.add("degraded", isDegraded ? 1 : -1);
       events?.degraded(host, isDegraded);
       if (transition === "unchanged") transition = "changed";
     }
     stats.add("success");
+    const isFirst = this.#isFirst;
     this.#isFirst = false;
-    onResult(host, transition, true);
+    onResult(host, { transition, hasPassed: true, isFirst });
     this.#plan(true, transition);
   }
 
@@ -143,34 +157,36 @@ export class HealthCheckSession {
 
   #setUnhealthy(type: FailureType, isRetriable: boolean): Transition {
     const { host } = this;
+    const flags = this.#flags;
     const { stats, events, config, onResult } = this.#options;
     const isNetwork = type === "network" || type === "networkTimeout";
     this.#passes = 0;
     let transition: Transition = "unchanged";
-    if (!host.has(hostFlags.failedActiveCheck)) {
+    if (!flags.has(hostFlags.failedActiveCheck)) {
       if ((!isNetwork && !isRetriable) || ++this.#failures === config.unhealthyThreshold) {
-        host.set(hostFlags.failedActiveCheck);
+        flags.set(hostFlags.failedActiveCheck);
         stats.add("healthy", -1);
         transition = "changed";
         events?.ejected(host, type);
       } else transition = "pending";
     }
-    if (type === "networkTimeout" && host.has(hostFlags.failedActiveCheck)) host.set(hostFlags.activeCheckTimeout);
-    else host.clear(hostFlags.activeCheckTimeout);
+    if (type === "networkTimeout" && flags.has(hostFlags.failedActiveCheck)) flags.set(hostFlags.activeCheckTimeout);
+    else flags.clear(hostFlags.activeCheckTimeout);
     if (this.#clearPending()) transition = "changed";
     if (this.#isFirst || config.alwaysLogsFailures) events?.failed(host, type, this.#isFirst);
     stats.add("failure");
     if (isNetwork) stats.add("network_failure");
     else if (type === "passive") stats.add("passive_failure");
+    const isFirst = this.#isFirst;
     this.#isFirst = false;
-    onResult(host, transition, false);
+    onResult(host, { transition, hasPassed: false, isFirst });
     return transition;
   }
 
   /** The host was left out of account until now. */
   #clearPending(): boolean {
-    if (!this.host.has(hostFlags.pendingActiveCheck)) return false;
-    this.host.clear(hostFlags.pendingActiveCheck);
+    if (!this.#flags.has(hostFlags.pendingActiveCheck)) return false;
+    this.#flags.clear(hostFlags.pendingActiveCheck);
     return true;
   }
 

@@ -1,10 +1,11 @@
-/** All health checks of a cluster: a session for each host that is to be checked. Runs in the main thread. */
+/** One of a cluster's health checks: a session for each host that is to be checked. Runs in the main thread. */
 import type { JsonObject } from "@bufbuild/protobuf";
 import { chooseTransportSocket, type TransportSockets } from "../upstream/transport-socket.ts";
+import type { CheckedFlags } from "./check-verdicts.ts";
 import { addressOf, endpointAddress } from "./endpoint-address.ts";
 import { GrpcProbe } from "./grpc-probe.ts";
 import type { HealthCheckConfig } from "./health-check-config.ts";
-import { type HealthCheckEvents, HealthCheckSession, type Transition } from "./health-check-session.ts";
+import { type CheckResult, type HealthCheckEvents, HealthCheckSession } from "./health-check-session.ts";
 import type { HealthCheckStats } from "./health-check-stats.ts";
 import type { HealthProbe, ProbeTarget } from "./health-probe.ts";
 import { Http1Probe } from "./http1-probe.ts";
@@ -20,7 +21,7 @@ export interface HealthCheckerOptions {
   readonly stats: HealthCheckStats;
   readonly events: HealthCheckEvents | null;
   readonly hasTraffic: () => boolean;
-  readonly onResult: (host: MonitoredHost, transition: Transition, hasPassed: boolean) => void;
+  readonly onResult: (host: MonitoredHost, result: CheckResult) => void;
 }
 
 export class HealthChecker implements Disposable {
@@ -31,10 +32,10 @@ export class HealthChecker implements Disposable {
     this.#options = options;
   }
 
-  /** Begins to check the host. */
-  add(host: MonitoredHost): void {
+  /** Begins to check the host. `flags`: what it has against it. */
+  add(host: MonitoredHost, flags: CheckedFlags): void {
     const { config, stats, events, hasTraffic, onResult } = this.#options;
-    const session = new HealthCheckSession({ config, host, probe: this.#probe(host), stats, events, hasTraffic, onResult });
+    const session = new HealthCheckSession({ config, host, flags, probe: this.#probe(host), stats, events, hasTraffic, onResult });
     this.#sessions.set(host.key, session);
     session.start();
   }

@@ -11,7 +11,7 @@ export function openProbeConnection(
 ): () => void {
   let isOver = false;
   const { address, port, announcement } = target;
-  const destination = { description: { address, port, announcedTlvs: [] }, transportSocket: { announcement } };
+  const destination = { description: { address, port, otherAddresses: [], announcedTlvs: [] }, transportSocket: { announcement } };
   const raw = openSocket(destination, { config: target.socket, client: null });
   const finish = (error: Error | null, socket: net.Socket | null) => {
     if (isOver) return;

@@ -37,6 +37,9 @@ export interface HttpFilter {
   dispose?(): void;
 }
 
+/** Of the whole response, of an attempt, or between an attempt's signs of life. */
+export type TimeoutKind = "route" | "try" | "tryIdle";
+
 /** The last filter of a chain: it has the request answered. */
 export interface TerminalFilter {
   readonly name: string;
@@ -49,7 +52,7 @@ export interface TerminalFilter {
   /** Downstream takes response data again. */
   onDownstreamDrain(stream: HttpStream): void;
   /** A deadline of `stream` passed. */
-  onTimeout(stream: HttpStream, which: "route" | "try"): void;
+  onTimeout(stream: HttpStream, which: TimeoutKind): void;
   /** The client is gone or the stream was answered otherwise: stop all work for it. */
   onStreamEnd(stream: HttpStream): void;
 }

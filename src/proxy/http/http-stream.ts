@@ -92,6 +92,8 @@ export class HttpStream {
   lastActivity = 0;
   routeDeadline = never;
   tryDeadline = never;
+  /** For the next sign of life from the endpoint. */
+  tryIdleDeadline = never;
   durationDeadline = never;
   requestDeadline = never;
 
@@ -534,6 +536,7 @@ export class HttpStream {
   schedule(): void {
     let next = this.routeDeadline;
     if (this.tryDeadline < next) next = this.tryDeadline;
+    if (this.tryIdleDeadline < next) next = this.tryIdleDeadline;
     if (this.durationDeadline < next) next = this.durationDeadline;
     if (this.requestDeadline < next) next = this.requestDeadline;
     if (this.idleTimeoutMs > 0 && this.lastActivity + this.idleTimeoutMs < next) next = this.lastActivity + this.idleTimeoutMs;
@@ -559,6 +562,9 @@ export class HttpStream {
     } else if (this.tryDeadline <= now) {
       this.tryDeadline = never;
       this.manager.terminal.onTimeout(this, "try");
+    } else if (this.tryIdleDeadline <= now) {
+      this.tryIdleDeadline = never;
+      this.manager.terminal.onTimeout(this, "tryIdle");
     } else if (this.idleTimeoutMs > 0 && this.lastActivity + this.idleTimeoutMs <= now) {
       this.idleTimeoutMs = 0;
       store.add(at.downstream_rq_idle_timeout, 1);

@@ -25,6 +25,7 @@ import { compileMirrors, type MirrorPolicy } from "./mirror-policy.ts";
 import { compileRateLimits, type RateLimitPolicy } from "./rate-limit-policy.ts";
 import { compileRetryPolicy, type RetryPolicy } from "./retry-policy.ts";
 import { pathWithoutQuery } from "./route-index.ts";
+import { RouteStats } from "./route-stats.ts";
 import type { Edits, RouteScope } from "./route-table.ts";
 
 export interface PathCriterion {
@@ -111,6 +112,8 @@ export class Route {
   readonly metadata: RouteMessage["metadata"];
   readonly perFilterConfig: ReadonlyMap<string, unknown>;
   readonly decoratorOperation: string;
+  /** null: nothing is counted of the route by itself. */
+  readonly stats: RouteStats | null;
   readonly #matchesPath: (path: string) => boolean;
   readonly #conditions: readonly RouteCondition[];
 
@@ -126,6 +129,7 @@ export class Route {
     metadata: RouteMessage["metadata"];
     perFilterConfig: ReadonlyMap<string, unknown>;
     decoratorOperation: string;
+    stats: RouteStats | null;
   }) {
     this.name = parts.name;
     this.scope = parts.scope;
@@ -136,6 +140,7 @@ export class Route {
     this.metadata = parts.metadata;
     this.perFilterConfig = parts.perFilterConfig;
     this.decoratorOperation = parts.decoratorOperation;
+    this.stats = parts.stats;
     this.#matchesPath = parts.matchesPath;
     this.#conditions = parts.conditions;
   }
@@ -188,6 +193,7 @@ export function compileRoute(message: RouteMessage, scope: RouteScope, context: 
     metadata: message.metadata,
     perFilterConfig: new Map([...scope.perFilterConfig, ...context.compilePerFilterConfig(message.typedPerFilterConfig)]),
     decoratorOperation: message.decorator?.operation ?? "",
+    stats: message.statPrefix === "" ? null : new RouteStats(context.stats, scope.virtualHostName, message.statPrefix),
   });
 }
 

@@ -7,7 +7,9 @@ import type {
   CircuitBreakers as CircuitBreakersMessage,
 } from "../../api/gen/envoy/config/cluster/v3/circuit_breaker_pb.js";
 import { RoutingPriority } from "../../api/gen/envoy/config/core/v3/base_pb.js";
+import { durationMs } from "../duration.ts";
 import type { ClusterStats } from "./cluster-stats.ts";
+import { RequestWindow } from "./request-window.ts";
 
 export type Priority = "default" | "high";
 
@@ -20,6 +22,8 @@ export interface Thresholds {
   /** Percent of active and pending requests that may be retries; null where `maxRetries` counts. */
   readonly retryBudgetPercent: number | null;
   readonly minRetryConcurrency: number;
+  /** The budget is a share of the requests that began within the interval; 0: of those that are under way. */
+  readonly retryBudgetIntervalMs: number;
 }
 
 export function compileThresholds(breakers: CircuitBreakersMessage | undefined, priority: Priority): Thresholds {
@@ -32,6 +36,7 @@ export function compileThresholds(breakers: CircuitBreakersMessage | undefined, 
     maxRetries: found?.maxRetries ?? 3,
     retryBudgetPercent: found?.retryBudget === undefined ? null : (found.retryBudget.budgetPercent?.value ?? 20),
     minRetryConcurrency: found?.retryBudget?.minRetryConcurrency ?? 3,
+    retryBudgetIntervalMs: durationMs(found?.retryBudget?.budgetInterval, 0),
   };
 }
 
@@ -43,9 +48,11 @@ export class Resources {
   retries = 0;
   readonly #stats: ClusterStats;
   readonly #priority: Priority;
+  readonly #begun: RequestWindow | null;
 
   constructor(limits: Thresholds, stats: ClusterStats, priority: Priority) {
     this.limits = limits;
+    this.#begun = limits.retryBudgetIntervalMs > 0 ? new RequestWindow(limits.retryBudgetIntervalMs) : null;
     this.#stats = stats;
     this.#priority = priority;
   }
@@ -65,7 +72,8 @@ export class Resources {
   canRetry(): boolean {
     const { retryBudgetPercent, minRetryConcurrency, maxRetries } = this.limits;
     if (retryBudgetPercent === null) return this.retries < maxRetries;
-    return this.retries < Math.max(minRetryConcurrency, Math.floor(((this.requests + this.pending) * retryBudgetPercent) / 100));
+    const counted = this.#begun === null ? this.requests + this.pending : this.#begun.total;
+    return this.retries < Math.max(minRetryConcurrency, Math.floor((counted * retryBudgetPercent) / 100));
   }
 
   addConnection(amount: 1 | -1): void {
@@ -81,6 +89,7 @@ export class Resources {
   /** Hot. */
   addRequest(amount: 1 | -1): void {
     this.requests += amount;
+    if (this.#begun !== null && amount > 0) this.#begun.count();
     this.#show("rq_open", this.requests, this.limits.maxRequests);
   }
 

@@ -56,7 +56,7 @@ export interface ClusterConfig extends LoadBalancing {
   readonly bindAddress: string;
   readonly closesOnHealthFailure: boolean;
   readonly outlier: OutlierConfig | null;
-  readonly healthCheck: HealthCheckConfig | null;
+  readonly healthChecks: readonly HealthCheckConfig[];
   readonly metadata: ClusterMessage["metadata"];
   readonly mesh: MeshMetadata;
   /** What connections without HTTP say first to endpoints that agree on it. */
@@ -125,7 +125,7 @@ export function compileCluster(message: ClusterMessage, context: CompileContext)
     bindAddress: message.upstreamBindConfig?.sourceAddress?.address ?? "",
     closesOnHealthFailure: message.closeConnectionsOnHostHealthFailure,
     outlier: compileOutlierDetection(message.outlierDetection, errorMatcher === undefined ? null : compileErrorMatcher(errorMatcher)),
-    healthCheck: compileHealthChecks(message, protocol !== "http1"),
+    healthChecks: compileHealthChecks(message, protocol !== "http1"),
     metadata: message.metadata,
     mesh: compileMeshMetadata(message),
     peerExchange: compileFilters(message, context),

@@ -1,4 +1,5 @@
 /** Statistics of one cluster in this worker: `cluster.NAME.*`, indices resolved once. Reference 6.3 of Envoy's behaviour. */
+import { codeCounters } from "../stats/code-counters.ts";
 import type { StatIndex, StatsStore } from "../stats/store.ts";
 import { SslStats } from "../tls/ssl-stats.ts";
 
@@ -122,12 +123,7 @@ export class ClusterStats {
 
   #register(key: number, into: Map<number, readonly StatIndex[]>, groups: readonly string[]): readonly StatIndex[] {
     const status = Math.abs(key);
-    const made: StatIndex[] = [];
-    for (const group of groups) {
-      for (const stat of [`upstream_rq_${status}`, `upstream_rq_${Math.floor(status / 100)}xx`, "upstream_rq_completed"]) {
-        made.push(this.store.counter(`${this.#prefix}${group}${stat}`));
-      }
-    }
+    const made = groups.flatMap((group) => codeCounters(this.store, this.#prefix + group, status));
     into.set(key, made);
     return made;
   }

@@ -2,6 +2,7 @@
 
 import { ConfigError } from "../../api/config-error.ts";
 import { HealthStatus } from "../../api/gen/envoy/config/core/v3/health_check_pb.js";
+import type { Endpoint } from "../../api/gen/envoy/config/endpoint/v3/endpoint_components_pb.js";
 import type { ClusterLoadAssignment, ClusterLoadAssignment_Policy } from "../../api/gen/envoy/config/endpoint/v3/endpoint_pb.js";
 import type { Hash64 } from "../../lib/hash64.ts";
 import type { CellsOfHost } from "../health/host-cells.ts";
@@ -101,6 +102,7 @@ export class Cluster {
     const description: HostDescription = {
       address,
       port: actualPort,
+      otherAddresses: [],
       hostname: "",
       weight: 1,
       edsFlags: 0,
@@ -145,6 +147,7 @@ export class Cluster {
         const description: HostDescription = {
           address: ip,
           port,
+          otherAddresses: otherAddresses(endpoint, port),
           hostname: endpoint.hostname,
           weight: entry.loadBalancingWeight || 1,
           edsFlags: edsFlags(entry.healthStatus),
@@ -240,11 +243,11 @@ export class Cluster {
   }
 
   #monitor(cells: readonly CellsOfHost[]): void {
-    const { outlier, healthCheck } = this.config;
+    const { outlier, healthChecks } = this.config;
     for (const { key, cells: own } of cells) {
       const host = this.#hosts.get(key);
       if (host === undefined) continue;
-      host.monitor = new HostMonitor(own, { outlier, hasChecks: healthCheck !== null }, (event) => this.#onHostEvent(key, event));
+      host.monitor = new HostMonitor(own, { outlier, hasChecks: healthChecks.length > 0 }, (event) => this.#onHostEvent(key, event));
     }
   }
 
@@ -291,6 +294,14 @@ export class Cluster {
     this.#store.set(at.membership_excluded, all.filter(({ isExcluded }) => isExcluded).length);
     this.#store.set(at.max_host_weight, Math.max(0, ...all.map((host) => host.description.weight)));
   }
+}
+
+/** An endpoint listens on one port, whatever its addresses: those with another are left out. */
+function otherAddresses({ additionalAddresses }: Endpoint, port: number): string[] {
+  return additionalAddresses.flatMap(({ address }) => {
+    const socket = address?.address.case === "socketAddress" ? address.address.value : undefined;
+    return socket?.portSpecifier.value === port ? [socket.address] : [];
+  });
 }
 
 function dropChance(assignment: ClusterLoadAssignment): number {

@@ -17,6 +17,8 @@ export interface HostDescription {
   /** IP address, or the path of a Unix domain socket with port -1. */
   readonly address: string;
   readonly port: number;
+  /** Others of the same endpoint, tried one after the other where the first does not answer. */
+  readonly otherAddresses: readonly string[];
   readonly hostname: string;
   readonly weight: number;
   /** What discovery says of its health: bits of host-flags.ts. */

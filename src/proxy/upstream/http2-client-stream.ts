@@ -151,6 +151,10 @@ export class Http2ClientStream extends Http2Stream implements UpstreamExchange {
 
   #complete(trailers: HeaderList | null): void {
     const stream = this.#stream;
+    if (stream?.outlivesResponse === true && !this.#hasSentAll) {
+      stream.onUpstreamEnd(trailers);
+      return;
+    }
     this.#stream = null;
     stream?.onUpstreamEnd(trailers);
     this.#end();

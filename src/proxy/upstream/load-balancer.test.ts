@@ -19,6 +19,7 @@ function host(address: string, parts: Partial<HostDescription> = {}): Host {
     hostname: "",
     weight: 1,
     edsFlags: 0,
+    otherAddresses: [],
     announcedTlvs: [],
     metadata: {},
     priority: 0,

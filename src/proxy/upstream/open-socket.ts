@@ -15,7 +15,7 @@ export interface SocketOptions {
 
 /** What of a host says how to get there. */
 export interface Destination {
-  readonly description: Pick<HostDescription, "address" | "port" | "announcedTlvs">;
+  readonly description: Pick<HostDescription, "address" | "port" | "otherAddresses" | "announcedTlvs">;
   readonly transportSocket: Pick<TransportSocketChoice, "announcement">;
 }
 
@@ -28,7 +28,13 @@ export function openSocket(destination: Destination, options: SocketOptions): ne
   return socket;
 }
 
-function connect({ description: { address, port } }: Destination, { config, client, allowHalfOpen = false }: SocketOptions): net.Socket {
+/** Envoy's, from Happy Eyeballs (RFC 8305). */
+const nextAddressAfterMs = 300;
+
+function connect(
+  { description: { address, port, otherAddresses } }: Destination,
+  { config, client, allowHalfOpen = false }: SocketOptions,
+): net.Socket {
   if (port < 0) return net.connect({ path: address, allowHalfOpen });
   const { keepAlive, bindAddress } = config;
   const options = {
@@ -38,7 +44,10 @@ function connect({ description: { address, port } }: Destination, { config, clie
     ...(keepAlive === null ? {} : { keepAlive: true, keepAliveInitialDelay: keepAlive.idleMs }),
   };
   const source = client?.originalSource ?? null;
-  if (source === null) return net.connect({ ...options, allowHalfOpen, ...(bindAddress === "" ? {} : { localAddress: bindAddress }) });
+  if (source === null) {
+    const others = otherAddresses.length === 0 ? {} : oneOf([address, ...otherAddresses]);
+    return net.connect({ ...options, ...others, allowHalfOpen, ...(bindAddress === "" ? {} : { localAddress: bindAddress }) });
+  }
   const fd = openTransparent(source.ip, source.mark);
   if (fd === null) {
     const failed = new net.Socket();
@@ -47,4 +56,15 @@ function connect({ description: { address, port } }: Destination, { config, clie
   }
   // Nothing is read before it is connected, `manualStart` says; the type does not know it.
   return new net.Socket({ fd, allowHalfOpen, manualStart: true } as net.SocketConstructorOpts).connect(options);
+}
+
+/** The first that answers. What is looked up is known already: Node tries several addresses of a name alone. */
+function oneOf(addresses: readonly string[]): net.TcpSocketConnectOpts {
+  const found = addresses.map((address) => ({ address, family: net.isIP(address) }));
+  return {
+    host: "endpoint.invalid",
+    lookup: (_host, _options, done) => done(null, found),
+    autoSelectFamily: true,
+    autoSelectFamilyAttemptTimeout: nextAddressAfterMs,
+  } as Omit<net.TcpSocketConnectOpts, "port"> as net.TcpSocketConnectOpts;
 }

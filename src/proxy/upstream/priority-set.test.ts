@@ -18,6 +18,7 @@ function host(name: string, parts: Partial<HostDescription> = {}): Host {
     priority: 0,
     locality: "",
     localityWeight: 0,
+    otherAddresses: [],
     announcedTlvs: [],
     ...parts,
   };

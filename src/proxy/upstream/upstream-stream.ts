@@ -37,6 +37,8 @@ export interface UpstreamStream {
   readonly request: UpstreamRequest;
   /** The protocol that the request asks to go on with, in lower case; "" for none. */
   readonly upgrade: string;
+  /** The request goes on when the response is complete, where the protocol lets it: it is a tunnel's other direction. */
+  readonly outlivesResponse?: boolean;
   /** A response that announces another (100, 103). */
   onUpstreamInterim?(status: number, headers: HeaderList): void;
   /** `endStream`: the exchange may already be somebody else's. */

@@ -1,8 +1,10 @@
 /** Patches on their way through the generators: every resource type, and what is shared between proxies. */
+
 import { fromBinary } from "@bufbuild/protobuf";
 import { anyUnpack } from "@bufbuild/protobuf/wkt";
 import { describe, expect, it } from "vitest";
 import { clustersOf, listenersOf, objectsOf, pushContextOf, routerNode, routesOf, sidecarNode } from "../../../../test/support/mesh.ts";
+import { HeldResources } from "../../../ads/held-resources.ts";
 import { envoyTypes } from "../../../api/envoy/type-registry.ts";
 import { TypedExtensionConfigSchema } from "../../../api/gen/envoy/config/core/v3/extension_pb.js";
 import type { FilterChain } from "../../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
@@ -154,7 +156,7 @@ spec: {hosts: [a.test], gateways: [door], http: [{match: [{uri: {prefix: /x}}], 
       `{applyTo: EXTENSION_CONFIG, patch: {operation: ADD, value: {name: ${name}, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors}}}}`;
     const push = pushContextOf(filter([add("a"), add("b")].join()));
     const state = { nonceSent: "", nonceAcked: "", versionSent: "", lastError: undefined, alwaysRespond: false };
-    const watch = { typeUrl: typeUrls.ecds, isWildcard: false, names: new Set(["b", "c"]), sent: new Map(), ...state };
+    const watch = { typeUrl: typeUrls.ecds, isWildcard: false, names: new Set(["b", "c"]), held: HeldResources.none, ...state };
     const node = sidecarNode();
     const resources = generatorFor(node, typeUrls.ecds)!({ proxy: node, push, onProblem: () => {} }, watch, undefined);
     expect(resources.map(({ name }) => name)).toEqual(["b"]);

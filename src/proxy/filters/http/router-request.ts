@@ -10,10 +10,12 @@
 
 import { drawn } from "../../fraction.ts";
 import { getHeader, removeHeaders, setHeader } from "../../http/header-list.ts";
+import type { TimeoutKind } from "../../http/http-filter.ts";
 import type { HttpStream } from "../../http/http-stream.ts";
 import { applyHeaderEdits } from "../../router/header-mutation.ts";
 import { backOffMs, type RetryPolicy, retryOnBits, retryPolicyFor, wantsRetryOnResponse } from "../../router/retry-policy.ts";
 import type { ClusterChoice, ForwardAction, HostRewrite, Route } from "../../router/route.ts";
+import type { RouteCounter } from "../../router/route-stats.ts";
 import { type HeaderList, responseFlags } from "../../stream-info.ts";
 import { keepChunk } from "../../transport.ts";
 import type { Priority } from "../../upstream/circuit-breakers.ts";
@@ -57,6 +59,12 @@ const failures: Readonly<Record<UpstreamReset, Failure>> = {
   localReset: { words: "local reset", status: 503, flag: responseFlags.LocalReset },
   remoteReset: { words: "remote reset", status: 503, flag: responseFlags.UpstreamRemoteReset },
   remoteRefusedStream: { words: "remote refused stream reset", status: 503, flag: responseFlags.UpstreamRemoteReset },
+};
+
+const timeoutDetails: Readonly<Record<TimeoutKind, string>> = {
+  route: "response_timeout",
+  try: "upstream_per_try_timeout",
+  tryIdle: "upstream_per_try_idle_timeout",
 };
 
 export class RouterRequest implements PoolWaiter {
@@ -180,6 +188,7 @@ export class RouterRequest implements PoolWaiter {
       const everything = cluster.dropChance >= 1;
       info.flags |= everything ? responseFlags.UnconditionalDropOverload : responseFlags.DropOverload;
       const words = everything ? "unconditional drop overload" : "drop overload";
+      this.#countAnswer(503);
       stream.sendLocalReply(503, words, words.replaceAll(" ", "_"), ["x-envoy-drop-overload", "true"]);
       return;
     }
@@ -279,6 +288,18 @@ export class RouterRequest implements PoolWaiter {
     stream.schedule();
   }
 
+  /** Of the cluster, and of the route where it counts by itself. */
+  #count(name: RouteCounter): void {
+    const { store, at } = this.#cluster!.stats;
+    store.add(at[name], 1);
+    this.#route!.stats?.count(name);
+  }
+
+  #countAnswer(status: number): void {
+    this.#cluster!.stats.countResponse(status, this.#stream.isInternal);
+    this.#route!.stats?.countResponse(status);
+  }
+
   // --- attempts ---
 
   #attempt(): void {
@@ -291,6 +312,7 @@ export class RouterRequest implements PoolWaiter {
     if (host === null) {
       cluster.stats.store.add(cluster.stats.at.upstream_cx_none_healthy, 1);
       info.flags |= responseFlags.NoHealthyUpstream;
+      this.#countAnswer(503);
       stream.sendLocalReply(503, "no healthy upstream", "no_healthy_upstream");
       return;
     }
@@ -346,6 +368,7 @@ export class RouterRequest implements PoolWaiter {
     this.#isWaiting = false;
     this.#exchange = exchange;
     this.#host!.monitor?.onReady();
+    this.#route!.stats?.count("upstream_rq_total");
     const stream = this.#stream;
     const { info } = stream;
     const { connection } = exchange;
@@ -354,11 +377,7 @@ export class RouterRequest implements PoolWaiter {
     info.upstreamTls = connection.tlsInfo;
     info.upstreamProtocol = connection.protocol;
     info.upstreamFirstRequestByteTime = stream.connection.now;
-    const retry = this.#retry;
-    if (retry !== null && retry.perTryTimeoutMs > 0 && this.#requestEnded) {
-      stream.tryDeadline = performance.now() + retry.perTryTimeoutMs;
-      stream.schedule();
-    }
+    if (this.#requestEnded && this.#retry !== null && this.#limitTry(this.#retry, performance.now())) stream.schedule();
     const kept = this.#kept;
     const isHeadAlone = this.#requestEnded && kept.length === 0 && this.#trailers === null;
     this.#sentHead = true;
@@ -424,10 +443,22 @@ export class RouterRequest implements PoolWaiter {
     const stream = this.#stream;
     if (this.#isOver || this.#cluster === null) return;
     if (this.#timeoutMs > 0 && !stream.isUpgraded) stream.routeDeadline = stream.connection.now + this.#timeoutMs;
-    const retry = this.#retry;
-    if (retry !== null && retry.perTryTimeoutMs > 0 && this.#exchange !== null)
-      stream.tryDeadline = stream.connection.now + retry.perTryTimeoutMs;
+    if (this.#retry !== null && this.#exchange !== null) this.#limitTry(this.#retry, stream.connection.now);
     stream.schedule();
+  }
+
+  /** The attempt has the whole request: its time begins. False where it has no limit. */
+  #limitTry({ perTryTimeoutMs, perTryIdleTimeoutMs }: RetryPolicy, now: number): boolean {
+    const stream = this.#stream;
+    if (perTryTimeoutMs > 0) stream.tryDeadline = now + perTryTimeoutMs;
+    if (perTryIdleTimeoutMs > 0) stream.tryIdleDeadline = now + perTryIdleTimeoutMs;
+    return perTryTimeoutMs > 0 || perTryIdleTimeoutMs > 0;
+  }
+
+  /** A sign of life. Who looks at the deadline sees that it has moved. */
+  #extendTry(now: number): void {
+    const stream = this.#stream;
+    if (stream.tryIdleDeadline !== never) stream.tryIdleDeadline = now + this.#retry!.perTryIdleTimeoutMs;
   }
 
   #keep(chunk: Buffer): void {
@@ -469,6 +500,7 @@ export class RouterRequest implements PoolWaiter {
   onUpstreamInterim(status: number, headers: HeaderList): void {
     const stream = this.#stream;
     if (!stream.manager.proxies100Continue || stream.isHttp10 || this.#responseStarted) return;
+    this.#countAnswer(status);
     removeHeaders(headers, ofConnection);
     stream.codec.sendInterim(stream, status, headers);
   }
@@ -493,10 +525,11 @@ export class RouterRequest implements PoolWaiter {
         if (!endStream) exchange.reset();
         return;
       }
-    } else if (this.#attempts > 1 && status < 500) cluster.stats.store.add(cluster.stats.at.upstream_rq_retry_success, 1);
-    cluster.stats.countResponse(status, stream.isInternal);
+    } else if (this.#attempts > 1 && status < 500) this.#count("upstream_rq_retry_success");
+    this.#countAnswer(status);
     this.#settleRetry();
-    stream.tryDeadline = never;
+    if (stream.tryIdleDeadline === never) stream.tryDeadline = never;
+    else this.#extendTry(now);
     this.#responseStarted = true;
     if (stream.upgrade === "connect" ? status < 300 : status === 101 && stream.upgrade !== "") {
       stream.isUpgraded = true;
@@ -533,6 +566,7 @@ export class RouterRequest implements PoolWaiter {
     if (this.#isOver) return;
     const stream = this.#stream;
     stream.connection.now = performance.now();
+    this.#extendTry(stream.connection.now);
     stream.info.upstreamWireBytesReceived += chunk.length;
     stream.respondData(chunk, false);
   }
@@ -575,10 +609,14 @@ export class RouterRequest implements PoolWaiter {
     const { info } = this.#stream;
     const { stats } = this.#cluster!;
     info.upstreamLastResponseByteTime = this.#stream.connection.now;
-    stats.store.record(stats.at.upstream_rq_time, Math.round(info.upstreamLastResponseByteTime - info.upstreamFirstRequestByteTime));
+    const elapsedMs = Math.round(info.upstreamLastResponseByteTime - info.upstreamFirstRequestByteTime);
+    stats.store.record(stats.at.upstream_rq_time, elapsedMs);
+    this.#route!.stats?.recordTime(elapsedMs);
     this.#upstreamIsPaused = false;
     this.#exchange = null;
     this.#isOver = true;
+    this.#stream.tryDeadline = never;
+    this.#stream.tryIdleDeadline = never;
     if (!this.#requestEnded) exchange.abandonRequest();
   }
 
@@ -588,7 +626,6 @@ export class RouterRequest implements PoolWaiter {
     const stream = this.#stream;
     const { info } = stream;
     const failure = failures[reason];
-    const cluster = this.#cluster!;
     if (reason !== "overflow") this.#host!.monitor?.onConnectFailed();
     if (this.#responseStarted) {
       this.#isOver = true;
@@ -607,7 +644,7 @@ export class RouterRequest implements PoolWaiter {
       host.stats.add(host.at.rq_error, 1);
     }
     if (this.#wantsRetryOnReset(reason) && this.#tryAgain()) return;
-    cluster.stats.countResponse(failure.status, stream.isInternal);
+    this.#countAnswer(failure.status);
     this.#isOver = true;
     info.flags |= failure.flag;
     const reasonText = failure.words.replaceAll(" ", "_");
@@ -646,20 +683,20 @@ export class RouterRequest implements PoolWaiter {
     }
     if (this.#retriesLeft === 0) {
       if (retry.maxRetries > 0 && this.#attempts > 1) {
-        store.add(at.upstream_rq_retry_limit_exceeded, 1);
+        this.#count("upstream_rq_retry_limit_exceeded");
         info.flags |= responseFlags.UpstreamRetryLimitExceeded;
       }
       return false;
     }
     if (!cluster.resources[this.priority].canRetry()) {
-      store.add(at.upstream_rq_retry_overflow, 1);
+      this.#count("upstream_rq_retry_overflow");
       info.flags |= responseFlags.UpstreamOverflow;
       return false;
     }
     this.#retriesLeft--;
     this.#isRetrying = true;
     cluster.resources[this.priority].addRetry(1);
-    store.add(at.upstream_rq_retry, 1);
+    this.#count("upstream_rq_retry");
     store.add(at.upstream_rq_retry_backoff_exponential, 1);
     if (retry.avoidsPreviousHosts && this.#host !== null) {
       this.#hostChoice ??= this.#newHostChoice(cluster);
@@ -667,6 +704,7 @@ export class RouterRequest implements PoolWaiter {
     }
     this.#sentHead = false;
     this.#stream.tryDeadline = never;
+    this.#stream.tryIdleDeadline = never;
     this.#retryTimer = setTimeout(() => this.#again(), backOffMs(retry, this.#attempts));
     return true;
   }
@@ -692,9 +730,14 @@ export class RouterRequest implements PoolWaiter {
     this.#cluster!.resources[this.priority].addRetry(-1);
   }
 
-  timedOut(which: "route" | "try"): void {
+  timedOut(which: TimeoutKind): void {
     if (this.#isOver && !this.#responseStarted) return;
     const stream = this.#stream;
+    if (which === "try" && this.#responseStarted) {
+      // Too late for it, but then nobody waits for signs of life any more: Envoy drops that timer here.
+      stream.tryIdleDeadline = never;
+      return;
+    }
     const { info } = stream;
     const cluster = this.#cluster!;
     const { store, at } = cluster.stats;
@@ -702,21 +745,21 @@ export class RouterRequest implements PoolWaiter {
     stream.connection.now = performance.now();
     if (host !== null) host.stats.add(host.at.rq_timeout, 1);
     if (this.#exchange !== null && !this.#responseStarted) host?.monitor?.onTimeout(this.#altResponse ? 204 : 504);
-    if (which === "try") {
-      store.add(at.upstream_rq_per_try_timeout, 1);
+    if (which !== "route") {
+      store.add(which === "try" ? at.upstream_rq_per_try_timeout : at.upstream_rq_per_try_idle_timeout, 1);
       this.#dropAttempt();
       const retry = this.#retry!;
       const wants = (retry.retryOn & (retryOnBits["5xx"] | retryOnBits["gateway-error"] | retryOnBits.reset)) !== 0;
       if (!this.#responseStarted && wants && this.#tryAgain()) return;
-      cluster.stats.countResponse(504, stream.isInternal);
+      if (!this.#responseStarted) this.#countAnswer(this.#altResponse ? 204 : 504);
     } else {
-      store.add(at.upstream_rq_timeout, 1);
+      this.#count("upstream_rq_timeout");
       this.#dropAttempt();
-      if (!this.#responseStarted) cluster.stats.countResponse(this.#altResponse ? 204 : 504, stream.isInternal);
+      if (!this.#responseStarted) this.#countAnswer(this.#altResponse ? 204 : 504);
     }
     this.#isOver = true;
     info.flags |= responseFlags.UpstreamRequestTimeout;
-    const details = which === "try" ? "upstream_per_try_timeout" : "response_timeout";
+    const details = timeoutDetails[which];
     if (this.#altResponse) stream.sendLocalReply(204, "", details);
     else stream.sendLocalReply(504, "upstream request timeout", details);
   }

@@ -2,7 +2,7 @@
 import { RouterSchema } from "../../../api/gen/envoy/extensions/filters/http/router/v3/router_pb.js";
 import { type AccessLog, compileAccessLog } from "../../accesslog/access-log.ts";
 import type { CompileContext } from "../../compile-context.ts";
-import { defineHttpFilter, type TerminalFilter } from "../../http/http-filter.ts";
+import { defineHttpFilter, type TerminalFilter, type TimeoutKind } from "../../http/http-filter.ts";
 import type { HttpStream } from "../../http/http-stream.ts";
 import type { Cluster } from "../../upstream/cluster.ts";
 import { RouterRequest } from "./router-request.ts";
@@ -45,7 +45,7 @@ export class RouterFilter implements TerminalFilter {
     stream.router?.resumeUpstream();
   }
 
-  onTimeout(stream: HttpStream, which: "route" | "try"): void {
+  onTimeout(stream: HttpStream, which: TimeoutKind): void {
     stream.router?.timedOut(which);
   }
 

@@ -20,13 +20,14 @@ import { connectFailure } from "../../node-error.ts";
 import { type ConnectionHash, compileConnectionHash } from "../../router/connection-hash.ts";
 import { hashRequest } from "../../router/hash-policy.ts";
 import type { StatIndex, StatsStore } from "../../stats/store.ts";
-import { responseFlags, type TlsInfo } from "../../stream-info.ts";
+import { FilterState, type HeaderList, responseFlags, type TlsInfo } from "../../stream-info.ts";
 import { GreetingReader } from "../../telemetry/peer-exchange.ts";
 import { keepChunk, Transport, type TransportHandler } from "../../transport.ts";
 import type { Cluster } from "../../upstream/cluster.ts";
 import { ConnectedSocket } from "../../upstream/connected-socket.ts";
 import type { Host } from "../../upstream/host.ts";
 import { openSocket } from "../../upstream/open-socket.ts";
+import type { UpstreamConnection, UpstreamReset } from "../../upstream/upstream-stream.ts";
 import { TcpTunnel, TunnelSettings, type TunnelSink } from "./tcp-tunnel.ts";
 
 const counters = [
@@ -110,7 +111,10 @@ class TcpProxyFilter implements TerminalNetworkFilter {
   }
 }
 
-/** The endpoint's side of a session. */
+/** What an endpoint's bytes come by: a connection of its own, or a tunnel. */
+type FarSide = Pick<Transport, "bytesRead" | "bytesWritten" | "write" | "end" | "pause" | "start" | "destroy" | "destroyWhenWritten">;
+
+/** Who hears of the connection to the endpoint. */
 class UpstreamSide implements TransportHandler {
   readonly #session: TcpSession;
 
@@ -144,7 +148,7 @@ class TcpSession implements TransportHandler, TunnelSink {
   readonly #connection: DownstreamConnection;
   readonly #info: RequestInfo;
   readonly #downstream: Transport;
-  #upstream: Transport | null = null;
+  #upstream: FarSide | null = null;
   /** The endpoint takes what the client says. */
   #isListening = false;
   /** What TLS had decrypted before there was an endpoint to send it to: at most a record or two, nothing is read before. */
@@ -210,13 +214,7 @@ class TcpSession implements TransportHandler, TunnelSink {
   #connect(): void {
     const cluster = this.#cluster!;
     const { stats } = cluster;
-    const { connection } = { connection: this.#connection };
-    if (this.#filter.tunnel !== null && cluster.config.protocol === "http2") {
-      this.#info.flags |= responseFlags.UpstreamConnectionFailure;
-      this.#info.upstreamTransportFailureReason = "tunnels_over_HTTP/2_are_not_supported";
-      this.#finish(false, "local");
-      return;
-    }
+    const connection = this.#connection;
     if (this.#attempts >= this.#filter.maxConnectAttempts) {
       stats.store.add(stats.at.upstream_cx_connect_attempts_exceeded, 1);
       this.#connection.info.localCloseReason = "tcp_initializion_failure:0";
@@ -249,6 +247,13 @@ class TcpSession implements TransportHandler, TunnelSink {
     this.#info.upstreamHost = host.key;
     this.#info.upstreamEndpoint = host;
     this.#info.upstreamHostName = host.description.hostname;
+    const { tunnel } = this.#filter;
+    if (tunnel !== null) {
+      this.#tunnel = new TcpTunnel(tunnel, this.#info, this);
+      this.#upstream = this.#tunnel;
+      this.#tunnel.ask(cluster.pool(host, cluster.protocolFor(null), null, connection));
+      return;
+    }
     this.#countConnection(1);
     this.#connectStarted = performance.now();
     const raw = openSocket(host, { config: cluster.config, client: connection, allowHalfOpen: true });
@@ -342,19 +347,13 @@ class TcpSession implements TransportHandler, TunnelSink {
     const upstream = new Transport(new ConnectedSocket(socket, info !== null), new UpstreamSide(this));
     this.#upstream = upstream;
     this.#touch();
-    const { tunnel } = this.#filter;
-    if (tunnel !== null) {
-      this.#tunnel = new TcpTunnel(tunnel, this.#info, upstream, this);
-      upstream.start();
-      return;
-    }
     this.#greet(upstream, info === null ? false : (socket as tls.TLSSocket).alpnProtocol);
     upstream.start();
     this.#listen(upstream);
   }
 
   /** The endpoint is there: it gets what was held for it, and from now on what comes. */
-  #listen(endpoint: Transport | TcpTunnel): void {
+  #listen(endpoint: FarSide): void {
     this.#isListening = true;
     for (const chunk of this.#held) endpoint.write(chunk);
     this.#held = [];
@@ -362,27 +361,63 @@ class TcpSession implements TransportHandler, TunnelSink {
     else if (!this.#isOver) this.#downstream.start();
   }
 
+  // --- the tunnel ---
+
+  tunnelAsked({ id, localAddress, tlsInfo }: UpstreamConnection): void {
+    this.#info.upstreamConnectionId = id;
+    this.#info.upstreamLocalAddress = localAddress;
+    this.#info.upstreamTls = tlsInfo;
+  }
+
+  tunnelToldOf(status: number, headers: HeaderList): void {
+    const { info } = this.#connection;
+    info.filterState ??= new FilterState();
+    if (status === 0) info.filterState.headers.set("envoy.tcp_proxy.propagate_response_trailers", headers);
+    else info.filterState.headers.set("envoy.tcp_proxy.propagate_response_headers", [":status", String(status), ...headers]);
+  }
+
   tunnelOpened(): void {
-    this.#listen(this.#tunnel!);
+    this.#host!.monitor?.onConnected();
+    this.#touch();
+    this.#listen(this.#upstream!);
+  }
+
+  tunnelFailed(reason: UpstreamReset, transportFailure: string): void {
+    this.#tunnelLeft(transportFailure, reason === "connectionTimeout");
+  }
+
+  tunnelRefused(status: number): void {
+    this.#tunnelLeft(status === 0 ? "" : `tunnel_response:${status}`, false);
   }
 
   /** Another endpoint may say something else. */
-  tunnelRefused(): void {
+  #tunnelLeft(reason: string, isLate: boolean): void {
     if (this.#isOver) return;
     this.#tunnel = null;
-    this.#upstream?.destroy();
     this.#upstream = null;
-    this.#countConnection(-1);
+    const { monitor } = this.#host!;
+    if (isLate) monitor?.onTimeout();
+    else monitor?.onConnectFailed();
     this.#info.flags |= responseFlags.UpstreamConnectionFailure;
+    if (reason !== "") this.#info.upstreamTransportFailureReason = reason;
     this.#connect();
   }
 
   fromTunnel(bytes: Buffer): void {
+    this.#lastActivity = performance.now();
     this.#toClient(bytes);
+  }
+
+  tunnelDrained(): void {
+    this.upstreamDrained();
   }
 
   tunnelEnded(): void {
     this.#endpointEnded();
+  }
+
+  tunnelLost(): void {
+    this.#finish(false, "remote");
   }
 
   #greet(upstream: Transport, protocol: string | false | null): void {
@@ -418,7 +453,7 @@ class TcpSession implements TransportHandler, TunnelSink {
       this.#held.push(keepChunk(chunk));
       return;
     }
-    if (!(this.#tunnel ?? this.#upstream!).write(chunk)) {
+    if (!this.#upstream!.write(chunk)) {
       const { stats, at } = this.#filter;
       stats.add(at.downstream_flow_control_paused_reading_total, 1);
       this.#downstream.pause();
@@ -427,10 +462,6 @@ class TcpSession implements TransportHandler, TunnelSink {
 
   fromUpstream(chunk: Buffer): void {
     this.#lastActivity = performance.now();
-    if (this.#tunnel !== null) {
-      this.#tunnel.read(chunk);
-      return;
-    }
     const bytes = this.#greeting === null ? chunk : this.#readGreeting(chunk, false);
     if (bytes !== null) this.#toClient(bytes);
   }
@@ -460,13 +491,12 @@ class TcpSession implements TransportHandler, TunnelSink {
       if (this.#held.length === 0) this.#finish(false, "remote");
       return;
     }
-    (this.#tunnel ?? this.#upstream!).end();
+    this.#upstream!.end();
     if (this.#upstreamEnded) this.#finish(false, "remote");
   }
 
   upstreamEnded(): void {
-    if (this.#tunnel === null) this.#endpointEnded();
-    else this.#tunnel.ended();
+    this.#endpointEnded();
   }
 
   #endpointEnded(): void {
@@ -484,10 +514,6 @@ class TcpSession implements TransportHandler, TunnelSink {
   }
 
   upstreamClosed(error: NodeJS.ErrnoException | null): void {
-    if (this.#tunnel !== null && !this.#isListening) {
-      this.#tunnel.ended();
-      return;
-    }
     const isReset = error?.code === "ECONNRESET";
     if (isReset) this.#info.flags |= responseFlags.UpstreamRemoteReset;
     this.#finish(isReset, "remote");
@@ -530,6 +556,9 @@ class TcpSession implements TransportHandler, TunnelSink {
     if (upstream !== null) {
       info.upstreamWireBytesReceived = upstream.bytesRead;
       info.upstreamWireBytesSent = upstream.bytesWritten;
+    }
+    // A tunnel's connection is the pool's.
+    if (upstream !== null && this.#tunnel === null) {
       const { store, at: clusterAt } = this.#cluster!.stats;
       store.add(clusterAt.upstream_cx_rx_bytes_total, upstream.bytesRead);
       store.add(clusterAt.upstream_cx_tx_bytes_total, upstream.bytesWritten);

@@ -1,12 +1,12 @@
 /**
- * `tunneling_config` of tcp_proxy over HTTP/1.1: the endpoint is a proxy that is asked for a tunnel, by CONNECT, or by a POST whose body and
- * answer are the two directions. Nothing is read from the client before the answer is there.
+ * `tunneling_config` of tcp_proxy: the endpoint is a proxy that is asked for a tunnel, by CONNECT, or by a POST whose body and answer are the two
+ * directions. The request takes a connection of the endpoint's pool: all of one of HTTP/1.1, a stream of HTTP/2. Nothing is read from the
+ * client before the answer is there.
  *
- *      ask -> (1xx)* -> 2xx: opened, bytes both ways    |    anything else: refused
+ *      ask -> (1xx)* -> yes: opened, bytes both ways    |    anything else: refused
  */
 import { ConfigError } from "../../../api/config-error.ts";
 import type { TcpProxy_TunnelingConfig } from "../../../api/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js";
-import { Http1Parser, type Http1ParserSink } from "../../http/http1-parser.ts";
 import {
   applyHeaderEdits,
   compileHeaderEdits,
@@ -15,30 +15,39 @@ import {
   type HeaderValueFormat,
 } from "../../router/header-mutation.ts";
 import type { HeaderList, StreamInfo } from "../../stream-info.ts";
-import type { Transport } from "../../transport.ts";
+import type {
+  PoolWaiter,
+  StreamSource,
+  UpstreamConnection,
+  UpstreamExchange,
+  UpstreamRequest,
+  UpstreamReset,
+} from "../../upstream/upstream-stream.ts";
 
 /** Who is in the tunnel. */
 export interface TunnelSink {
+  /** The endpoint is asked. */
+  tunnelAsked(connection: UpstreamConnection): void;
+  /** What the endpoint says behind its status; `status` 0: behind the last byte. */
+  tunnelToldOf(status: number, headers: HeaderList): void;
   tunnelOpened(): void;
-  /** The answer is no, or none at all. */
-  tunnelRefused(): void;
+  /** There is no connection to ask by. */
+  tunnelFailed(reason: UpstreamReset, transportFailure: string): void;
+  /** `status`: of the answer; 0: there was none. */
+  tunnelRefused(status: number): void;
   /** A view of what was read, valid during the call. */
   fromTunnel(bytes: Buffer): void;
+  tunnelDrained(): void;
+  /** The endpoint says no more. */
   tunnelEnded(): void;
+  /** It is over for both directions. */
+  tunnelLost(): void;
 }
-
-const parserOptions = {
-  kind: "response",
-  maxHeadBytes: 60 * 1024,
-  maxHeaders: 100,
-  keepsTrailers: false,
-  allowsChunkedLength: false,
-  allowsCustomMethods: true,
-  underscores: "allow",
-} as const;
 
 export class TunnelSettings {
   readonly usesPost: boolean;
+  readonly tellsHeaders: boolean;
+  readonly tellsTrailers: boolean;
   readonly #hostname: HeaderValueFormat;
   readonly #path: string;
   readonly #edits: readonly HeaderEdit[];
@@ -47,98 +56,160 @@ export class TunnelSettings {
     if (config.hostname === "") throw new ConfigError("TcpProxy.TunnelingConfig: hostname: value length must be at least 1 characters");
     if (config.postPath !== "" && !config.usePost) throw new ConfigError("Can't set a post path when POST method isn't used");
     this.usesPost = config.usePost;
+    this.tellsHeaders = config.propagateResponseHeaders;
+    this.tellsTrailers = config.propagateResponseTrailers;
     this.#hostname = compileHeaderValue(config.hostname);
     this.#path = config.postPath || "/";
     this.#edits = compileHeaderEdits(config.headersToAdd, []);
   }
 
-  /** The request's head, as latin1. */
-  head(info: StreamInfo): string {
-    const host = typeof this.#hostname === "string" ? this.#hostname : this.#hostname(info);
-    const headers: HeaderList = [];
-    applyHeaderEdits(this.#edits, headers, info);
-    let text = this.usesPost ? `POST ${this.#path} HTTP/1.1\r\nhost: ${host}\r\n` : `CONNECT ${host} HTTP/1.1\r\nhost: ${host}\r\n`;
-    for (let i = 0; i < headers.length; i += 2) text += `${headers[i]}: ${headers[i + 1]}\r\n`;
-    return `${text}${this.usesPost ? "transfer-encoding: chunked\r\n" : ""}\r\n`;
+  request(info: StreamInfo): UpstreamRequest {
+    const requestHeaders: HeaderList = [];
+    applyHeaderEdits(this.#edits, requestHeaders, info);
+    return {
+      method: this.usesPost ? "POST" : "CONNECT",
+      scheme: this.usesPost ? (info.connection.tls === null ? "http" : "https") : "",
+      authority: typeof this.#hostname === "string" ? this.#hostname : this.#hostname(info),
+      path: this.usesPost ? this.#path : "",
+      requestHeaders,
+    };
   }
 }
 
-export class TcpTunnel implements Http1ParserSink {
-  readonly #transport: Transport;
+export class TcpTunnel implements PoolWaiter {
+  readonly request: UpstreamRequest;
+  readonly upgrade: string;
+  readonly priority = "default";
+  readonly sniHost = "";
+  readonly outlivesResponse = true;
+  readonly #settings: TunnelSettings;
   readonly #sink: TunnelSink;
-  readonly #usesPost: boolean;
-  readonly #parser: Http1Parser;
+  #pool: StreamSource | null = null;
+  #exchange: UpstreamExchange | null = null;
   #isOpen = false;
+  /** The client's side has ended; the endpoint's. */
+  #saidAll = false;
+  #heardAll = false;
   #isOver = false;
+  bytesRead = 0;
+  bytesWritten = 0;
 
-  constructor(settings: TunnelSettings, info: StreamInfo, transport: Transport, sink: TunnelSink) {
-    this.#transport = transport;
+  constructor(settings: TunnelSettings, info: StreamInfo, sink: TunnelSink) {
+    this.#settings = settings;
     this.#sink = sink;
-    this.#usesPost = settings.usesPost;
-    this.#parser = new Http1Parser(parserOptions, this);
-    transport.writeParts(settings.head(info), null, "");
+    this.request = settings.request(info);
+    this.upgrade = settings.usesPost ? "" : "connect";
+  }
+
+  /** Tells its sink how it ends, at once or later. */
+  ask(pool: StreamSource): void {
+    this.#pool = pool;
+    pool.newStream(this);
   }
 
   // --- towards the endpoint ---
 
-  /** As `Transport.write`. */
+  /** False: wait for `tunnelDrained`. */
   write(chunk: Buffer): boolean {
-    return this.#usesPost ? this.#transport.writeParts(`${chunk.length.toString(16)}\r\n`, chunk, "\r\n") : this.#transport.write(chunk);
+    this.bytesWritten += chunk.length;
+    return this.#exchange === null || this.#exchange.sendData(chunk, false);
   }
 
   /** The client will say no more. */
   end(): void {
-    if (this.#usesPost) this.#transport.writeParts("0\r\n\r\n", null, "");
-    else this.#transport.end();
+    this.#saidAll = true;
+    this.#exchange?.sendTrailers([]);
   }
 
-  // --- from the endpoint ---
-
-  read(chunk: Buffer): void {
-    this.#parser.execute(chunk);
+  pause(): void {
+    this.#exchange?.pauseReading();
   }
 
-  /** The endpoint's connection has ended. */
-  ended(): void {
+  start(): void {
+    this.#exchange?.resumeReading();
+  }
+
+  /** Nobody is in it any more. */
+  destroy(): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    this.#parser.stop();
-    if (this.#isOpen) this.#sink.tunnelEnded();
-    else this.#sink.tunnelRefused();
+    const exchange = this.#exchange;
+    this.#exchange = null;
+    if (exchange !== null) {
+      // What is still to be sent of both sides' last words goes out by itself.
+      if (!this.#saidAll || !this.#heardAll) exchange.reset();
+    } else if (!this.#heardAll) this.#pool?.cancel(this);
   }
 
-  onHead(parser: Http1Parser): void {
-    const { status } = parser;
-    if (status < 200) {
-      parser.skipBody();
+  destroyWhenWritten(): void {
+    this.destroy();
+  }
+
+  // --- PoolWaiter ---
+
+  onPoolReady(exchange: UpstreamExchange): void {
+    if (this.#isOver) {
+      exchange.reset();
       return;
     }
-    if (status >= 300) {
-      this.#refuse();
+    this.#exchange = exchange;
+    this.#sink.tunnelAsked(exchange.connection);
+    exchange.sendHeaders(false);
+    exchange.flush();
+  }
+
+  onPoolFailure(reason: UpstreamReset, transportFailure: string): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#sink.tunnelFailed(reason, transportFailure);
+  }
+
+  // --- UpstreamStream ---
+
+  onUpstreamHeaders(status: number, headers: HeaderList, endStream: boolean): void {
+    const exchange = this.#exchange;
+    if (exchange === null) return;
+    if (this.#settings.tellsHeaders) this.#sink.tunnelToldOf(status, headers);
+    // HTTP/1.1 knows several ways to say yes.
+    const isYes = exchange.connection.protocol === "HTTP/2" ? status === 200 : status >= 200 && status < 300;
+    if (!isYes || endStream) {
+      this.#isOver = true;
+      this.#exchange = null;
+      if (!endStream) exchange.reset();
+      this.#sink.tunnelRefused(status);
       return;
     }
     this.#isOpen = true;
-    if (!this.#usesPost) parser.switchToRaw();
     this.#sink.tunnelOpened();
   }
 
-  onBody(chunk: Buffer): void {
+  onUpstreamData(chunk: Buffer): void {
+    this.bytesRead += chunk.length;
     if (!this.#isOver) this.#sink.fromTunnel(chunk);
   }
 
-  onMessageEnd(parser: Http1Parser): void {
-    if (!this.#isOpen) parser.next();
-    else this.ended();
+  onUpstreamEnd(trailers: HeaderList | null): void {
+    if (this.#isOver) return;
+    this.#heardAll = true;
+    // HTTP/1.1 has no half of a connection left.
+    if (this.#exchange?.connection.protocol !== "HTTP/2") this.#exchange = null;
+    if (trailers !== null && this.#settings.tellsTrailers) this.#sink.tunnelToldOf(0, trailers);
+    this.#sink.tunnelEnded();
   }
 
-  onParseError(): void {
-    if (this.#isOpen) this.ended();
-    else this.#refuse();
-  }
-
-  #refuse(): void {
+  onUpstreamReset(): void {
+    this.#exchange = null;
+    if (this.#isOver) return;
     this.#isOver = true;
-    this.#parser.stop();
-    this.#sink.tunnelRefused();
+    if (this.#isOpen) this.#sink.tunnelLost();
+    else this.#sink.tunnelRefused(0);
+  }
+
+  onUpstreamReadComplete(): void {
+    // What was read has gone to the client's connection already.
+  }
+
+  onUpstreamDrain(): void {
+    this.#sink.tunnelDrained();
   }
 }
