@@ -3,23 +3,13 @@
  * delta stream by that certificate, over connections of its own, on which it registers itself and takes clusters, endpoints, listeners and
  * routes. Told to begin by SIGUSR2; the token comes by SWARM_TOKEN, the rest of the task by the command line.
  */
-import { create, fromBinary, type JsonObject, toBinary } from "@bufbuild/protobuf";
-import { type ChannelOptions, Client, type ClientDuplexStream, credentials, Metadata } from "@grpc/grpc-js";
+import { createSecureContext, type SecureContext } from "node:tls";
+import { create, fromBinary, type JsonObject, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { makeCertificateRequest } from "../src/agent/certificates/certificate-request.ts";
-import {
-  type DeltaDiscoveryRequest,
-  DeltaDiscoveryRequestSchema,
-  type DeltaDiscoveryResponse,
-  DeltaDiscoveryResponseSchema,
-} from "../src/api/gen/envoy/service/discovery/v3/discovery_pb.js";
-import {
-  type IstioCertificateRequest,
-  IstioCertificateRequestSchema,
-  type IstioCertificateResponse,
-  IstioCertificateResponseSchema,
-} from "../src/api/gen/istio/v1/auth/ca_pb.js";
+import { DeltaDiscoveryRequestSchema, DeltaDiscoveryResponseSchema } from "../src/api/gen/envoy/service/discovery/v3/discovery_pb.js";
+import { IstioCertificateRequestSchema, IstioCertificateResponseSchema } from "../src/api/gen/istio/v1/auth/ca_pb.js";
 import { typeUrls } from "../src/api/type-urls.ts";
-import { ownChannel } from "../src/lib/grpc-channel.ts";
+import { LightGrpc } from "./light-grpc.ts";
 
 export interface SwarmTask {
   /** `127.0.0.1:15012` */
@@ -38,7 +28,7 @@ export interface SwarmReport {
   readonly failures: number;
 }
 
-const options: ChannelOptions = { ...ownChannel, "grpc.ssl_target_name_override": "istiod.istio-system.svc" };
+const serverName = "istiod.istio-system.svc";
 const account = "swarm";
 let failures = 0;
 
@@ -55,25 +45,32 @@ async function untilDone<T>(attempt: () => Promise<T>): Promise<T> {
   }
 }
 
-async function certificateFor(task: SwarmTask, csr: string): Promise<string> {
-  const client = new Client(task.target, credentials.createSsl(Buffer.from(task.root)), options);
-  const metadata = new Metadata();
-  metadata.set("authorization", `Bearer ${task.token}`);
-  try {
-    const { certChain } = await new Promise<IstioCertificateResponse>((resolve, reject) => {
-      client.makeUnaryRequest<IstioCertificateRequest, IstioCertificateResponse>(
-        "/istio.v1.auth.IstioCertificateService/CreateCertificate",
-        (value) => Buffer.from(toBinary(IstioCertificateRequestSchema, value)),
-        (bytes) => fromBinary(IstioCertificateResponseSchema, bytes),
-        create(IstioCertificateRequestSchema, { csr, validityDuration: 86_400n }),
-        metadata,
-        (error, response) => (error ? reject(error) : resolve(response!)),
-      );
-    });
-    return certChain.slice(0, -1).join("");
-  } finally {
-    client.close();
+/** An agent that has all that it can have without its control plane: a key, its request, and what it connects by. */
+interface Prepared {
+  readonly csr: string;
+  readonly privateKey: string;
+  readonly secureContext: SecureContext;
+}
+
+async function prepare({ root, agents }: SwarmTask): Promise<Prepared[]> {
+  const identity = `spiffe://cluster.local/ns/default/sa/${account}`;
+  const prepared: Prepared[] = [];
+  for (let index = 0; index < agents; index++) {
+    const { csr, privateKey } = await makeCertificateRequest(identity, { type: "ec", curve: "P-256" });
+    prepared.push({ csr, privateKey, secureContext: createSecureContext({ ca: root }) });
   }
+  return prepared;
+}
+
+async function certificateFor({ target, token }: SwarmTask, { csr, secureContext }: Prepared): Promise<string> {
+  using connection = new LightGrpc({ target, secureContext, serverName });
+  const request = toBinary(IstioCertificateRequestSchema, create(IstioCertificateRequestSchema, { csr, validityDuration: 86_400n }));
+  const path = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
+  const { certChain } = fromBinary(
+    IstioCertificateResponseSchema,
+    await connection.unary(path, request, { authorization: `Bearer ${token}` }),
+  );
+  return certChain.slice(0, -1).join("");
 }
 
 /** Resolves when clusters and listeners are there; the stream stays. */
@@ -89,38 +86,35 @@ function configure(task: SwarmTask, index: number, chain: string, key: string): 
     LABELS: { app: account },
   };
   const node = { id: `sidecar~${address}~vm-${index}.default~default.svc.cluster.local`, metadata };
-  const client = new Client(task.target, credentials.createSsl(Buffer.from(task.root), Buffer.from(key), Buffer.from(chain)), options);
-  const stream: ClientDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse> = client.makeBidiStreamRequest(
-    "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources",
-    (value: DeltaDiscoveryRequest) => Buffer.from(toBinary(DeltaDiscoveryRequestSchema, value)),
-    (bytes: Buffer) => fromBinary(DeltaDiscoveryResponseSchema, bytes),
-  );
+  const secureContext = createSecureContext({ ca: task.root, key, cert: chain });
+  const connection = new LightGrpc({ target: task.target, secureContext, serverName });
   const missing = new Set<string>([typeUrls.cds, typeUrls.lds]);
   return new Promise((resolve, reject) => {
-    const ask = (typeUrl: string, names: readonly string[] = []) =>
-      stream.write(create(DeltaDiscoveryRequestSchema, { typeUrl, resourceNamesSubscribe: [...names] }));
-    stream.on("error", (error) => {
-      client.close();
-      reject(error);
-    });
-    stream.on("data", ({ typeUrl, nonce, resources }: DeltaDiscoveryResponse) => {
-      stream.write(create(DeltaDiscoveryRequestSchema, { typeUrl, responseNonce: nonce }));
+    const send = (request: MessageInitShape<typeof DeltaDiscoveryRequestSchema>) =>
+      stream.write(toBinary(DeltaDiscoveryRequestSchema, create(DeltaDiscoveryRequestSchema, request)));
+    const ask = (typeUrl: string, names: readonly string[] = []) => send({ typeUrl, resourceNamesSubscribe: [...names] });
+    const onMessage = (bytes: Buffer) => {
+      const { typeUrl, nonce, resources } = fromBinary(DeltaDiscoveryResponseSchema, bytes);
+      send({ typeUrl, responseNonce: nonce });
       const isFirst = missing.delete(typeUrl);
       const outbound = resources.map(({ name }) => name).filter((name) => name.startsWith("outbound|"));
       if (isFirst && typeUrl === typeUrls.cds) ask(typeUrls.eds, outbound);
       if (isFirst && typeUrl === typeUrls.lds) ask(typeUrls.rds, ["9080"]);
       if (missing.size === 0) resolve();
+    };
+    const path = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+    const stream = connection.stream(path, onMessage, (error) => {
+      connection[Symbol.dispose]();
+      reject(error);
     });
-    stream.write(create(DeltaDiscoveryRequestSchema, { node, typeUrl: typeUrls.cds }));
+    send({ node, typeUrl: typeUrls.cds });
     ask(typeUrls.lds);
   });
 }
 
 if (import.meta.main) {
   const task: SwarmTask = { ...(JSON.parse(process.argv[2]!) as SwarmTask), token: process.env.SWARM_TOKEN ?? "" };
-  const identity = `spiffe://cluster.local/ns/default/sa/${account}`;
-  const requests = [];
-  for (let index = 0; index < task.agents; index++) requests.push(await makeCertificateRequest(identity, { type: "ec", curve: "P-256" }));
+  const prepared = await prepare(task);
   // Until this process is ended: a signal that is waited for does not keep it, nor does anything else before there are streams.
   setInterval(() => undefined, 60_000);
   process.once("SIGTERM", () => process.exit());
@@ -130,12 +124,13 @@ if (import.meta.main) {
   const certificateMs: number[] = [];
   const configuredMs: number[] = [];
   await Promise.all(
-    requests.map(async ({ csr, privateKey }, index) => {
+    prepared.map(async (agent, index) => {
       const asked = performance.now();
-      const chain = await untilDone(() => certificateFor(task, csr));
+      const chain = await untilDone(() => certificateFor(task, agent));
       const received = performance.now();
-      certificateMs.push(received - asked);
-      await untilDone(() => configure(task, index, chain, privateKey));
+      // What a process has used by the last of them is read when this is.
+      if (certificateMs.push(received - asked) === task.agents) process.stdout.write("certified\n");
+      await untilDone(() => configure(task, index, chain, agent.privateKey));
       configuredMs.push(performance.now() - received);
     }),
   );

@@ -24,6 +24,8 @@ const ports = [80, 8080, 9090, 9080];
 const portsFrom = 18_700;
 const churnPerSecond = 100;
 const churnSeconds = 8;
+/** Afterwards istiod has given back what only the sync needed. */
+const releaseMs = 15_000;
 
 const print = (line: string) => process.stdout.write(`${line}\n`);
 const namespaceOf = (index: number) => `ns-${index % namespaces}`;
@@ -250,6 +252,8 @@ try {
     );
   }
   if (!sidecars) throw new Error("no sidecars");
+  await sleep(releaseMs);
+  print(`RSS a quarter of a minute later: ${usageOf(pid).rssMiB.toFixed(0)} MiB`);
 
   const measure = async (
     name: string,
@@ -303,6 +307,7 @@ try {
   print(
     `${churnPerSecond} endpoint changes a second, ${churned.toFixed(1)} s: median ${median(waits).toFixed(0)} ms, worst ${waits.at(-1)!.toFixed(0)} ms, ${spent.toFixed(1)} CPU s`,
   );
+  await sleep(releaseMs);
   print(`RSS after all that: ${usageOf(pid).rssMiB.toFixed(0)} MiB; the clients used ${usageOf(sidecars.pid).cpuSeconds.toFixed(0)} CPU s`);
   await sidecars.end();
 } finally {

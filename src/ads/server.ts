@@ -24,6 +24,7 @@ import type { EncodedResource } from "./resource.ts";
 import { deltaResponse, sotwResponse } from "./response-bytes.ts";
 import { SharedResponses } from "./shared-responses.ts";
 import { type Decision, isWildcardType, Subscriptions, type Watch } from "./subscription.ts";
+import { Turns } from "./turns.ts";
 
 /** Refuses a stream with a gRPC status; anything else that a handler throws becomes Internal. */
 export class StreamRefused extends Error {
@@ -132,6 +133,8 @@ const delta: Dialect<DeltaDiscoveryRequest> = {
   responses: new SharedResponses(deltaResponse),
 };
 
+const turns = new Turns(5);
+
 class Connection<Request> implements AdsConnection {
   readonly kind: "sotw" | "delta";
   readonly subscriptions = new Subscriptions();
@@ -211,11 +214,11 @@ class Connection<Request> implements AdsConnection {
     switch (decision.kind) {
       case "nack":
         session.onNack(typeUrl, decision.message);
-        this.#answer(typeUrl, decision.names);
+        this.#answerInTurn(typeUrl, decision.names);
         break;
       case "stale":
         session.onStale(typeUrl);
-        this.#answer(typeUrl, decision.names);
+        this.#answerInTurn(typeUrl, decision.names);
         break;
       case "ack":
         session.onAck(typeUrl);
@@ -224,11 +227,21 @@ class Connection<Request> implements AdsConnection {
       case "narrowed":
         break;
       case "respond":
-        this.#answer(typeUrl, decision.names ?? "everything");
+        this.#answerInTurn(typeUrl, decision.names ?? "everything");
         break;
       default:
         decision satisfies never;
     }
+  }
+
+  /** The next question is heard when this one has been answered. */
+  #answerInTurn(typeUrl: string, names: ReadonlySet<string> | "everything" | undefined): void {
+    this.#stream.pause();
+    turns.add(() => {
+      if (this.#isClosed) return;
+      this.#answer(typeUrl, names);
+      if (!this.#isFull) this.#stream.resume();
+    });
   }
 
   /** Answers a question for names, or for all that the watch covers. */

@@ -35,6 +35,10 @@ describe("readEnvironment", () => {
     ["MINIMUM_DRAIN_DURATION", "5", "is no duration from 1ms to 60m"],
     ["ISTIO_CPU_LIMIT", "2.5", "is no number of threads"],
     ["GRPC_KEEPALIVE_INTERVAL", "0s", "is no duration"],
+    ["ENVOY_SECURE_METRICS_PORT", "-1", "is no port"],
+    ["ENVOY_SECURE_MERGED_METRICS_PORT", "x", "is no port"],
+    ["DISABLE_ENVOY", "yes", "neither true nor false"],
+    ["FILE_DEBOUNCE_DURATION", "soon", "is no duration"],
   ])("refuses %s=%s by its name", (name, value, reason) => {
     expect(() => readEnvironment({ [name]: value })).toThrow(new RegExp(`${name}: .*${reason}`));
   });

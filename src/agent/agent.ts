@@ -26,12 +26,15 @@ import { drainedListeners, drainTime } from "./drain.ts";
 import { EmbeddedProxy } from "./embedded-proxy.ts";
 import type { AgentEnvironment } from "./environment.ts";
 import { EnvoyProcess } from "./envoy-process.ts";
+import { writeGrpcBootstrap } from "./grpc-bootstrap.ts";
+import { AppProbes, parseAppProbes } from "./health/app-probes.ts";
 import { HealthChecker } from "./health/health-checker.ts";
 import { probeOf, targetsOf } from "./health/probe.ts";
 import type { ConfigSource } from "./last-good/control-plane-choice.ts";
 import { LastGoodConfig } from "./last-good/last-good-config.ts";
 import { AddressWatch } from "./machine-addresses.ts";
 import { metricsSources } from "./metrics/metrics-sources.ts";
+import { NoProxy } from "./no-proxy.ts";
 import { nodeIdentity } from "./node.ts";
 import { agentPaths } from "./paths.ts";
 import { ProxyAdmin } from "./proxy-admin.ts";
@@ -115,6 +118,7 @@ export class Agent implements AsyncDisposable {
     const { environment } = options;
     const { config, json } = options.proxyConfig;
     const bootstrapFiles = loadBootstrapFiles({ environment, proxyConfig: config, templateFile: options.templateFile });
+    const appProbers = parseAppProbes(environment.appProbers);
     const sources = metricsSources({ type: options.type, environment, proxyConfig: config });
     const { sharing = "alone", mayBeServedIdentity = true } = options;
     await using parts = new AsyncDisposableStack();
@@ -159,6 +163,12 @@ export class Agent implements AsyncDisposable {
         relay?.reconnect();
       });
     }
+    const grpcFile = environment.grpcBootstrap ?? join(config.configPath, "grpc-bootstrap.json");
+    if (grpcFile !== "") {
+      const certificates = environment.outputCerts;
+      await writeGrpcBootstrap(grpcFile, { node, socket: ownSockets.xds, certificates });
+    }
+    const applicationAt = () => targetsOf(current.addresses, environment.probesLocalhost ? "localhost" : undefined)("");
     const credentialSocket = hasCredentialSocket ? paths.credentialSds : undefined;
     const generated = bootstrap({ node, environment, proxyConfig: config, sockets: { ...ownSockets, credentials: credentialSocket } });
     const openStatus = () =>
@@ -173,6 +183,7 @@ export class Agent implements AsyncDisposable {
         dns,
         configSource: () => choice.source,
         troubles,
+        appProbes: appProbers.size > 0 ? new AppProbes(appProbers, { target: applicationAt, statusPort: config.statusPort }) : undefined,
       });
     if (config.statusPort !== 0 && sharing !== "beside") voice.use(await openStatus());
     const start = {
@@ -189,12 +200,12 @@ export class Agent implements AsyncDisposable {
     scope.info("starting", {
       node: node.id,
       discovery: config.discoveryAddress,
-      proxy: options.usesBinary ? config.binaryPath : "built in",
+      proxy: environment.hasNoProxy ? "none" : options.usesBinary ? config.binaryPath : "built in",
     });
     const adminAddress = { host: ownLoopback(environment.bindAddress), port: config.proxyAdminPort };
-    const running: RunningProxy = parts.use(
-      options.usesBinary ? await EnvoyProcess.start(config.binaryPath, adminAddress, start) : await EmbeddedProxy.start(start),
-    );
+    const startProxy = (): Promise<RunningProxy> =>
+      options.usesBinary ? EnvoyProcess.start(config.binaryPath, adminAddress, start) : EmbeddedProxy.start(start);
+    const running: RunningProxy = parts.use(environment.hasNoProxy ? new NoProxy() : await startProxy());
     admin.attach(running.admin);
     const health = startHealthChecks(config, environment, current, admin, xdsProxy);
     if (health) voice.use(health);
@@ -237,8 +248,8 @@ export class Agent implements AsyncDisposable {
 
   /** Before an orderly end: clients are told to go, and get time for it. Rejects when this agent is disposed of meanwhile. */
   async drain(): Promise<void> {
-    // Nobody has been served yet, so nobody needs to be told.
-    if (!(await this.isReady())) return;
+    // Nobody has been served yet, or by others, so nobody needs to be told.
+    if (this.#options.environment.hasNoProxy || !(await this.isReady())) return;
     try {
       await this.admin.drain(drainedListeners(this.#options.type));
     } catch (error) {

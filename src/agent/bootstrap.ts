@@ -74,6 +74,7 @@ export function bootstrap({ node, environment, proxyConfig, sockets }: Bootstrap
       listeners: [
         staticListener(bind, environment.prometheusPort, "/stats/prometheus", "prometheus_stats", "stats"),
         staticListener(bind, environment.statusListenerPort, "/healthz/ready", "agent", "agent"),
+        ...secureListeners(bind, environment),
       ],
     },
   };
@@ -129,30 +130,80 @@ function staticListener(bind: string, port: number, prefix: string, cluster: str
   return {
     name: `${bind}_${port}`,
     address: socketAddress(bind, port),
-    filter_chains: [
+    filter_chains: [{ filters: httpTo(statPrefix, [prefix], cluster) }],
+  };
+}
+
+/** Metrics for a scraper that has a certificate of the mesh. What is no TLS finds no filter chain. */
+function secureListeners(bind: string, { secureMetricsPort, secureMergedMetricsPort }: AgentEnvironment): Json[] {
+  const secure = (port: number, filters: Json[]) => ({
+    name: `${bind}_${port}`,
+    address: socketAddress(bind, port),
+    listener_filters: [
       {
-        filters: [
+        name: "envoy.filters.listener.tls_inspector",
+        typed_config: { "@type": "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector" },
+      },
+    ],
+    filter_chains: [{ filter_chain_match: { transport_protocol: "tls" }, transport_socket: mutualTls, filters }],
+  });
+  return [
+    ...(secureMetricsPort ? [secure(secureMetricsPort, httpTo("secure_stats", ["/stats/prometheus"], "prometheus_stats"))] : []),
+    ...(secureMergedMetricsPort
+      ? [secure(secureMergedMetricsPort, httpTo("secure_merged_stats", ["/stats/prometheus", "/metrics"], "agent"))]
+      : []),
+  ];
+}
+
+function sdsSecret(name: string): Json {
+  return {
+    name,
+    sds_config: {
+      api_config_source: {
+        api_type: "GRPC",
+        grpc_services: [{ envoy_grpc: { cluster_name: "sds-grpc" } }],
+        set_node_on_first_message_only: true,
+        transport_api_version: "V3",
+      },
+      resource_api_version: "V3",
+    },
+  };
+}
+
+const mutualTls = {
+  name: "envoy.transport_sockets.tls",
+  typed_config: {
+    "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+    require_client_certificate: true,
+    common_tls_context: {
+      tls_certificate_sds_secret_configs: [sdsSecret("default")],
+      combined_validation_context: {
+        default_validation_context: {},
+        validation_context_sds_secret_config: sdsSecret("ROOTCA"),
+      },
+    },
+  },
+};
+
+function httpTo(statPrefix: string, prefixes: readonly string[], cluster: string): Json[] {
+  const routes = prefixes.map((prefix) => ({ match: { prefix }, route: { cluster } }));
+  return [
+    {
+      name: "envoy.filters.network.http_connection_manager",
+      typed_config: {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        codec_type: "AUTO",
+        stat_prefix: statPrefix,
+        route_config: { virtual_hosts: [{ name: "backend", domains: ["*"], routes }] },
+        http_filters: [
           {
-            name: "envoy.filters.network.http_connection_manager",
-            typed_config: {
-              "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-              codec_type: "AUTO",
-              stat_prefix: statPrefix,
-              route_config: {
-                virtual_hosts: [{ name: "backend", domains: ["*"], routes: [{ match: { prefix }, route: { cluster } }] }],
-              },
-              http_filters: [
-                {
-                  name: "envoy.filters.http.router",
-                  typed_config: { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },
-                },
-              ],
-            },
+            name: "envoy.filters.http.router",
+            typed_config: { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },
           },
         ],
       },
-    ],
-  };
+    },
+  ];
 }
 
 function fileAccessLog(path: string): Json {

@@ -5,7 +5,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { ProxyType } from "../api/node.ts";
 import { log } from "../lib/log.ts";
-import type { AgentEnvironment } from "./environment.ts";
+import { type AgentEnvironment, listenerPorts } from "./environment.ts";
 import type { DrainedListeners, ProxyAdmin } from "./proxy-admin.ts";
 import type { EffectiveProxyConfig } from "./proxy-config.ts";
 
@@ -57,9 +57,9 @@ export interface DrainTimeOptions {
 
 /** Resolves when a proxy that drains may end. Rejects with the signal's reason. */
 export async function drainTime({ environment, proxyConfig, admin, signal }: DrainTimeOptions): Promise<void> {
-  const { exitsWhenUnused, minimumDrainMs: minimumMs, statusListenerPort, prometheusPort } = environment;
+  const { exitsWhenUnused, minimumDrainMs: minimumMs } = environment;
   if (!exitsWhenUnused) return delay(proxyConfig.config.terminationDrainDuration ?? 5_000, undefined, { signal });
-  await whenUnused({ minimumMs, activeConnections: () => admin.activeConnections([statusListenerPort, prometheusPort]), signal });
+  await whenUnused({ minimumMs, activeConnections: () => admin.activeConnections(listenerPorts(environment)), signal });
 }
 
 /** An application that ends with its sidecar may call out until then. */

@@ -31,6 +31,17 @@ export interface AgentEnvironment {
   readonly statusListenerPort: number;
   /** Port of the proxy's own metrics listener, 15090. */
   readonly prometheusPort: number;
+  /** Further ports for metrics, by mutual TLS: of the proxy alone, and of all that the status port has. 0: none, the default. */
+  readonly secureMetricsPort: number;
+  readonly secureMergedMetricsPort: number;
+  /** No proxy: applications have their configuration and certificates from the agent themselves. DISABLE_ENVOY, false. */
+  readonly hasNoProxy: boolean;
+  /** File for gRPC libraries that are their own proxy. GRPC_XDS_BOOTSTRAP; undefined: `grpc-bootstrap.json` in configPath; empty: none. */
+  readonly grpcBootstrap: string | undefined;
+  /** Probes of the application that the status port takes in its place, JSON. ISTIO_KUBE_APP_PROBERS. */
+  readonly appProbers: string | undefined;
+  /** How long files of certificates have to have been left alone before they are read again. FILE_DEBOUNCE_DURATION, 100 ms. */
+  readonly fileDebounceMs: number;
   /** Whether the bootstrap asks for delta xDS, default true. */
   readonly deltaXds: boolean;
   /**
@@ -103,6 +114,16 @@ export interface AgentEnvironment {
   readonly metadataJson: Readonly<Record<string, Record<string, unknown>>>;
 }
 
+/** Of the listeners that every proxy has by its bootstrap. */
+export function listenerPorts({
+  statusListenerPort,
+  prometheusPort,
+  secureMetricsPort,
+  secureMergedMetricsPort,
+}: Pick<AgentEnvironment, "statusListenerPort" | "prometheusPort" | "secureMetricsPort" | "secureMergedMetricsPort">): readonly number[] {
+  return [statusListenerPort, prometheusPort, secureMetricsPort, secureMergedMetricsPort].filter((port) => port !== 0);
+}
+
 export const defaultSocketFile = "socket";
 
 export function readEnvironment(env: Variables): AgentEnvironment {
@@ -133,6 +154,12 @@ export function readEnvironment(env: Variables): AgentEnvironment {
     proxyConfig: env.PROXY_CONFIG || undefined,
     statusListenerPort: parsePort("ENVOY_STATUS_PORT", env.ENVOY_STATUS_PORT, 15021),
     prometheusPort: parsePort("ENVOY_PROMETHEUS_PORT", env.ENVOY_PROMETHEUS_PORT, 15090),
+    secureMetricsPort: parsePort("ENVOY_SECURE_METRICS_PORT", env.ENVOY_SECURE_METRICS_PORT, 0),
+    secureMergedMetricsPort: parsePort("ENVOY_SECURE_MERGED_METRICS_PORT", env.ENVOY_SECURE_MERGED_METRICS_PORT, 0),
+    hasNoProxy: parseBoolean("DISABLE_ENVOY", env.DISABLE_ENVOY, false),
+    grpcBootstrap: env.GRPC_XDS_BOOTSTRAP,
+    appProbers: env.ISTIO_KUBE_APP_PROBERS || undefined,
+    fileDebounceMs: parseMilliseconds("FILE_DEBOUNCE_DURATION", env.FILE_DEBOUNCE_DURATION, 100),
     deltaXds: parseBoolean("ISTIO_DELTA_XDS", env.ISTIO_DELTA_XDS, true),
     bindAddress: env.TOPSAIL_BIND_ADDRESS || undefined,
     caAddress: env.CA_ADDR || undefined,

@@ -26,6 +26,9 @@ import { Service } from "./service.ts";
 /** Before settings of the machine are added. */
 const startedAs: StartedAs = { env: { ...process.env }, argv: process.argv.slice(2) };
 
+/** For what has been said to be written. */
+const lastWordsMs = 500;
+
 interface ProxyOptions {
   domain?: string;
   meshConfig: string;
@@ -62,6 +65,8 @@ export async function main(args: string[]): Promise<number> {
     .action(async (type: string, options: ProxyOptions, command: Command) => {
       const ignored = [type, ...command.args].find((word) => word.startsWith("-"));
       exitCode = await runProxy(type.startsWith("-") ? "sidecar" : type, options, ignored);
+      // A connection to where nobody answers keeps a process for two minutes, long after whoever wanted it has given up.
+      setTimeout(() => process.exit(), lastWordsMs).unref();
     });
   for (const command of [...captureCommands(process.env), ...requestCommands()]) program.addCommand(command.copyInheritedSettings(program));
   const machine = machineCommand({

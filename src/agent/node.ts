@@ -53,6 +53,8 @@ export function nodeIdentity(options: NodeOptions): NodeIdentity {
     ISTIO_VERSION: environment.metadata.ISTIO_VERSION ?? version,
     ENVOY_STATUS_PORT: environment.statusListenerPort,
     ENVOY_PROMETHEUS_PORT: environment.prometheusPort,
+    ...(environment.secureMetricsPort ? { ENVOY_SECURE_METRICS_PORT: environment.secureMetricsPort } : {}),
+    ...(environment.secureMergedMetricsPort ? { ENVOY_SECURE_MERGED_METRICS_PORT: environment.secureMergedMetricsPort } : {}),
     PROXY_CONFIG: options.proxyConfigJson,
     // Files are had from this agent, which follows their changes; a proxy that reads them itself does so once. In Istio the name says that
     // only where the workload's certificate comes from another's socket, and the control plane takes the agent for granted.

@@ -48,6 +48,7 @@ export async function startSockets(
   parts: AsyncDisposableStack,
 ): Promise<Sockets> {
   const plaintext = config.controlPlaneAuthPolicy === "NONE";
+  const { fileDebounceMs: fileQuietMs } = environment;
   const { caAddress, caRoot, caHeaders, istiodName, xdsRoot, xdsHeaders } = environment;
   const mounted = environment.fileMountedCerts ? mountedFiles(node.metadata, paths.mountedFiles) : undefined;
   const common = { environment, paths, plaintext, mounted };
@@ -61,9 +62,9 @@ export async function startSockets(
     access: (present) => controlPlaneAccess({ ...common, ...authority, headers: caHeaders, present }),
   });
   if (secrets) voice.use(secrets);
-  const revocations = parts.use(new Revocations(paths.crl));
+  const revocations = parts.use(new Revocations(paths.crl, environment.fileDebounceMs));
   const files = isServedElsewhere ? paths.filesSds : socket;
-  parts.use(await SdsServer.start({ path: files, secrets: isServedElsewhere ? undefined : secrets, revocations }));
+  parts.use(await SdsServer.start({ path: files, secrets: isServedElsewhere ? undefined : secrets, revocations, fileQuietMs }));
   const { access: lastGoodAccess } = parts.use(await OfflineControlPlane.start(join(config.configPath, "LAST-GOOD"), lastGood));
   const controlPlane = { address: config.discoveryAddress, rootFile: xdsRoot, serverName: istiodName, headers: xdsHeaders };
   const present = (): WorkloadSecrets | undefined => secrets?.current;
@@ -81,6 +82,7 @@ export async function startSockets(
         secrets?.trust(update.roots);
       },
       onNameTable: dns && ((table) => dns.update(table)),
+      hasNoProxy: environment.hasNoProxy,
     }),
   );
   const hasCertificate = () => secrets === undefined || secrets.current !== undefined;

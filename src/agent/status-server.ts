@@ -12,6 +12,7 @@ import { log } from "../lib/log.ts";
 import { isLoopback } from "../lib/loopback.ts";
 import { version } from "../lib/version.ts";
 import { listenOn, type PortSharing } from "../platform/port-sharing.ts";
+import { type AppProbes, isAppProbePath } from "./health/app-probes.ts";
 import type { ConfigSource } from "./last-good/control-plane-choice.ts";
 import { MergedMetrics } from "./metrics/merged-metrics.ts";
 import type { MetricsSources } from "./metrics/metrics-sources.ts";
@@ -35,6 +36,8 @@ export interface StatusServerOptions extends MetricsSources {
   readonly troubles?: Pick<Troubles, "names">;
   /** Absent: the agent answers no DNS queries. */
   readonly dns?: DnsStatus | undefined;
+  /** Of the application; absent: none are taken. */
+  readonly appProbes?: Pick<AppProbes, "answer"> | undefined;
 }
 
 export interface DnsStatus {
@@ -137,6 +140,10 @@ export class StatusServer implements AsyncDisposable {
         case "/debug/ndsz":
           return this.#names(request, response);
         default:
+          if (this.#options.appProbes && isAppProbePath(pathname)) {
+            const { status, body } = await this.#options.appProbes.answer(pathname, request);
+            return void response.writeHead(status).end(body);
+          }
           return empty(response, 404);
       }
     } catch (error) {

@@ -1,15 +1,19 @@
 /**
  * Between the proxy and the control plane: ADS on a Unix socket here, TLS with this agent's certificate or token there. Each stream of the
  * proxy's becomes one stream upstream, message for message; when either ends, so does the other, and the proxy comes back by itself.
+ * gRPC libraries that are their own proxy come by the same socket, each by a stream that is neither the proxy's nor the agent's.
  * Source: Istio pkg/istio-agent/xds_proxy.go.
  */
+import { fromBinary } from "@bufbuild/protobuf";
 import { Client, Server, type ServerDuplexStream, type ServiceDefinition, type ServiceError, status } from "@grpc/grpc-js";
+import { DeltaDiscoveryRequestSchema, DiscoveryRequestSchema } from "../api/gen/envoy/service/discovery/v3/discovery_pb.js";
 import type { NameTable } from "../api/gen/istio/networking/nds/v1/nds_pb.js";
 import type { TrustUpdate } from "../api/trust-update.ts";
 import { ownChannel } from "../lib/grpc-channel.ts";
 import { log } from "../lib/log.ts";
 import type { SocketFile } from "../platform/socket-file.ts";
 import type { CurrentNode } from "./current-node.ts";
+import { grpcGenerator } from "./grpc-bootstrap.ts";
 import { listenOnSocket } from "./grpc-socket.ts";
 import { AcceptedConfig } from "./last-good/accepted-config.ts";
 import type { ControlPlaneChoice } from "./last-good/control-plane-choice.ts";
@@ -33,6 +37,8 @@ export interface XdsProxyOptions {
   readonly onTrust: (update: TrustUpdate) => void;
   /** Absent: the agent answers no DNS queries. */
   readonly onNameTable?: ((table: NameTable) => void) | undefined;
+  /** There is none: applications that are their own proxies are all that comes, and the agent speaks by their streams. */
+  readonly hasNoProxy?: boolean;
 }
 
 export type UpstreamChoice = Pick<ControlPlaneChoice, "choose" | "onAccepted" | "onStreamEnded" | "whenBack">;
@@ -42,14 +48,24 @@ interface EndOfStream {
   readonly details: string;
 }
 
+/** What can't be read is the control plane's to refuse. */
+function isLibrarys(request: Buffer, isDelta: boolean): boolean {
+  try {
+    return fromBinary(isDelta ? DeltaDiscoveryRequestSchema : DiscoveryRequestSchema, request).node?.metadata?.GENERATOR === grpcGenerator;
+  } catch {
+    return false;
+  }
+}
+
 const asIs = (bytes: Buffer) => bytes;
 
 export class XdsProxy implements AsyncDisposable {
   readonly #options: XdsProxyOptions;
   readonly #server = new Server({ "grpc.max_receive_message_length": maxMessageBytes, "grpc.max_send_message_length": maxMessageBytes });
   #file: SocketFile | undefined;
-  #latest: ServerDuplexStream<Buffer, Buffer> | undefined;
+  /** Ends the proxy's stream. */
   #endLatest: ((reason: EndOfStream) => void) | undefined;
+  readonly #ends = new Set<(reason: EndOfStream) => void>();
   /** Of the stream that is open, once it has carried the proxy's node. */
   #own: OwnResources | undefined;
   /** The last verdict, told again to every control plane that is called. */
@@ -83,9 +99,9 @@ export class XdsProxy implements AsyncDisposable {
     return made;
   }
 
-  /** Ends the stream that is open, if any: what it said of the proxy, or the way that it took, holds no longer. */
+  /** Ends the streams that are open: what they said of the proxy, or the way that they took, holds no longer. */
   reconnect(reason: string): void {
-    this.#endLatest?.({ code: status.UNAVAILABLE, details: reason });
+    for (const end of [...this.#ends]) end({ code: status.UNAVAILABLE, details: reason });
   }
 
   /** undefined: the application is well. */
@@ -100,9 +116,6 @@ export class XdsProxy implements AsyncDisposable {
   }
 
   #onStream(downstream: ServerDuplexStream<Buffer, Buffer>, method: string): void {
-    // A proxy that comes again has lost its first stream, whether it has been noticed or not.
-    this.#latest?.emit("error", { code: status.CANCELLED, details: "replaced by a newer stream" });
-    this.#latest = downstream;
     downstream.on("error", () => {});
     this.#connect(downstream, method).catch((error: unknown) => {
       scope.warn("the control plane can't be called", { reason: error instanceof Error ? error.message : error });
@@ -111,7 +124,7 @@ export class XdsProxy implements AsyncDisposable {
   }
 
   async #connect(downstream: ServerDuplexStream<Buffer, Buffer>, method: string): Promise<void> {
-    const { upstream: choice, lastGood, node } = this.#options;
+    const { upstream: choice, lastGood, node, hasNoProxy = false } = this.#options;
     const chosen = await choice.choose();
     const { target, credentials, metadata, options } = chosen.access;
     if (downstream.cancelled) return;
@@ -131,22 +144,22 @@ export class XdsProxy implements AsyncDisposable {
       lastGood?.accept(typeUrl, ...change);
       node.forgetFormer();
     });
+    /** Not a library's that comes beside the proxy. */
+    let isProxys = true;
     const end = (reason: EndOfStream) => {
       if (isOver) return;
       isOver = true;
       ended.abort();
-      choice.onStreamEnded(chosen);
-      if (this.#latest === downstream) {
-        this.#latest = undefined;
-        this.#endLatest = undefined;
-      }
+      if (isProxys) choice.onStreamEnded(chosen);
+      this.#ends.delete(end);
+      if (this.#endLatest === end) this.#endLatest = undefined;
       if (this.#own === own) this.#own = undefined;
       upstream.cancel();
       client.close();
       if (!downstream.cancelled) downstream.emit("error", reason);
       scope.debug("stream ended", { code: status[reason.code], reason: reason.details });
     };
-    if (this.#latest === downstream) this.#endLatest = end;
+    this.#ends.add(end);
     const own = new OwnResources({
       isDelta,
       send: (request) => {
@@ -158,10 +171,14 @@ export class XdsProxy implements AsyncDisposable {
     });
     let isFirst = true;
     downstream.on("data", (received: Buffer) => {
+      if (isFirst) isProxys = hasNoProxy || !isLibrarys(received, isDelta);
       const message = isFirst ? node.correct(received, isDelta) : received;
-      accepted.onRequest(message);
+      if (isProxys) accepted.onRequest(message);
       if (!upstream.write(message)) downstream.pause();
-      if (isFirst) {
+      if (isFirst && isProxys) {
+        // A proxy that comes again has lost its first stream, whether it has been noticed or not.
+        if (!hasNoProxy) this.#endLatest?.({ code: status.CANCELLED, details: "replaced by a newer stream" });
+        this.#endLatest = end;
         own.subscribe();
         if (this.#health) own.reportHealth(this.#health);
         this.#own = own;
@@ -170,7 +187,7 @@ export class XdsProxy implements AsyncDisposable {
     });
     upstream.on("drain", () => downstream.resume());
     upstream.on("data", (message: Buffer) => {
-      accepted.onResponse(message);
+      if (isProxys) accepted.onResponse(message);
       if (!own.take(message) && !downstream.write(message)) upstream.pause();
     });
     downstream.on("drain", () => upstream.resume());

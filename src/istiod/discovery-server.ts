@@ -106,6 +106,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
   #pushCounter = 0;
   #connectionCounter = 0;
   #firstEventAt = 0;
+  #bytesSent = 0;
   #isReady = false;
   readonly #untranslated = new ObjectRemarks("configuration has no effect");
   readonly #policyProblems = new ObjectRemarks("policy is in force in part");
@@ -166,6 +167,11 @@ export class DiscoveryServer implements AdsHandler, Disposable {
   /** What is in the way of security policies of the newest context, in the same form. */
   get policyProblems(): readonly string[] {
     return this.#policyProblems.lines;
+  }
+
+  /** Of resources, to all proxies. */
+  get bytesSent(): number {
+    return this.#bytesSent;
   }
 
   get isReady(): boolean {
@@ -288,6 +294,7 @@ export class DiscoveryServer implements AdsHandler, Disposable {
       },
       onStale: (typeUrl) => metrics.expiredNonce.inc({ type: shortType(typeUrl) }),
       onSent: (typeUrl, resources, bytes) => {
+        this.#bytesSent += bytes;
         metrics.pushes.inc({ type: shortType(typeUrl) });
         metrics.configSize.observe({ type: shortType(typeUrl) }, bytes);
         scope.debug("sent", { proxy: id, type: shortType(typeUrl), resources, bytes });

@@ -1,5 +1,13 @@
-/** A gRPC port of the control plane: plaintext for loopback and tests, or TLS with the certificate authority's own certificate. */
+/**
+ * A gRPC port of the control plane: plaintext for loopback and tests, or TLS with the certificate authority's own certificate.
+ *
+ * libuv takes one connection of a listener each time that the event loop comes around. When hundreds of agents come at once, the last ones
+ * would wait until the first have been given all their configuration; so several listeners share the port, among whom the kernel divides.
+ */
+import { type AddressInfo, createServer, type Server as Listener } from "node:net";
 import { Server, type ServerCredentials, type ServiceDefinition, type UntypedServiceImplementation } from "@grpc/grpc-js";
+import { log } from "../lib/log.ts";
+import { listenOn, type PortSharing } from "../platform/port-sharing.ts";
 
 export interface GrpcService {
   readonly definition: ServiceDefinition;
@@ -14,13 +22,17 @@ export interface GrpcServerOptions {
   readonly services: readonly GrpcService[];
 }
 
+const scope = log.scope("grpc");
+
+const listeners = 8;
+
 export class GrpcServer implements AsyncDisposable {
   readonly port: number;
-  readonly #server: Server;
+  readonly #parts: DisposableStack;
 
-  private constructor(server: Server, port: number) {
-    this.#server = server;
+  private constructor(port: number, parts: DisposableStack) {
     this.port = port;
+    this.#parts = parts;
   }
 
   static async start({ host, port, credentials, services }: GrpcServerOptions): Promise<GrpcServer> {
@@ -34,15 +46,24 @@ export class GrpcServer implements AsyncDisposable {
       "grpc.keepalive_timeout_ms": 10_000,
     });
     for (const { definition, implementation } of services) server.addService(definition, implementation);
-    const bound = await new Promise<number>((resolve, reject) => {
-      const address = host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
-      server.bindAsync(address, credentials, (error, actual) => (error ? reject(error) : resolve(actual)));
-    });
-    return new GrpcServer(server, bound);
+    using parts = new DisposableStack();
+    parts.defer(() => server.forceShutdown());
+    const connections = server.createConnectionInjector(credentials);
+    const open = async (at: number, sharing: PortSharing): Promise<number> => {
+      const listener: Listener = createServer({ noDelay: true }, (socket) => connections.injectConnection(socket));
+      await listenOn(listener, { host, port: at }, sharing);
+      // Of one connection that could not be taken.
+      listener.on("error", (error) => scope.warn("a connection is lost", { port: at, reason: error.message }));
+      parts.defer(() => void listener.close());
+      return (listener.address() as AddressInfo).port;
+    };
+    const bound = await open(port, "first");
+    for (let more = 1; more < listeners; more++) await open(bound, "beside");
+    return new GrpcServer(bound, parts.move());
   }
 
   /** Streams are told by the discovery server; what is left after that is cut. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#server.forceShutdown();
+    this.#parts.dispose();
   }
 }

@@ -6,6 +6,7 @@ import { StoreError } from "../config/store.ts";
 import { fail } from "../lib/fail.ts";
 import { formatHostPort, HostPortError, parseHostPort } from "../lib/host-port.ts";
 import { log } from "../lib/log.ts";
+import { releaseMemory } from "../platform/release-memory.ts";
 import { ServiceManager } from "../platform/service-manager.ts";
 import { toldToStop } from "../platform/told-to-stop.ts";
 import { type ForeignBundles, parseForeignBundles } from "./ca/trust-bundle.ts";
@@ -13,6 +14,7 @@ import { readProxyEnvironment } from "./fetch/proxy-environment.ts";
 import { Istiod } from "./istiod.ts";
 import type { JwksFetchMode } from "./jwks/jwks-source.ts";
 import { defaultServiceRange, isServiceRange } from "./kubeapi/admission/cluster-addresses.ts";
+import { ReleaseAfterBursts } from "./release-after-bursts.ts";
 
 interface Options {
   configDir?: string;
@@ -165,6 +167,7 @@ export async function main(args: string[]): Promise<number> {
       allocatesAddresses: options.ipAutoallocate === "true",
       registration: { graceMs },
     });
+    using _ = new ReleaseAfterBursts({ sent: () => istiod.discovery.bytesSent, release: releaseMemory });
     log.scope("istiod").info("serving", {
       xds: formatHostPort({ host: grpc.host, port: istiod.grpcPort }),
       ...(secureGrpc && istiod.secure ? { secureXds: formatHostPort({ host: secureGrpc.host, port: istiod.secure.port }) } : {}),

@@ -14,7 +14,7 @@ import { agentDirectories, type Member, type PlannedFile } from "./join-plan.ts"
 const run = promisify(execFile);
 const agentUser = "istio-proxy";
 /** What the agent writes into directories that are not its own: of these too there may have been others. */
-const agentsFiles = ["/etc/certs/key.pem", "/etc/certs/cert-chain.pem"];
+const agentsFiles = ["/etc/certs/key.pem", "/etc/certs/cert-chain.pem", "/etc/istio/proxy/grpc-bootstrap.json"];
 const agentsDirectories = ["/var/run/secrets/workload-spiffe-uds", "/var/run/secrets/credential-uds"];
 const lastGoodFile = "/etc/istio/proxy/last-good";
 
@@ -109,6 +109,8 @@ export async function rollBack(member: Member): Promise<boolean> {
   if (!journal) return false;
   // First the capture rules, which go with the service: they are what keeps people out.
   await systemctl("stop", unit).catch(() => undefined);
+  // A unit whose preparation was cut short is taken for a failed one.
+  await systemctl("reset-failed", unit).catch(() => undefined);
   for (const { path, content, mode, uid, gid } of journal.files) {
     if (content === null) {
       await rm(path, { force: true });

@@ -1,5 +1,5 @@
 /** Revocation lists (RFC 5280, 5.1), and what of a certificate is needed to find it in one. */
-import { type DerElement, derTag, readDer, readDerList } from "./der.ts";
+import { contextTag, type DerElement, derTag, readDer, readDerList } from "./der.ts";
 
 export interface RevocationList {
   /** Serial numbers, hexadecimal. */
@@ -19,8 +19,7 @@ export interface CertificateNumbers {
   readonly serial: string;
 }
 
-const utcTime = 0x17;
-const [explicitVersion, bitString] = [0xa0, 0x03];
+const explicitVersion = contextTag(0, "constructed");
 
 /** Of several lists of one issuer the newest counts. Their signatures are not looked at. Throws an Error for text that holds no list, or a damaged one. */
 export function parseRevocationLists(pem: string): RevocationLists {
@@ -52,7 +51,7 @@ function parseList(der: Buffer): { readonly issuer: string; readonly list: Revoc
   const at = fields[0]?.tag === derTag.integer ? 1 : 0;
   const [algorithm, issuer, thisUpdate, next, ...rest] = fields.slice(at);
   if (algorithm?.tag !== derTag.sequence || issuer?.tag !== derTag.sequence || !thisUpdate) return null;
-  const hasNext = next?.tag === utcTime || next?.tag === derTag.generalizedTime;
+  const hasNext = next?.tag === derTag.utcTime || next?.tag === derTag.generalizedTime;
   const revoked = (hasNext ? rest : [next, ...rest])[0];
   const thisUpdateMs = timeOf(thisUpdate);
   const nextUpdateMs = hasNext ? timeOf(next) : Number.POSITIVE_INFINITY;
@@ -78,7 +77,7 @@ function tbsFields(der: Buffer): DerElement[] | null {
   const outer = readDer(der, 0);
   if (outer?.tag !== derTag.sequence || outer.end !== der.length) return null;
   const parts = readDerList(outer.content);
-  if (parts?.length !== 3 || parts[0]!.tag !== derTag.sequence || parts[2]!.tag !== bitString) return null;
+  if (parts?.length !== 3 || parts[0]!.tag !== derTag.sequence || parts[2]!.tag !== derTag.bitString) return null;
   return readDerList(parts[0]!.content);
 }
 
@@ -86,7 +85,7 @@ function tbsFields(der: Buffer): DerElement[] | null {
 function timeOf({ tag, content }: DerElement): number {
   const text = content.toString("latin1");
   const match = /^(\d{2})?(\d{2})(\d{2})(\d{2})(\d{2})(\d{2})(\d{2})Z$/.exec(text);
-  if (!match || (tag === utcTime) !== (match[1] === undefined)) return Number.NaN;
+  if (!match || (tag === derTag.utcTime) !== (match[1] === undefined)) return Number.NaN;
   const [century, year, month, day, hour, minute, second] = match.slice(1).map((part) => (part === undefined ? undefined : Number(part)));
   const full = (century ?? (year! < 50 ? 20 : 19)) * 100 + year!;
   return Date.UTC(full, month! - 1, day, hour, minute, second);

@@ -2,10 +2,8 @@
 import { watch } from "node:fs";
 import { basename, dirname } from "node:path";
 
-/** Changes that come together are one; an editor's write is several. */
-const quietMs = 50;
-
-export function watchFile(path: string, onChange: () => void): Disposable {
+/** Changes that come together within `quietMs` of each other are one; an editor's write is several. */
+export function watchFile(path: string, onChange: () => void, quietMs = 50): Disposable {
   let timer: NodeJS.Timeout | undefined;
   // The directory, not the file: a rename over the file would leave a watch on the old inode behind.
   const watcher = watch(dirname(path), (_, name) => {

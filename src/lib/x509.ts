@@ -5,10 +5,7 @@
 import "reflect-metadata"; // the library's dependency injection asks for it
 
 export {
-  AuthorityKeyIdentifierExtension,
   BasicConstraintsExtension,
-  ExtendedKeyUsage,
-  ExtendedKeyUsageExtension,
   type Extension,
   type JsonGeneralName,
   KeyUsageFlags,
@@ -16,6 +13,5 @@ export {
   Pkcs10CertificateRequestGenerator,
   SubjectAlternativeNameExtension,
   SubjectKeyIdentifierExtension,
-  X509Certificate,
   X509CertificateGenerator,
 } from "@peculiar/x509";

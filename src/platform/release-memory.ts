@@ -9,11 +9,22 @@ import { readFileSync } from "node:fs";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 
-/** Both, for a process that has come up. */
+/** All three, for a process that has come up. */
 export function releaseMemory(): void {
   shrinkHeap();
   trimAllocator();
   dropExecutablePages();
+}
+
+/** What buffers were in, which libc keeps for the next ones. Does nothing where libc can't be asked. */
+export function trimAllocator(): void {
+  try {
+    const { dlopen } = process.getBuiltinModule("node:ffi");
+    using library = dlopen("libc.so.6", { malloc_trim: { return: "int32", arguments: ["uint64"] } });
+    library.functions.malloc_trim(0n);
+  } catch {
+    // Memory that can't be given back is no reason to fail.
+  }
 }
 
 /** Collects the heap of the calling thread, as small as it gets. Takes some ten milliseconds. */

@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import * as http from "node:http";
+import * as http2 from "node:http2";
 import * as net from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -330,6 +331,23 @@ describe("a worker", () => {
     expect((await once(socket, "data"))[0]).toContain("connection: close");
     socket.destroy();
     await expect(exchange(port, get("/"))).rejects.toThrow("ECONNREFUSED");
+  });
+
+  it("tells a client of HTTP/2 to go though no response is due, and lets what it has under way end", async () => {
+    await using upstream = await startUpstream((request, response) => request.pipe(response));
+    await using worker = await TestWorker.start(bootstrap(listener(manager(toUp)), cluster("up", upstream.port)));
+    const client = http2.connect(`http://127.0.0.1:${worker.ports.get("l")}`);
+    const told = once(client, "goaway");
+    const call = client.request({ ":method": "POST" });
+    call.setEncoding("latin1").write("one");
+    expect((await once(call, "data"))[0]).toBe("one");
+    await worker.drain(true);
+    expect((await told)[0]).toBe(http2.constants.NGHTTP2_NO_ERROR);
+    call.end("two");
+    expect((await once(call, "data"))[0]).toBe("two");
+    await once(call, "end");
+    expect(call.rstCode).toBe(0);
+    await once(client, "close");
   });
 
   it("passes TCP on in both directions, half-closes included", async () => {

@@ -105,6 +105,7 @@ export class WorkerState implements AsyncDisposable {
         if (drain.inboundOnly && listener.config.trafficDirection !== "inbound") continue;
         if (drain.stopListening) listener.stopListening();
         listener.drain(listener.config.chains, drain.strategy, drain.drainTimeMs, false);
+        if (drain.stopListening) listener.announceDrain();
       }
       this.#answer(drain.sequence, []);
     });

@@ -5,9 +5,11 @@
 import { generateKeyPairSync } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
+import { get as httpsGet } from "node:https";
 import { type AddressInfo, connect } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { text } from "node:stream/consumers";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { decodeObject } from "../../src/api/documents/decode-object.ts";
 import type { WritableConfigStore } from "../../src/config/store.ts";
@@ -38,7 +40,7 @@ const route = {
 describe("pilot-agent's settings", { timeout: 40_000 }, () => {
   let directory: string;
   let istiod: Istiod;
-  let ports: { http: number; admin: number; status: number; ready: number; stats: number };
+  let ports: { http: number; admin: number; status: number; ready: number; stats: number; secure: number; merged: number };
   let agent: TopsailProcess | undefined;
   const servers: Server[] = [];
 
@@ -98,8 +100,8 @@ describe("pilot-agent's settings", { timeout: 40_000 }, () => {
 
   beforeAll(async () => {
     istiod = await Istiod.start({ grpc: loopback, secureGrpc: loopback, monitoring: loopback, domain: "cluster.local" });
-    const first = await freePortRow(5);
-    ports = { http: first, admin: first + 1, status: first + 2, ready: first + 3, stats: first + 4 };
+    const first = await freePortRow(7);
+    ports = { http: first, admin: first + 1, status: first + 2, ready: first + 3, stats: first + 4, secure: first + 5, merged: first + 6 };
     for (const raw of [
       { apiVersion: "v1", kind: "ServiceAccount", metadata: { name: account.serviceAccount, namespace: account.namespace } },
       gateway(ports.http),
@@ -114,6 +116,12 @@ describe("pilot-agent's settings", { timeout: 40_000 }, () => {
   const provision = async () => {
     place("var/run/secrets/tokens/istio-token", (await istiod.secure!.tokens.issue(account, ["istio-ca"], 600)).token);
     place("var/run/secrets/istio/root-cert.pem", istiod.secure!.authority.trustBundle);
+  };
+  const certificateOf = async (serviceAccount: string) => {
+    const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+    const value = `spiffe://cluster.local/ns/${account.namespace}/sa/${serviceAccount}`;
+    const { chain } = await istiod.secure!.authority.sign(publicKey, [{ type: "url", value }], 3600);
+    return { cert: chain.join(""), key: privateKey.export({ type: "pkcs8", format: "pem" }) as string };
   };
   const fresh = () => {
     directory = mkdtempSync(join(tmpdir(), "agent-settings-"));
@@ -151,6 +159,40 @@ describe("pilot-agent's settings", { timeout: 40_000 }, () => {
       expect(hasEnded).toBe(false);
       open.destroy();
       expect(await exited).toBe(0);
+    });
+
+    it("ENVOY_SECURE_METRICS_PORT and ENVOY_SECURE_MERGED_METRICS_PORT: metrics for who has a certificate of the mesh, and nobody else", async () => {
+      fresh();
+      await provision();
+      const secure = { ENVOY_SECURE_METRICS_PORT: String(ports.secure), ENVOY_SECURE_MERGED_METRICS_PORT: String(ports.merged) };
+      start({ env: secure, proxyConfig: which });
+      await until(ports.ready, "/healthz/ready");
+      const ca = istiod.secure!.authority.trustBundle;
+      const scrape = (port: number, path: string, identity: { cert?: string; key?: string } = {}) =>
+        new Promise<{ status: number; body: string }>((resolve, reject) => {
+          const options = { host: "127.0.0.1", port, path, ca, ...identity, agent: false, checkServerIdentity: () => undefined };
+          const call = httpsGet(options, async (response) => resolve({ status: response.statusCode!, body: await text(response) }));
+          call.on("error", reject);
+        });
+      const scraper = await certificateOf("prometheus");
+      const proxys = await scrape(ports.secure, "/stats/prometheus", scraper);
+      expect(proxys).toMatchObject({ status: 200, body: expect.stringMatching(/^envoy_server_live\{\} 1$/m) });
+      expect(proxys.body).not.toContain("istio_agent_");
+      for (const path of ["/stats/prometheus", "/metrics"]) {
+        const { body } = await scrape(ports.merged, path, scraper);
+        expect(body).toMatch(/^istio_agent_build\{/m);
+        expect(body).toMatch(/^envoy_server_live\{\} 1$/m);
+      }
+      for (const path of ["/", "/config_dump", "/quitquitquit"]) expect((await scrape(ports.secure, path, scraper)).status).toBe(404);
+      expect((await scrape(ports.merged, "/healthz/ready", scraper)).status).toBe(404);
+      for (const port of [ports.secure, ports.merged]) {
+        await expect(scrape(port, "/stats/prometheus")).rejects.toThrow();
+        await expect(ask(port, "/stats/prometheus")).rejects.toThrow();
+      }
+      expect(istiod.discovery.connected[0]!.proxy.metadata).toMatchObject({
+        ENVOY_SECURE_METRICS_PORT: ports.secure,
+        ENVOY_SECURE_MERGED_METRICS_PORT: ports.merged,
+      });
     });
 
     it("ISTIO_BOOTSTRAP and ISTIO_BOOTSTRAP_OVERRIDE: a bootstrap of the user's, without node and admin, and what is laid over it", async () => {
@@ -224,10 +266,8 @@ describe("pilot-agent's settings", { timeout: 40_000 }, () => {
   it("FILE_MOUNTED_CERTS: proves itself to the control plane by ISTIO_META_TLS_CLIENT_*, and knows it by their root, without a token", async () => {
     fresh();
     const bring = async (chainFile: string, keyFile: string, serviceAccount: string) => {
-      const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
-      const value = `spiffe://cluster.local/ns/${account.namespace}/sa/${serviceAccount}`;
-      const { chain } = await istiod.secure!.authority.sign(publicKey, [{ type: "url", value }], 3600);
-      return [place(chainFile, chain.join("")), place(keyFile, privateKey.export({ type: "pkcs8", format: "pem" }) as string)] as const;
+      const { cert, key } = await certificateOf(serviceAccount);
+      return [place(chainFile, cert), place(keyFile, key)] as const;
     };
     const [chain, key] = await bring("brought/chain.pem", "brought/key.pem", account.serviceAccount);
     const files = {
@@ -282,6 +322,37 @@ describe("pilot-agent's settings", { timeout: 40_000 }, () => {
     const packed = await fetch(`http://127.0.0.1:${ports.status}/metrics`, { headers: { "accept-encoding": "gzip" } });
     expect(packed.headers.get("content-encoding")).toBe("gzip");
     expect(await packed.text()).toMatch(/\napp_up 1\n$/);
+  });
+
+  it("ISTIO_KUBE_APP_PROBERS: asks the application in the place of who may not call it", async () => {
+    fresh();
+    await provision();
+    const asked: string[] = [];
+    const application = createServer(({ url, headers, socket }, response) => {
+      asked.push(`${url} ${headers.host} ${headers["x-probe"]} ${socket.remoteAddress}`);
+      response.writeHead(url === "/well" ? 200 : 418).end("as it is");
+    });
+    servers.push(application);
+    await new Promise<void>((resolve) => application.listen(0, "127.0.0.1", resolve));
+    const { port } = application.address() as AddressInfo;
+    const probers = {
+      "/app-health/web/readyz": { httpGet: { path: "/well", port }, timeoutSeconds: 5 },
+      "/app-health/web/livez": { httpGet: { path: "unwell", port }, timeoutSeconds: 5 },
+    };
+    start({ type: "sidecar", env: { ISTIO_KUBE_APP_PROBERS: JSON.stringify(probers) } });
+    await until(ports.ready, "/healthz/ready");
+    const probe = (path: string) =>
+      askHttp("127.0.0.1", ports.status, { line: `GET ${path}`, host: `me:${ports.status}`, headers: { "x-probe": "1" } });
+    expect(await probe("/app-health/web/readyz")).toMatchObject({ status: 200, body: "as it is" });
+    expect(await probe("/app-health/web/livez")).toMatchObject({ status: 418, body: "as it is" });
+    expect(asked).toEqual([`/well me:${port} 1 127.0.0.6`, `/unwell me:${port} 1 127.0.0.6`]);
+    expect((await probe("/app-health/other/readyz")).status).toBe(400);
+    await agent![Symbol.asyncDispose]();
+    start({ type: "sidecar", env: { ISTIO_KUBE_APP_PROBERS: '{"/app-health/web/readyz": {}}' } });
+    expect(await agent!.exited).toBe(1);
+    expect(agent!.stderr).toContain(
+      "error: ISTIO_KUBE_APP_PROBERS: /app-health/web/readyz: has to have one of httpGet, tcpSocket and grpc",
+    );
   });
 
   it("a flag that only Istio's agent knows is no reason not to start", async () => {

@@ -5,9 +5,11 @@
  *                 ──> app: sidecar ──> httpbin          app: curl ──> sidecar ──> host: servers, by a name of the mesh
  */
 import { createServer, type Server } from "node:http";
+import { createServer as createHttp2Server, type Http2Server, type ServerHttp2Stream } from "node:http2";
 import { type AddressInfo, createServer as createTcpServer } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { envoyBinary } from "../support/envoy.ts";
 import { createToken, readKubeconfig } from "../support/kube-api.ts";
 import { type Machine, MachineNetwork, machinesProblem } from "../support/machine.ts";
 import { anotherVersion, buildPackages, debOf, install, packagingProblem } from "../support/packages.ts";
@@ -18,7 +20,10 @@ if (problem) process.stderr.write(`hand-over on machines: skipped: ${problem}\n`
 
 const drainSeconds = 5;
 
-const mesh = (host: string, http: number, tcp: number) => `
+const echoPath = "/test.Echo/Stream";
+
+/** HTTP/1.1 with WebSocket, TCP, gRPC: each gives back what it gets. */
+const mesh = (host: string, http: number, tcp: number, grpc: number) => `
 apiVersion: networking.istio.io/v1
 kind: Gateway
 metadata: {name: edge, namespace: istio-system}
@@ -34,7 +39,7 @@ metadata: {name: web, namespace: default}
 spec:
   hosts: [web.mesh]
   addresses: [240.1.1.1]
-  ports: [{number: 80, name: http, protocol: HTTP, targetPort: ${http}}, {number: 9000, name: tcp, protocol: TCP, targetPort: ${tcp}}]
+  ports: [{number: 80, name: http, protocol: HTTP, targetPort: ${http}}, {number: 9000, name: tcp, protocol: TCP, targetPort: ${tcp}}, {number: 7070, name: grpc, protocol: GRPC, targetPort: ${grpc}}]
   resolution: STATIC
   endpoints: [{address: ${host}}]
 ---
@@ -44,7 +49,9 @@ metadata: {name: edge, namespace: istio-system}
 spec:
   hosts: ["*"]
   gateways: [edge]
-  http: [{route: [{destination: {host: web.mesh, port: {number: 80}}}]}]
+  http:
+  - {match: [{uri: {exact: ${echoPath}}}], route: [{destination: {host: web.mesh, port: {number: 7070}}}]}
+  - {route: [{destination: {host: web.mesh, port: {number: 80}}}]}
   tcp: [{match: [{port: 9000}], route: [{destination: {host: web.mesh, port: {number: 9000}}}]}]
 `;
 
@@ -66,6 +73,7 @@ describe.skipIf(problem !== undefined)("hand-over on machines", { timeout: 120_0
   let app: Machine;
   let http: Server;
   let tcp: ReturnType<typeof createTcpServer>;
+  let grpc: Http2Server;
 
   const pidOf = (machine: Machine, unit: string) => machine.property(unit, "MainPID");
 
@@ -74,9 +82,21 @@ describe.skipIf(problem !== undefined)("hand-over on machines", { timeout: 120_0
     network = await MachineNetwork.start();
     [edge, app] = await Promise.all([network.boot("edge", 10), network.boot("app", 11)]);
     http = createServer((_, response) => response.end("web"));
+    http.on("upgrade", (_, socket) => {
+      socket.write(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+      );
+      socket.on("error", () => undefined).pipe(socket);
+    });
+    grpc = createHttp2Server();
+    grpc.on("stream", (stream: ServerHttp2Stream) => {
+      stream.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true });
+      stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0" }));
+      stream.on("error", () => undefined).pipe(stream);
+    });
     tcp = createTcpServer((socket) => socket.on("error", () => undefined).pipe(socket));
-    for (const server of [http, tcp]) await new Promise<void>((resolve) => server.listen(0, network.hostAddress, resolve));
-    const ports = [http, tcp].map((server) => (server.address() as AddressInfo).port) as [number, number];
+    for (const server of [http, tcp, grpc]) await new Promise<void>((resolve) => server.listen(0, network.hostAddress, resolve));
+    const ports = [http, tcp, grpc].map((server) => (server.address() as AddressInfo).port) as [number, number, number];
     await Promise.all([install(edge, "istio-control-plane").then(() => install(edge, "istio-sidecar")), install(app, "istio-sidecar")]);
     await edge.write("/etc/istiod/config/mesh.yaml", mesh(network.hostAddress, ...ports));
     await edge.write("/etc/istiod/istiod.env", `ISTIOD_FLAGS="--kubeAPIAddr 0.0.0.0:6443 --serverName ${edge.address}"\n`);
@@ -106,6 +126,7 @@ describe.skipIf(problem !== undefined)("hand-over on machines", { timeout: 120_0
   afterAll(async () => {
     http?.close();
     tcp?.close();
+    grpc?.close();
     await network?.[Symbol.asyncDispose]();
   });
 
@@ -117,6 +138,7 @@ describe.skipIf(problem !== undefined)("hand-over on machines", { timeout: 120_0
     traffic.http(app.address, 8000, "/status/200", { keepsAlive: false });
     traffic.tcp(edge.address, 9000);
     traffic.http2(edge.address, 80, "/", 4);
+    traffic.grpc(edge.address, 80, echoPath);
     return traffic;
   };
   /** On the machine, by DNS proxy and outbound capture; prints what failed. */
@@ -139,19 +161,29 @@ describe.skipIf(problem !== undefined)("hand-over on machines", { timeout: 120_0
     const inside = insider();
     const session = traffic.session(edge.address, 9000);
     await session.echo("before");
+    const socket = await traffic.webSocket(edge.address, 80, "/socket");
+    await socket.echo("before");
+    const [short, long] = [traffic.grpcStream(edge.address, 80, echoPath), traffic.grpcStream(edge.address, 80, echoPath)];
+    for (const stream of [short, long]) await stream.echo("before");
     await traffic.more(500);
 
     await Promise.all([edge.sh(atEdge), app.sh(atApp)]);
     const after = [await pidOf(edge, "istio-gateway@ingress"), await pidOf(app, "istio")] as const;
     expect(after[0]).not.toBe(before[0]);
     expect(after[1]).not.toBe(before[1]);
-    await traffic.more(500);
-    // By the old process, which is still there for it.
+    // By the old process, which is still there for them.
+    await Promise.all([session, socket, short, long].map((one) => one.echo("after")));
     await edge.sh(`kill -0 ${before[0]}`);
-    await session.echo("after");
-    // When its time is over the session ends in order, and the process with it.
-    expect(await session.ended).toBe("end");
-    session.end();
+    // Who has only a stream is told to go too, and loses nothing when he does.
+    await Promise.all([short.goodbye, long.goodbye]);
+    expect(await short.end()).toBe("0");
+    await traffic.more(500);
+    // When their time is over the others end in order, and the process with them.
+    expect(await Promise.all([session.ended, socket.ended])).toEqual(["end", "end"]);
+    for (const one of [session, socket]) one.end();
+    // What a stream is told whose connection ends before it: there is no other way to say so.
+    expect(await long.status).toBe("reset 8");
+    expect(await long.ended).toBe("end");
     await edge.until(`! kill -0 ${before[0]}`);
     await app.until(`! kill -0 ${before[1]}`);
     await traffic.more(500);
@@ -185,5 +217,56 @@ describe.skipIf(problem !== undefined)("hand-over on machines", { timeout: 120_0
     await app.until('[ "$(systemctl show -P NRestarts istio)" = 1 ] && [ "$(systemctl show -P ActiveState istio)" = active ]');
     await app.sh("systemctl reload istio; systemctl stop istio");
     expect(await app.property("istio", "Result")).toBe("success");
+  });
+
+  describe.skipIf(envoyBinary === undefined)("with an Envoy of the user's, which can't share its ports", () => {
+    const envoyPid = async () => (await app.sh("pgrep -f '^/opt/envoy '")).trim();
+    beforeAll(async () => {
+      await app.push(envoyBinary!, "/opt/envoy");
+      await app.write("/etc/istio/config/mesh", defaults.replace("{", "{binaryPath: /opt/envoy, "));
+      await app.sh("chmod 755 /opt/envoy; chown istio-proxy /etc/istio/config/mesh; systemctl restart istio");
+    }, 120_000);
+    const throughEnvoy = () => {
+      const traffic = new SteadyTraffic();
+      for (const keepsAlive of [true, false]) traffic.http(app.address, 8000, "/status/200", { keepsAlive });
+      return traffic;
+    };
+
+    it("lose nothing by a reload, which says that the process goes on as it is, and what was captured is by the new settings", async () => {
+      const before = [await pidOf(app, "istio"), await envoyPid()];
+      const traffic = throughEnvoy();
+      await traffic.more(100);
+      await app.sh("echo ISTIO_LOCAL_EXCLUDE_PORTS=8111 >> /var/lib/istio/envoy/cluster.env; systemctl reload istio");
+      expect(await app.sh("iptables-save")).toMatch(/-A ISTIO_INBOUND .*--dport 8111 -j RETURN/);
+      await traffic.more(100);
+      await traffic.stop();
+      expect(traffic.failures).toEqual([]);
+      expect([await pidOf(app, "istio"), await envoyPid()]).toEqual(before);
+      expect(await app.journal("istio")).toContain("the running process goes on, by the settings that it began with");
+    });
+
+    it("are restarted by an upgrade: who is connected is told to go, capture stays, and the new one serves", async () => {
+      const before = [await pidOf(app, "istio"), await envoyPid()] as const;
+      using newer = anotherVersion(debOf("istio-sidecar"), "99.1");
+      await app.push(newer.file, "/root/newer.deb");
+      const traffic = throughEnvoy();
+      await traffic.more(100);
+      const rules = app.sh(
+        "while [ ! -e /tmp/enough ]; do iptables-save | grep -q -- '-A ISTIO_INBOUND' || echo free; sleep 0.05; done; rm /tmp/enough; echo end",
+      );
+      await app.sh("dpkg -i /root/newer.deb", { timeoutMs: 120_000 });
+      await app.until('[ "$(systemctl show -P ActiveState istio)" = active ]');
+      await traffic.more(100);
+      await traffic.stop();
+      await app.sh("touch /tmp/enough");
+      expect(await rules).toBe("end\n");
+      expect(await pidOf(app, "istio")).not.toBe(before[0]);
+      expect(await envoyPid()).not.toBe(before[1]);
+      await app.until(`! kill -0 ${before[1]}`);
+      expect(await app.property("istio", "NRestarts")).toBe("0");
+      expect(await app.property("istio", "Result")).toBe("success");
+      // Nobody is answered with an error, nor left without an answer: for a moment there is nobody.
+      expect(traffic.failures.filter((failure) => !/ECONNREFUSED|ECONNRESET|socket hang up/.test(failure))).toEqual([]);
+    });
   });
 });

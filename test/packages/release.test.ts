@@ -1,9 +1,10 @@
 /** All of `npm run package`: what comes out is taken apart, checked by the tools of those who will use it, and run. */
 import { execFileSync, spawnSync } from "node:child_process";
-import { globSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { cpSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { type DnfOptions, dnf, dnfProblem } from "../support/dnf.ts";
 import { machinesProblem } from "../support/machine.ts";
 import { OciImage } from "../support/oci-image.ts";
 import { buildPackages, packagesDirectory, packagingProblem } from "../support/packages.ts";
@@ -14,6 +15,8 @@ const root = join(import.meta.dirname, "..", "..");
 const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string };
 const problem = machinesProblem() ?? packagingProblem() ?? (process.arch === "x64" ? undefined : "makes what runs here on x64 alone");
 if (problem) process.stderr.write(`packages of a release: skipped: ${problem}\n`);
+const noDnf = problem ?? dnfProblem();
+if (noDnf && !problem) process.stderr.write(`packages by dnf: skipped: ${noDnf}\n`);
 
 const has = (tool: string) => spawnSync("sh", ["-c", `command -v ${tool}`]).status === 0;
 const file = (name: string) => join(packagesDirectory, name);
@@ -114,6 +117,80 @@ describe.skipIf(problem !== undefined)("packages of a release", { timeout: 300_0
       const verified = spawnSync("gpgv", ["--keyring", keyring, `${metadata}.asc`, metadata], { encoding: "utf8" });
       expect(verified.stderr).toContain("Good signature");
       expect(readFileSync(metadata, "utf8")).toContain('<data type="primary">');
+    });
+  });
+
+  describe.skipIf(noDnf !== undefined)("for dnf", () => {
+    const sidecar = `istio-sidecar-${version}-1.x86_64.rpm`;
+    const inside = (name: string) => join(directory, "dnf", name);
+    /** The repository with the sidecar alone, to be tampered with. */
+    const copied = (name: string) => {
+      const copy = inside(name);
+      mkdirSync(copy, { recursive: true });
+      cpSync(file("rpm/repodata"), join(copy, "repodata"), { recursive: true });
+      for (const one of [sidecar, "topsail.asc"]) cpSync(file(`rpm/${one}`), join(copy, one));
+      return copy;
+    };
+    const damage = (rpm: string) => {
+      const bytes = readFileSync(rpm);
+      bytes[bytes.length - 1000]! ^= 1;
+      writeFileSync(rpm, bytes);
+    };
+    /** What dnf says when it installs nothing. */
+    const refusal = async (repository: string, options: Partial<DnfOptions> = {}) => {
+      using into = await RootDirectory.make();
+      // It keeps what it has seen of a repository.
+      rmSync(`${repository}.dnf`, { recursive: true, force: true });
+      const { code, stdout, stderr } = dnf(
+        { directory: `${repository}.dnf`, root: into.path, repository, ...options },
+        "install",
+        "istio-sidecar",
+      );
+      expect(code).not.toBe(0);
+      expect(spawnSync("rpm", ["--root", into.path, "--query", "istio-sidecar"]).status).not.toBe(0);
+      expect(into.sh("[ ! -e /usr/local/bin/pilot-agent ]").code).toBe(0);
+      return stdout + stderr;
+    };
+
+    it("are in a repository from which it installs, checking metadata and packages by the key that lies beside them", async () => {
+      using into = await RootDirectory.make();
+      const options = { directory: inside("good"), root: into.path, repository: file("rpm") };
+      expect(dnf(options, "install", "istio-sidecar", "istio-control-plane")).toMatchObject({ code: 0 });
+      expect(into.sh("pilot-agent version; readlink /etc/istio; stat -c %U /etc/certs").stdout).toBe(
+        `${version}\n/var/lib/istio\nistio-proxy\n`,
+      );
+      const query = output("rpm", "--root", into.path, "--query", "istio-sidecar", "gpg-pubkey");
+      expect(query).toMatch(new RegExp(`^istio-sidecar-${version}-1\\.x86_64\ngpg-pubkey-`));
+      expect(dnf(options, "remove", "istio-sidecar")).toMatchObject({ code: 0 });
+      expect(into.sh("[ ! -e /usr/local/bin/pilot-agent ]").code).toBe(0);
+    });
+
+    it("are refused when a package is not what the metadata says", async () => {
+      const repository = copied("other-package");
+      damage(join(repository, sidecar));
+      expect(await refusal(repository)).toContain("has incorrect checksum");
+    });
+
+    it("are refused when the metadata is another's", async () => {
+      const repository = copied("other-metadata");
+      damage(join(repository, sidecar));
+      const signature = readFileSync(join(repository, "repodata/repomd.xml.asc"));
+      output("createrepo_c", "--quiet", "--general-compress-type=gz", repository);
+      writeFileSync(join(repository, "repodata/repomd.xml.asc"), signature);
+      expect(await refusal(repository)).toMatch(/GPG verification|repomd\.xml GPG signature verification error/);
+      rmSync(join(repository, "repodata/repomd.xml.asc"));
+      expect(await refusal(repository)).toContain("repomd.xml.asc");
+    });
+
+    it("are refused by their own signature where nobody asks for the metadata's", async () => {
+      const repository = copied("unsigned");
+      damage(join(repository, sidecar));
+      output("createrepo_c", "--quiet", "--general-compress-type=gz", repository);
+      expect(await refusal(repository, { checksMetadata: false })).toMatch(/GPG check FAILED|digest/i);
+      cpSync(file(`rpm/${sidecar}`), join(repository, sidecar));
+      output("rpmsign", "--delsign", join(repository, sidecar));
+      output("createrepo_c", "--quiet", "--general-compress-type=gz", repository);
+      expect(await refusal(repository, { checksMetadata: false })).toContain("is not signed");
     });
   });
 

@@ -42,7 +42,7 @@ const passing = new Set([
 export async function signRequest(request: SigningRequest, access: () => Promise<Access>, signal: AbortSignal): Promise<SignedCertificate> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await callOnce(request, await access());
+      return await callOnce(request, await access(), signal);
     } catch (error) {
       const { code } = error as Partial<ServiceError>;
       if (attempt === attempts || code === undefined || !passing.has(code)) throw error;
@@ -55,11 +55,14 @@ export async function signRequest(request: SigningRequest, access: () => Promise
 async function callOnce(
   { csr, ttlSeconds, certSigner }: SigningRequest,
   { target, credentials, metadata, options }: Access,
+  signal: AbortSignal,
 ): Promise<SignedCertificate> {
+  signal.throwIfAborted();
   const client = new Client(target, credentials, { ...ownChannel, ...options });
+  let cancel = () => {};
   try {
     const { certChain } = await new Promise<IstioCertificateResponse>((resolve, reject) => {
-      client.makeUnaryRequest<IstioCertificateRequest, IstioCertificateResponse>(
+      const call = client.makeUnaryRequest<IstioCertificateRequest, IstioCertificateResponse>(
         method,
         (value) => Buffer.from(toBinary(IstioCertificateRequestSchema, value)),
         (bytes) => fromBinary(IstioCertificateResponseSchema, bytes),
@@ -68,10 +71,13 @@ async function callOnce(
         { deadline: Date.now() + callTimeoutMs },
         (error, response) => (error ? reject(error) : resolve(response!)),
       );
+      cancel = () => call.cancel();
+      signal.addEventListener("abort", cancel);
     });
     if (certChain.length < 2) throw new Error(`the certificate authority sent a chain of ${certChain.length}: leaf and root are the least`);
     return { chain: certChain.slice(0, -1).join(""), roots: certChain.at(-1)! };
   } finally {
+    signal.removeEventListener("abort", cancel);
     client.close();
   }
 }

@@ -13,10 +13,10 @@ export class FileCertificates extends PresentSecrets {
   readonly #files: CertificateFiles;
   readonly #watches = new DisposableStack();
 
-  private constructor(files: CertificateFiles) {
+  private constructor(files: CertificateFiles, quietMs: number) {
     super("another");
     this.#files = files;
-    for (const file of Object.values(files)) this.#watches.use(watchFile(file, () => void this.#load()));
+    for (const file of Object.values(files)) this.#watches.use(watchFile(file, () => void this.#load(), quietMs));
   }
 
   /** Whether certificate, key and root are there. */
@@ -24,9 +24,9 @@ export class FileCertificates extends PresentSecrets {
     return Object.values(files).every((file) => existsSync(file));
   }
 
-  /** Their directories exist. */
-  static async start(files: CertificateFiles): Promise<FileCertificates> {
-    const made = new FileCertificates(files);
+  /** Their directories exist. `quietMs`: they are read again when they have been left alone for so long. */
+  static async start(files: CertificateFiles, quietMs: number): Promise<FileCertificates> {
+    const made = new FileCertificates(files, quietMs);
     await made.#load();
     return made;
   }

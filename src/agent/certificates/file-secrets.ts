@@ -22,10 +22,13 @@ interface Entry {
 
 export class FileSecrets implements Disposable {
   readonly #onChange: () => void;
+  readonly #quietMs: number;
   readonly #entries = new Map<string, Entry>();
 
-  constructor(onChange: () => void) {
+  /** `quietMs`: files are read again when they have been left alone for so long. */
+  constructor(onChange: () => void, quietMs: number) {
     this.#onChange = onChange;
+    this.#quietMs = quietMs;
   }
 
   /** Undefined for a name of another kind, and while the files can't be used. */
@@ -38,7 +41,9 @@ export class FileSecrets implements Disposable {
       scope.warn("too many files are asked for", { name });
       return undefined;
     }
-    const watches = paths.filter((path) => existsSync(dirname(path))).map((path) => watchFile(path, () => this.#reload(name)));
+    const watches = paths
+      .filter((path) => existsSync(dirname(path)))
+      .map((path) => watchFile(path, () => this.#reload(name), this.#quietMs));
     const entry: Entry = { secret: load(name, paths), watches };
     this.#entries.set(name, entry);
     return entry.secret;

@@ -17,10 +17,10 @@ export class Revocations implements Disposable {
   #ofFile: string | undefined;
   #ofControlPlane: string | undefined;
 
-  constructor(path: string) {
+  constructor(path: string, quietMs: number) {
     this.#path = path;
     this.#ofFile = this.#read();
-    if (existsSync(dirname(path))) this.#watches.use(watchFile(path, () => this.#reload()));
+    if (existsSync(dirname(path))) this.#watches.use(watchFile(path, () => this.#reload(), quietMs));
   }
 
   /** PEM; undefined: nothing is revoked. */

@@ -25,12 +25,14 @@ export interface SdsServerOptions {
   readonly secrets: WorkloadSecretsSource | undefined;
   /** Goes with the roots. */
   readonly revocations: Revocations;
+  /** Files that are secrets are read again when they have been left alone for so long. */
+  readonly fileQuietMs: number;
 }
 
 export class SdsServer implements AdsHandler, AsyncDisposable {
   readonly #options: SdsServerOptions;
   readonly #connections = new Set<AdsConnection>();
-  readonly #files = new FileSecrets(() => this.#push());
+  readonly #files: FileSecrets;
   readonly #server = new Server();
   readonly #watches = new DisposableStack();
   #file: SocketFile | undefined;
@@ -38,6 +40,7 @@ export class SdsServer implements AdsHandler, AsyncDisposable {
 
   private constructor(options: SdsServerOptions) {
     this.#options = options;
+    this.#files = new FileSecrets(() => this.#push(), options.fileQuietMs);
     if (options.secrets) this.#watches.use(options.secrets.onChange(() => this.#push()));
     this.#watches.use(options.revocations.onChange(() => this.#push()));
   }

@@ -75,7 +75,7 @@ export async function openWorkloadIdentity({
   const files = brought ?? mounted?.workload;
   if (files !== undefined) {
     scope.info("the workload's certificate comes from files", { certificate: files.chain });
-    return { secrets: await FileCertificates.start(files), socket, isServedElsewhere: false };
+    return { secrets: await FileCertificates.start(files, environment.fileDebounceMs), socket, isServedElsewhere: false };
   }
   const secrets = WorkloadCertificates.start({
     identity: formatSpiffeId({

@@ -29,7 +29,7 @@ export function probeOf(probe: ReadinessProbe, targetFor: (host: string) => Prob
 }
 
 /** Targets of a machine with these addresses; the first one is meant when a probe names no host. */
-export function targetsOf(addresses: readonly string[], defaultHost = addresses[0]!): (host: string) => ProbeTarget {
+export function targetsOf(addresses: readonly string[], defaultHost: string | undefined = addresses[0]!): (host: string) => ProbeTarget {
   const own = new Set([...addresses, "localhost"]);
   return (configured) => {
     const host = configured || defaultHost;

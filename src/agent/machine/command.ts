@@ -14,6 +14,7 @@ import { runCapture } from "../capture/command.ts";
 import { runCommand } from "../capture/command-runner.ts";
 import { flagValues } from "../capture/flags.ts";
 import { findUser } from "../capture/machine-facts.ts";
+import { parseBoolean } from "../environment-values.ts";
 import { askForHandover, handoverPath } from "../handover/handover-socket.ts";
 import { agentPaths } from "../paths.ts";
 import { EnvironmentFileError } from "./environment-file.ts";
@@ -114,8 +115,9 @@ async function isBeingStopped(unit: string): Promise<boolean> {
   return jobs.split("\n").some((line) => line.trim().split(/\s+/)[2] === "stop");
 }
 
+/** By the user's own rules, or not at all, since there is no proxy to take it. */
 function isCapturedByHand(variables: Variables): boolean {
-  return variables.ISTIO_CUSTOM_IP_TABLES === "true";
+  return variables.ISTIO_CUSTOM_IP_TABLES === "true" || parseBoolean("DISABLE_ENVOY", variables.DISABLE_ENVOY, false);
 }
 
 const capNetAdmin = 12n;

@@ -1,7 +1,7 @@
 /** Whose metrics the status port tells, by the agent's settings. */
 import type { ProxyConfig } from "../../api/mesh/proxy-config.ts";
 import type { ProxyType } from "../../api/node.ts";
-import type { AgentEnvironment } from "../environment.ts";
+import { type AgentEnvironment, listenerPorts } from "../environment.ts";
 import { parseScrapeTargets, type ScrapeTarget } from "./scrape-targets.ts";
 
 export interface MetricsSources {
@@ -22,10 +22,11 @@ export interface MetricsSettings {
 
 /** A gateway's port is open to more than its operator: it tells nothing of an application. Throws EnvironmentError. */
 export function metricsSources({ type, environment, proxyConfig }: MetricsSettings): MetricsSources {
-  const { bindAddress, prometheusPort, statusListenerPort, mergesProxyMetrics, tellsMetricsLocally, prometheusAnnotations } = environment;
-  const ownPorts = [prometheusPort, statusListenerPort, proxyConfig.statusPort, proxyConfig.proxyAdminPort];
+  const { bindAddress, prometheusPort, mergesProxyMetrics, hasNoProxy, tellsMetricsLocally, prometheusAnnotations } = environment;
+  const ownPorts = [...listenerPorts(environment), proxyConfig.statusPort, proxyConfig.proxyAdminPort];
   return {
-    proxyMetricsUrl: mergesProxyMetrics ? `http://${bindAddress ?? "127.0.0.1"}:${prometheusPort}/stats/prometheus` : undefined,
+    proxyMetricsUrl:
+      mergesProxyMetrics && !hasNoProxy ? `http://${bindAddress ?? "127.0.0.1"}:${prometheusPort}/stats/prometheus` : undefined,
     application: type === "sidecar" ? parseScrapeTargets(prometheusAnnotations, ownPorts) : [],
     applicationHost: bindAddress?.startsWith("127.") ? bindAddress : "localhost",
     tellsMetricsLocally,

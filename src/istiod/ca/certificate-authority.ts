@@ -2,10 +2,10 @@
  * Signs workload certificates. What it signs with can be exchanged while it runs; whoever keeps the trust bundle is told.
  * Source: Istio security/pkg/pki/ca/ca.go, security/pkg/pki/util/crypto.go.
  */
-import { X509Certificate as Certificate, type KeyObject, randomBytes } from "node:crypto";
+import { X509Certificate as Certificate, type KeyObject } from "node:crypto";
 import { joinCertificates } from "../../lib/pem.ts";
-import { algorithmOf, cryptoKeyOf } from "../../lib/signing-key.ts";
-import type { JsonGeneralName } from "../../lib/x509.ts";
+import { algorithmOf } from "../../lib/signing-key.ts";
+import { type AlternativeName, makeEndEntityCertificate, type Name, readIssuer } from "./end-entity-certificate.ts";
 import { isIssuedBy } from "./issued-by.ts";
 import { keyOfRequest } from "./signing-request.ts";
 
@@ -25,15 +25,6 @@ export interface IssuedCertificate {
   /** PEM: the certificate, then the intermediates. */
   readonly chain: readonly string[];
   readonly notAfter: Date;
-}
-
-/** Whose certificate it is: a workload by its URI, a server of the control plane by its names as well. */
-export type Subject = Pick<JsonGeneralName, "type" | "value"> & { readonly type: "url" | "dns" | "ip" };
-
-/** Distinguished name, for those who are known by that: users of the API. */
-export interface Name {
-  readonly CN?: string;
-  readonly O?: string;
 }
 
 /** Becomes InvalidArgument for the caller. */
@@ -84,11 +75,9 @@ export class CertificateAuthority {
     return this.#material.certificate;
   }
 
-  async #readSigner(): Promise<Signer> {
-    const material = this.#material;
-    if (this.#signer?.material !== material) this.#signer = await signerOf(material);
-    // Another material may have come meanwhile; its signer must not be this one.
-    return this.#signer.material === material ? this.#signer : this.#readSigner();
+  #readSigner(): Signer {
+    if (this.#signer?.material !== this.#material) this.#signer = signerOf(this.#material);
+    return this.#signer;
   }
 
   /** Signs with `material` from now on. */
@@ -106,7 +95,7 @@ export class CertificateAuthority {
    * Signs the key of a PKCS #10 request in PEM for the caller's identity. Whatever else the request asks for does not count.
    * `ttlSeconds` 0 or less: the default. Throws RequestRefused.
    */
-  async signRequest(csr: string, subjects: readonly Subject[], ttlSeconds: number): Promise<IssuedCertificate> {
+  async signRequest(csr: string, subjects: readonly AlternativeName[], ttlSeconds: number): Promise<IssuedCertificate> {
     if (csr.length > maxRequestBytes) throw new RequestRefused(`the certificate request is longer than ${maxRequestBytes} bytes`);
     let publicKey: KeyObject;
     try {
@@ -119,47 +108,33 @@ export class CertificateAuthority {
   }
 
   /** Throws RequestRefused for a life that is too long. The certificate never outlives its issuer. */
-  async sign(publicKey: KeyObject, subjects: readonly Subject[], ttlSeconds: number, name: Name = {}): Promise<IssuedCertificate> {
+  async sign(publicKey: KeyObject, subjects: readonly AlternativeName[], ttlSeconds: number, name: Name = {}): Promise<IssuedCertificate> {
     const ttl = ttlSeconds > 0 ? ttlSeconds : this.#defaultTtlSeconds;
     if (ttl > this.#maxTtlSeconds)
       throw new RequestRefused(`requested TTL ${ttl}s is greater than the max allowed TTL ${this.#maxTtlSeconds}s`);
-    const x509 = await import("../../lib/x509.ts");
-    const { issuer, authorityKeyId, key, algorithm, intermediates } = await this.#readSigner();
+    const { issuer, endsAtMs, intermediates } = this.#readSigner();
     const now = Date.now();
-    if (issuer.notAfter.getTime() <= now) throw new Error("the signing certificate has expired");
-    const notAfter = new Date(Math.min(now + ttl * 1000, issuer.notAfter.getTime()));
-    const signed = await x509.X509CertificateGenerator.create({
-      serialNumber: randomBytes(16).toString("hex"),
-      issuer: issuer.subjectName,
-      subject: Object.entries(name).map(([attribute, value]) => ({ [attribute]: [value] })),
+    if (endsAtMs <= now) throw new Error("the signing certificate has expired");
+    const notAfter = new Date(Math.min(now + ttl * 1000, endsAtMs));
+    const certificate = await makeEndEntityCertificate(issuer, {
+      publicKey,
+      subject: name,
+      alternativeNames: subjects,
       notBefore: new Date(now - backdatedMs),
       notAfter,
-      publicKey: cryptoKeyOf(publicKey),
-      signingKey: key,
-      signingAlgorithm: algorithm,
-      extensions: [
-        new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature | x509.KeyUsageFlags.keyEncipherment, true),
-        new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth, x509.ExtendedKeyUsage.clientAuth]),
-        new x509.BasicConstraintsExtension(false, undefined, true),
-        authorityKeyId,
-        // Critical, for there is no subject beside it.
-        ...(subjects.length > 0 ? [new x509.SubjectAlternativeNameExtension([...subjects], true)] : []),
-      ],
     });
-    return { chain: [`${signed.toString("pem")}\n`, ...intermediates], notAfter };
+    return { chain: [certificate, ...intermediates], notAfter };
   }
 }
 
 /** What all certificates of one material have in common: to read it anew for each would take a third of the time. */
-async function signerOf(material: SigningMaterial) {
-  const { certificate, key, intermediates } = material;
-  const x509 = await import("../../lib/x509.ts");
-  const issuer = new x509.X509Certificate(certificate);
-  const authorityKeyId = await x509.AuthorityKeyIdentifierExtension.create(issuer);
-  return { material, issuer, authorityKeyId, key: cryptoKeyOf(key), algorithm: algorithmOf(key), intermediates };
+function signerOf(material: SigningMaterial) {
+  const certificate = new Certificate(material.certificate);
+  const issuer = readIssuer(certificate, material.key);
+  return { material, issuer, endsAtMs: certificate.validToDate.getTime(), intermediates: material.intermediates };
 }
 
-type Signer = Awaited<ReturnType<typeof signerOf>>;
+type Signer = ReturnType<typeof signerOf>;
 
 /** Why the material can't be signed with: undefined when it can. `now` in milliseconds. */
 export function problemOf({ certificate, key, intermediates, roots }: SigningMaterial, now: number): string | undefined {

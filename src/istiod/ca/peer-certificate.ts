@@ -22,7 +22,7 @@ export function peerCertificateOf(call: Call): X509Certificate | undefined {
 
 /** Whether the certificate, or one of those above it, is signed by one of the roots (PEM). */
 export function leadsTo(certificate: X509Certificate, roots: readonly string[]): boolean {
-  const trusted = roots.map((root) => new X509Certificate(root));
+  const trusted = roots.map(parsedRoot);
   const seen = new Set<string>();
   let current: X509Certificate | undefined = certificate;
   while (current && !seen.has(current.fingerprint256)) {
@@ -34,4 +34,17 @@ export function leadsTo(certificate: X509Certificate, roots: readonly string[]):
     current = issuer;
   }
   return false;
+}
+
+/** Roots by their PEM, for they are the same for every caller. What is no root any more goes when many have been seen. */
+const parsedRoots = new Map<string, X509Certificate>();
+const maxParsedRoots = 256;
+
+function parsedRoot(pem: string): X509Certificate {
+  const known = parsedRoots.get(pem);
+  if (known) return known;
+  if (parsedRoots.size >= maxParsedRoots) parsedRoots.clear();
+  const parsed = new X509Certificate(pem);
+  parsedRoots.set(pem, parsed);
+  return parsed;
 }

@@ -7,7 +7,8 @@ import { isIP } from "node:net";
 import type { experimental } from "@grpc/grpc-js";
 import { log } from "../../lib/log.ts";
 import { joinCertificates } from "../../lib/pem.ts";
-import type { CertificateAuthority, Subject } from "./certificate-authority.ts";
+import type { CertificateAuthority } from "./certificate-authority.ts";
+import type { AlternativeName } from "./end-entity-certificate.ts";
 import type { TrustBundle } from "./trust-bundle.ts";
 
 const scope = log.scope("ca");
@@ -27,7 +28,7 @@ type Trust = Pick<TrustBundle, "callersRoots" | "onChange">;
 
 export class ServerIdentity implements Provider, Disposable {
   readonly #authority: CertificateAuthority;
-  readonly #subjects: readonly Subject[];
+  readonly #subjects: readonly AlternativeName[];
   readonly #trust: Trust;
   readonly #watches = new DisposableStack();
   /** What each listener, of whatever kind, is told. */
@@ -35,7 +36,7 @@ export class ServerIdentity implements Provider, Disposable {
   #pair: ServerPair;
   #timer: NodeJS.Timeout | undefined;
 
-  private constructor(authority: CertificateAuthority, trust: Trust, subjects: readonly Subject[], pair: ServerPair) {
+  private constructor(authority: CertificateAuthority, trust: Trust, subjects: readonly AlternativeName[], pair: ServerPair) {
     this.#authority = authority;
     this.#trust = trust;
     this.#subjects = subjects;
@@ -47,7 +48,7 @@ export class ServerIdentity implements Provider, Disposable {
 
   /** `names`: DNS names and addresses by which clients call. */
   static async start(authority: CertificateAuthority, trust: Trust, names: readonly string[]): Promise<ServerIdentity> {
-    const subjects = [...new Set(names)].map((value): Subject => ({ type: isIP(value) ? "ip" : "dns", value }));
+    const subjects = [...new Set(names)].map((value): AlternativeName => ({ type: isIP(value) ? "ip" : "dns", value }));
     return new ServerIdentity(authority, trust, subjects, await makePair(authority, trust, subjects));
   }
 
@@ -113,7 +114,7 @@ function rootsOf({ callersRoots }: Trust): Buffer {
   return Buffer.from(joinCertificates(callersRoots));
 }
 
-async function makePair(authority: CertificateAuthority, trust: Trust, subjects: readonly Subject[]): Promise<ServerPair> {
+async function makePair(authority: CertificateAuthority, trust: Trust, subjects: readonly AlternativeName[]): Promise<ServerPair> {
   const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
   const { chain } = await authority.sign(publicKey, subjects, lifeSeconds);
   return {

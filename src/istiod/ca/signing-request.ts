@@ -15,7 +15,6 @@ const algorithms: Readonly<Record<string, { readonly keyType: "ec" | "rsa"; read
   "2a864886f70d01010c": { keyType: "rsa", hash: "sha384" },
   "2a864886f70d01010d": { keyType: "rsa", hash: "sha512" },
 };
-const bitString = 0x03;
 const block = /-----BEGIN (?<label>(?:NEW )?CERTIFICATE REQUEST)-----(?<text>[A-Za-z0-9+/=\s]+)-----END \k<label>-----/;
 
 /** The key of a request in PEM. Throws an Error that says what is wrong with the request. */
@@ -26,7 +25,7 @@ export function keyOfRequest(pem: string): KeyObject {
   const whole = readDer(bytes, 0);
   const parts = whole?.tag === derTag.sequence && whole.end === bytes.length ? readDerList(whole.content) : null;
   const [info, algorithm, signature] = parts ?? [];
-  if (parts?.length !== 3 || info?.tag !== derTag.sequence || algorithm?.tag !== derTag.sequence || signature?.tag !== bitString)
+  if (parts?.length !== 3 || info?.tag !== derTag.sequence || algorithm?.tag !== derTag.sequence || signature?.tag !== derTag.bitString)
     throw new Error("it is no PKCS #10");
   const [version, subject, key] = readDerList(info.content) ?? [];
   if (version?.tag !== derTag.integer || subject?.tag !== derTag.sequence || key?.tag !== derTag.sequence)

@@ -68,7 +68,8 @@ function routes(name: string, proxy: ProxyNode, push: PushContext): EncodedResou
 
 /** The generator of a type for a proxy; node metadata GENERATOR chooses another family than Envoy's. */
 export function generatorFor(proxy: ProxyNode, typeUrl: string): Generator | undefined {
-  const family = proxy.metadata.GENERATOR === "grpc" ? proxylessGenerators : envoyGenerators;
+  const isAgents = typeUrl === typeUrls.nds || typeUrl === typeUrls.pcds;
+  const family = proxy.metadata.GENERATOR === "grpc" && !isAgents ? proxylessGenerators : envoyGenerators;
   return Object.hasOwn(family, typeUrl) ? family[typeUrl] : undefined;
 }
 

@@ -111,6 +111,9 @@ function reservedPorts({ metadata }: ProxyNode, { mesh }: PushContext): Readonly
     mesh.proxyInboundListenPort || 15006,
     Number(metadata.ENVOY_STATUS_PORT) || 15021,
     Number(metadata.ENVOY_PROMETHEUS_PORT) || 15090,
+    // 0, which is no port, where there are none.
+    Number(metadata.ENVOY_SECURE_METRICS_PORT) || 0,
+    Number(metadata.ENVOY_SECURE_MERGED_METRICS_PORT) || 0,
   ]);
 }
 

@@ -84,13 +84,18 @@ export class ConnectionLife {
   decideClose(): void {
     if (this.phase !== "open") return;
     const { maxRequestsPerConnection } = this.#manager;
-    if (this.#connection.drain.shouldClose()) {
-      this.count("downstream_cx_drain_close");
-      this.startDrain();
-    } else if (maxRequestsPerConnection > 0 && this.#requests >= maxRequestsPerConnection) {
+    if (this.#connection.drain.shouldClose()) this.drainAnnounced();
+    else if (maxRequestsPerConnection > 0 && this.#requests >= maxRequestsPerConnection) {
       this.count("downstream_cx_max_requests_reached");
       this.startDrain();
     }
+  }
+
+  /** Nothing new is taken where it came in: a client that only has long streams would not hear so by a response. */
+  drainAnnounced(): void {
+    if (this.phase !== "open") return;
+    this.count("downstream_cx_drain_close");
+    this.startDrain();
   }
 
   expire(now: number): void {

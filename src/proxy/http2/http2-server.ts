@@ -57,6 +57,7 @@ export class Http2Server extends Http2Session<Http2ServerStream> implements Conn
     if (opened) account.speaks("http2", onTooOld);
     else account.open("http2", onTooOld);
     connection.decideClose = () => this.life.decideClose();
+    connection.announceDrain = () => this.life.drainAnnounced();
     connection.shutdown = (isForced) => this.#shutdown(isForced);
   }
 

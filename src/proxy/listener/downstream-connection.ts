@@ -67,6 +67,8 @@ export class DownstreamConnection implements ClientView {
   decideClose: (stream: HttpStream) => void = () => {};
   /** Closes when idle or after the present request: a drain that has run out of patience closes at once. */
   shutdown: (isForced: boolean) => void = () => this.destroy();
+  /** Tells the client to go where its protocol has a word for that; what it has under way goes on. */
+  announceDrain: () => void = () => {};
   /** Set by a filter that lets the connection wait: it is closed before it could proceed. */
   onGoneWaiting: (() => void) | null = null;
   readonly #acceptedAtEpochMs: number;

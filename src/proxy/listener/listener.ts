@@ -175,6 +175,11 @@ export class Listener {
     }, drainTimeMs).unref();
   }
 
+  /** Tells clients that can be told that nothing new is taken from them. */
+  announceDrain(): void {
+    for (const chain of this.config.chains) for (const connection of chain.connections) connection.announceDrain();
+  }
+
   /** Closes everything at once. */
   close(): void {
     this.stopListening();
