@@ -36,17 +36,6 @@ export function shrinkHeap(): void {
   collect({ type: "major", execution: "sync", flavor: "last-resort" });
 }
 
-/** Has libc give back what it holds of memory that all threads have freed. Does nothing where it has no such call. */
-export function trimAllocator(): void {
-  try {
-    const { dlopen } = process.getBuiltinModule("node:ffi");
-    using library = dlopen("libc.so.6", { malloc_trim: { return: "int32", arguments: ["uint64"] } });
-    library.functions.malloc_trim(0n);
-  } catch {
-    // Memory that can't be given back is no reason to fail.
-  }
-}
-
 /** MADV_DONTNEED of <sys/mman.h>; the same on all of Linux's architectures that we build for. */
 const dontNeed = 4;
 
