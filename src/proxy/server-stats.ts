@@ -73,6 +73,8 @@ export class ServerStats {
   showState(state: ServerState): void {
     this.#store.set(this.#at.state!, stateNumbers[state]);
     this.#store.set(this.#at.live!, state === "LIVE" ? 1 : 0);
+    // LIVE is 0, and who asks for readiness asks for what is used alone, as Istio's agent does.
+    for (const name of ["server.state", "server.live"]) this.#reader.written(name);
   }
 
   initialized(): void {

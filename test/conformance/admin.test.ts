@@ -36,6 +36,7 @@ const requests: readonly (readonly [method: "GET" | "POST", path: string])[] = [
   ["GET", "/config_dump?mask=nope.nope"],
   ["GET", "/config_dump?name_regex=out"],
   ["GET", "/config_dump?name_regex=("],
+  ["GET", "/stats?usedonly&filter=^server\\.(state|live)$"],
   ["GET", "/stats?type=Counters&filter=^cluster_manager"],
   ["GET", "/stats?type=Counters&filter=^cluster_manager&format=json"],
   ["GET", "/stats?filter=^listener_manager.listener_(added|removed|modified)$"],

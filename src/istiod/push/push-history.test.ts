@@ -14,7 +14,7 @@ import { type ConfigObject, formatKey, keyOf } from "../../api/kinds/object.ts";
 import { defaultMesh } from "../../api/mesh/decode-mesh.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import { type TypeUrl, typeUrls } from "../../api/type-urls.ts";
-import { compareAge } from "../../registry/registry.ts";
+import { compareAge, type ObjectsOf } from "../../registry/registry.ts";
 import { generatorFor } from "../xds/generators.ts";
 import { PushContext } from "./push-context.ts";
 import { type ChangedKind, planPush, scopeFor } from "./push-request.ts";
@@ -164,6 +164,11 @@ const specs: Record<string, { readonly apiVersion: string; readonly names: numbe
       ...(chance(0.5) ? { selector: { matchLabels: { app: "x" } } } : {}),
     }),
   },
+  RequestAuthentication: {
+    apiVersion: "security.istio.io/v1",
+    names: 2,
+    spec: ({ pick }) => ({ jwtRules: [{ issuer: pick(["one", "two"]), jwksUri: "http://issuer.test/keys" }] }),
+  },
   EnvoyFilter: {
     apiVersion: "networking.istio.io/v1alpha3",
     names: 2,
@@ -182,9 +187,20 @@ const specs: Record<string, { readonly apiVersion: string; readonly names: numbe
   },
 };
 
-/** A thing that happens to the mesh: an object comes, says something else, or goes. */
-function change(objects: Map<string, ConfigObject>, random: Random, now: number): ChangedKind {
-  const kind = random.pick(Object.keys(specs));
+interface World {
+  readonly objects: Map<string, ConfigObject>;
+  /** Of the issuers of tokens. */
+  keys: string;
+}
+
+/** A thing that happens to the mesh: an object comes, says something else, or goes, or an issuer has other keys. */
+function change(world: World, random: Random, now: number): ChangedKind {
+  const { objects } = world;
+  const kind = random.pick([...Object.keys(specs), "Jwks"]);
+  if (kind === "Jwks") {
+    world.keys = `{"keys":[],"round":${now}}`;
+    return kind;
+  }
   const { apiVersion, names, spec } = specs[kind]!;
   const namespace = kind === "Gateway" ? "a" : random.pick(namespaces);
   const name = kind === "Service" ? `s${random.below(names)}` : kind === "Gateway" ? "door" : `n${random.below(names)}`;
@@ -202,12 +218,11 @@ function change(objects: Map<string, ConfigObject>, random: Random, now: number)
 
 const mesh = defaultMesh();
 
-function contextOf(objects: ReadonlyMap<string, ConfigObject>, older?: PushContext): PushContext {
+function contextOf({ objects, keys }: World, older?: PushContext): PushContext {
   const all = [...objects.values()].sort(compareAge);
-  return new PushContext(
-    { version: "test/1", mesh, objects: (kind) => all.filter((object) => object.kind === kind), domain: "cluster.local" },
-    older,
-  );
+  const jwks = { keys: () => keys, problem: () => undefined };
+  const ofKind: ObjectsOf = (kind) => all.filter((object) => object.kind === kind);
+  return new PushContext({ version: "test/1", mesh, objects: ofKind, domain: "cluster.local", jwks }, older);
 }
 
 function watchOf(typeUrl: string, names?: ReadonlySet<string>): Watch {
@@ -284,14 +299,14 @@ describe("a history of changes", () => {
     "leaves everybody with what a new context says, seed %i",
     (seed) => {
       const random = randomOf(seed);
-      const objects = new Map<string, ConfigObject>();
-      for (let count = 0; count < 25; count++) change(objects, random, count);
+      const world: World = { objects: new Map(), keys: "{}" };
+      for (let count = 0; count < 25; count++) change(world, random, count);
       const connected = proxies();
-      let before = contextOf(objects);
+      let before = contextOf(world);
       const held = connected.map((proxy) => everything(proxy, before));
       for (let step = 0; step < 40; step++) {
-        const kinds = new Set(Array.from({ length: random.pick([1, 1, 1, 3]) }, () => change(objects, random, 100 + step)));
-        const after = contextOf(objects, before);
+        const kinds = new Set(Array.from({ length: random.pick([1, 1, 1, 3]) }, () => change(world, random, 100 + step)));
+        const after = contextOf(world, before);
         const request = planPush(
           kinds,
           before,
@@ -299,7 +314,7 @@ describe("a history of changes", () => {
           connected.map(({ namespace }) => namespace),
         );
         after.keepUnaltered(before, request ?? { typeUrls: new Set(), clusters: undefined });
-        const fresh = contextOf(objects);
+        const fresh = contextOf(world);
         for (const [index, proxy] of connected.entries()) {
           if (request) apply(held[index]!, scopeFor(request, proxy, before, after), proxy, after);
           const wanted = asObject(everything(proxy, fresh));

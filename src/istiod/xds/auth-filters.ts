@@ -18,13 +18,15 @@ export interface AuthFilters {
   readonly tcp: readonly Filter[];
 }
 
-/** Selections are a push context's own. */
-const made = new WeakMap<SelectedPolicies, Map<ProxyNode["type"], AuthFilters>>();
+/** By context: keys of token issuers and the places of authorizers stand in them, which change while policies don't. */
+const made = new WeakMap<PushContext, Map<SelectedPolicies, Map<ProxyNode["type"], AuthFilters>>>();
 
 export function authFilters(proxy: ProxyNode, push: PushContext): AuthFilters {
   const policies = push.securityPolicies.forWorkload(proxy);
-  const byType = made.get(policies) ?? new Map<ProxyNode["type"], AuthFilters>();
-  made.set(policies, byType);
+  const byPolicies = made.get(push) ?? new Map<SelectedPolicies, Map<ProxyNode["type"], AuthFilters>>();
+  made.set(push, byPolicies);
+  const byType = byPolicies.get(policies) ?? new Map<ProxyNode["type"], AuthFilters>();
+  byPolicies.set(policies, byType);
   const known = byType.get(proxy.type);
   if (known) return known;
   const http = httpAuthorization(policies, push);

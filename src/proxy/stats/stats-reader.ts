@@ -75,6 +75,7 @@ export class StatsReader {
   #groups = new StatGroups();
   #hosts = new StatGroups();
   #texts = new Map<string, string>();
+  readonly #written = new Set<string>();
   /** Histograms as of the last two flushes: their difference is the interval. */
   #flushed = new Map<Entry, { readonly last: number[]; readonly interval: number[] }>();
   #sorted: Entry[] | undefined;
@@ -101,7 +102,7 @@ export class StatsReader {
     let entry = this.#entries.get(key);
     if (!entry) {
       const tagged = tags && { base: name, tags };
-      entry = { name: key, kind, tagged, places: [], retired: undefined, base: undefined, wasUsed: false };
+      entry = { name: key, kind, tagged, places: [], retired: undefined, base: undefined, wasUsed: this.#written.has(key) };
       this.#entries.set(key, entry);
       this.#sorted = undefined;
     }
@@ -129,6 +130,13 @@ export class StatsReader {
 
   setText(name: string, value: string): void {
     this.#texts.set(name, value);
+  }
+
+  /** A gauge that says something with 0 as well: it counts as used from now on. */
+  written(name: string): void {
+    this.#written.add(name);
+    const entry = this.#entries.get(name);
+    if (entry) entry.wasUsed = true;
   }
 
   /** One counter or gauge; 0 when nobody has registered it. */
