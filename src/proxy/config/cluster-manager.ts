@@ -302,8 +302,9 @@ export class ClusterManager implements Disposable {
       outlierLogPath,
       onHealthChange: () =>
         ifActive(async (cluster) => {
-          await updates.apply({ health: [name] });
+          // Together with the ejection that is the reason, and is counted already.
           showMembership(cluster);
+          await updates.apply({ health: [name] });
         }),
       onHostsChange: () => ifActive((cluster) => this.#publishEndpoints(cluster)),
     });
