@@ -4,7 +4,7 @@
  *   store, mesh file ──events──> Debouncer ──> PushContext (new) ──plan──> queue ──> each connection: generate, compare, send
  *
  * A push context is swapped in whole; what a proxy asks in between is answered from the newest one. Proxies are served in turn with
- * a breath between them, so that requests, ACKs and debug pages are not held up by a large push.
+ * a breath every few milliseconds, so that requests, ACKs and debug pages are not held up by a large push.
  */
 import { hostname } from "node:os";
 import { setImmediate as breathe } from "node:timers/promises";
@@ -43,6 +43,9 @@ const scope = log.scope("ads");
 
 /** A push waits so long for the keys of new token issuers: better late than with tokens refused in between. */
 const keysPatienceMs = 2000;
+
+/** A push goes on for so long before it lets others have their turn. */
+const turnMs = 5;
 
 const nothing = { typeUrls: new Set<string>(), clusters: undefined };
 
@@ -374,13 +377,16 @@ export class DiscoveryServer implements AdsHandler, Disposable {
     const queuedAt = performance.now();
     const connections = [...this.#connected.values()];
     scope.info("push", { reason: request.reason, kinds: [...kinds].join(","), proxies: connections.length, version: after.version });
+    let turnEndsAt = performance.now() + turnMs;
     for (const { proxy, connection } of connections) {
       const proxyScope = scopeFor(request, proxy, before, after);
       this.metrics.queueTime.observe((performance.now() - queuedAt) / 1000);
       if (!proxyScope) continue;
       connection.push(proxyScope);
       this.metrics.convergenceTime.observe((performance.now() - firstEventAt) / 1000);
+      if (performance.now() < turnEndsAt) continue;
       await breathe();
+      turnEndsAt = performance.now() + turnMs;
     }
   }
 
