@@ -2,8 +2,8 @@
  * Gathers events until it is time for a push. While a push is being made, events gather for the next.
  *
  *   configuration   when it has paused for `quietMs`, at the latest `maxMs` after the first event: a user's objects belong together
- *   endpoints       soon: each stands for itself, and whoever calls one that is gone waits for it. Not so soon that pushes take more than a
- *                   quarter of the time, however fast endpoints come and go; and with configuration that is pending, when that is due
+ *   endpoints       soon: each stands for itself, and whoever calls one that is gone waits for it. Not so soon that pushes take more than an
+ *                   eighth of the time, however fast endpoints come and go; and with configuration that is pending, when that is due
  *
  * Source: Istio pilot/pkg/xds/discovery.go (debounce), where endpoints wait for a pause as well, and in steady churn for `maxMs`.
  */
@@ -20,7 +20,7 @@ export interface DebounceOptions<Event> {
 export type Urgency = "configuration" | "endpoints";
 
 /** A push is followed by a pause of so many times its own length. */
-const pausePerPush = 3;
+const pausePerPush = 7;
 
 export class Debouncer<Event> implements Disposable {
   readonly #options: DebounceOptions<Event>;
