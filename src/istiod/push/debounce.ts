@@ -19,8 +19,9 @@ export interface DebounceOptions<Event> {
 
 export type Urgency = "configuration" | "endpoints";
 
-/** A push is followed by a pause of so many times its own length. */
+/** A push of endpoints is followed by a pause of so many times its own length, up to a second: longer nobody shall call who is gone. */
 const pausePerPush = 7;
+const maxPauseMs = 1000;
 
 export class Debouncer<Event> implements Disposable {
   readonly #options: DebounceOptions<Event>;
@@ -67,6 +68,7 @@ export class Debouncer<Event> implements Disposable {
 
   async #run(): Promise<void> {
     const events = this.#events;
+    const isPrompt = this.#lastConfigurationAt === undefined;
     this.#events = [];
     this.#lastConfigurationAt = undefined;
     this.#isRunning = true;
@@ -76,7 +78,7 @@ export class Debouncer<Event> implements Disposable {
     } finally {
       this.#isRunning = false;
       const endedAt = this.#now();
-      this.#nextPromptAt = endedAt + pausePerPush * (endedAt - startedAt);
+      if (isPrompt) this.#nextPromptAt = endedAt + Math.min(pausePerPush * (endedAt - startedAt), maxPauseMs);
       if (this.#events.length > 0 && !this.#isDisposed) this.#schedule();
     }
   }

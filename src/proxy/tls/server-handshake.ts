@@ -1,6 +1,6 @@
 /**
  * One TLS handshake of a client: OpenSSL's TLS object around the accepted socket, without the tls.Server and the tls.TLSSocket that node:tls
- * would put around both. That is a fifth of what a new connection costs (docs/decisions/0009).
+ * would put around both. That was a fifth of what a new connection cost.
  *
  * Everything within a callback of the handshake happens on OpenSSL's stack: whoever is told there may write, and close, and no more.
  */
