@@ -4,6 +4,7 @@
  */
 import { parseClusterName } from "../../../api/cluster-name.ts";
 import type { Route, VirtualHost } from "../../../api/gen/envoy/config/route/v3/route_components_pb.js";
+import { perObject } from "../../../lib/per-object.ts";
 import type { Patch, PatchContext } from "../../push/envoy-filter-patches.ts";
 import type { MergedGateway } from "../../push/merged-gateway.ts";
 
@@ -12,7 +13,7 @@ export type ServerPorts = ReadonlyMap<number, ReadonlySet<number>>;
 
 export const noServerPorts: ServerPorts = new Map();
 
-export function serverPorts({ serversByRoute }: MergedGateway): ServerPorts {
+export const serverPorts = perObject(({ serversByRoute }: MergedGateway): ServerPorts => {
   const ports = new Map<number, Set<number>>();
   for (const [name, servers] of serversByRoute) {
     const { port } = parseGatewayRoutes(name);
@@ -21,7 +22,7 @@ export function serverPorts({ serversByRoute }: MergedGateway): ServerPorts {
     for (const { server } of servers) if (server.port) known.add(server.port.number);
   }
   return ports;
-}
+});
 
 export function matchesRouteConfiguration(name: string, context: PatchContext, { match }: Patch, serverPorts: ServerPorts): boolean {
   const wanted = match?.routeConfiguration;
