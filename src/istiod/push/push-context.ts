@@ -139,7 +139,12 @@ export class PushContext {
       ["VirtualService"],
       (context) => context.virtualServices,
       () =>
-        new VirtualServiceIndex(objects("VirtualService") as ConfigObject<VirtualService>[], domain, mesh.defaultVirtualServiceExportTo),
+        new VirtualServiceIndex(
+          objects("VirtualService") as ConfigObject<VirtualService>[],
+          domain,
+          mesh.defaultVirtualServiceExportTo,
+          same?.virtualServices,
+        ),
     );
     this.destinationRules = unlessChanged(
       ["DestinationRule"],
