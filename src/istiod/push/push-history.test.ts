@@ -95,10 +95,15 @@ const specs: Record<string, { readonly apiVersion: string; readonly names: numbe
         host: pick(["one.test", "two.test", "three.test", "s0.a.svc.cluster.local"]),
         ...(chance(0.3) ? { subset: "v1" } : {}),
       });
+      // Some are delegates, and some of the others have their routes from one.
+      const isDelegate = chance(0.2);
       return {
-        hosts: [pick(["one.test", "two.test", "s0.a.svc.cluster.local"])],
-        ...(chance(0.3) ? { gateways: ["a/door", "mesh"] } : {}),
+        ...(isDelegate ? {} : { hosts: [pick(["one.test", "two.test", "s0.a.svc.cluster.local"])] }),
+        ...(!isDelegate && chance(0.3) ? { gateways: ["a/door", "mesh"] } : {}),
         http: [
+          ...(!isDelegate && chance(0.3)
+            ? [{ match: [{ uri: { prefix: "/" } }], delegate: { name: pick(["n0", "n1", "n2"]), namespace: "a" } }]
+            : []),
           ...(chance(0.5)
             ? [
                 {
@@ -293,6 +298,40 @@ const proxies = () => [
 
 const asObject = (held: Held) =>
   Object.fromEntries([...held].map(([typeUrl, versions]) => [typeUrl.split(".").at(-1), Object.fromEntries([...versions].sort())]));
+
+describe("a context that follows another", () => {
+  it("has what says the same as the same objects, and makes anew what does not", () => {
+    const world: World = { objects: new Map(), keys: "{}" };
+    const put = (kind: "ServiceEntry" | "VirtualService", name: string, spec: object) => {
+      const { object } = decodeObject({ apiVersion: "networking.istio.io/v1", kind, metadata: { name, namespace: "a" }, spec });
+      world.objects.set(formatKey(keyOf(object!)), { ...object!, metadata: { ...object!.metadata, creationTimestamp: 1 } });
+    };
+    const route = (host: string, timeout: string) => ({ hosts: [host], http: [{ route: [{ destination: { host } }], timeout }] });
+    const entry = (host: string, address: string) => ({
+      hosts: [host],
+      resolution: "STATIC",
+      ports: [{ number: 80, name: "http", protocol: "HTTP" }],
+      endpoints: [{ address }],
+    });
+    for (const name of ["one", "two"]) {
+      put("ServiceEntry", name, entry(`${name}.test`, "10.0.0.1"));
+      put("VirtualService", name, route(`${name}.test`, "1s"));
+    }
+    const before = contextOf(world);
+    const endpointsOf = (push: PushContext) => push.registry.services.map((service) => push.registry.endpoints(service));
+    const [oneBefore, twoBefore] = endpointsOf(before);
+    put("ServiceEntry", "two", entry("two.test", "10.0.0.2"));
+    put("VirtualService", "two", route("two.test", "2s"));
+    const after = contextOf(world, before);
+    expect(after.registry.services).toBe(before.registry.services);
+    const [one, two] = endpointsOf(after);
+    expect(one).toBe(oneBefore);
+    expect(two).not.toEqual(twoBefore);
+    expect(after.virtualServices.all[0]).toBe(before.virtualServices.all[0]);
+    expect(after.virtualServices.all[1]).not.toBe(before.virtualServices.all[1]);
+    expect(after.destinationRules).toBe(before.destinationRules);
+  });
+});
 
 describe("a history of changes", () => {
   it.each(Array.from({ length: Number(process.env.SEEDS ?? 10) }, (_, index) => index + 1))(
