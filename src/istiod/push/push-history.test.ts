@@ -317,18 +317,25 @@ describe("a context that follows another", () => {
       put("ServiceEntry", name, entry(`${name}.test`, "10.0.0.1"));
       put("VirtualService", name, route(`${name}.test`, "1s"));
     }
+    const leaf = (timeout: string) => ({ http: [{ route: [{ destination: { host: "one.test" } }], timeout }] });
+    put("VirtualService", "leaf", leaf("1s"));
+    put("VirtualService", "whole", { hosts: ["whole.test"], http: [{ delegate: { name: "leaf" } }] });
     const before = contextOf(world);
     const endpointsOf = (push: PushContext) => push.registry.services.map((service) => push.registry.endpoints(service));
     const [oneBefore, twoBefore] = endpointsOf(before);
     put("ServiceEntry", "two", entry("two.test", "10.0.0.2"));
     put("VirtualService", "two", route("two.test", "2s"));
+    put("VirtualService", "leaf", leaf("3s"));
     const after = contextOf(world, before);
     expect(after.registry.services).toBe(before.registry.services);
     const [one, two] = endpointsOf(after);
     expect(one).toBe(oneBefore);
     expect(two).not.toEqual(twoBefore);
-    expect(after.virtualServices.all[0]).toBe(before.virtualServices.all[0]);
-    expect(after.virtualServices.all[1]).not.toBe(before.virtualServices.all[1]);
+    const named = (push: PushContext, name: string) => push.virtualServices.all.find((one) => one.name === name);
+    expect(named(after, "one")).toBe(named(before, "one"));
+    expect(named(after, "two")).not.toBe(named(before, "two"));
+    // Its own object is what it was; the routes are its delegate's.
+    expect(named(after, "whole")?.spec.http).toEqual([expect.objectContaining({ timeout: 3000 })]);
     expect(after.destinationRules).toBe(before.destinationRules);
   });
 });
