@@ -127,6 +127,19 @@ describe("bootstrap", () => {
     expect(addressOf("sds-external")).toContain('"pipe":{"path":"/x/others"}');
   });
 
+  it("listens for the outside on a machine of IPv6 alone too, and for the agent there", () => {
+    const environment = readEnvironment({});
+    const { config, json } = effectiveProxyConfig(undefined, undefined);
+    const options = { type: "sidecar", domain: undefined, environment, proxyConfig: config, proxyConfigJson: json } as const;
+    const node = nodeIdentity({ ...options, addresses: ["fd00::7"], hasCredentialSocket: false });
+    const sockets = { xds: "/x/XDS", workload: "/x/sds", files: "/x/files", credentials: undefined };
+    const { static_resources } = bootstrap({ node, environment, proxyConfig: config, sockets });
+    const { listeners } = static_resources as { listeners: { name: string; address: unknown }[] };
+    expect(listeners.map(({ name, address }) => [name, address])).toEqual(
+      [15090, 15021].map((port) => [`::_${port}`, { socket_address: { address: "::", port_value: port, ipv4_compat: true } }]),
+    );
+  });
+
   it("finds the agent where it listens, also when that is one address of several", () => {
     const agentAt = (env: Record<string, string>) => {
       const { config, json } = effectiveProxyConfig(undefined, "");

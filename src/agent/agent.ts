@@ -8,6 +8,7 @@
  *   15020 /stats/prometheus = agent's metrics + 15090 (a listener of the proxy) ──> 15000, + the application's
  */
 import { mkdir } from "node:fs/promises";
+import { isIPv6 } from "node:net";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
@@ -69,8 +70,8 @@ export interface AgentOptions {
   readonly logLevel: string;
   /** Of a bootstrap in the place of ours, where nothing else names one. */
   readonly templateFile?: string | undefined;
-  /** Where the status port listens. */
-  readonly statusHost: string;
+  /** Where the status port listens; default: on all addresses, of either family. */
+  readonly statusHost?: string | undefined;
   /** Of all ports of the agent and its proxy. Default: alone. */
   readonly sharing?: PortSharing;
   /** Whoever serves the workload's certificate is somebody else; default true. Not so when a predecessor does. */
@@ -137,6 +138,7 @@ export class Agent implements AsyncDisposable {
       hasCredentialSocket,
       addresses: options.addresses ?? addresses.addresses,
     });
+    const statusHost = options.statusHost ?? (node.addresses.some((address) => isIPv6(address)) ? "::" : "0.0.0.0");
     const current = new CurrentNode(node);
     const admin = new ProxyAdmin();
     const quit = Promise.withResolvers<number>();
@@ -152,9 +154,7 @@ export class Agent implements AsyncDisposable {
     const relay =
       config.controlPlaneAuthPolicy === "NONE"
         ? undefined
-        : voice.use(
-            ControlPlaneRelay.start({ access, node: current, ports: ownPorts({ environment, config, statusHost: options.statusHost }) }),
-          );
+        : voice.use(ControlPlaneRelay.start({ access, node: current, ports: ownPorts({ environment, config, statusHost }) }));
     if (environment.instanceIp === undefined && options.addresses === undefined) {
       addresses.follow((now) => {
         current.moveTo(now);
@@ -173,7 +173,7 @@ export class Agent implements AsyncDisposable {
     const generated = bootstrap({ node, environment, proxyConfig: config, sockets: { ...ownSockets, credentials: credentialSocket } });
     const openStatus = () =>
       StatusServer.start({
-        host: options.statusHost,
+        host: statusHost,
         port: config.statusPort,
         sharing,
         isReady: () => admin.isReady(),
