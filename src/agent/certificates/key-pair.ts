@@ -2,6 +2,7 @@
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { splitCertificates } from "../../lib/pem.ts";
 
 export interface KeyPair {
   /** PEM: the certificate, then its intermediates. */
@@ -51,4 +52,20 @@ export async function readValidPair(files: PairFiles): Promise<KeyPair | undefin
   } catch {
     return undefined;
   }
+}
+
+/** Whether who trusts these roots (PEM) trusts the pair: its certificates lead to one of them. Throws for what is no certificate. */
+export function leadsTo({ chain }: Pick<KeyPair, "chain">, roots: string): boolean {
+  const anchors = splitCertificates(roots).map((root) => new X509Certificate(root));
+  const links = splitCertificates(chain).map((link) => new X509Certificate(link));
+  for (const [index, link] of links.entries()) {
+    if (anchors.some((anchor) => isIssuedBy(link, anchor))) return true;
+    const issuer = links[index + 1];
+    if (!issuer || !isIssuedBy(link, issuer)) return false;
+  }
+  return false;
+}
+
+function isIssuedBy(certificate: X509Certificate, issuer: X509Certificate): boolean {
+  return certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey);
 }
