@@ -236,6 +236,18 @@ describe("WorkloadRegistration", () => {
     expect(refusals).toEqual([]);
   });
 
+  it("knows of entries that are made again with their group what agents have said of their health, which they say once", async () => {
+    const registered = registration.connect(connecting())!;
+    registered.report("connection refused");
+    registered.report(undefined);
+    await settle();
+    await store.delete({ kind: "WorkloadGroup", namespace: "shop", name: "ratings" });
+    await settle();
+    await store.put(group());
+    await settle();
+    expect(healthOf()).toMatchObject({ type: "Healthy", status: "True" });
+  });
+
   it("ends the stream of an agent whose entry can't be written", async () => {
     vi.spyOn(store, "put").mockRejectedValue(new Error("disk full"));
     registration.connect(connecting());

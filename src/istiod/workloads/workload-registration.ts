@@ -58,6 +58,8 @@ interface Holder extends RegisteringProxy {
   readonly key: EntryKey;
   /** undefined: the entry is the user's. */
   readonly group: string | undefined;
+  /** What its agent has said last; it says so once, and an entry that is made anew has to have it too. */
+  said?: { readonly health: HealthReport };
 }
 
 export class WorkloadRegistration implements Disposable {
@@ -113,7 +115,10 @@ export class WorkloadRegistration implements Disposable {
       proxy.close(error instanceof StreamRefused ? error : new StreamRefused(status.UNAVAILABLE, `registration failed: ${reason}`));
     });
     return {
-      report: (health) => this.#inBackground(holder, "health is not recorded", () => this.#recordHealth(holder, health)),
+      report: (health) => {
+        holder.said = { health };
+        this.#inBackground(holder, "health is not recorded", () => this.#recordHealth(holder, health));
+      },
       disconnect: () => this.#onDisconnect(holder),
     };
   }
@@ -155,7 +160,8 @@ export class WorkloadRegistration implements Disposable {
     return this.#options.store.get({ kind: "WorkloadGroup", namespace, name });
   }
 
-  async #markConnected({ key, group, proxy, connectedAt }: Holder): Promise<void> {
+  async #markConnected(holder: Holder): Promise<void> {
+    const { key, group, proxy, connectedAt } = holder;
     const { store, instanceId, metrics } = this.#options;
     const connected = { [entryAnnotations.controller]: instanceId, [entryAnnotations.connectedAt]: connectedAt.toISOString() };
     const entry = store.get(key);
@@ -173,6 +179,7 @@ export class WorkloadRegistration implements Disposable {
     await store.put(entryFromGroup(key.name, template, proxy, connected), { absent: true });
     metrics.successes.inc();
     scope.info("entry is registered", { entry: entryId(key), proxy: proxy.id });
+    if (holder.said) await this.#recordHealth(holder, holder.said.health);
   }
 
   /**
