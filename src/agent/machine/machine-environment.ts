@@ -4,7 +4,7 @@
  */
 import { parse } from "yaml";
 import { isPlainObject } from "../../api/schema/decode.ts";
-import { captureExclusions } from "./capture-exclusions.ts";
+import { captureExclusions, captureInclusions } from "./captured-ports.ts";
 
 type Variables = Readonly<Record<string, string | undefined>>;
 
@@ -60,6 +60,10 @@ export function machineEnvironment(
   const warnings = Object.entries(withoutEffect)
     .filter(([name]) => given[name])
     .map(([name, instead]) => `${name} has no effect: ${instead}`);
+  const ownConfig = proxyConfig(given, controlPlane, defaults);
+  const statusPort = statusPortOf(ownConfig);
+  const inclusions = captureInclusions(given, statusPort);
+  if (inclusions) warnings.push(`ISTIO_INBOUND_PORTS: ${inclusions.spared.join(", ")} is not captured, whatever is listed`);
   const variables: Record<string, string | undefined> = {
     ...given,
     // What nobody fixes follows the machine: the agent looks by itself.
@@ -71,8 +75,9 @@ export function machineEnvironment(
     // Set and empty means none.
     PROV_CERT: given.PROV_CERT ?? "./etc/certs",
     OUTPUT_CERTS: given.OUTPUT_CERTS ?? "./etc/certs",
-    PROXY_CONFIG: proxyConfig(given, controlPlane, defaults),
-    ISTIO_LOCAL_EXCLUDE_PORTS: captureExclusions(given),
+    PROXY_CONFIG: ownConfig,
+    ISTIO_LOCAL_EXCLUDE_PORTS: captureExclusions(given, statusPort),
+    ...(inclusions ? { ISTIO_INBOUND_PORTS: inclusions.captured } : {}),
   };
   return {
     variables: Object.fromEntries(Object.entries(variables).filter((entry): entry is [string, string] => entry[1] !== undefined)),
@@ -97,13 +102,24 @@ function proxyConfig(given: Variables, controlPlane: string, defaults: ProxyConf
     .join("\n");
 }
 
+function statusPortOf(proxyConfigText: string): string | undefined {
+  const port = fieldsOf(proxyConfigText)?.statusPort;
+  return typeof port === "number" || typeof port === "string" ? String(port) : undefined;
+}
+
+/** Undefined for what is no object of YAML. */
+function fieldsOf(text: string): Record<string, unknown> | undefined {
+  try {
+    const fields: unknown = parse(text, { maxAliasCount: 100 });
+    return isPlainObject(fields) ? fields : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Text that is no object of YAML is left to the agent, which says what is wrong with it. */
 function withFields(own: string, beneath: ProxyConfigFields, above: ProxyConfigFields): string {
   if (Object.keys(beneath).length + Object.keys(above).length === 0) return own;
-  try {
-    const fields: unknown = parse(own, { maxAliasCount: 100 });
-    return isPlainObject(fields) ? JSON.stringify({ ...beneath, ...fields, ...above }) : own;
-  } catch {
-    return own;
-  }
+  const fields = fieldsOf(own);
+  return fields ? JSON.stringify({ ...beneath, ...fields, ...above }) : own;
 }
