@@ -29,9 +29,13 @@ export function captureCommands(env: Environment): Command[] {
   });
   const clean = new Command("istio-clean-iptables")
     .description("Take back what istio-iptables did")
+    .addOption(new Option("-n, --dry-run [boolean]", "say what would be taken back").preset("true"))
+    // Istio's of old took those of istio-iptables, to know what to look for: it is written down here.
+    .argument("[flags...]", "flags of istio-iptables, which have no effect")
     .allowUnknownOption()
-    .allowExcessArguments()
-    .action(() => runCapture({ "cleanup-only": "true", "network-namespace": env.NETWORK_NAMESPACE || undefined }, env));
+    .action((_flags: string[], options: { dryRun?: string }) =>
+      runCapture(flagValues({ "cleanup-only": "true", "dry-run": options.dryRun }, { NETWORK_NAMESPACE: env.NETWORK_NAMESPACE }), env),
+    );
   return [apply, clean];
 }
 
