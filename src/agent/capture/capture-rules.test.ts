@@ -96,6 +96,18 @@ describe("rules of capture", () => {
     expect(chain("ISTIO_OUTPUT", flags).at(-1)).toBe("-j ISTIO_REDIRECT");
   });
 
+  it("let the proxy reach its application from the caller's address in TPROXY mode, whoever it runs as and by whatever mark", () => {
+    const flags = { "istio-inbound-ports": "*", "istio-inbound-interception-mode": "TPROXY" };
+    const before = "-o lo -p tcp -m mark --mark 1337 -j RETURN";
+    const output = chain("ISTIO_OUTPUT", flags);
+    expect(output.indexOf(before)).toBeGreaterThanOrEqual(0);
+    expect(output.indexOf(before)).toBeLessThan(output.findIndex((line) => line.endsWith("-j ISTIO_IN_REDIRECT")));
+    expect(chain("ISTIO_OUTPUT", {})).not.toContain(before);
+    const text = iptablesText(rulesOf({ ...flags, "istio-inbound-tproxy-mark": "99" }), 4);
+    expect(linesOf(text, "mangle")).toContain("-A OUTPUT -p tcp -o lo -m mark --mark 1337 -j MARK --set-mark 99");
+    expect(linesOf(text, "nat")).toContain("-A ISTIO_OUTPUT -o lo -p tcp -m mark --mark 99 -j RETURN");
+  });
+
   it("capture only some groups, or all but some", () => {
     expect(chain("ISTIO_OUTPUT", {}, { ISTIO_OUTBOUND_OWNER_GROUPS: "java,202" })).toContain(
       "-m owner ! --gid-owner java -m owner ! --gid-owner 202 -j RETURN",
