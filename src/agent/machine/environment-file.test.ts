@@ -43,6 +43,10 @@ describe("parseEnvironmentFile", () => {
     expect(bash(text)).toMatchObject(parsed);
   });
 
+  it("takes lines that end as Windows has them", () => {
+    expect(parseEnvironmentFile("# one\r\nA=1\r\nB='2'\r\n\r\nC=3 # three\r\n", "sidecar.env")).toEqual({ A: "1", B: "2", C: "3" });
+  });
+
   it("lets a file refer to what was known before", () => {
     expect(parseEnvironmentFile("B=$A/b", "sidecar.env", { A: "/a" })).toEqual({ B: "/a/b" });
     expect(parseEnvironmentFile("export A", "sidecar.env")).toEqual({});

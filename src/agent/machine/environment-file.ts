@@ -82,7 +82,8 @@ class Reader {
 
   /** Behind a value comes the end of its line, a comment, or another assignment: not a command, which a shell would run. */
   #endOfValue(value: string): string {
-    this.#take(/[ \t]+/y);
+    // Lines may end as Windows has them.
+    this.#take(/[ \t\r]+/y);
     const rest = /^[^\n]*/.exec(this.#text.slice(this.#at))![0];
     if (rest !== "" && !rest.startsWith("#") && !/^(?:export[ \t]+)?[A-Za-z_][A-Za-z0-9_]*=/.test(rest))
       throw this.#error(`"${rest.split(/\s/, 1)[0]}" stands behind a value that has ended: a value with spaces needs quotes`);

@@ -109,6 +109,8 @@ describe("machineEnvironment", () => {
   it("does not register a machine by its loopback address", () => {
     expect(() => machineEnvironment({}, { ...machine, addresses: [] })).toThrow(MachineError);
     expect(machineEnvironment({ ISTIO_SVC_IP: "10.0.0.1" }, { ...machine, addresses: [] }).variables.INSTANCE_IP).toBe("10.0.0.1");
+    for (const address of ["10.0.0", "vm1.example.com", "10.0.0.1,10.0.0.2"])
+      expect(() => machineEnvironment({ ISTIO_SVC_IP: address }, machine)).toThrow(`ISTIO_SVC_IP: "${address}" is no IP address`);
   });
 });
 

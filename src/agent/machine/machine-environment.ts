@@ -2,6 +2,7 @@
  * What the agent of a machine is told: the variables of sidecar.env, over them those of cluster.env, and Istio's defaults for the rest.
  * Source: Istio tools/packaging/common/istio-start.sh.
  */
+import { isIP } from "node:net";
 import { parse } from "yaml";
 import { isPlainObject } from "../../api/schema/decode.ts";
 import { captureExclusions, captureInclusions } from "./captured-ports.ts";
@@ -54,6 +55,7 @@ export function machineEnvironment(
   const namespace = given.ISTIO_NAMESPACE || given.POD_NAMESPACE || "default";
   const system = given.ISTIO_SYSTEM_NAMESPACE || "istio-system";
   const address = given.ISTIO_SVC_IP;
+  if (address && isIP(address) === 0) throw new MachineError(`ISTIO_SVC_IP: "${address}" is no IP address`);
   if (!address && addresses.length === 0)
     throw new MachineError("this machine has no address but loopback yet, and ISTIO_SVC_IP names none");
   const controlPlane = given.PILOT_ADDRESS || `istiod.${system}.svc:${given.ISTIO_PILOT_PORT || "15012"}`;
