@@ -24,7 +24,7 @@ COMMIT
 COMMIT
 `;
 const everything = ["--istio-inbound-ports", "*", "--istio-service-cidr", "*", "--redirect-dns", "--capture-all-dns"];
-const tproxy = [...everything, "--istio-inbound-interception-mode", "TPROXY", "--istio-exclude-interfaces", "eth9", "--drop-invalid"];
+const tproxy = [...everything, "--istio-inbound-interception-mode", "TPROXY", "--istio-exclude-interfaces", "eth9,eth9", "--drop-invalid"];
 
 describe.skipIf(problem !== undefined)("capture rules", () => {
   let machine: CaptureMachine;

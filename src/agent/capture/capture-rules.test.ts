@@ -108,6 +108,13 @@ describe("rules of capture", () => {
     expect(linesOf(text, "nat")).toContain("-A ISTIO_OUTPUT -o lo -p tcp -m mark --mark 99 -j RETURN");
   });
 
+  it("leave interfaces alone by the beginning of their names in both languages, and name each once", () => {
+    const flags = { "istio-exclude-interfaces": "veth+,eth1,veth+", "istio-inbound-ports": "*" };
+    expect(chain("PREROUTING", flags)).toEqual(["-i veth+ -j RETURN", "-i eth1 -j RETURN", "-p tcp -j ISTIO_INBOUND"]);
+    const text = nftablesText(rulesOf(flags));
+    for (const part of ['iifname "veth*"', 'oifname "veth*"', 'iifname "eth1"']) expect(text.split(part)).toHaveLength(2);
+  });
+
   it("capture only some groups, or all but some", () => {
     expect(chain("ISTIO_OUTPUT", {}, { ISTIO_OUTBOUND_OWNER_GROUPS: "java,202" })).toContain(
       "-m owner ! --gid-owner java -m owner ! --gid-owner 202 -j RETURN",

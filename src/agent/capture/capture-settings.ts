@@ -146,11 +146,10 @@ function probeTimeout(flags: FlagValues): number {
   return ms;
 }
 
+/** Each once: of two rules that are the same only one would be found again. */
 function list(values: FlagValues, name: string): string[] {
-  return (values[name] ?? "")
-    .split(",")
-    .map((part) => part.trim())
-    .filter((part) => part !== "");
+  const parts = (values[name] ?? "").split(",").map((part) => part.trim());
+  return [...new Set(parts.filter((part) => part !== ""))];
 }
 
 function each(values: FlagValues, name: string, isGood: (text: string) => boolean, reason: string): string[] {
