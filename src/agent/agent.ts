@@ -78,11 +78,17 @@ export interface AgentOptions {
   readonly mayBeServedIdentity?: boolean;
 }
 
+interface Draining {
+  /** By POST /drain: clients have been told to go. */
+  isAsked: boolean;
+}
+
 interface AgentParts {
   readonly proxy: RunningProxy;
   readonly admin: ProxyAdmin;
   readonly troubles: Troubles;
   readonly options: Pick<AgentOptions, "type" | "environment" | "proxyConfig">;
+  readonly draining: Draining;
   readonly sockets: Pick<Sockets, "hasCertificate" | "choice" | "servesIdentity">;
   readonly dns: DnsProxy | undefined;
   readonly openStatus: (() => Promise<StatusServer>) | undefined;
@@ -95,6 +101,7 @@ export class Agent implements AsyncDisposable {
   readonly admin: ProxyAdmin;
   readonly troubles: Troubles;
   readonly #options: AgentParts["options"];
+  readonly #draining: Draining;
   readonly #stopped = new AbortController();
   readonly #sockets: AgentParts["sockets"];
   readonly #dns: DnsProxy | undefined;
@@ -103,11 +110,12 @@ export class Agent implements AsyncDisposable {
   /** What speaks for the workload, or writes its files: there is one of each, also while two processes run. */
   readonly #voice: AsyncDisposableStack;
 
-  private constructor({ proxy, admin, troubles, options, sockets, dns, openStatus, parts, voice }: AgentParts) {
+  private constructor({ proxy, admin, troubles, options, draining, sockets, dns, openStatus, parts, voice }: AgentParts) {
     this.proxy = proxy;
     this.admin = admin;
     this.troubles = troubles;
     this.#options = options;
+    this.#draining = draining;
     this.#sockets = sockets;
     this.#dns = dns;
     this.#openStatus = openStatus;
@@ -142,6 +150,7 @@ export class Agent implements AsyncDisposable {
     const current = new CurrentNode(node);
     const admin = new ProxyAdmin();
     const quit = Promise.withResolvers<number>();
+    const draining: Draining = { isAsked: false };
     const dns = answersDns(node, options.type)
       ? parts.use(await DnsProxy.start(dnsProxyOptions(node, environment, paths, sharing)))
       : undefined;
@@ -179,7 +188,10 @@ export class Agent implements AsyncDisposable {
         isReady: () => admin.isReady(),
         ...sources,
         onQuit: () => quit.resolve(0),
-        onDrain: () => admin.drainWithoutExit(drainedListeners(options.type)),
+        onDrain: async () => {
+          draining.isAsked = true;
+          await admin.drainWithoutExit(drainedListeners(options.type));
+        },
         dns,
         configSource: () => choice.source,
         troubles,
@@ -219,7 +231,18 @@ export class Agent implements AsyncDisposable {
     };
     const sockets = { hasCertificate, choice, servesIdentity };
     const unopened = config.statusPort !== 0 && sharing === "beside" ? openStatus : undefined;
-    return new Agent({ proxy, admin, troubles, options, sockets, dns, openStatus: unopened, parts: parts.move(), voice: voice.move() });
+    return new Agent({
+      proxy,
+      admin,
+      troubles,
+      options,
+      draining,
+      sockets,
+      dns,
+      openStatus: unopened,
+      parts: parts.move(),
+      voice: voice.move(),
+    });
   }
 
   /** Resolves when the proxy serves what the control plane gave it, or rejects with the signal's reason. */
@@ -248,6 +271,8 @@ export class Agent implements AsyncDisposable {
 
   /** Before an orderly end: clients are told to go, and get time for it. Rejects when this agent is disposed of meanwhile. */
   async drain(): Promise<void> {
+    // Whoever asked for it has given them their time.
+    if (this.#draining.isAsked) return;
     // Nobody has been served yet, or by others, so nobody needs to be told.
     if (this.#options.environment.hasNoProxy || !(await this.isReady())) return;
     try {

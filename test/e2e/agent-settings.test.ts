@@ -368,6 +368,17 @@ describe("pilot-agent's settings", { timeout: 40_000 }, () => {
       );
   });
 
+  it("POST /drain: has clients go and serves on, and a signal afterwards ends it at once", async () => {
+    fresh();
+    await provision();
+    const { exited, child } = start({ proxyConfig: { terminationDrainDuration: "600s" } });
+    await until(ports.http, "/");
+    expect((await askHttp("127.0.0.1", ports.status, { line: "POST /drain" })).status).toBe(200);
+    expect((await ask(ports.http, "/")).headers.connection).toBe("close");
+    child.kill("SIGTERM");
+    expect(await exited).toBe(0);
+  });
+
   it("a flag that only Istio's agent knows is no reason not to start", async () => {
     fresh();
     await provision();
