@@ -8,7 +8,7 @@ import { runCommand } from "./command-runner.ts";
 import { onlySaying } from "./dry-run.ts";
 import { captureFlags, flagValues } from "./flags.ts";
 import { iptablesText } from "./iptables-text.ts";
-import { loadMachineFacts } from "./machine-facts.ts";
+import { loadMachineFacts, loadNameServices, passesByNameServers } from "./machine-facts.ts";
 import { captureInNamespace, captureRecordFile } from "./network-namespace.ts";
 import { nftablesText } from "./nftables-text.ts";
 import { validateCapture } from "./validation.ts";
@@ -58,6 +58,10 @@ export async function runCapture(flags: FlagValues, env: Environment): Promise<v
   }
   const settings = captureSettings(flags, env, await loadMachineFacts(runCommand, env.ENVOY_USER || "istio-proxy"));
   if (flags["redirect-dns"] === "true" && !settings.dns) scope.warn("name look-ups are not captured: /etc/resolv.conf names no server");
+  if (settings.dns && passesByNameServers(await loadNameServices()))
+    scope.warn("names of the mesh will not be found: programs ask systemd-resolved past the nameservers; leave resolve away", {
+      file: "/etc/nsswitch.conf",
+    });
   if (isDryRun) {
     const rules = captureRules(settings);
     const families = settings.ipv6 ? ([4, 6] as const) : ([4] as const);

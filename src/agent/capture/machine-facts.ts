@@ -32,3 +32,22 @@ async function loadNameServers(): Promise<string[]> {
     .map((line) => /^\s*nameserver\s+(?<address>[^\s#;%]+)/.exec(line)?.groups?.address ?? "")
     .filter((address) => isIP(address) !== 0);
 }
+
+/**
+ * Whether programs look names up at systemd-resolved by its own interface (nss-resolve) and not by queries to a nameserver, which could be
+ * captured. `text`: of /etc/nsswitch.conf.
+ */
+export function passesByNameServers(text: string): boolean {
+  const services =
+    /^[ \t]*hosts:(?<services>[^#\n]*)/m
+      .exec(text)
+      ?.groups?.services?.replace(/\[[^\]]*\]/g, "")
+      .trim()
+      .split(/\s+/) ?? [];
+  const [resolve, dns] = [services.indexOf("resolve"), services.indexOf("dns")];
+  return resolve >= 0 && (dns < 0 || resolve < dns);
+}
+
+export async function loadNameServices(): Promise<string> {
+  return await readFile("/etc/nsswitch.conf", "utf8").catch(() => "");
+}
