@@ -142,12 +142,17 @@ export class WorkloadCertificates extends PresentSecrets {
   async #takeKept(): Promise<number> {
     const { outputDir } = this.#options;
     if (!outputDir) return 0;
-    const pair = await readValidPair(filesIn(outputDir));
+    const pair = await readValidPair(filesIn(outputDir), (reason) =>
+      scope.warn("the certificate on disk is not used", { directory: outputDir, reason }),
+    );
     if (!pair || !isFor(pair, this.#options.identity)) return 0;
     try {
       const roots = await readFile(join(outputDir, pairFiles.root), "utf8");
       if (!leadsTo(pair, roots)) {
-        scope.info("the certificate on disk is not used: it is of another authority than the root beside it", { directory: outputDir });
+        scope.warn("the certificate on disk is not used", {
+          directory: outputDir,
+          reason: "it is of another authority than the root beside it",
+        });
         return 0;
       }
       this.set({ pair, roots });
