@@ -186,13 +186,44 @@ const sharedDescriptors = {
   },
 };
 
+/** Of prom-client the kinds of metrics that are used; its index loads OpenTelemetry's interface and the cluster module for others: 5 MB in each process. */
+const leanMetrics = {
+  name: "lean-metrics",
+  setup({ onLoad }) {
+    onLoad({ filter: /\/prom-client\/index\.js$/ }, () => ({
+      contents: ["Registry", "Counter", "Gauge", "Histogram"]
+        .map((kind) => `exports.${kind} = require("./lib/${kind.toLowerCase()}");`)
+        .join("\n"),
+    }));
+  },
+};
+
+/** What `topsail PROGRAM` runs, by the folder of its main.ts or its file. Each is a bundle of its own beside src/main.ts, which only chooses. */
+const programs = ["istiod", "agent", "proxy", "join", "istioctl", "agent/child-of", "quickstart", "samples"];
+
+/** src/main.ts imports programs when they are wanted: in the executable they are assets (src/platform/embedded.ts). */
+const embeddedPrograms = {
+  name: "embedded-programs",
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^\.\// }, ({ path: file, kind }) => {
+      if (kind !== "dynamic-import") return;
+      const name = file.replace(/^\.\/|(\/main)?\.ts$/g, "");
+      if (!programs.includes(name)) throw new BuildError(`src/main.ts imports ${file}, which is none of build.mjs's programs`);
+      return { path: name, namespace: "program" };
+    });
+    onLoad({ filter: /./, namespace: "program" }, ({ path: name }) => ({
+      contents: `module.exports = require("./platform/embedded.ts").runEmbedded(${JSON.stringify(name)});`,
+      resolveDir: at("src"),
+    }));
+  },
+};
+
 async function bundle() {
   const esbuild = await import("esbuild");
   const version = JSON.parse(fs.readFileSync(at("package.json"), "utf8")).version;
   const revision = spawnSync("git", ["rev-parse", "--short=12", "HEAD"], { cwd: root, encoding: "utf8" }).stdout?.trim() || "unknown";
-  const { metafile } = await esbuild.build({
+  const settings = {
     absWorkingDir: root,
-    entryPoints: { topsail: "src/main.ts", "proxy-worker": "src/proxy/worker.ts" },
     outdir: at("build", "bundle"),
     outExtension: { ".js": ".cjs" },
     bundle: true,
@@ -200,6 +231,9 @@ async function bundle() {
     target: "node26",
     format: "cjs",
     minifySyntax: true,
+    // A process keeps its program's text, and each of its threads the worker's. Lines stay short for the places that stacks name.
+    minifyWhitespace: true,
+    lineLimit: 160,
     keepNames: false,
     legalComments: "none",
     logLevel: "error",
@@ -208,20 +242,29 @@ async function bundle() {
       "process.env.TOPSAIL_BUILD_REVISION": JSON.stringify(revision),
       "import.meta.url": '"file:///topsail"', // only read when running from source
     },
-    plugins: [sharedDescriptors],
     loader: { ".html": "text", ".css": "text", ".svg": "text" },
+  };
+  fs.rmSync(settings.outdir, { recursive: true, force: true });
+  const entries = programs.map((name) => [name, name.includes("/") ? `src/${name}.ts` : `src/${name}/main.ts`]);
+  const parts = await esbuild.build({
+    ...settings,
+    entryPoints: Object.fromEntries([...entries, ["proxy-worker", "src/proxy/worker.ts"]]),
+    banner: { js: "(function(require,module){" },
+    footer: { js: "\n})" },
+    plugins: [sharedDescriptors, leanMetrics],
     metafile: true,
   });
+  await esbuild.build({ ...settings, entryPoints: { topsail: "src/main.ts" }, plugins: [embeddedPrograms] });
   // One letter beyond Latin-1, and V8 keeps the whole text with two bytes a letter, in every process and thread.
-  for (const name of ["topsail.cjs", "proxy-worker.cjs"]) {
+  for (const file of Object.keys(parts.metafile.outputs)) {
     const line = fs
-      .readFileSync(at("build", "bundle", name), "utf8")
+      .readFileSync(at(file), "utf8")
       .split("\n")
       .find((text) => /[^\0-\x7f]/.test(text));
-    if (line) throw new BuildError(`${name} is not all ASCII: write \\u escapes in: ${line.trim().slice(0, 100)}`);
+    if (line) throw new BuildError(`${file} is not all ASCII: write \\u escapes in: ${line.trim().slice(0, 100)}`);
   }
   // For the bill of materials of packages.
-  fs.writeFileSync(at("build", "bundle", "meta.json"), JSON.stringify(metafile));
+  fs.writeFileSync(at("build", "bundle", "meta.json"), JSON.stringify(parts.metafile));
 }
 
 /** A copy of Node without its symbol table where binutils is there. Only before injection: stripping afterwards breaks the executable. */
@@ -237,21 +280,27 @@ function slimNode() {
 }
 
 /**
- * The worker's bundle as a function of `require`, and what V8 makes of it: compiled as far as loading it takes. Where V8 does not take that
- * (another version, other flags), it compiles as ever.
+ * Bundles as assets of the executable: the text of each, a function of `require` and `module`, and what V8 makes of it, compiled as far as
+ * loading it takes. Where V8 does not take that (another version, other flags), it compiles as ever.
  */
-function compileWorker() {
-  const [source, wrapped, cache] = ["proxy-worker.cjs", "worker.cjs", "worker.cache"].map((name) => at("build", "bundle", name));
-  fs.writeFileSync(wrapped, `(function(require){${fs.readFileSync(source, "utf8")}\n})`);
+function assets() {
+  const text = (name) => at("build", "bundle", `${name}.cjs`);
   const load = `
     const { Script } = require("node:vm"), { readFileSync, writeFileSync } = require("node:fs");
-    const script = new Script(readFileSync(${JSON.stringify(wrapped)}, "latin1"), { filename: "proxy-worker.cjs" });
-    script.runInThisContext()(require);
-    writeFileSync(${JSON.stringify(cache)}, script.createCachedData());
+    const [file, cache] = require("node:worker_threads").workerData;
+    const script = new Script(readFileSync(file, "latin1"), { filename: file });
+    script.runInThisContext()(require, { exports: {} });
+    writeFileSync(cache, script.createCachedData());
     process.exit();`;
-  const start = `new (require("node:worker_threads").Worker)(${JSON.stringify(load)}, { eval: true })`;
-  run(slimNode(), ["-e", start], { stdio: ["ignore", "pipe", "pipe"], encoding: "utf8" });
-  return { "proxy-worker": wrapped, "proxy-worker-cache": cache };
+  const found = {};
+  for (const name of [...programs, "proxy-worker"]) {
+    const cache = at("build", "bundle", `${name}.cache`);
+    const start = `new (require("node:worker_threads").Worker)(${JSON.stringify(load)}, { eval: true, workerData: ${JSON.stringify([text(name), cache])} })`;
+    run(slimNode(), ["-e", start], { stdio: ["ignore", "pipe", "pipe"], encoding: "utf8" });
+    found[name] = text(name);
+    found[`${name}.cache`] = cache;
+  }
+  return found;
 }
 
 async function build() {
@@ -271,7 +320,7 @@ async function build() {
     useCodeCache: true,
     execArgv: ["--disable-warning=ExperimentalWarning"],
     execArgvExtension: "none",
-    assets: compileWorker(),
+    assets: assets(),
   };
   fs.writeFileSync(at("build", "sea.json"), JSON.stringify(sea, null, 2));
   run(node26, ["--build-sea", at("build", "sea.json")], { stdio: ["ignore", "pipe", "pipe"], encoding: "utf8" });
