@@ -14,7 +14,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import * as fs from "node:fs";
 import * as path from "node:path";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 
 const root = path.dirname(fileURLToPath(import.meta.url));
 const at = (...parts) => path.join(root, ...parts);
@@ -51,11 +51,11 @@ function hashOf(...inputs) {
 }
 
 /** Does `work` unless it was done for the same hash before and `output` still stands. */
-function once(name, hash, output, work) {
+async function once(name, hash, output, work) {
   const stamp = at("build", `${name}.stamp`);
   if (fs.existsSync(output) && fs.existsSync(stamp) && fs.readFileSync(stamp, "utf8") === hash) return;
   fs.rmSync(stamp, { force: true });
-  work();
+  await work();
   fs.mkdirSync(path.dirname(stamp), { recursive: true });
   fs.writeFileSync(stamp, hash);
 }
@@ -135,9 +135,9 @@ function addToProtos(into) {
   }
 }
 
-function generate() {
+async function generate() {
   const hash = hashOf(at("build.mjs"), at("proto"), at("node_modules", "@grpc", "grpc-js-xds", "package.json"));
-  once("proto", hash, at("src", "api", "gen"), () => {
+  await once("proto", hash, at("src", "api", "gen"), async () => {
     const work = at("build", "proto");
     layOutProtos(path.join(work, "in"));
     fs.writeFileSync(path.join(work, "buf.yaml"), "version: v2\nmodules:\n  - path: in\n");
@@ -156,9 +156,36 @@ function generate() {
     fs.writeFileSync(path.join(work, "buf.gen.yaml"), JSON.stringify(template));
     fs.rmSync(path.join(work, "gen"), { recursive: true, force: true });
     run(bufBinary(), ["generate", "--template", "buf.gen.yaml"], { cwd: work, stdio: ["ignore", "pipe", "pipe"], encoding: "utf8" });
+    await finishGenerated(path.join(work, "gen"));
     fs.rmSync(at("src", "api", "gen"), { recursive: true, force: true });
     fs.cpSync(path.join(work, "gen"), at("src", "api", "gen"), { recursive: true });
   });
+}
+
+/**
+ * Generated code makes descriptors with src/api/descriptors, which decodes them when they are asked for. Enumerations become the objects that
+ * the library makes of their descriptors.
+ */
+async function finishGenerated(into) {
+  const finished = new Map();
+  for (const name of fs.readdirSync(into, { recursive: true })) {
+    if (!name.endsWith("_pb.js")) continue;
+    const file = path.join(into, name);
+    const exported = await import(pathToFileURL(file));
+    const depth = name.split(path.sep).length;
+    const text = fs
+      .readFileSync(file, "utf8")
+      .replace(
+        /export const (\w+) = \/\*@__PURE__\*\/\n {2}tsEnum\(\w+\)/g,
+        (_, known) => `export const ${known} = ${JSON.stringify(exported[known])}`,
+      )
+      .replace(/(?<=^import \{.*), tsEnum(?= \} from)/m, "")
+      .replace('"@bufbuild/protobuf/codegenv2"', `"${"../".repeat(depth)}descriptors/codegen.ts"`);
+    if (/tsEnum|codegenv2/.test(text)) throw new BuildError(`${name}: protoc-gen-es writes other code than it did`);
+    finished.set(file, text);
+  }
+  // Written when all are read: they import each other.
+  for (const [file, text] of finished) fs.writeFileSync(file, text);
 }
 
 /** The compiled buf, without npm's shim around it: the shim wants the install script that .npmrc turns off. */
@@ -166,25 +193,6 @@ function bufBinary() {
   const platform = arch === "arm64" ? "aarch64" : "x64";
   return at("node_modules", "@bufbuild", `buf-linux-${platform}`, "bin", "buf");
 }
-
-/**
- * Generated code makes its file's descriptor when it is loaded. The library builds a registry for each, and takes in the types of all files
- * beneath it, once for every way that leads there: half of the time that a program took to start. Embedded files are all of this bundle, and
- * one registry for all of them does.
- */
-const sharedDescriptors = {
-  name: "shared-descriptors",
-  setup({ onLoad }) {
-    onLoad({ filter: /@bufbuild\/protobuf\/dist\/(esm|cjs)\/registry\.js$/ }, ({ path: file }) => {
-      const parts = fs.readFileSync(file, "utf8").split("const registry = createBaseRegistry();\n    if (!args.length)");
-      if (parts.length !== 2) throw new BuildError("@bufbuild/protobuf: buildFileRegistry is not as it was");
-      // Without a check the file is an embedded one.
-      const shared =
-        "const registry = check === undefined ? (embeddedFiles ??= createBaseRegistry()) : createBaseRegistry();\n    if (!args.length)";
-      return { contents: `${parts.join(shared)}\nvar embeddedFiles;\n`, loader: "js" };
-    });
-  },
-};
 
 /** Of prom-client the kinds of metrics that are used; its index loads OpenTelemetry's interface and the cluster module for others: 5 MB in each process. */
 const leanMetrics = {
@@ -251,7 +259,7 @@ async function bundle() {
     entryPoints: Object.fromEntries([...entries, ["proxy-worker", "src/proxy/worker.ts"]]),
     banner: { js: "(function(require,module){" },
     footer: { js: "\n})" },
-    plugins: [sharedDescriptors, leanMetrics],
+    plugins: [leanMetrics],
     metafile: true,
   });
   await esbuild.build({ ...settings, entryPoints: { topsail: "src/main.ts" }, plugins: [embeddedPrograms] });
@@ -268,9 +276,9 @@ async function bundle() {
 }
 
 /** A copy of Node without its symbol table where binutils is there. Only before injection: stripping afterwards breaks the executable. */
-function slimNode() {
+async function slimNode() {
   const slim = at("build", "node");
-  once("node", hashOf(at("node_modules", `node-linux-${arch}`, "package.json")), slim, () => {
+  await once("node", hashOf(at("node_modules", `node-linux-${arch}`, "package.json")), slim, () => {
     fs.mkdirSync(path.dirname(slim), { recursive: true });
     fs.copyFileSync(node26, slim);
     spawnSync("strip", [slim], { stdio: "ignore" });
@@ -283,7 +291,8 @@ function slimNode() {
  * Bundles as assets of the executable: the text of each, a function of `require` and `module`, and what V8 makes of it, compiled as far as
  * loading it takes. Where V8 does not take that (another version, other flags), it compiles as ever.
  */
-function assets() {
+async function assets() {
+  const node = await slimNode();
   const text = (name) => at("build", "bundle", `${name}.cjs`);
   const load = `
     const { Script } = require("node:vm"), { readFileSync, writeFileSync } = require("node:fs");
@@ -296,7 +305,7 @@ function assets() {
   for (const name of [...programs, "proxy-worker"]) {
     const cache = at("build", "bundle", `${name}.cache`);
     const start = `new (require("node:worker_threads").Worker)(${JSON.stringify(load)}, { eval: true, workerData: ${JSON.stringify([text(name), cache])} })`;
-    run(slimNode(), ["-e", start], { stdio: ["ignore", "pipe", "pipe"], encoding: "utf8" });
+    run(node, ["-e", start], { stdio: ["ignore", "pipe", "pipe"], encoding: "utf8" });
     found[name] = text(name);
     found[`${name}.cache`] = cache;
   }
@@ -305,7 +314,7 @@ function assets() {
 
 async function build() {
   install();
-  generate();
+  await generate();
   const hash = hashOf(at("build.mjs"), at("src"), at("package-lock.json"), at("proto"));
   if (fs.existsSync(binary) && fs.existsSync(at("build", "sea.stamp")) && fs.readFileSync(at("build", "sea.stamp"), "utf8") === hash)
     return;
@@ -314,13 +323,13 @@ async function build() {
   const output = at("build", "topsail");
   const sea = {
     main: at("build", "bundle", "topsail.cjs"),
-    executable: slimNode(),
+    executable: await slimNode(),
     output,
     disableExperimentalSEAWarning: true,
     useCodeCache: true,
     execArgv: ["--disable-warning=ExperimentalWarning"],
     execArgvExtension: "none",
-    assets: assets(),
+    assets: await assets(),
   };
   fs.writeFileSync(at("build", "sea.json"), JSON.stringify(sea, null, 2));
   run(node26, ["--build-sea", at("build", "sea.json")], { stdio: ["ignore", "pipe", "pipe"], encoding: "utf8" });
@@ -342,9 +351,9 @@ async function become(command, args) {
   });
 }
 
-function check() {
+async function check() {
   install();
-  generate();
+  await generate();
   run(node26, [at("node_modules", "@biomejs", "biome", "bin", "biome"), "check", "."]);
   run(node26, [at("node_modules", "typescript", "bin", "tsc"), "-p", "."]);
   run(node26, [at("node_modules", "knip", "bin", "knip.js"), "--no-progress"]);
@@ -359,7 +368,7 @@ try {
       break;
     case "gen":
       install();
-      generate();
+      await generate();
       break;
     case "start":
       await build();
@@ -370,7 +379,7 @@ try {
       await become(node26, [at("node_modules", "vitest", "vitest.mjs"), "run", ...rest]);
       break;
     case "check":
-      check();
+      await check();
       break;
     case "package":
       await build();
