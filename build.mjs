@@ -194,14 +194,19 @@ function bufBinary() {
   return at("node_modules", "@bufbuild", `buf-linux-${platform}`, "bin", "buf");
 }
 
-/** Of prom-client the kinds of metrics that are used; its index loads OpenTelemetry's interface and the cluster module for others: 5 MB in each process. */
-const leanMetrics = {
-  name: "lean-metrics",
+/** Libraries that load others for what is not used here: 7 MB in each process. */
+const leanLibraries = {
+  name: "lean-libraries",
   setup({ onLoad }) {
+    // The index loads OpenTelemetry's interface and the cluster module.
     onLoad({ filter: /\/prom-client\/index\.js$/ }, () => ({
       contents: ["Registry", "Counter", "Gauge", "Histogram"]
         .map((kind) => `exports.${kind} = require("./lib/${kind.toLowerCase()}");`)
         .join("\n"),
+    }));
+    // grpc-js has it for the services channelz and ORCA, which nobody adds to a server.
+    onLoad({ filter: /\/@grpc\/proto-loader\/build\/src\/index\.js$/ }, () => ({
+      contents: `exports.loadSync = () => { throw new Error("protobufjs is not built in"); };`,
     }));
   },
 };
@@ -259,7 +264,7 @@ async function bundle() {
     entryPoints: Object.fromEntries([...entries, ["proxy-worker", "src/proxy/worker.ts"]]),
     banner: { js: "(function(require,module){" },
     footer: { js: "\n})" },
-    plugins: [leanMetrics],
+    plugins: [leanLibraries],
     metafile: true,
   });
   await esbuild.build({ ...settings, entryPoints: { topsail: "src/main.ts" }, plugins: [embeddedPrograms] });
