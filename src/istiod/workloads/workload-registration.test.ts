@@ -279,6 +279,18 @@ describe("WorkloadRegistration", () => {
     expect(entry()).toBeDefined();
   });
 
+  it("clears up after a run by another name, where the store is nobody else's", async () => {
+    registration.connect(connecting());
+    await settle();
+    registration[Symbol.dispose]();
+    const options = { store, instanceId: "istiod-b", isShared: false, graceMs, restartGraceMs: 60_000 };
+    registration = new WorkloadRegistration({ ...options, metrics: new RegistrationMetrics(new Registry()) });
+    await vi.advanceTimersByTimeAsync(59_000);
+    expect(entry()).toBeDefined();
+    await vi.advanceTimersByTimeAsync(2000);
+    expect(entry()).toBeUndefined();
+  });
+
   it("gives up what another write has overtaken, and decides anew", async () => {
     const put = store.put.bind(store);
     let isFirst = true;

@@ -32,6 +32,11 @@ export interface WorkloadRegistrationOptions {
   readonly store: WritableConfigStore;
   /** Name of this control plane. */
   readonly instanceId: string;
+  /**
+   * Whether other control planes write to the store as well; default true. Otherwise an entry of another name is of this one's former name, and
+   * nobody else will ever look after it.
+   */
+  readonly isShared?: boolean;
   readonly metrics: RegistrationMetrics;
   /** How long an entry outlives its agent's last connection. Default 10,000. Istio PILOT_WORKLOAD_ENTRY_GRACE_PERIOD. */
   readonly graceMs?: number;
@@ -235,9 +240,9 @@ export class WorkloadRegistration implements Disposable {
 
   /** Whether there is something to clean up after the grace period. */
   async #markDisconnected(key: EntryKey, at: Date): Promise<boolean> {
-    const { store, instanceId, metrics } = this.#options;
+    const { store, metrics } = this.#options;
     const entry = store.get(key);
-    if (!entry || this.#holders.has(entryId(key)) || entry.metadata.annotations[entryAnnotations.controller] !== instanceId) return false;
+    if (!entry || this.#holders.has(entryId(key)) || !this.#isOwn(entry)) return false;
     const changes = { [entryAnnotations.connectedAt]: undefined, [entryAnnotations.disconnectedAt]: at.toISOString() };
     await store.put(withAnnotations(entry, changes), sameVersion(entry));
     metrics.unregistrations.inc();
@@ -274,13 +279,19 @@ export class WorkloadRegistration implements Disposable {
     const key = entryKey(entry.metadata.namespace, entry.metadata.name);
     if (annotations[entryAnnotations.disconnectedAt] !== undefined) {
       this.#later(this.#graceMs, () => this.#cleanUp(key));
-    } else if (annotations[entryAnnotations.controller] === this.#options.instanceId) {
+    } else if (this.#isOwn(entry)) {
       this.#later(this.#options.restartGraceMs ?? 60_000, () => {
         this.#write(key, async () => {
           if (await this.#markDisconnected(key, new Date(Date.now() - this.#graceMs))) this.#cleanUp(key);
         }).catch((error: unknown) => metricsError(this.#options, key, "entry is not cleaned up", error));
       });
     }
+  }
+
+  #isOwn({ metadata: { annotations } }: ConfigObject): boolean {
+    const { instanceId, isShared = true } = this.#options;
+    const controller = annotations[entryAnnotations.controller];
+    return isShared ? controller === instanceId : controller !== undefined;
   }
 
   /** Agents that are connected already get their entries when their group comes back. */
