@@ -108,6 +108,17 @@ describe("rules of capture", () => {
     expect(linesOf(text, "nat")).toContain("-A ISTIO_OUTPUT -o lo -p tcp -m mark --mark 99 -j RETURN");
   });
 
+  it("leave IPv6 alone in nftables' tables, which are for both families, where it is not captured", () => {
+    const rules = rulesOf({ "istio-inbound-ports": "*", "redirect-dns": "true" });
+    const spared = (text: string) => text.split("\n").filter((line) => line.includes("nfproto"));
+    expect(spared(nftablesText(rules, [4]))).toEqual(
+      ["nat prerouting", "nat output", "raw prerouting", "raw output"].map(
+        (chain) => `add rule inet istio-proxy-${chain} meta nfproto ipv6 return`,
+      ),
+    );
+    expect(spared(nftablesText(rules, [4, 6]))).toEqual([]);
+  });
+
   it("leave interfaces alone by the beginning of their names in both languages, and name each once", () => {
     const flags = { "istio-exclude-interfaces": "veth+,eth1,veth+", "istio-inbound-ports": "*" };
     expect(chain("PREROUTING", flags)).toEqual(["-i veth+ -j RETURN", "-i eth1 -j RETURN", "-p tcp -j ISTIO_INBOUND"]);

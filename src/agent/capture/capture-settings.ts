@@ -49,7 +49,7 @@ export interface DnsCapture {
 export interface MachineFacts {
   /** Numbers of the proxy's user and of its own group; undefined when there is no such user. */
   readonly proxyUser: { readonly uid: string; readonly gid: string } | undefined;
-  /** Whether it has an address of this family that others could call. */
+  /** Whether this is the family by which others call it. */
   readonly hasIpv6: boolean;
   /** Of /etc/resolv.conf. */
   readonly nameServers: readonly string[];

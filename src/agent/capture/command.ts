@@ -1,6 +1,7 @@
 /** `pilot-agent istio-iptables` and `istio-clean-iptables`. */
 import { Command, Option } from "commander";
 import { log } from "../../lib/log.ts";
+import { machineAddresses } from "../machine-addresses.ts";
 import { applyCapture, type CaptureOptions, removeCapture } from "./capture.ts";
 import { captureRules } from "./capture-rules.ts";
 import { CaptureError, captureSettings, type FlagValues } from "./capture-settings.ts";
@@ -57,6 +58,8 @@ export async function runCapture(flags: FlagValues, env: Environment): Promise<v
     return;
   }
   const settings = captureSettings(flags, env, await loadMachineFacts(runCommand, env.ENVOY_USER || "istio-proxy"));
+  if (!settings.ipv6 && machineAddresses().some(({ family }) => family === "IPv6"))
+    scope.warn("IPv6 passes by the proxy, which listens on IPv4 on a machine that has addresses of both");
   if (flags["redirect-dns"] === "true" && !settings.dns) scope.warn("name look-ups are not captured: /etc/resolv.conf names no server");
   if (settings.dns && passesByNameServers(await loadNameServices()))
     scope.warn("names of the mesh will not be found: programs ask systemd-resolved past the nameservers; leave resolve away", {
@@ -65,7 +68,7 @@ export async function runCapture(flags: FlagValues, env: Environment): Promise<v
   if (isDryRun) {
     const rules = captureRules(settings);
     const families = settings.ipv6 ? ([4, 6] as const) : ([4] as const);
-    process.stdout.write(nativeNftables ? nftablesText(rules) : families.map((family) => iptablesText(rules, family)).join(""));
+    process.stdout.write(nativeNftables ? nftablesText(rules, families) : families.map((family) => iptablesText(rules, family)).join(""));
     return;
   }
   if (flags["skip-rule-apply"] !== "true") {
