@@ -26,6 +26,28 @@ export async function writePage(out: Writable, pieces: Iterator<string, void>): 
   }
 }
 
+/** All of what takes long to be made; others have their turn meanwhile. */
+export function collected<T>(items: Iterable<T>): Promise<T[]> {
+  const made = items[Symbol.iterator]();
+  const all: T[] = [];
+  return new Promise((resolve, reject) => {
+    const work = () => {
+      const end = performance.now() + turnMs;
+      try {
+        do {
+          const { value, done } = made.next();
+          if (done) return resolve(all);
+          all.push(value);
+        } while (performance.now() < end);
+        turns.add(work);
+      } catch (error) {
+        reject(error);
+      }
+    };
+    turns.add(work);
+  });
+}
+
 interface Written {
   readonly text: string;
   readonly isLast: boolean;
