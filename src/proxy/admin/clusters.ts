@@ -16,7 +16,7 @@ import type { SuccessRates } from "../health/outlier-detector.ts";
 import type { ProxyServer } from "../server.ts";
 import { hostKey } from "../upstream/host.ts";
 import type { AdminHandler } from "./admin-handler.ts";
-import { jsonPieces, LazyList } from "./json-pieces.ts";
+import { jsonPieces, LazyList, LazyObject } from "./json-pieces.ts";
 import { regexReason } from "./stats.ts";
 
 export const clusters: AdminHandler = {
@@ -40,7 +40,7 @@ export const clusters: AdminHandler = {
     const assigned = server.clusters.assignments().filter(({ record }) => passes(record.name));
     if (query.get("format") === "json") {
       const statuses = mapped(assigned, (each) => clusterJson(server, viewOf(each)));
-      return { type: "json", body: jsonPieces({ cluster_statuses: new LazyList(statuses) }, 2) };
+      return { type: "json", body: jsonPieces(new LazyObject({ cluster_statuses: new LazyList(statuses) })) };
     }
     return { body: mapped(assigned, (each) => clusterText(server, viewOf(each))) };
   },

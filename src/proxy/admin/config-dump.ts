@@ -9,7 +9,7 @@ import { RE2JS } from "re2js";
 import { redactJson } from "../../api/envoy/redact.ts";
 import { envoyTypes } from "../../api/envoy/type-registry.ts";
 import { writeJson } from "../../api/envoy/write-json.ts";
-import { BootstrapSchema } from "../../api/gen/envoy/config/bootstrap/v3/bootstrap_pb.js";
+import { type Bootstrap, BootstrapSchema } from "../../api/gen/envoy/config/bootstrap/v3/bootstrap_pb.js";
 import { ClusterSchema } from "../../api/gen/envoy/config/cluster/v3/cluster_pb.js";
 import { ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
 import { RouteConfigurationSchema } from "../../api/gen/envoy/config/route/v3/route_pb.js";
@@ -21,7 +21,7 @@ import type { ProxyServer } from "../server.ts";
 import { type AdminHandler, type AdminResponse, isSet } from "./admin-handler.ts";
 import { endpointsDump } from "./endpoints-dump.ts";
 import { maskJson } from "./field-mask.ts";
-import { jsonPieces, type LazyJson, LazyList } from "./json-pieces.ts";
+import { jsonPieces, LazyList, LazyObject } from "./json-pieces.ts";
 import { regexReason } from "./stats.ts";
 import { collected } from "./write-page.ts";
 
@@ -30,7 +30,7 @@ const prefix = "type.googleapis.com/envoy.admin.v3.";
 /** One of envoy.admin.v3's messages; its lists may be long. */
 interface Dump {
   readonly "@type": string;
-  readonly [field: string]: string | JsonObject | LazyList<JsonObject>;
+  readonly [field: string]: string | LazyObject | LazyList<JsonObject>;
 }
 
 type NameFilter = (name: string) => boolean;
@@ -72,12 +72,12 @@ export const configDump: AdminHandler = {
     const mask = query.get("mask");
     if (resource) return oneResource(dumps, resource, mask);
     if (mask) return masked(dumps, mask);
-    return answer(dumps);
+    return answer(dumps.map((dump) => new LazyObject(dump)));
   },
 };
 
-function answer(configs: LazyJson): AdminResponse {
-  return { type: "json", body: jsonPieces({ configs }, 4) };
+function answer(configs: Iterable<JsonObject | LazyObject>): AdminResponse {
+  return { type: "json", body: jsonPieces(new LazyObject({ configs: new LazyList(configs) })) };
 }
 
 async function oneResource(dumps: readonly Dump[], resource: string, mask: string | null): Promise<AdminResponse> {
@@ -89,12 +89,12 @@ async function oneResource(dumps: readonly Dump[], resource: string, mask: strin
     }
     const { message } = field;
     const items = withType(`type.googleapis.com/${message.typeName}`, dump[resource]);
-    if (mask === null) return answer(new LazyList(items));
+    if (mask === null) return answer(items);
     const all = await collected(items);
     const kept = all.flatMap((item) => present(maskJson(message, item, mask.split(","))));
     if (all.length > 0 && kept.length === 0)
       return { status: 400, type: "plain", body: `FieldMask ${mask} could not be successfully applied to any configs.` };
-    return answer(new LazyList(kept));
+    return answer(kept);
   }
   return { status: 404, type: "plain", body: `${resource} not found in config dump` };
 }
@@ -111,7 +111,15 @@ async function masked(dumps: readonly Dump[], mask: string): Promise<AdminRespon
     if (desc) kept.push(...present(maskJson(desc, await whole(dump, paths), paths)));
   }
   if (kept.length === 0) return { status: 400, type: "plain", body: `FieldMask ${mask} could not be successfully applied to any configs.` };
-  return answer(kept);
+  return answer(kept.map(inPieces));
+}
+
+function inPieces(dump: JsonObject): LazyObject {
+  const fields = Object.entries(dump).map(([name, value]) => [
+    name,
+    Array.isArray(value) && value.length > 0 ? new LazyList(value) : value,
+  ]);
+  return new LazyObject(Object.fromEntries(fields) as LazyObject["fields"]);
 }
 
 /** With those lists that a mask asks for. */
@@ -119,8 +127,10 @@ async function whole(dump: Dump, paths: readonly string[]): Promise<JsonObject> 
   const wanted = new Set(paths.map((path) => path.trim().split(".")[0]));
   const fields: JsonObject = {};
   for (const [name, value] of Object.entries(dump)) {
-    if (!(value instanceof LazyList)) fields[name] = value;
-    else if (wanted.has(name)) {
+    if (typeof value === "string") fields[name] = value;
+    else if (!wanted.has(name)) continue;
+    else if (value instanceof LazyObject) fields[name] = JSON.parse((await collected(jsonPieces(value))).join("")) as JsonObject;
+    else {
       const items = await collected(value.items);
       if (items.length > 0) fields[name] = items;
     }
@@ -138,15 +148,34 @@ function descOf(dump: Dump): DescMessage | undefined {
 
 /** A resource as an Any: its type, then its fields, without secrets. */
 export function anyJson<S extends DescMessage>(schema: S, message: MessageShape<S>): JsonObject {
-  return { "@type": `type.googleapis.com/${schema.typeName}`, ...redactJson(schema, writeJson(schema, message), envoyTypes) };
+  return { "@type": `type.googleapis.com/${schema.typeName}`, ...shown(schema, message) };
+}
+
+function shown<S extends DescMessage>(schema: S, message: MessageShape<S>): JsonObject {
+  return redactJson(schema, writeJson(schema, message), envoyTypes);
 }
 
 function bootstrapDump(server: ProxyServer): Dump {
   return {
     "@type": `${prefix}BootstrapConfigDump`,
-    bootstrap: redactJson(BootstrapSchema, writeJson(BootstrapSchema, server.bootstrap), envoyTypes),
+    bootstrap: bootstrapJson(server.bootstrap),
     last_updated: server.startedAt.toISOString(),
   };
+}
+
+/** The bootstrap may be all that there is, with thousands of clusters. */
+function bootstrapJson(bootstrap: Bootstrap): LazyObject {
+  const { staticResources } = bootstrap;
+  const rest = staticResources && { ...bootstrap, staticResources: { ...staticResources, listeners: [], clusters: [] } };
+  const fields = redactJson(BootstrapSchema, writeJson(BootstrapSchema, rest ?? bootstrap), envoyTypes);
+  if (!staticResources) return new LazyObject(fields);
+  const { listeners, clusters } = staticResources;
+  const parts = new LazyObject({
+    listeners: lazy(listeners, (listener) => shown(ListenerSchema, listener)),
+    clusters: lazy(clusters, (cluster) => shown(ClusterSchema, cluster)),
+    ...(fields.static_resources as JsonObject),
+  });
+  return new LazyObject({ ...fields, static_resources: parts });
 }
 
 function clustersDump(server: ProxyServer, passes: NameFilter): Dump {
@@ -156,16 +185,16 @@ function clustersDump(server: ProxyServer, passes: NameFilter): Dump {
     cluster: anyJson(ClusterSchema, decodeCluster(record)),
     last_updated: record.updatedAt.toISOString(),
   });
-  const shown = active.filter(({ name }) => passes(name));
+  const named = active.filter(({ name }) => passes(name));
   return {
     "@type": `${prefix}ClustersConfigDump`,
     ...(server.clusters.versionInfo !== "" && { version_info: server.clusters.versionInfo }),
     static_clusters: lazy(
-      shown.filter(({ isStatic }) => isStatic),
+      named.filter(({ isStatic }) => isStatic),
       (record) => ({ cluster: anyJson(ClusterSchema, decodeCluster(record)), last_updated: record.updatedAt.toISOString() }),
     ),
     dynamic_active_clusters: lazy(
-      shown.filter(({ isStatic }) => !isStatic),
+      named.filter(({ isStatic }) => !isStatic),
       dynamic,
     ),
     dynamic_warming_clusters: lazy(

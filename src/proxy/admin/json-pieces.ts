@@ -1,10 +1,10 @@
 /**
- * JSON as `jsonText` writes it, in pieces: lists that may be long are made while they are written, item by item.
+ * JSON as `jsonText` writes it, in pieces: what may be long is made while it is written, item by item.
  */
 import type { JsonValue } from "@bufbuild/protobuf";
 import { jsonText } from "../../api/envoy/write-json.ts";
 
-/** A list whose items are made when somebody wants them. As a field it is left out when it is empty, as a default is. */
+/** A list whose items are made when somebody wants them, once. As a field it is left out when it is empty, as a default is. */
 export class LazyList<T extends LazyJson = LazyJson> {
   readonly items: Iterable<T>;
 
@@ -13,41 +13,43 @@ export class LazyList<T extends LazyJson = LazyJson> {
   }
 }
 
-export type LazyJson = JsonValue | LazyList | LazyObject | readonly LazyObject[];
+/** An object that has something lazy in it. */
+export class LazyObject {
+  readonly fields: Readonly<Record<string, LazyJson>>;
 
-export interface LazyObject {
-  readonly [field: string]: LazyJson;
+  constructor(fields: Readonly<Record<string, LazyJson>>) {
+    this.fields = fields;
+  }
 }
 
-/** @param levels how deep to look for what has to be written in pieces; what lies deeper is written whole. */
-export function* jsonPieces(json: LazyJson, levels: number, indent = ""): Generator<string, void> {
-  if (json instanceof LazyList) yield* list(json.items, levels, indent);
-  else if (levels === 0 || typeof json !== "object" || json === null) {
-    // Strings have no line breaks of their own.
-    yield jsonText(json as JsonValue).replaceAll("\n", `\n${indent}`);
-  } else if (Array.isArray(json)) yield* list(json as readonly LazyJson[], levels, indent);
-  else yield* object(json as LazyObject, levels, indent);
+export type LazyJson = JsonValue | LazyList | LazyObject;
+
+/** What is not lazy is one piece. */
+export function* jsonPieces(json: LazyJson, indent = ""): Generator<string, void> {
+  if (json instanceof LazyList) yield* list(json.items, indent);
+  else if (json instanceof LazyObject) yield* object(json.fields, indent);
+  // Strings have no line breaks of their own.
+  else yield jsonText(json).replaceAll("\n", `\n${indent}`);
 }
 
-function* list(items: Iterable<LazyJson>, levels: number, indent: string): Generator<string, void> {
+function* list(items: Iterable<LazyJson>, indent: string): Generator<string, void> {
   let isEmpty = true;
   for (const item of items) {
     yield `${isEmpty ? "[" : ","}\n${indent} `;
     isEmpty = false;
-    yield* jsonPieces(item, levels - 1, `${indent} `);
+    yield* jsonPieces(item, `${indent} `);
   }
   yield isEmpty ? "[]" : `\n${indent}]`;
 }
 
-function* object(fields: LazyObject, levels: number, indent: string): Generator<string, void> {
+function* object(fields: Readonly<Record<string, LazyJson>>, indent: string): Generator<string, void> {
   let isEmpty = true;
   for (const [name, value] of Object.entries(fields)) {
-    const start = `${isEmpty ? "{" : ","}\n${indent} ${JSON.stringify(name)}: `;
     let isWritten = false;
-    for (const piece of jsonPieces(value, levels - 1, `${indent} `)) {
+    for (const piece of jsonPieces(value, `${indent} `)) {
       // The first piece of a list says whether it has any items.
       if (!isWritten && piece === "[]" && value instanceof LazyList) break;
-      if (!isWritten) yield start;
+      if (!isWritten) yield `${isEmpty ? "{" : ","}\n${indent} ${JSON.stringify(name)}: `;
       isWritten = true;
       yield piece;
     }
