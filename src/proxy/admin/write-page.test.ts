@@ -115,6 +115,24 @@ describe("writePage", () => {
     }
   });
 
+  it("waits no longer for a reader that is closed", async () => {
+    const { out, taken } = slowReader();
+    let isEnded = false;
+    function* endless() {
+      try {
+        for (;;) yield "x".repeat(100_000);
+      } finally {
+        isEnded = true;
+      }
+    }
+    const written = writePage(out, endless());
+    await turns();
+    expect([taken.length, isEnded]).toEqual([1, false]);
+    out.destroy();
+    await written;
+    expect([taken.length, isEnded]).toEqual([1, true]);
+  });
+
   it("says what went wrong in the middle, and asks for no more", async () => {
     const { out } = slowReader();
     function* pieces() {

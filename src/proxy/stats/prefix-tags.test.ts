@@ -59,6 +59,13 @@ const odd = [
   ["optional", "(total_?)?x?(count)?$"],
 ] as const;
 
+/** What is found in the ending first keeps the tag from being found in the prefix. */
+const endingFirst = [
+  ["name", "_(rq|cx)$"],
+  ["name", "(_rq)"],
+  ["name", "^cluster\\.(([^.]+)\\.)"],
+] as const;
+
 const names = [
   ...["reviews", "outbound|80||reviews.default.svc.cluster.local", "outbound|80||reviews.default.svc.cluster.local;", "a.b.c", "xds-grpc;"],
   ...["a;.b;", "a_rq_200", "x_rq_2xx", "upstream_rq_503", "ssl", "x.ssl", ".ssl.", "ssl.ciphers", "grpc", "x.grpc.m", "rbac", "rbac.x"],
@@ -106,6 +113,7 @@ describe("tags of a prefix and an ending", () => {
     ["Istio's of before", extractor(olderIstio)],
     ["all of them", extractor([...olderIstio, ...istio], true)],
     ...odd.map(([tag, regex]) => [`${tag} ${regex}`, extractor([[tag, regex]])] as const),
+    ["a tag's own in the ending before those in the prefix,", extractor(endingFirst)],
     ["odd ones", extractor(odd)],
     ["odd ones backwards", extractor([...odd].reverse())],
   ] as const)("are those of the whole name, by %s rules", (_, tags) => {
@@ -128,6 +136,12 @@ describe("tags of a prefix and an ending", () => {
     const { shape } = tags.prefixed(prefix);
     expect(shape.rowsToTakeApart(StatRows.of([clusterLayout]))).toEqual([]);
     expect(tags.prefixed(prefix.replace("reviews", "ratings-v2")).shape).toBe(shape);
+  });
+
+  it("are looked for in the whole name where it depends on the ending whether what the prefix has is taken", () => {
+    const tags = extractor(endingFirst);
+    expect(together(tags, "cluster.a.", "upstream_rq_total")).toBeNull();
+    expect(together(tags, "cluster.a.", "bind_errors")).toEqual({ base: "cluster.bind_errors", tags: [{ name: "name", value: "a" }] });
   });
 
   it("are looked for in the whole name where a rule may find them across both", () => {

@@ -87,6 +87,7 @@ const anyEnding = "x";
 
 let made = 0;
 
+/** Prefixes of a shape have as many words, so none of them begins with another. */
 export class PrefixShape {
   /** Of this process. */
   readonly id = ++made;

@@ -31,9 +31,8 @@ interface PrefixClass {
   readonly base: string;
   readonly shape: PrefixShape;
   readonly rows: StatRows;
+  /** In the order of the prefixes. */
   readonly members: PrefixMember[];
-  /** Whether none of them begins with another: then their names are in the order of their prefixes, whatever the ending. */
-  isPrefixFree: boolean;
 }
 
 export class PrometheusFamilies {
@@ -87,11 +86,9 @@ export class PrometheusFamilies {
     const key = `${shape.id} ${rows.id} ${base}`;
     let one = classes.get(key);
     if (!one) {
-      one = { base, shape, rows, members: [], isPrefixFree: true };
+      one = { base, shape, rows, members: [] };
       classes.set(key, one);
     }
-    const last = one.members.at(-1);
-    if (last && prefix.startsWith(last.group.prefix)) one.isPrefixFree = false;
     one.members.push({ group, labels: found.map(label) });
     let done = 0;
     for (const row of shape.rowsToTakeApart(rows)) {
@@ -137,7 +134,7 @@ export class PrometheusFamilies {
       const ending = one.shape.ending(row.name);
       if (!ending) continue;
       const labels = [...this.#fixed, ...ending.tags.map((tag) => (typeof tag === "number" ? tag : label(tag)))];
-      found.push({ family: metricName(one.base + ending.base), source: new RowSource(one, row, labels) });
+      found.push({ family: metricName(one.base + ending.base), source: new RowSource(one.members, row, labels) });
     }
     return found.sort((a, b) => compare(a.family, b.family));
   }

@@ -20,13 +20,6 @@ export interface PrefixMember {
   readonly labels: readonly string[];
 }
 
-/** Prefixes that have the same families. */
-export interface PrefixMembers {
-  readonly members: readonly PrefixMember[];
-  /** Whether none of them begins with another: then their names are in the order of their prefixes, whatever the ending. */
-  readonly isPrefixFree: boolean;
-}
-
 export class FamilyCursor implements Cursor {
   readonly #families: readonly { readonly family: string; readonly source: SeriesSource }[];
   #at = 0;
@@ -49,10 +42,8 @@ export class FamilyCursor implements Cursor {
 }
 
 export interface SeriesSource {
-  /** In the order of their names; for one that is alone in its family. */
+  /** In the order of their names. */
   series(): Iterable<Series>;
-  /** The same, to be sorted in among others. */
-  sequences(): readonly SortedSequence<SeriesCursor>[];
 }
 
 export class SingleSource implements SeriesSource {
@@ -65,44 +56,29 @@ export class SingleSource implements SeriesSource {
   series(): Iterable<Series> {
     return this.#series;
   }
-
-  sequences(): readonly SortedSequence<SeriesCursor>[] {
-    return [{ bound: "", open: () => new SeriesCursor(this.#series) }];
-  }
 }
 
-/** One ending of all prefixes of a class. */
+/**
+ * One ending of all prefixes of a class, in the order of the prefixes. These have a shape, which says how many words they have: none begins
+ * with another, so names are in that order too.
+ */
 export class RowSource implements SeriesSource {
-  readonly #class: PrefixMembers;
+  readonly #members: readonly PrefixMember[];
   readonly #row: StatRow;
   /** A text, or which of the prefix's. */
   readonly #labels: readonly (string | number)[];
 
-  constructor(one: PrefixMembers, row: StatRow, labels: readonly (string | number)[]) {
-    this.#class = one;
+  constructor(members: readonly PrefixMember[], row: StatRow, labels: readonly (string | number)[]) {
+    this.#members = members;
     this.#row = row;
     this.#labels = labels;
   }
 
-  series(): Iterable<Series> {
-    if (this.#class.isPrefixFree) return this.#members();
-    return seriesOf(merged(this.sequences()));
+  *series(): Generator<Series, void> {
+    for (const member of this.#members) yield this.#seriesOf(member);
   }
 
-  sequences(): readonly SortedSequence<SeriesCursor>[] {
-    if (this.#class.isPrefixFree) return [{ bound: "", open: () => new SeriesCursor(this.#members()) }];
-    return this.#class.members.map((_, index) => ({
-      bound: this.#class.members[index]!.group.prefix,
-      open: () => new SeriesCursor([this.#series(index)]),
-    }));
-  }
-
-  *#members(): Generator<Series, void> {
-    for (let index = 0; index < this.#class.members.length; index++) yield this.#series(index);
-  }
-
-  #series(index: number): Series {
-    const { group, labels } = this.#class.members[index]!;
+  #seriesOf({ group, labels }: PrefixMember): Series {
     const [only] = this.#labels;
     const isOne = this.#labels.length === 1 && typeof only === "number";
     const text = isOne ? labels[only]! : this.#labels.map((each) => (typeof each === "number" ? labels[each] : each)).join();
@@ -155,12 +131,11 @@ class SeriesCursor implements Cursor {
 
 export function inOrder(sources: readonly SeriesSource[]): Iterable<Series> {
   if (sources.length === 1) return sources[0]!.series();
-  const sequences = sources.flatMap((source) => source.sequences());
-  return seriesOf(merged(sequences.sort((a, b) => compare(a.bound, b.bound))));
+  return mergedSeries(sources.map((source) => ({ bound: "", open: () => new SeriesCursor(source.series()) })));
 }
 
-function* seriesOf(cursors: Iterable<SeriesCursor | null>): Generator<Series, void> {
-  for (const cursor of cursors) yield cursor!.series;
+function* mergedSeries(sequences: readonly SortedSequence<SeriesCursor>[]): Generator<Series, void> {
+  for (const cursor of merged(sequences)) yield cursor!.series;
 }
 
 export function compare(a: string, b: string): number {
