@@ -5,7 +5,7 @@
 export interface ReleaseOptions {
   /** How much work has been done so far, in whatever says how much memory it went through. */
   readonly spent: () => number;
-  /** From so much on it is worth it. A sixteenth of it in one interval says that the burst is not over. */
+  /** From so much on it is worth it. An eighth of it in one interval says that the burst is not over. */
   readonly worth: number;
   readonly release: () => void;
   readonly everyMs?: number;
@@ -32,7 +32,7 @@ export class ReleaseAfterBursts implements Disposable {
     const now = spent - this.#lastSeen;
     this.#lastSeen = spent;
     this.#sinceRelease += now;
-    if (this.#sinceRelease < this.#options.worth || now > this.#options.worth / 16) return;
+    if (this.#sinceRelease < this.#options.worth || now > this.#options.worth / 8) return;
     this.#sinceRelease = 0;
     this.#options.release();
   }
