@@ -11,6 +11,7 @@
  *     npm run bench -- --dns                 the agent's DNS proxy, asked by dnsperf
  *     npm run bench -- --machine             memory and start of a machine's agent, and 500 of them that join at once
  *     npm run bench -- --times               start of the control plane, and a file's change to its effect
+ *     npm run bench -- --pages               pages of the admin interface with 10,000 clusters
  *     npm run bench -- --push                10,000 clusters and routes pushed to a proxy: at its start, and when some of it changes
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
@@ -27,6 +28,7 @@ import { headersOf, type Material, makeToken, type ProxyUnderTest, proxies, serv
 import { measureDns } from "./dns.ts";
 import { handshakes } from "./handshakes.ts";
 import { load, loadOfPaths } from "./load.ts";
+import { measurePages } from "./pages.ts";
 import { type Usage, usageOf } from "./process-usage.ts";
 import { measurePush } from "./proxy-push.ts";
 import { measureTimes } from "./times.ts";
@@ -65,6 +67,7 @@ const { values } = parseArgs({
     parts: { type: "string", default: "memory,start,join" },
     agents: { type: "string", default: "500" },
     profile: { type: "string" },
+    pages: { type: "boolean", default: false },
     push: { type: "boolean", default: false },
     clusters: { type: "string", default: "10000" },
     workers: { type: "string", default: "1" },
@@ -99,6 +102,8 @@ async function main(): Promise<void> {
       print,
     );
   }
+  if (values.pages)
+    return pages(proxies(envoyBinary, topsail).filter(({ name }) => wanted.includes(name) && (name === "envoy" || name === "topsail")));
   const missing = ["taskset", "h2load", "nginx", ...(wanted.includes("haproxy") ? ["haproxy"] : [])].filter((tool) => !isInstalled(tool));
   if (!existsSync(streamModule)) missing.push("nginx's stream module");
   if (missing.length > 0) {
@@ -111,6 +116,18 @@ async function main(): Promise<void> {
   const selected = cases.filter(({ name }) => !values.case || values.case.includes(name));
   for (const benchCase of selected) await runCase(benchCase, candidates);
   await measureTimes(topsail, print);
+}
+
+async function pages(candidates: readonly ProxyUnderTest[]): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), "topsail-bench-"));
+  try {
+    const many = cases.find(({ manyClusters }) => manyClusters)!;
+    const material = makeCertificate(directory, "ec");
+    const commands = new Map(candidates.map((candidate) => [candidate.name, candidate.command(many, material)]));
+    await measurePages({ commands, rounds: Number(values.rounds) }, print);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
 }
 
 async function runCase(benchCase: BenchCase, candidates: readonly ProxyUnderTest[]): Promise<void> {

@@ -20,11 +20,11 @@ import {
 } from "../api/gen/envoy/service/discovery/v3/discovery_pb.js";
 import type { SpiffeId } from "../api/spiffe.ts";
 import { healthReportTypeUrl, typeUrls } from "../api/type-urls.ts";
+import { Turns } from "../lib/turns.ts";
 import type { EncodedResource } from "./resource.ts";
 import { deltaResponse, sotwResponse } from "./response-bytes.ts";
 import { SharedResponses } from "./shared-responses.ts";
 import { type Decision, isWildcardType, Subscriptions, type Watch } from "./subscription.ts";
-import { Turns } from "./turns.ts";
 
 /** Refuses a stream with a gRPC status; anything else that a handler throws becomes Internal. */
 export class StreamRefused extends Error {

@@ -2,7 +2,7 @@
 import { formatHostPort, type HostPort } from "../lib/host-port.ts";
 
 export interface AdminEndpoint {
-  /** Counters and gauges whose names match. */
+  /** Counters and gauges whose names match; those of clusters need not be among them. */
   numbers(names: RegExp): Promise<ReadonlyMap<string, number>>;
   /** Responses carry `connection: close` while new connections are still taken; with `skipExit` they are taken for good. */
   drain(options: DrainOptions): Promise<void>;

@@ -22,10 +22,7 @@ export class EmbeddedProxy implements RunningProxy {
     this.exited = exited;
     this.live = server.live;
     this.admin = {
-      numbers: async (names) =>
-        new Map(
-          server.stats.read((name) => names.test(name)).flatMap((stat) => ("value" in stat ? [[stat.name, Number(stat.value)]] : [])),
-        ),
+      numbers: async (names) => server.stats.numbers((name) => names.test(name)),
       drain: ({ inboundOnly, skipExit }) => server.drainListeners({ graceful: true, inboundOnly, skipExit }),
     };
   }

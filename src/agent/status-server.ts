@@ -4,8 +4,6 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { promisify } from "node:util";
-import { gzip } from "node:zlib";
 import { Gauge, Registry } from "prom-client";
 import { closeHttp } from "../lib/http-listen.ts";
 import { log } from "../lib/log.ts";
@@ -16,6 +14,7 @@ import { type AppProbes, isAppProbePath } from "./health/app-probes.ts";
 import type { ConfigSource } from "./last-good/control-plane-choice.ts";
 import { MergedMetrics } from "./metrics/merged-metrics.ts";
 import type { MetricsSources } from "./metrics/metrics-sources.ts";
+import { sendPage, takesGzip } from "./metrics/send-page.ts";
 import type { Troubles } from "./troubles.ts";
 
 const scope = log.scope("status");
@@ -47,13 +46,8 @@ export interface DnsStatus {
   describe(): unknown;
 }
 
-/** Scrapes at a time: each may take many megabytes. */
+/** Scrapes at a time: each may have some megabytes of applications' in memory. */
 const maxScrapes = 8;
-/** Below that, packing is not worth it. */
-const leastPacked = 1024;
-
-const pack = promisify(gzip);
-
 export class StatusServer implements AsyncDisposable {
   readonly #http: Server;
   readonly #options: StatusServerOptions;
@@ -164,12 +158,7 @@ export class StatusServer implements AsyncDisposable {
         userAgent: headers["user-agent"] ?? "",
         timeoutSeconds: String(headers["x-prometheus-scrape-timeout-seconds"] ?? ""),
       });
-      const isPacked =
-        body.length >= leastPacked &&
-        /(?:^|,)\s*gzip\s*(?:,|$|;\s*q=(?!0(?:\.0*)?\s*(?:,|$)))/.test(String(headers["accept-encoding"] ?? ""));
-      response
-        .writeHead(200, { "content-type": contentType, vary: "accept-encoding", ...(isPacked ? { "content-encoding": "gzip" } : {}) })
-        .end(isPacked ? await pack(body, { level: 1 }) : body);
+      await sendPage(response, contentType, body, takesGzip(headers["accept-encoding"]));
     } finally {
       this.#scrapes--;
     }

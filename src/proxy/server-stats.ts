@@ -117,11 +117,10 @@ export class ServerStats {
     let connections = 0;
     let http = 0;
     let requests = 0;
-    for (const stat of this.#reader.readOwn((name) => /_(cx|rq)_active$/.test(name))) {
-      if (stat.kind !== "gauge") continue;
-      if (/^listener\..*\.downstream_cx_active$/.test(stat.name) && !stat.name.includes(".worker_")) connections += stat.value;
-      else if (/^http\..*\.downstream_cx_active$/.test(stat.name)) http += stat.value;
-      else if (/^http\..*\.downstream_rq_active$/.test(stat.name)) requests += stat.value;
+    for (const [name, value] of this.#reader.numbers((name) => /_(cx|rq)_active$/.test(name))) {
+      if (/^listener\..*\.downstream_cx_active$/.test(name) && !name.includes(".worker_")) connections += value;
+      else if (/^http\..*\.downstream_cx_active$/.test(name)) http += value;
+      else if (/^http\..*\.downstream_rq_active$/.test(name)) requests += value;
     }
     return { connections, busy: requests + Math.max(0, connections - http) };
   }

@@ -1,5 +1,5 @@
 /** tcp_proxy's tunneling_config over HTTP/2: each client's connection is a stream, asked for by CONNECT or POST. As with Envoy. */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import * as http2 from "node:http2";
 import type { AddressInfo, Socket } from "node:net";
 import { tmpdir } from "node:os";
@@ -10,6 +10,7 @@ import { entries } from "../support/http2-upstream.ts";
 import { eventually, type RunningProxy } from "../support/proxies.ts";
 import { RawConnection } from "../support/raw-client.ts";
 import { address, proxies, staticCluster, type } from "../support/static-bootstrap.ts";
+import { talkThrough } from "../support/tunnel-client.ts";
 
 interface Tunnel {
   readonly headers: readonly string[];
@@ -190,8 +191,6 @@ describe.skipIf(!envoyBinary)("A tunnel over HTTP/2", () => {
   }, 60_000);
   afterAll(() => stack.disposeAsync());
 
-  const logOf = (side: string) => readFileSync(join(directory, side), { encoding: "utf8", flag: "a+" }).trimEnd().split("\n");
-
   /** Of each side, which must be the same. */
   async function both<T>(run: (side: (typeof sides)[number]) => Promise<T>): Promise<T> {
     const [theirs, ours] = [await run(sides[0]!), await run(sides[1]!)];
@@ -202,30 +201,15 @@ describe.skipIf(!envoyBinary)("A tunnel over HTTP/2", () => {
   /** What client, tunnel server and log see of a connection on which something is said and `wanted` comes back; "": its end is waited for. */
   const connectTo = (name: string, said: string, wanted: string, leave: "end" | "reset" = "end") =>
     both(async ({ proxy, server }) => {
-      const [before, index] = [logOf(proxy.name).length, server.tunnels.length];
-      using connection = await RawConnection.open(await proxy.listenerPort(name));
-      if (said !== "") connection.write(said);
-      if (wanted === "") await connection.closes();
-      else await connection.until((received) => received.toString("latin1").endsWith(wanted));
-      if (leave === "reset") connection.socket.resetAndDestroy();
-      else connection.socket.end();
-      const end = leave === "reset" ? "" : await connection.closes();
-      const answer = connection.received.toString("latin1");
-      const line = await eventually(
-        () =>
-          logOf(proxy.name)
-            .slice(before - 1)
-            .find((one) => one.startsWith(`${name}|`)),
-        () => `${proxy.name}: ${logOf(proxy.name).join("\n")}`,
-      );
+      const index = server.tunnels.length;
+      const { line, ...talk } = await talkThrough(proxy, join(directory, proxy.name), "|", { name, said, wanted, leave });
       await eventually(
         () => server.tunnels.slice(index).every((tunnel) => tunnel.end !== "") || undefined,
         () => `${proxy.name} ends at the tunnel's end: ${JSON.stringify(server.tunnels.slice(index))}`,
       );
       return {
         seen: server.tunnels.slice(index),
-        answer,
-        end,
+        ...talk,
         line: line.replace(/127\.0\.0\.1:\d+/, "<host>").replace(/\w+, \d+ \w+ \d+ [\d:]+ GMT/, "<date>"),
       };
     });

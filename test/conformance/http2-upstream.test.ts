@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { makeCertificate } from "../support/certificate.ts";
 import { envoyBinary } from "../support/envoy.ts";
+import { askHttp2 } from "../support/http2-ask.ts";
 import { digest, entries, Http2Upstream } from "../support/http2-upstream.ts";
 import { eventually, type RunningProxy } from "../support/proxies.ts";
 import { httpBootstrap, proxies, staticCluster, type } from "../support/static-bootstrap.ts";
@@ -110,39 +111,17 @@ interface Answer {
   readonly end: string;
 }
 
-function askHttp2(
+async function askByHttp2(
   port: number,
   name: string,
-  { path = "", cluster = "h2", method = "GET", headers, body, trailers, cancels, isUnfinished }: Ask,
+  { path = "", cluster = "h2", method = "GET", headers, ...rest }: Ask,
 ): Promise<Answer> {
   const session = http2.connect(`http://127.0.0.1:${port}`);
   session.on("error", () => {});
-  return new Promise((resolve) => {
-    const all = { ":path": `/${cluster}/${path}`, ":method": method, ":authority": "h2.test", "x-case": name, ...headers };
-    const stream = session.request(all, { endStream: body === undefined, waitForTrailers: trailers !== undefined });
-    let head: string[] = [];
-    let ended: string[] = [];
-    let text = "";
-    stream.on("response", (response) => {
-      head = entries(response);
-      if (cancels === "onResponse") stream.close(http2.constants.NGHTTP2_CANCEL);
-    });
-    stream.on("trailers", (response) => {
-      ended = entries(response);
-    });
-    stream.setEncoding("latin1").on("data", (part: string) => {
-      text += part;
-    });
-    stream.on("wantTrailers", () => stream.sendTrailers(trailers ?? {}));
-    stream.on("error", () => {});
-    stream.on("close", () => {
-      session.destroy();
-      resolve({ head, body: digest(text), trailers: ended, end: String(stream.rstCode) });
-    });
-    if (isUnfinished) stream.write(body);
-    else if (body !== undefined) stream.end(body);
-    if (cancels === "soon") setTimeout(() => stream.close(http2.constants.NGHTTP2_CANCEL), 100);
-  });
+  const all = { ":path": `/${cluster}/${path}`, ":method": method, ":authority": "h2.test", "x-case": name, ...headers };
+  const { head, body, trailers, end } = await askHttp2(session, { ...rest, headers: all });
+  session.destroy();
+  return { head, body, trailers, end };
 }
 
 function askHttp1(
@@ -238,7 +217,7 @@ describe.skipIf(!envoyBinary)("HTTP/2 towards upstreams, beside Envoy", () => {
   afterAll(() => stack.disposeAsync());
 
   /** What came of it for the client, and what the upstream saw. */
-  async function outcome(side: string, ask: typeof askHttp2, name: string): Promise<unknown> {
+  async function outcome(side: string, ask: typeof askByHttp2, name: string): Promise<unknown> {
     const one = cases[name]!;
     const all = Object.values(upstreams.get(side)!);
     const before = all.map(({ seen, offered }) => [seen.length, offered.length] as const);
@@ -248,7 +227,7 @@ describe.skipIf(!envoyBinary)("HTTP/2 towards upstreams, beside Envoy", () => {
       () =>
         read(join(directory, side))
           .split("\n")
-          .filter((entry) => entry.startsWith(`${name.replaceAll(" ", "-")} ${ask === askHttp2 ? "HTTP/2" : "HTTP/1.1"} `))
+          .filter((entry) => entry.startsWith(`${name.replaceAll(" ", "-")} ${ask === askByHttp2 ? "HTTP/2" : "HTTP/1.1"} `))
           .pop(),
       "the line in the log",
     );
@@ -264,7 +243,7 @@ describe.skipIf(!envoyBinary)("HTTP/2 towards upstreams, beside Envoy", () => {
 
   describe.each([
     { protocol: "HTTP/1.1", ask: askHttp1 },
-    { protocol: "HTTP/2", ask: askHttp2 },
+    { protocol: "HTTP/2", ask: askByHttp2 },
   ])("by $protocol", ({ ask }) => {
     it.each(Object.keys(cases).filter((name) => ask === askHttp1 || !cases[name]!.onlyHttp1))("%s", async (name) => {
       const [theirs, ours] = await Promise.all(proxies.map(({ name: side }) => outcome(side, ask, name)));

@@ -1,5 +1,5 @@
 /** tcp_proxy's tunneling_config over HTTP/1.1: what the tunnel's other end is asked, and what becomes of the connection. As with Envoy. */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,6 +8,7 @@ import { envoyBinary } from "../support/envoy.ts";
 import { eventually, type RunningProxy, startOurProxy, startRealEnvoy } from "../support/proxies.ts";
 import { RawConnection } from "../support/raw-client.ts";
 import { address, type } from "../support/static-bootstrap.ts";
+import { talkThrough } from "../support/tunnel-client.ts";
 
 /** By the host that a tunnel is asked for: what is answered, before bytes are sent back as `echo:`. */
 const answers: Record<string, string> = {
@@ -171,32 +172,17 @@ describe.skipIf(!envoyBinary)("A tunnel", () => {
     return theirs;
   }
 
-  const logOf = (side: string) => readFileSync(join(directory, side), { encoding: "utf8", flag: "a+" }).trimEnd().split("\n");
-
   /** One connection: what the tunnel's end was asked, what came back, the log. */
   const connectTo = (name: string, said: string, wanted: string) =>
     both(async ({ proxy, server }) => {
-      const [before, index] = [logOf(proxy.name).length, server.heads.length];
-      using connection = await RawConnection.open(await proxy.listenerPort(name));
-      connection.write(said);
-      if (wanted === "") await connection.closes();
-      else await connection.until((received) => received.toString("latin1").endsWith(wanted));
-      const answer = connection.received.toString("latin1");
-      if (wanted !== "") connection.socket.end();
-      const end = await connection.closes();
-      const line = await eventually(
-        () =>
-          logOf(proxy.name)
-            .slice(before - 1)
-            .find((one) => one.startsWith(`${name} `)),
-        () => `${proxy.name}: ${logOf(proxy.name).join("\n")}`,
-      );
+      const index = server.heads.length;
+      const talk = await talkThrough(proxy, join(directory, proxy.name), " ", { name, said, wanted });
       await eventually(
         () => server.bodies.slice(index).every((body) => body.endsWith("<end>")) || undefined,
         () => `${proxy.name} ends at the tunnel's end: ${JSON.stringify(server.bodies.slice(index))}`,
       );
       const asked = server.heads.slice(index).map((head) => head.replaceAll(/x-request-id: .*/g, "x-request-id: <id>"));
-      return { asked, bodies: server.bodies.slice(index), answer, end, line };
+      return { asked, bodies: server.bodies.slice(index), ...talk };
     });
 
   it.each([

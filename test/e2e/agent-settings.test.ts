@@ -3,21 +3,22 @@
  * bootstrap of the user's, the application's metrics in the same page.
  */
 import { generateKeyPairSync } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import { get as httpsGet } from "node:https";
 import { type AddressInfo, connect } from "node:net";
 import { networkInterfaces, tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { decodeObject } from "../../src/api/documents/decode-object.ts";
 import type { WritableConfigStore } from "../../src/config/store.ts";
 import { Istiod } from "../../src/istiod/istiod.ts";
+import { type AgentProcessOptions, placeFile, provideToken, startAgent } from "../support/agent-process.ts";
 import { envoyBinary } from "../support/envoy.ts";
 import { askHttp } from "../support/http-ask.ts";
 import { freePortRow } from "../support/ports.ts";
-import { TopsailProcess } from "../support/topsail.ts";
+import type { TopsailProcess } from "../support/topsail.ts";
 
 const loopback = { host: "127.0.0.1", port: 0 };
 const account = { namespace: "vm", serviceAccount: "web" };
@@ -46,12 +47,7 @@ describe("pilot-agent's settings", { timeout: 40_000 }, () => {
   let agent: TopsailProcess | undefined;
   const servers: Server[] = [];
 
-  const place = (file: string, text: string) => {
-    const path = join(directory, file);
-    mkdirSync(dirname(path), { recursive: true });
-    writeFileSync(path, text);
-    return path;
-  };
+  const place = (file: string, text: string) => placeFile(directory, file, text);
   const ask = (port: number, path: string, headers: Readonly<Record<string, string>> = {}) =>
     askHttp("127.0.0.1", port, { line: `GET ${path}`, host: "web.test", headers });
   const until = (port: number, path: string) =>
@@ -66,37 +62,10 @@ describe("pilot-agent's settings", { timeout: 40_000 }, () => {
       )
       .toBe(200);
 
-  interface Start {
-    readonly type?: "router" | "sidecar";
-    readonly env?: Readonly<Record<string, string>>;
-    readonly proxyConfig?: Readonly<Record<string, unknown>>;
-    readonly flags?: readonly string[];
-  }
-  const start = ({ type = "router", env = {}, proxyConfig = {}, flags = [] }: Start) => {
-    agent = new TopsailProcess(["pilot-agent", "proxy", type, ...flags], {
-      cwd: directory,
-      env: {
-        PATH: process.env.PATH ?? "",
-        POD_NAME: "web",
-        POD_NAMESPACE: account.namespace,
-        SERVICE_ACCOUNT: account.serviceAccount,
-        INSTANCE_IP: "127.0.0.1",
-        TOPSAIL_BIND_ADDRESS: "127.0.0.1",
-        ENVOY_STATUS_PORT: String(ports.ready),
-        ENVOY_PROMETHEUS_PORT: String(ports.stats),
-        ISTIO_METAJSON_LABELS: '{"istio":"ingressgateway"}',
-        PROXY_CONFIG: JSON.stringify({
-          discoveryAddress: `127.0.0.1:${istiod.secure!.port}`,
-          proxyAdminPort: ports.admin,
-          statusPort: ports.status,
-          configPath: join(directory, "proxy"),
-          concurrency: 1,
-          terminationDrainDuration: "1s",
-          ...proxyConfig,
-        }),
-        ...env,
-      },
-    });
+  type Start = Partial<Pick<AgentProcessOptions, "type" | "env" | "proxyConfig" | "flags">>;
+  const start = ({ type = "router", env, ...rest }: Start) => {
+    const labels = { ISTIO_METAJSON_LABELS: '{"istio":"ingressgateway"}' };
+    agent = startAgent({ istiod, directory, account, ports, type, env: { ...labels, ...env }, ...rest });
     return agent;
   };
 
@@ -115,10 +84,7 @@ describe("pilot-agent's settings", { timeout: 40_000 }, () => {
     }
   });
   afterAll(() => istiod?.[Symbol.asyncDispose]());
-  const provision = async () => {
-    place("var/run/secrets/tokens/istio-token", (await istiod.secure!.tokens.issue(account, ["istio-ca"], 600)).token);
-    place("var/run/secrets/istio/root-cert.pem", istiod.secure!.authority.trustBundle);
-  };
+  const provision = () => provideToken({ istiod, directory, account });
   const certificateOf = async (serviceAccount: string) => {
     const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
     const value = `spiffe://cluster.local/ns/${account.namespace}/sa/${serviceAccount}`;

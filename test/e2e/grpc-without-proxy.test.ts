@@ -3,18 +3,19 @@
  * a proxy or without any.
  */
 import { execFile } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { promisify } from "node:util";
 import { type handleUnaryCall, Server, ServerCredentials } from "@grpc/grpc-js";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { decodeObject } from "../../src/api/documents/decode-object.ts";
 import type { WritableConfigStore } from "../../src/config/store.ts";
 import { Istiod } from "../../src/istiod/istiod.ts";
+import { provideToken, startAgent } from "../support/agent-process.ts";
 import { askHttp } from "../support/http-ask.ts";
 import { freePortRow } from "../support/ports.ts";
-import { TopsailProcess } from "../support/topsail.ts";
+import type { TopsailProcess } from "../support/topsail.ts";
 
 const run = promisify(execFile);
 const loopback = { host: "127.0.0.1", port: 0 };
@@ -90,36 +91,8 @@ describe("gRPC's own xDS client beside an agent", { timeout: 60_000 }, () => {
 
   const start = async (env: Readonly<Record<string, string>>) => {
     directory = mkdtempSync(join(tmpdir(), "grpc-without-proxy-"));
-    for (const [file, content] of [
-      ["var/run/secrets/tokens/istio-token", (await istiod.secure!.tokens.issue(account, ["istio-ca"], 600)).token],
-      ["var/run/secrets/istio/root-cert.pem", istiod.secure!.authority.trustBundle],
-    ] as const) {
-      mkdirSync(dirname(join(directory, file)), { recursive: true });
-      writeFileSync(join(directory, file), content);
-    }
-    agent = new TopsailProcess(["pilot-agent", "proxy", "sidecar"], {
-      cwd: directory,
-      env: {
-        PATH: process.env.PATH ?? "",
-        POD_NAME: "web",
-        POD_NAMESPACE: account.namespace,
-        SERVICE_ACCOUNT: account.serviceAccount,
-        INSTANCE_IP: "127.0.0.1",
-        TOPSAIL_BIND_ADDRESS: "127.0.0.1",
-        ENVOY_STATUS_PORT: String(ports.ready),
-        ENVOY_PROMETHEUS_PORT: String(ports.stats),
-        ISTIO_META_INTERCEPTION_MODE: "NONE",
-        PROXY_CONFIG: JSON.stringify({
-          discoveryAddress: `127.0.0.1:${istiod.secure!.port}`,
-          proxyAdminPort: ports.admin,
-          statusPort: ports.status,
-          configPath: join(directory, "proxy"),
-          concurrency: 1,
-          terminationDrainDuration: "1s",
-        }),
-        ...env,
-      },
-    });
+    await provideToken({ istiod, directory, account });
+    agent = startAgent({ istiod, directory, account, ports, type: "sidecar", env: { ISTIO_META_INTERCEPTION_MODE: "NONE", ...env } });
     const ready = () => askHttp("127.0.0.1", ports.status, { line: "GET /healthz/ready" }).then(({ status }) => status);
     await expect.poll(() => ready().catch(() => 0), { timeout: 25_000 }).toBe(200);
   };

@@ -5,19 +5,24 @@
  *                               ──> 15090, the proxy's: text, whatever is wanted
  *                               ──> the application's, one place or several: last, and the page has their format
  *
- * A source that fails is counted and left out, so that the others are heard of all the same.
+ * A source that fails is counted and left out, so that the others are heard of all the same. The proxy's page may be hundreds of
+ * megabytes: it is passed on as it comes, no faster than the scraper takes it. Where it breaks off after that has begun, it ends with its
+ * last whole line.
  * Source: Istio pilot/cmd/pilot-agent/status/server.go (handleStats).
  */
 import { Counter, type Registry } from "prom-client";
 import { log } from "../../lib/log.ts";
 import { formatOf, isOpenMetrics, textFormat, wishes } from "./media-types.ts";
-import { type Scrape, scrape } from "./scrape.ts";
+import { type OpenScrape, openScrape, type Scrape, scrape } from "./scrape.ts";
 import type { ScrapeTarget } from "./scrape-targets.ts";
+import { wholeLines } from "./whole-lines.ts";
 
 const scope = log.scope("status");
 
-/** Of one source; one that has more is left out. */
+/** Of one place of the application; one that has more is left out. */
 const maxBytes = 10 * 1024 * 1024;
+/** So much of the proxy's page is kept until it is sure to go on or to be whole. */
+const heldBackBytes = 1024 * 1024;
 /** Prometheus' own default. */
 const defaultTimeoutMs = 10_000;
 const maxTimeoutMs = 60_000;
@@ -47,7 +52,7 @@ export interface MetricsRequest {
 
 export interface MetricsPage {
   readonly contentType: string;
-  readonly body: Buffer;
+  readonly body: AsyncGenerator<Buffer, void>;
 }
 
 export class MergedMetrics {
@@ -72,23 +77,52 @@ export class MergedMetrics {
     const { proxyUrl, application, applicationHost, registry, others } = this.#options;
     const asked = Number(timeoutSeconds);
     const timeoutMs = asked > 0 ? Math.min(asked * 1000 * usableTime, maxTimeoutMs) : defaultTimeoutMs;
-    const ask = (type: "envoy" | "application", url: string) => {
-      const headers = {
-        accept: wishes(accept, type === "application"),
+    const request = (takesOpenMetrics: boolean) => ({
+      headers: {
+        accept: wishes(accept, takesOpenMetrics),
         ...(userAgent ? { "user-agent": userAgent } : {}),
         "x-prometheus-scrape-timeout-seconds": String(timeoutMs / 1000),
-      };
-      return scrape(url, { headers, timeoutMs, maxBytes }).catch((error: unknown) => this.#failed(type, url, error));
+      },
+      timeoutMs,
+    });
+    const askApplication = ({ port, path }: ScrapeTarget) => {
+      const url = `http://${applicationHost}:${port}${path}`;
+      return scrape(url, request(true), maxBytes).catch((error: unknown) => this.#failed("application", url, error));
+    };
+    const askProxy = async (url: string) => {
+      const opened = await openScrape(url, request(false)).catch((error: unknown) => this.#failed("envoy", url, error));
+      return opened && this.#proxyPage(url, opened);
     };
     const [proxy, ...applications] = await Promise.all([
-      proxyUrl === undefined ? undefined : ask("envoy", `${proxyUrl}${search}`),
-      ...application.map(({ port, path }) => ask("application", `http://${applicationHost}:${port}${path}`)),
+      proxyUrl === undefined ? undefined : askProxy(`${proxyUrl}${search}`),
+      ...application.map(askApplication),
     ]);
     const had = applications.filter((page) => page !== undefined);
     const contentType = commonFormat(had);
     const own = await Promise.all([registry, ...others].map((each) => each.metrics()));
-    const first = [...own.map((text) => Buffer.from(text)), ...(proxy ? [proxy.body] : [])];
-    return { contentType, body: joined(first, had, isOpenMetrics(contentType)) };
+    return { contentType, body: joined(own, proxy, had, isOpenMetrics(contentType)) };
+  }
+
+  /** In whole lines. What is wrong with it before much of it has come leaves all of it out. */
+  async *#proxyPage(url: string, { chunks }: OpenScrape): AsyncGenerator<Buffer, void> {
+    let held: Buffer[] | undefined = [];
+    let bytes = 0;
+    try {
+      for await (const lines of wholeLines(chunks)) {
+        bytes += lines.length;
+        if (held === undefined) yield lines;
+        else if (bytes <= heldBackBytes) held.push(lines);
+        else {
+          yield* held;
+          held = undefined;
+          yield lines;
+        }
+      }
+    } catch (error) {
+      this.#failed("envoy", url, error);
+      return;
+    }
+    if (held) yield* held;
   }
 
   #failed(type: "envoy" | "application", url: string, error: unknown): undefined {
@@ -105,21 +139,29 @@ function commonFormat(pages: readonly Scrape[]): string {
   return formats.size === 1 && only !== undefined ? only : textFormat;
 }
 
-const newline = Buffer.from("\n");
+const newline = "\n".charCodeAt(0);
 
-function joined(first: readonly Buffer[], applications: readonly Scrape[], asOpenMetrics: boolean): Buffer {
-  const parts = [
-    ...first.map((body) => (asOpenMetrics ? strict(body) : body)),
-    // Its end would be that of all that follows.
-    ...applications.map(({ body }) => withoutEnd(body)),
-    ...(asOpenMetrics ? [Buffer.from("# EOF\n")] : []),
-  ];
-  return Buffer.concat(parts.flatMap((part) => (part.length === 0 || part.at(-1) === newline[0] ? [part] : [part, newline])));
+async function* joined(
+  own: readonly string[],
+  proxy: AsyncIterable<Buffer> | undefined,
+  applications: readonly Scrape[],
+  asOpenMetrics: boolean,
+): AsyncGenerator<Buffer, void> {
+  for (const text of own) yield ended(asOpenMetrics ? strict(Buffer.from(text)) : Buffer.from(text));
+  for await (const lines of proxy ?? []) yield asOpenMetrics ? strict(lines) : lines;
+  // Its end would be that of all that follows.
+  for (const { body } of applications) yield ended(withoutEnd(body));
+  if (asOpenMetrics) yield Buffer.from("# EOF\n");
+}
+
+/** The next part begins a line. */
+function ended(part: Buffer): Buffer {
+  return part.length === 0 || part.at(-1) === newline ? part : Buffer.concat([part, Buffer.from([newline])]);
 }
 
 /** OpenMetrics knows neither empty lines nor comments of one's own, which the text format allows. */
-function strict(body: Buffer): Buffer {
-  return Buffer.from(body.toString("utf8").replace(/^(?:#(?! (?:HELP|TYPE|UNIT) ).*)?\r?\n/gm, ""));
+function strict(lines: Buffer): Buffer {
+  return Buffer.from(lines.toString("utf8").replace(/^(?:#(?! (?:HELP|TYPE|UNIT) ).*)?\r?\n/gm, ""));
 }
 
 function withoutEnd(body: Buffer): Buffer {

@@ -39,8 +39,9 @@ function metrics(proxyPort: number | undefined, ...ports: number[]) {
   return {
     page: async (over: Partial<typeof everything> = {}) => {
       const { contentType, body } = await made.page({ ...everything, ...over });
-      return { contentType, body: body.toString() };
+      return { contentType, body: Buffer.concat(await Array.fromAsync(body)).toString() };
     },
+    parts: async () => (await made.page(everything)).body,
     failures: async () => [...(await registry.metrics()).matchAll(/^istio_agent_scrape_failures_total.*/gm)].map(([line]) => line).sort(),
   };
 }
@@ -103,6 +104,52 @@ describe("merged metrics", () => {
     const { page, failures } = metrics(undefined, endless, silent, await says("app_up 1\n"));
     expect((await page({ timeoutSeconds: "1" })).body).toMatch(/\napp_up 1\n$/);
     expect(await failures()).toEqual(['istio_agent_scrape_failures_total{type="application"} 2']);
+  });
+
+  it("pass on a long page of the proxy's as it comes, and end it with its last whole line where it breaks off", async () => {
+    const line = `envoy_x{a="${"b".repeat(90)}"} 1\n`;
+    const begun = Promise.withResolvers<ServerResponse>();
+    const proxy = await serve((_, response) => {
+      response.write(line.repeat(20_000));
+      begun.resolve(response);
+    });
+    const { parts, failures } = metrics(proxy, await says("app_up 1\n"));
+    const body = await parts();
+    let text = "";
+    while (text.length < 1_500_000) text += String((await body.next()).value);
+    expect(await failures()).toEqual([]);
+    // Only now: what came before was not waited for.
+    const response = await begun.promise;
+    response.write(`${line}envoy_broken{a="`, () => response.destroy());
+    for await (const part of body) text += part.toString();
+    expect(text.endsWith(`${line}${line}app_up 1\n`)).toBe(true);
+    expect(text).not.toContain("envoy_broken");
+    expect(text.split(line)).toHaveLength(20_002);
+    expect(await failures()).toEqual(['istio_agent_scrape_failures_total{type="envoy"} 1']);
+  });
+
+  it("leave out a short page of the proxy's that breaks off", async () => {
+    const proxy = await serve((_, response) => response.write("envoy_up{} 1\n", () => response.destroy()));
+    const { page, failures } = metrics(proxy, await says("app_up 1\n"));
+    expect((await page()).body).toMatch(/^own_total 1\napp_up 1\n$/m);
+    expect((await page()).body).not.toContain("envoy_up");
+    expect(await failures()).toEqual(['istio_agent_scrape_failures_total{type="envoy"} 2']);
+  });
+
+  it("take no more of the proxy's page when nobody wants it", async () => {
+    const left = Promise.withResolvers<void>();
+    const proxy = await serve((_, response) => {
+      response.once("close", left.resolve);
+      const more = () => {
+        while (response.write(Buffer.alloc(64 * 1024, "x\n")));
+        response.once("drain", more);
+      };
+      more();
+    });
+    const body = await metrics(proxy).parts();
+    for (let taken = 0; taken < 3; taken++) await body.next();
+    await body.return();
+    await left.promise;
   });
 
   it("are asked for with the scraper's wishes, as far as pages can be put together", async () => {

@@ -13,7 +13,8 @@ export interface AdminResponse {
   readonly status?: number;
   /** Default `text`; `plain` is text without a charset. */
   readonly type?: "text" | "plain" | "json" | "html";
-  readonly body: string;
+  /** A page that may be long comes in pieces, and is written while it is made. */
+  readonly body: string | Iterator<string, void>;
 }
 
 export interface AdminHandler {

@@ -13,6 +13,7 @@ import type { ProxyServer } from "../server.ts";
 import type { AdminResponse } from "./admin-handler.ts";
 import { helpText } from "./home.ts";
 import { adminHandlers } from "./index.ts";
+import { writePage } from "./write-page.ts";
 
 const maxHeadBytes = 60 * 1024;
 const maxBodyBytes = 64 * 1024;
@@ -88,7 +89,7 @@ function listenOptions({ address }: Address): { where: string; options: { host?:
 async function answer(proxy: ProxyServer, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const { method = "", url = "/" } = request;
   if (!(await discardBody(request))) {
-    send(response, method, { status: 413, body: "Payload Too Large" });
+    await send(response, method, { status: 413, body: "Payload Too Large" });
     return;
   }
   const question = url.indexOf("?");
@@ -96,28 +97,35 @@ async function answer(proxy: ProxyServer, request: IncomingMessage, response: Se
   const query = new URLSearchParams(question < 0 ? "" : url.slice(question + 1));
   const handler = adminHandlers.find((candidate) => candidate.path === path);
   if (!handler) {
-    send(response, method, { status: 404, body: `invalid path. ${helpText(adminHandlers)}` });
+    await send(response, method, { status: 404, body: `invalid path. ${helpText(adminHandlers)}` });
   } else if (handler.mutates && method !== "POST") {
     proxy.options.log.scope("admin").error(`admin path "${path}" mutates state, method=${method} rather than POST`);
-    send(response, method, { status: 405, body: `Method ${method} not allowed, POST required.` });
+    await send(response, method, { status: 405, body: `Method ${method} not allowed, POST required.` });
   } else if (!["GET", "HEAD", "POST"].includes(method)) {
-    send(response, method, { status: 405, body: `Method ${method} not allowed, GET required.` });
+    await send(response, method, { status: 405, body: `Method ${method} not allowed, GET required.` });
   } else {
-    send(response, method, await handler.handle(proxy, { path, query, handlers: adminHandlers }));
+    await send(response, method, await handler.handle(proxy, { path, query, handlers: adminHandlers }));
   }
 }
 
-function send(response: ServerResponse, method: string, { status = 200, type = "text", body }: AdminResponse): void {
+/** Resolves when all is written, or nobody is there to read it. */
+async function send(response: ServerResponse, method: string, { status = 200, type = "text", body }: AdminResponse): Promise<void> {
   response.sendDate = false;
-  const bytes = Buffer.from(body, "utf8");
-  response.writeHead(status, {
+  const headers = {
     "content-type": contentTypes[type],
     "cache-control": "no-cache, max-age=0",
     "x-content-type-options": "nosniff",
     date: new Date().toUTCString(),
     server: "envoy",
-    "content-length": bytes.length,
-  });
+  };
+  if (typeof body !== "string") {
+    response.writeHead(status, headers);
+    if (method === "HEAD") response.end();
+    else await writePage(response, body);
+    return;
+  }
+  const bytes = Buffer.from(body, "utf8");
+  response.writeHead(status, { ...headers, "content-length": bytes.length });
   response.end(method === "HEAD" ? undefined : bytes);
 }
 

@@ -2,14 +2,10 @@
 import { X509Certificate } from "node:crypto";
 import type { JsonObject } from "@bufbuild/protobuf";
 import { jsonText } from "../../api/envoy/write-json.ts";
-import { ClusterSchema } from "../../api/gen/envoy/config/cluster/v3/cluster_pb.js";
 import type { DataSource } from "../../api/gen/envoy/config/core/v3/base_pb.js";
-import { ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
 import type { Secret } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
-import type { CommonTlsContext } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
 import { subjectAltNames } from "../accesslog/certificate-fields.ts";
-import { decodeCluster } from "../config/cluster-record.ts";
-import { findReferences } from "../config/references.ts";
+import type { CertificateSources } from "../config/certificate-sources.ts";
 import { readDataSource } from "../data-source.ts";
 import type { ProxyServer } from "../server.ts";
 import type { AdminHandler } from "./admin-handler.ts";
@@ -20,7 +16,8 @@ export const certs: AdminHandler = {
   path: "/certs",
   help: "print certs on machine",
   handle(server) {
-    const certificates = certificatesInUse(server).map(({ ca, chain }) => ({
+    const sources = [...server.listeners.certificates(), ...server.clusters.certificates()];
+    const certificates = groupsOf(server, sources).map(({ ca, chain }) => ({
       ca_cert: ca.map(certificateJson),
       cert_chain: chain.map(certificateJson),
     }));
@@ -41,56 +38,33 @@ interface CertificateGroup {
 
 /** Days until the first certificate in use expires; 0 when there is none, as Envoy's gauge says. */
 export function daysUntilExpiry(server: ProxyServer): number {
-  const ends = certificatesInUse(server).flatMap(({ ca, chain }) =>
+  const sources = new Set([...server.listeners.certificates(), ...server.clusters.distinctCertificates()]);
+  const ends = groupsOf(server, sources).flatMap(({ ca, chain }) =>
     [...ca, ...chain].map(({ certificate }) => Date.parse(certificate.validTo)),
   );
   return ends.length === 0 ? 0 : Math.max(0, Math.floor((Math.min(...ends) - Date.now()) / dayMs));
 }
 
-function certificatesInUse(server: ProxyServer): CertificateGroup[] {
+function groupsOf(server: ProxyServer, all: Iterable<CertificateSources>): CertificateGroup[] {
   const secrets = new Map<string, Secret>([
     ...server.staticSecrets.map((secret) => [secret.name, secret] as const),
     ...server.secrets.list().map((secret) => [secret.name, secret.decode()] as const),
   ]);
-  const contexts = [
-    ...server.listeners.list().active.flatMap(({ message }) => findReferences(ListenerSchema, message).tlsContexts),
-    ...server.clusters
-      .list()
-      .active.filter(({ speaksTls }) => speaksTls)
-      .flatMap((record) => findReferences(ClusterSchema, decodeCluster(record)).tlsContexts),
-  ];
-  const groups = contexts.flatMap((context) => groupsOf(context, secrets));
+  const groups = [...all].flatMap((sources): CertificateGroup[] => {
+    const ca = read(trustedCaOf(sources, secrets));
+    const chains = sources.chains.map((chain) => (typeof chain === "string" ? chainOf(secrets.get(chain)) : chain));
+    return chains.length === 0 ? [{ ca, chain: [] }] : chains.map((source) => ({ ca, chain: read(source) }));
+  });
   return groups.filter(({ ca, chain }) => ca.length + chain.length > 0);
 }
 
-function groupsOf(context: CommonTlsContext, secrets: ReadonlyMap<string, Secret>): CertificateGroup[] {
-  const ca = trustedCaOf(context, secrets).flatMap(read);
-  const chains = [
-    ...context.tlsCertificates.map(({ certificateChain }) => certificateChain),
-    ...context.tlsCertificateSdsSecretConfigs.map(({ name }) => {
-      const type = secrets.get(name)?.type;
-      return type?.case === "tlsCertificate" ? type.value.certificateChain : undefined;
-    }),
-  ];
-  if (chains.length === 0) return [{ ca, chain: [] }];
-  return chains.map((source) => ({ ca, chain: read(source) }));
+function chainOf(secret: Secret | undefined): DataSource | undefined {
+  return secret?.type.case === "tlsCertificate" ? secret.type.value.certificateChain : undefined;
 }
 
-function trustedCaOf({ validationContextType: type }: CommonTlsContext, secrets: ReadonlyMap<string, Secret>): (DataSource | undefined)[] {
-  const ofSecret = (name: string | undefined) => {
-    const secret = name === undefined ? undefined : secrets.get(name)?.type;
-    return secret?.case === "validationContext" ? secret.value.trustedCa : undefined;
-  };
-  switch (type.case) {
-    case "validationContext":
-      return [type.value.trustedCa];
-    case "validationContextSdsSecretConfig":
-      return [ofSecret(type.value.name)];
-    case "combinedValidationContext":
-      return [ofSecret(type.value.validationContextSdsSecretConfig?.name) ?? type.value.defaultValidationContext?.trustedCa];
-    default:
-      return [];
-  }
+function trustedCaOf({ trustedCa: { secret, source } }: CertificateSources, secrets: ReadonlyMap<string, Secret>): DataSource | undefined {
+  const type = secret === undefined ? undefined : secrets.get(secret)?.type;
+  return (type?.case === "validationContext" ? type.value.trustedCa : undefined) ?? source;
 }
 
 function read(source: DataSource | undefined): ShownCertificate[] {

@@ -2,13 +2,12 @@
 
 import { type JsonObject, toJson } from "@bufbuild/protobuf";
 import { RE2JS } from "re2js";
-import { jsonText } from "../../api/envoy/write-json.ts";
 import type { Cluster } from "../../api/gen/envoy/config/cluster/v3/cluster_pb.js";
 import { AddressSchema } from "../../api/gen/envoy/config/core/v3/address_pb.js";
 import { RoutingPriority } from "../../api/gen/envoy/config/core/v3/base_pb.js";
 import { HealthStatus } from "../../api/gen/envoy/config/core/v3/health_check_pb.js";
 import type { LbEndpoint, LocalityLbEndpoints } from "../../api/gen/envoy/config/endpoint/v3/endpoint_components_pb.js";
-import { decodeCluster } from "../config/cluster-record.ts";
+import { type ClusterView as AssignedCluster, decodeCluster } from "../config/cluster-record.ts";
 import type { ClusterHealth } from "../health/cluster-health.ts";
 import { endpointAddress } from "../health/endpoint-address.ts";
 import { edsFlags, flagsText, hostFlags } from "../health/host-flags.ts";
@@ -17,6 +16,7 @@ import type { SuccessRates } from "../health/outlier-detector.ts";
 import type { ProxyServer } from "../server.ts";
 import { hostKey } from "../upstream/host.ts";
 import type { AdminHandler } from "./admin-handler.ts";
+import { jsonPieces, LazyList, LazyObject } from "./json-pieces.ts";
 import { regexReason } from "./stats.ts";
 
 export const clusters: AdminHandler = {
@@ -37,19 +37,24 @@ export const clusters: AdminHandler = {
         return { status: 400, body: `Invalid re2 regex: ${regexReason(error)}` };
       }
     }
-    const views = server.clusters
-      .assignments()
-      .filter(({ record }) => passes(record.name))
-      .map(({ record, assignment, health }) => {
-        const hosts = hostsOf(assignment().endpoints, health?.hosts);
-        return { cluster: decodeCluster(record), isStatic: record.isStatic, hosts, rates: health?.rates ?? null };
-      });
+    const assigned = server.clusters.assignments().filter(({ record }) => passes(record.name));
     if (query.get("format") === "json") {
-      return { type: "json", body: jsonText(views.length > 0 ? { cluster_statuses: views.map((view) => clusterJson(server, view)) } : {}) };
+      const statuses = mapped(assigned, (each) => clusterJson(server, viewOf(each)));
+      return { type: "json", body: jsonPieces(new LazyObject({ cluster_statuses: new LazyList(statuses) })) };
     }
-    return { body: views.map((view) => clusterText(server, view)).join("") };
+    return { body: mapped(assigned, (each) => clusterText(server, viewOf(each))) };
   },
 };
+
+/** One is decoded when it is written. */
+function* mapped<T>(assigned: readonly AssignedCluster[], map: (each: AssignedCluster) => T): Generator<T, void> {
+  for (const each of assigned) yield map(each);
+}
+
+function viewOf({ record, assignment, health }: AssignedCluster): ClusterView {
+  const hosts = hostsOf(assignment().endpoints, health?.hosts);
+  return { cluster: decodeCluster(record), isStatic: record.isStatic, hosts, rates: health?.rates ?? null };
+}
 
 interface ClusterView {
   readonly cluster: Cluster;
@@ -94,7 +99,8 @@ function clusterText(server: ProxyServer, { cluster, isStatic, hosts, rates }: C
     const line = (field: string, value: unknown) => {
       out += `${name}::${key}::${field}::${String(value)}\n`;
     };
-    for (const stat of sortedStats) line(stat, server.stats.value(`host|${statName(cluster)}|${key}|${stat}`));
+    const counted = server.stats.ofHost(`host|${statName(cluster)}|${key}|`);
+    for (const stat of sortedStats) line(stat, counted?.value(stat) ?? 0);
     line("hostname", hostnameOf(endpoint));
     line("health_flags", flagsText(monitored?.flags ?? edsFlags(endpoint.healthStatus)));
     line("weight", endpoint.loadBalancingWeight ?? 1);
@@ -144,8 +150,9 @@ const flagFields: readonly (readonly [flag: number, field: string])[] = [
 ];
 
 function hostJson(server: ProxyServer, cluster: Cluster, { key, endpoint, locality, monitored }: HostView): JsonObject {
+  const counted = server.stats.ofHost(`host|${statName(cluster)}|${key}|`);
   const stat = (name: string, isGauge: boolean): JsonObject => {
-    const value = server.stats.value(`host|${statName(cluster)}|${key}|${name}`);
+    const value = counted?.value(name) ?? 0;
     return { ...(isGauge && { type: "GAUGE" }), ...(value !== 0 && { value: String(value) }), name };
   };
   const address = endpoint.hostIdentifier.case === "endpoint" ? endpoint.hostIdentifier.value.address : undefined;

@@ -10,22 +10,24 @@ import {
 import { type ClusterLoadAssignment, ClusterLoadAssignmentSchema } from "../../api/gen/envoy/config/endpoint/v3/endpoint_pb.js";
 import { decodeCluster } from "../config/cluster-record.ts";
 import type { ProxyServer } from "../server.ts";
+import { LazyList } from "./json-pieces.ts";
 
-export function endpointsDump(server: ProxyServer, passes: (name: string) => boolean): JsonObject {
-  const statics: JsonObject[] = [];
-  const dynamics: JsonObject[] = [];
+export function endpointsDump(server: ProxyServer, passes: (name: string) => boolean) {
+  return {
+    "@type": "type.googleapis.com/envoy.admin.v3.EndpointsConfigDump",
+    static_endpoint_configs: new LazyList(endpointConfigs(server, passes, false)),
+    dynamic_endpoint_configs: new LazyList(endpointConfigs(server, passes, true)),
+  };
+}
+
+/** Of clusters by EDS, or of all others. */
+function* endpointConfigs(server: ProxyServer, passes: (name: string) => boolean, ofEds: boolean): Generator<JsonObject, void> {
   for (const { record, assignment } of server.clusters.assignments()) {
     const { edsClusterConfig } = decodeCluster(record);
     const isEds = edsClusterConfig !== undefined;
     const name = (isEds && edsClusterConfig.serviceName) || record.name;
-    if (!passes(name)) continue;
-    (isEds ? dynamics : statics).push({ endpoint_config: assignmentJson(name, assignment()) });
+    if (isEds === ofEds && passes(name)) yield { endpoint_config: assignmentJson(name, assignment()) };
   }
-  return {
-    "@type": "type.googleapis.com/envoy.admin.v3.EndpointsConfigDump",
-    ...(statics.length > 0 && { static_endpoint_configs: statics }),
-    ...(dynamics.length > 0 && { dynamic_endpoint_configs: dynamics }),
-  };
 }
 
 function assignmentJson(name: string, assignment: ClusterLoadAssignment): JsonObject {

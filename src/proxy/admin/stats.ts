@@ -1,8 +1,11 @@
 /** /stats in its formats, and resetting. */
 import { RE2JS } from "re2js";
 import type { ProxyServer } from "../server.ts";
-import { type HistogramMode, statsJson, statsPrometheus, statsText } from "../stats/stats-output.ts";
-import type { Stat } from "../stats/stats-reader.ts";
+import type { HistogramMode } from "../stats/histogram-values.ts";
+import { jsonPage } from "../stats/json-page.ts";
+import { prometheusPage } from "../stats/prometheus-page.ts";
+import { type Page, type ShownKind, StatSelection } from "../stats/stat-selection.ts";
+import { textPage } from "../stats/text-page.ts";
 import { type AdminHandler, type AdminResponse, isSet, ok } from "./admin-handler.ts";
 import { escapeHtml } from "./home.ts";
 
@@ -45,7 +48,7 @@ export const resetCounters: AdminHandler = {
   },
 };
 
-const kinds: Record<string, Stat["kind"] | undefined> = {
+const kinds: Record<string, ShownKind | undefined> = {
   All: undefined,
   Counters: "counter",
   Histograms: "histogram",
@@ -68,36 +71,37 @@ function answer(server: ProxyServer, query: URLSearchParams, format: string): Ad
   if (format !== "prometheus" && !Object.hasOwn(kinds, type)) return { status: 400, body: "invalid &type= param" };
   const filter = compileFilter(query);
   if ("error" in filter) return { status: 400, body: filter.error };
-  server.refreshStats((name) => filter.passes(name));
-  const kind = format === "prometheus" ? undefined : kinds[type];
-  const usedOnly = isSet(query, "usedonly");
-  const selected = server.stats
-    .read((name) => filter.passes(name) && server.tags.includes(name))
-    .filter((stat) => (kind === undefined || stat.kind === kind) && (!usedOnly || stat.isUsed));
+  server.refreshStats((name) => filter.passes?.(name) ?? true);
+  const selection = new StatSelection(server.stats, server.tags, {
+    passes: filter.passes,
+    usedOnly: isSet(query, "usedonly"),
+    kind: format === "prometheus" ? undefined : kinds[type],
+  });
   switch (format) {
     case "json":
-      return { type: "json", body: statsJson(selected, mode as HistogramMode) };
+      return { type: "json", body: jsonPage(selection, mode as HistogramMode) };
     case "prometheus":
       return {
-        body: statsPrometheus(selected, server.tags, {
-          includesTexts: isSet(query, "text_readouts"),
-          histogramsAsSummary: mode === "summary",
-        }),
+        body: prometheusPage(selection, { includesTexts: isSet(query, "text_readouts"), histogramsAsSummary: mode === "summary" }),
       };
     case "html":
     case "active-html":
-      return {
-        type: "html",
-        body: `<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Envoy Stats</title></head><body><pre>\n${escapeHtml(statsText(selected, mode as HistogramMode))}</pre></body></html>\n`,
-      };
+      return { type: "html", body: htmlPage(textPage(selection, mode as HistogramMode)) };
     default:
-      return { body: statsText(selected, mode as HistogramMode) };
+      return { body: textPage(selection, mode as HistogramMode) };
   }
 }
 
-function compileFilter(query: URLSearchParams): { passes: (name: string) => boolean } | { error: string } {
+function* htmlPage(text: Page): Page {
+  yield '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Envoy Stats</title></head><body><pre>\n';
+  for (const piece of text) yield escapeHtml(piece);
+  yield "</pre></body></html>\n";
+}
+
+/** Without one all pass. */
+function compileFilter(query: URLSearchParams): { passes?: (name: string) => boolean } | { error: string } {
   const pattern = query.get("filter");
-  if (pattern === null || pattern === "") return { passes: () => true };
+  if (pattern === null || pattern === "") return {};
   const inverted = isSet(query, "invert_filter");
   try {
     const regex = RE2JS.compile(pattern);

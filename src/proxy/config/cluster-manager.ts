@@ -24,6 +24,7 @@ import type { NamedEndpoints, WorkerHostEvent } from "../update.ts";
 import type { ClusterConfig } from "../upstream/cluster-config.ts";
 import { isHashing } from "../upstream/load-balancer.ts";
 import { speaksTls } from "../upstream/transport-socket.ts";
+import type { CertificateSources } from "./certificate-sources.ts";
 import { type ClusterRecord, type ClusterView, isDns, isEds, type RejectedRecord } from "./cluster-record.ts";
 import { MainClusterStats } from "./cluster-update-stats.ts";
 import type { ConfigSources } from "./config-sources.ts";
@@ -46,8 +47,6 @@ import { inSharedMemory } from "./shared-bytes.ts";
 import { subscribeToAll } from "./subscribe-to-all.ts";
 import type { UpdateQueue } from "./update-queue.ts";
 import { WildcardUpdateStats } from "./wildcard-update-stats.ts";
-
-type ClusterOrigin = Omit<ClusterRecord, "speaksTls">;
 
 interface RunningCluster {
   record: ClusterRecord;
@@ -167,6 +166,19 @@ export class ClusterManager implements Disposable {
     return { active: records(this.#active), warming: records(this.#warming), rejected: [...this.#rejected.values()] };
   }
 
+  /** Of the TLS contexts of all active clusters, by the clusters' names. */
+  certificates(): readonly CertificateSources[] {
+    const withTls = [...this.#active.values()].filter(({ holds }) => holds.certificates.length > 0);
+    return withTls.sort((a, b) => (a.record.name < b.record.name ? -1 : 1)).flatMap(({ holds }) => holds.certificates);
+  }
+
+  /** The same, once each. */
+  distinctCertificates(): ReadonlySet<CertificateSources> {
+    const found = new Set<CertificateSources>();
+    for (const { holds } of this.#active.values()) for (const sources of holds.certificates) found.add(sources);
+    return found;
+  }
+
   has(name: string): boolean {
     return this.#active.has(name) || this.#warming.has(name);
   }
@@ -230,7 +242,7 @@ export class ClusterManager implements Disposable {
     return known && isSameBytes(known.record.bytes, bytes) ? known : undefined;
   }
 
-  #update(message: Cluster, record: ClusterOrigin): void {
+  #update(message: Cluster, record: ClusterRecord): void {
     this.#options.sources.check(ClusterSchema, message);
     const known = this.#warming.get(record.name) ?? this.#active.get(record.name);
     if (known?.record.isStatic) return; // the bootstrap's clusters are not CDS's business
@@ -248,8 +260,7 @@ export class ClusterManager implements Disposable {
     return new Set([...running.filter(({ record }) => !record.isStatic).map(({ record }) => record.name), ...this.#rejected.keys()]);
   }
 
-  #add(origin: ClusterOrigin, message: Cluster, config: ClusterConfig): void {
-    const record: ClusterRecord = { ...origin, speaksTls: speaksTls(config.transportSockets) };
+  #add(record: ClusterRecord, message: Cluster, config: ClusterConfig): void {
     const { references, stats, log } = this.#options;
     const health = this.#watchHosts(record, message, config);
     const holds = holdReferences(ClusterSchema, message, references);
@@ -258,7 +269,7 @@ export class ClusterManager implements Disposable {
       isUsedAtOnce: isUsedAtOnce(config) || this.#isFirstWithFilters(config),
       edsName: isEds(message) ? message.edsClusterConfig?.serviceName || message.name : "",
       holds,
-      stats: new MainClusterStats(stats, config.statName, { isEds: isEds(message), speaksTls: record.speaksTls }),
+      stats: new MainClusterStats(stats, config.statName, { isEds: isEds(message), speaksTls: speaksTls(config.transportSockets) }),
       endpoints: undefined,
       dns: undefined,
       known: knownEndpoints(message.loadAssignment ?? emptyAssignment(message.name)),

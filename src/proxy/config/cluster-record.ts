@@ -11,7 +11,6 @@ export interface ClusterRecord {
   readonly version: string;
   readonly updatedAt: Date;
   readonly isStatic: boolean;
-  readonly speaksTls: boolean;
 }
 
 export function decodeCluster({ bytes }: ClusterRecord): Cluster {

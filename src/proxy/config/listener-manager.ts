@@ -19,6 +19,7 @@ import type { LogScope } from "../../lib/log.ts";
 import type { StatsReader } from "../stats/stats-reader.ts";
 import type { StatsStore } from "../stats/store.ts";
 import type { UpdateOutcome } from "../worker-group.ts";
+import type { CertificateSources } from "./certificate-sources.ts";
 import type { RejectedRecord } from "./cluster-record.ts";
 import type { ConfigSources } from "./config-sources.ts";
 import { holdReferences, type ReferenceSources, type ResourceHolds } from "./resource-holds.ts";
@@ -140,6 +141,11 @@ export class ListenerManager implements Disposable {
       if (inboundOnly && record.message.trafficDirection !== TrafficDirection.INBOUND) continue;
       this.#options.stats.add(this.#counts.stopped, 1);
     }
+  }
+
+  /** Of the TLS contexts of all active listeners. */
+  certificates(): readonly CertificateSources[] {
+    return [...this.#active.values()].flatMap(({ holds }) => holds.certificates);
   }
 
   list(): {

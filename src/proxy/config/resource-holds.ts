@@ -3,6 +3,7 @@ import type { DescMessage, Message } from "@bufbuild/protobuf";
 import { ConfigError } from "../../api/config-error.ts";
 import type { RouteConfigurationSchema } from "../../api/gen/envoy/config/route/v3/route_pb.js";
 import type { SecretSchema } from "../../api/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
+import { type CertificateSources, certificateSources } from "./certificate-sources.ts";
 import type { NamedResources } from "./named-resources.ts";
 import { findReferences } from "./references.ts";
 
@@ -20,12 +21,14 @@ export interface ResourceHolds {
   readonly ready: Promise<void>;
   /** Nothing had to be waited for. */
   readonly isReady: boolean;
+  /** Of each of its TLS contexts. */
+  readonly certificates: readonly CertificateSources[];
   release(): void;
 }
 
 /** Throws ConfigError when something that is referred to can't be had. */
 export function holdReferences(desc: DescMessage, message: Message, sources: ReferenceSources): ResourceHolds {
-  const { routes, secrets } = findReferences(desc, message);
+  const { routes, secrets, tlsContexts } = findReferences(desc, message);
   const releases: (() => void)[] = [];
   const waits: Promise<void>[] = [];
   let isReady = true;
@@ -55,6 +58,7 @@ export function holdReferences(desc: DescMessage, message: Message, sources: Ref
   return {
     ready: Promise.all(waits).then(() => undefined),
     isReady,
+    certificates: tlsContexts.map(certificateSources),
     release() {
       for (const release of releases.splice(0)) release();
     },

@@ -3,8 +3,18 @@
  * somebody has asked for it to be reset, or it was flushed with something in it.
  */
 import { layoutOf, type StatLayout } from "./stat-layout.ts";
-import { addHistogram, type CountedPlace, type CountingThread, emptyHistogram, shownGauge, sumOf, toHistogram } from "./stat-numbers.ts";
-import type { Stat } from "./stats-reader.ts";
+import {
+  addHistogram,
+  type CountedPlace,
+  type CountingThread,
+  emptyHistogram,
+  noHistogram,
+  type StatValue,
+  shownGauge,
+  sumOf,
+  toHistogram,
+} from "./stat-numbers.ts";
+import { type StatRow, StatRows } from "./stat-rows.ts";
 import type { StatGroup } from "./store.ts";
 
 interface Flushed {
@@ -22,62 +32,101 @@ interface Part {
   flushed: Map<number, Flushed> | undefined;
 }
 
-/** Of all of a prefix's layouts, in the order of names: which part, and which of its statistics. */
-type Rows = readonly { readonly name: string; readonly part: number; readonly index: number }[];
+/** All of a prefix. */
+export class PrefixStats {
+  readonly prefix: string;
+  readonly parts: Part[] = [];
+  #rows: StatRows | undefined;
 
-export class StatGroups {
-  readonly #groups = new Map<string, Part[]>();
-  #sorted: (readonly [prefix: string, parts: readonly Part[]])[] | undefined;
-  /** By the layouts' ids: there are few combinations. */
-  readonly #rows = new Map<string, Rows>();
-
-  add(source: CountingThread, { layout: id, prefix, slot }: StatGroup): void {
-    const layout = layoutOf(id);
-    let parts = this.#groups.get(prefix);
-    if (parts === undefined) {
-      parts = [];
-      this.#groups.set(prefix, parts);
-      this.#sorted = undefined;
-    }
-    let part = parts.find((candidate) => candidate.layout === layout);
-    if (part === undefined) {
-      part = { layout, places: [], base: undefined, used: undefined, flushed: undefined };
-      parts.push(part);
-    }
-    if (slot !== undefined) part.places.push({ source, slot });
+  constructor(prefix: string) {
+    this.prefix = prefix;
   }
 
-  /** One counter or gauge; undefined for a name that is none of these. `separator` stands before what the layout names. */
-  value(name: string, separator: "." | "|"): number | undefined {
-    for (let at = name.lastIndexOf(separator); at > 0; at = name.lastIndexOf(separator, at - 1)) {
-      for (const part of this.#groups.get(name.slice(0, at + 1)) ?? []) {
-        const index = part.layout.indexOf(name.slice(at + 1));
-        if (index !== undefined) return numberOf(part, index, name);
-      }
+  part(layout: StatLayout): Part {
+    let part = this.parts.find((candidate) => candidate.layout === layout);
+    if (part === undefined) {
+      part = { layout, places: [], base: undefined, used: undefined, flushed: undefined };
+      this.parts.push(part);
+      this.#rows = undefined;
+    }
+    return part;
+  }
+
+  get rows(): StatRows {
+    this.#rows ??= rowsOf(this.parts.map(({ layout }) => layout));
+    return this.#rows;
+  }
+
+  /** One counter or gauge; undefined for a name that is none of these. `name` is without the prefix. */
+  value(name: string): number | undefined {
+    for (const part of this.parts) {
+      const index = part.layout.indexOf(name);
+      if (index !== undefined) return numberOf(part, index);
     }
     return undefined;
   }
 
-  /** Adds those whose name passes, sorted by prefix and within a prefix by name. */
-  read(passes: (name: string) => boolean, into: Stat[]): void {
-    this.#sorted ??= [...this.#groups].sort(([a], [b]) => (a < b ? -1 : 1));
-    for (const [prefix, parts] of this.#sorted) {
-      for (const { name: suffix, part, index } of this.#rowsOf(parts)) {
-        const name = prefix + suffix;
-        if (passes(name)) into.push(read(parts[part]!, index, name));
-      }
+  read({ part: at, index, kind }: StatRow): StatValue {
+    const part = this.parts[at]!;
+    if (kind === "histogram") {
+      const offset = part.layout.offsets[index]!;
+      const isUsed = sumOf(part.places, offset) > 0;
+      const histogram = isUsed ? toHistogram(addHistogram(emptyHistogram(), part.places, offset)) : noHistogram;
+      const interval = part.flushed?.get(index)?.interval;
+      return { kind, histogram, interval: interval ? toHistogram(interval) : null, isUsed };
     }
+    const value = numberOf(part, index);
+    if (value !== 0) {
+      part.used ??= new Set();
+      part.used.add(index);
+    }
+    return { kind, value, isUsed: part.used?.has(index) ?? false };
+  }
+}
+
+export class StatGroups {
+  readonly #groups = new Map<string, PrefixStats>();
+  #sorted: readonly PrefixStats[] | undefined;
+
+  add(source: CountingThread, { layout: id, prefix, slot }: StatGroup): void {
+    let group = this.#groups.get(prefix);
+    if (group === undefined) {
+      group = new PrefixStats(prefix);
+      this.#groups.set(prefix, group);
+      this.#sorted = undefined;
+    }
+    const { places } = group.part(layoutOf(id));
+    if (slot !== undefined) places.push({ source, slot });
+  }
+
+  get(prefix: string): PrefixStats | undefined {
+    return this.#groups.get(prefix);
+  }
+
+  /** One counter or gauge; undefined for a name that is none of these. */
+  value(name: string): number | undefined {
+    for (let at = name.lastIndexOf("."); at > 0; at = name.lastIndexOf(".", at - 1)) {
+      const value = this.#groups.get(name.slice(0, at + 1))?.value(name.slice(at + 1));
+      if (value !== undefined) return value;
+    }
+    return undefined;
+  }
+
+  /** By prefix. What is added later is not in it. */
+  get sorted(): readonly PrefixStats[] {
+    this.#sorted ??= [...this.#groups.values()].sort((a, b) => (a.prefix < b.prefix ? -1 : 1));
+    return this.#sorted;
   }
 
   /** Closes an interval of the histograms that have anything in them. */
   flush(): void {
-    for (const parts of this.#groups.values()) {
+    for (const { parts } of this.#groups.values()) {
       for (const part of parts) if (part.places.length > 0) flush(part);
     }
   }
 
   resetCounters(): void {
-    for (const parts of this.#groups.values()) {
+    for (const { parts } of this.#groups.values()) {
       for (const part of parts) {
         if (part.places.length === 0) continue;
         for (const [index, kind] of part.layout.kinds.entries()) {
@@ -89,38 +138,26 @@ export class StatGroups {
       }
     }
   }
-
-  #rowsOf(parts: readonly Part[]): Rows {
-    const key = parts.map(({ layout }) => layout.id).join();
-    let rows = this.#rows.get(key);
-    if (rows === undefined) {
-      rows = parts
-        .flatMap(({ layout }, part) => layout.names.map((name, index) => ({ name, part, index })))
-        .sort((a, b) => (a.name < b.name ? -1 : 1));
-      this.#rows.set(key, rows);
-    }
-    return rows;
-  }
 }
 
-function numberOf(part: Part, index: number, name: string): number {
-  const number = sumOf(part.places, part.layout.offsets[index]!) - (part.base?.get(index) ?? 0);
-  return part.layout.kinds[index] === "gauge" ? shownGauge(name, number) : number;
+/** By the layouts' ids: there are few combinations. */
+const knownRows = new Map<string, StatRows>();
+
+function rowsOf(layouts: readonly StatLayout[]): StatRows {
+  const key = layouts.map(({ id }) => id).join();
+  let rows = knownRows.get(key);
+  if (rows === undefined) {
+    rows = StatRows.of(layouts);
+    knownRows.set(key, rows);
+  }
+  return rows;
 }
 
-function read(part: Part, index: number, name: string): Stat {
-  const kind = part.layout.kinds[index]!;
-  if (kind === "histogram") {
-    const histogram = toHistogram(addHistogram(emptyHistogram(), part.places, part.layout.offsets[index]!));
-    const interval = part.flushed?.get(index)?.interval;
-    return { name, kind, histogram, interval: interval ? toHistogram(interval) : null, isUsed: histogram.count > 0 };
-  }
-  const value = numberOf(part, index, name);
-  if (value !== 0) {
-    part.used ??= new Set();
-    part.used.add(index);
-  }
-  return { name, kind, value, isUsed: part.used?.has(index) ?? false };
+function numberOf(part: Part, index: number): number {
+  const { layout, places, base } = part;
+  if (places.length === 0) return 0;
+  const number = sumOf(places, layout.offsets[index]!) - (base?.get(index) ?? 0);
+  return number > 1 && layout.kinds[index] === "gauge" ? shownGauge(`.${layout.names[index]!}`, number) : number;
 }
 
 function flush(part: Part): void {

@@ -19,6 +19,12 @@ export interface Histogram {
   readonly buckets: readonly number[];
 }
 
+export type StatValue =
+  | { readonly kind: "counter" | "gauge"; readonly value: number; readonly isUsed: boolean }
+  | { readonly kind: "histogram"; readonly histogram: Histogram; readonly interval: Histogram | null; readonly isUsed: boolean };
+
+export type TextValue = { readonly kind: "text"; readonly value: string; readonly isUsed: boolean };
+
 const bucketCount = histogramBounds.length + 1;
 
 /** Count, sum, buckets. */
@@ -45,6 +51,9 @@ export function addHistogram(total: number[], places: readonly CountedPlace[], o
 export function emptyHistogram(): number[] {
   return new Array<number>(histogramLength).fill(0);
 }
+
+/** Of nothing. */
+export const noHistogram: Histogram = { count: 0, sum: 0, buckets: new Array<number>(bucketCount).fill(0) };
 
 export function toHistogram([count = 0, sum = 0, ...buckets]: readonly number[]): Histogram {
   return { count, sum, buckets };

@@ -1,7 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { StatLayout } from "./stat-layout.ts";
+import { type SelectedStat, StatSelection } from "./stat-selection.ts";
 import { StatsReader } from "./stats-reader.ts";
 import { StatsStore } from "./store.ts";
+import { TagExtractor } from "./tags.ts";
 
 /** Two threads' stores read by one reader, messages passed by hand. */
 function twoStores() {
@@ -12,6 +14,11 @@ function twoStores() {
     for (const [index, store] of stores.entries()) sources[index]!.take(store.takeChanges());
   };
   return { reader, stores, sync };
+}
+
+const tags = new TagExtractor(undefined);
+function read(reader: StatsReader): SelectedStat[] {
+  return [...new StatSelection(reader, tags).inOrder("counter", "gauge", "text", "histogram")].filter((stat) => stat !== null);
 }
 
 const layout = new StatLayout<"rq" | "circuit_breakers.default.rq_open" | "time">("test", {
@@ -36,7 +43,7 @@ describe("StatsReader", () => {
     stores[1].add(stores[1].counter("cluster.b.rq_200"), 3);
     sync();
     const shown = () =>
-      reader.read().map((stat) => [stat.name, stat.kind === "histogram" ? stat.histogram.sum : stat.value, stat.isUsed] as const);
+      read(reader).map(({ name, value }) => [name, value.kind === "histogram" ? value.histogram.sum : value.value, value.isUsed] as const);
     expect(shown()).toEqual([
       ["cluster.a.circuit_breakers.default.rq_open", 0, false],
       ["cluster.a.rq", 0, false],
@@ -50,8 +57,7 @@ describe("StatsReader", () => {
     reader.flush();
     reader.resetCounters();
     expect(shown().find(([name]) => name === "cluster.b.rq")).toEqual(["cluster.b.rq", 0, true]);
-    const [histogram] = reader.read((name) => name === "cluster.b.time");
-    expect(histogram?.kind === "histogram" && histogram.interval?.count).toBe(2);
+    expect(read(reader).find(({ name }) => name === "cluster.b.time")?.value).toMatchObject({ interval: { count: 2 } });
   });
 
   it("adds counters of all threads up by name", () => {
@@ -84,8 +90,8 @@ describe("StatsReader", () => {
     const { reader, stores, sync } = twoStores();
     stores[0].add(stores[0].group("host|c|1.2.3.4:80|", layout), 1);
     sync();
-    expect(reader.read()).toEqual([]);
-    expect(reader.value("host|c|1.2.3.4:80|rq")).toBe(1);
+    expect(read(reader)).toEqual([]);
+    expect(reader.ofHost("host|c|1.2.3.4:80|")?.value("rq")).toBe(1);
   });
 
   it("counts from zero again after a reset, and leaves gauges", () => {
@@ -108,7 +114,7 @@ describe("StatsReader", () => {
     reader.flush();
     stores[0].record(histogram, 40);
     reader.flush();
-    const [stat] = reader.read();
-    expect(stat).toMatchObject({ kind: "histogram", histogram: { count: 2, sum: 43 }, interval: { count: 1, sum: 40 } });
+    const [stat] = read(reader);
+    expect(stat?.value).toMatchObject({ kind: "histogram", histogram: { count: 2, sum: 43 }, interval: { count: 1, sum: 40 } });
   });
 });

@@ -1,28 +1,9 @@
 import { fromJson, type JsonValue } from "@bufbuild/protobuf";
 import { describe, expect, it } from "vitest";
 import { StatsConfigSchema } from "../../api/gen/envoy/config/metrics/v3/stats_pb.js";
-import { histogramBounds } from "./stat-slots.ts";
-import { statsJson, statsPrometheus, statsText } from "./stats-output.ts";
-import type { Stat } from "./stats-reader.ts";
 import { TagExtractor } from "./tags.ts";
 
-const counter = (name: string, value: number): Stat => ({ name, kind: "counter", value, isUsed: value !== 0 });
-const gauge = (name: string, value: number): Stat => ({ name, kind: "gauge", value, isUsed: true });
-function histogram(name: string, ...values: number[]): Stat {
-  const buckets = [...histogramBounds, Number.POSITIVE_INFINITY].map(
-    (bound, index) => values.filter((value) => value <= bound && value > (histogramBounds[index - 1] ?? -1)).length,
-  );
-  return {
-    name,
-    kind: "histogram",
-    histogram: { count: values.length, sum: values.reduce((a, b) => a + b, 0), buckets },
-    interval: null,
-    isUsed: true,
-  };
-}
 const config = (json: JsonValue) => new TagExtractor(fromJson(StatsConfigSchema, json));
-const prometheus = (stats: Stat[], tags = new TagExtractor(undefined)) =>
-  statsPrometheus(stats, tags, { includesTexts: false, histogramsAsSummary: false });
 
 describe("TagExtractor", () => {
   it.each([
@@ -83,9 +64,13 @@ describe("TagExtractor", () => {
         { tag_name: "cluster_id", fixed_value: "Kubernetes" },
       ],
     });
-    expect(prometheus([counter("cluster.xds-grpc;.assignment_stale", 0)], istio)).toBe(
-      '# TYPE envoy_cluster_assignment_stale counter\nenvoy_cluster_assignment_stale{cluster_id="Kubernetes",cluster_name="xds-grpc"} 0\n',
-    );
+    expect(istio.extract("cluster.xds-grpc;.assignment_stale")).toEqual({
+      base: "cluster.assignment_stale",
+      tags: [
+        { name: "cluster_id", value: "Kubernetes" },
+        { name: "cluster_name", value: "xds-grpc" },
+      ],
+    });
     expect(istio.extract("cluster.outbound|80||a.b.c;.upstream_rq_2xx")).toMatchObject({ base: "cluster.upstream_rq" });
   });
 
@@ -111,50 +96,5 @@ describe("TagExtractor", () => {
       true,
       false,
     ]);
-  });
-});
-
-describe("statsPrometheus", () => {
-  it("writes counters, then gauges, then histograms with cumulative buckets", () => {
-    const out = prometheus([
-      histogram("http.in.downstream_rq_time", 3, 30),
-      gauge("server.live", 1),
-      counter("cluster.b.x", 2),
-      counter("cluster.a.x", 1),
-    ]);
-    expect(out.split("\n").filter((line) => line.startsWith("#"))).toEqual([
-      "# TYPE envoy_cluster_x counter",
-      "# TYPE envoy_server_live gauge",
-      "# TYPE envoy_http_downstream_rq_time histogram",
-    ]);
-    expect(out).toContain('envoy_cluster_x{envoy_cluster_name="b"} 2\nenvoy_cluster_x{envoy_cluster_name="a"} 1\n');
-    expect(out).toContain("envoy_server_live{} 1\n");
-    expect(out).toContain('_bucket{envoy_http_conn_manager_prefix="in",le="5"} 1\n');
-    expect(out).toContain('_bucket{envoy_http_conn_manager_prefix="in",le="+Inf"} 2\n');
-    expect(out).toContain('_sum{envoy_http_conn_manager_prefix="in"} 33\n');
-  });
-
-  it("escapes label values", () => {
-    expect(prometheus([counter('cluster.a"\\b.x', 1)])).toContain('{envoy_cluster_name="a\\"\\\\b"} 1');
-  });
-});
-
-describe("statsText and statsJson", () => {
-  const stats = [counter("a", 1), histogram("h"), histogram("k", 1, 1)];
-
-  it("list numbers first and quantiles after", () => {
-    const lines = statsText(stats, "summary").split("\n");
-    expect(lines.slice(0, 2)).toEqual(["a: 1", "h: No recorded values"]);
-    expect(lines[2]).toMatch(/^k: P0\(nan,0\.5\) P25\(nan,/);
-    expect(JSON.parse(statsJson(stats, "summary"))).toMatchObject({
-      stats: [{ name: "a", value: 1 }, { histograms: { supported_quantiles: [0, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 100] } }],
-    });
-  });
-
-  it("show buckets", () => {
-    expect(statsText([histogram("k", 1, 7)], "cumulative")).toMatch(
-      /^k: B0\.5\(0,0\) B1\(0,1\) B5\(0,1\) B10\(0,2\) .* B1\.8e\+06\(0,2\) B3\.6e\+06\(0,2\)\n$/,
-    );
-    expect(statsText([histogram("k", 1, 7)], "disjoint")).toMatch(/^k: B0\.5\(0,0\) B1\(0,1\) B5\(0,0\) B10\(0,1\) B25\(0,0\)/);
   });
 });

@@ -1,7 +1,7 @@
 /**
  * Work that is done for a few milliseconds each time that the event loop comes around. Hundreds of clients that ask in one moment are all
- * read in one turn: were they answered in it, that turn would take seconds, and for as long no certificate would be signed, no ping
- * answered and no request of the API.
+ * read in one turn, and one of them may ask for what takes seconds: were they answered in it, that turn would take as long, and meanwhile
+ * no certificate would be signed, no ping answered, no probe and no request of the API.
  */
 export class Turns {
   readonly #turnMs: number;
