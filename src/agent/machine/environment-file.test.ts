@@ -43,6 +43,12 @@ describe("parseEnvironmentFile", () => {
     expect(bash(text)).toMatchObject(parsed);
   });
 
+  it("does not mind the line ends of Windows, nor its mark at the beginning", () => {
+    expect(parseEnvironmentFile(`\uFEFF${istioctl.replaceAll("\n", "\r\n")}`, "cluster.env")).toEqual(
+      parseEnvironmentFile(istioctl, "cluster.env"),
+    );
+  });
+
   it("lets a file refer to what was known before", () => {
     expect(parseEnvironmentFile("B=$A/b", "sidecar.env", { A: "/a" })).toEqual({ B: "/a/b" });
     expect(parseEnvironmentFile("export A", "sidecar.env")).toEqual({});

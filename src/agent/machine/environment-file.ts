@@ -20,7 +20,8 @@ const plainInAssignment = new Set(["*", "?", "[", "{", "}"]);
 /** Later assignments win, and may refer to earlier ones and to `known`. */
 export function parseEnvironmentFile(text: string, file: string, known: Variables = {}): Record<string, string> {
   const found: Record<string, string> = {};
-  const reader = new Reader(text, file, (name) => found[name] ?? known[name] ?? "");
+  // Edited on Windows. A shell would make the returns part of the values.
+  const reader = new Reader(text.replaceAll("\r\n", "\n"), file, (name) => found[name] ?? known[name] ?? "");
   for (;;) {
     reader.skipBlank();
     if (reader.isAtEnd) return found;
