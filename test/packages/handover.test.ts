@@ -200,12 +200,15 @@ describe.skipIf(problem !== undefined)("hand-over on machines", { timeout: 120_0
     }
   });
 
-  it("go on as they are when the new process does not come up", async () => {
+  it("go on as they are when the new process does not come up: process, and what is captured", async () => {
+    const rules = () => app.sh("iptables-save | grep -- ^-A");
     const before = await pidOf(app, "istio");
+    const rulesBefore = await rules();
     const file = "/var/lib/istio/envoy/sidecar.env";
-    await app.sh(`cp ${file} /root/; echo "ISTIO_AGENT_FLAGS=--log_output_level=nonsense" >> ${file}`);
+    await app.sh(`cp ${file} /root/; echo "ISTIO_AGENT_FLAGS=--log_output_level=nonsense ISTIO_LOCAL_EXCLUDE_PORTS=7777" >> ${file}`);
     expect((await app.exec(["systemctl", "reload", "istio"])).code).not.toBe(0);
     expect(await pidOf(app, "istio")).toBe(before);
+    expect(await rules()).toBe(rulesBefore);
     expect(await app.property("istio", "ActiveState")).toBe("active");
     expect(await app.journal("istio")).toContain("the new process has ended before it served");
     await app.sh(`cp /root/sidecar.env ${file}; systemctl reload istio`);

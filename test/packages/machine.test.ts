@@ -201,6 +201,13 @@ describe.skipIf(problem !== undefined)("packages on machines", { timeout: 120_00
     await ratings.unit("istio-capture", "inactive");
   });
 
+  it("let traffic go when the settings leave it to others from now on", async () => {
+    const file = "/var/lib/istio/envoy/sidecar.env";
+    await ratings.sh(`systemctl start istio; ${rulesInForce}; echo DISABLE_ENVOY=true >> ${file}; systemctl restart istio; ${noRules}`);
+    await ratings.sh(`cp /root/sidecar.env ${file}; systemctl restart istio; ${rulesInForce}`);
+    await ratings.sh(`echo ISTIO_CUSTOM_IP_TABLES=true >> ${file}; systemctl stop istio; ${noRules}; cp /root/sidecar.env ${file}`);
+  });
+
   it("leave rules alone that the administrator sets", async () => {
     await ratings.sh(
       "iptables -t nat -N ISTIO_MINE; echo ISTIO_CUSTOM_IP_TABLES=true >> /var/lib/istio/envoy/sidecar.env; systemctl start istio",
