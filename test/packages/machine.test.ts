@@ -18,7 +18,9 @@ kind: Gateway
 metadata: {name: web, namespace: istio-system}
 spec:
   selector: {istio: ingressgateway}
-  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]
+  servers:
+  - {port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}
+  - {port: {number: 443, name: tls, protocol: TLS}, hosts: ["*"], tls: {mode: PASSTHROUGH}}
 ---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -27,6 +29,7 @@ spec:
   hosts: ["*"]
   gateways: [web]
   http: [{directResponse: {status: 200, body: {string: "by the gateway"}}}]
+  tls: [{match: [{port: 443, sniHosts: ["*"]}], route: [{destination: {host: istiod.istio-system.svc.cluster.local, port: {number: 443}}}]}]
 `;
 
 /** As \`istioctl x workload entry configure\` writes it. */
@@ -267,6 +270,9 @@ describe.skipIf(problem !== undefined)("packages on machines", { timeout: 120_00
       systemctl enable --now istio-gateway@ingress`);
     const answer = await fetch(`http://${control.address}/`);
     expect({ status: answer.status, body: await answer.text() }).toEqual({ status: 200, body: "by the gateway" });
+    // Where the Service of the control plane, at the same address, has another port behind it.
+    const api = `https://istiod.istio-system.svc:443/version`;
+    await control.sh(`curl -sS --cacert /var/lib/istiod/ca/root-cert.pem --resolve istiod.istio-system.svc:443:${control.address} ${api}`);
     const status = await control.sh("cat /proc/$(systemctl show -P MainPID istio-gateway@ingress)/status");
     expect(status).toMatch(/^CapEff:\t0*400$/m); // CAP_NET_BIND_SERVICE
     expect(status).not.toMatch(/^Uid:\t0\t/m);
