@@ -15,6 +15,15 @@ system_user() {
     useradd --system --gid "$1" --home-dir "$2" --no-create-home --shell /usr/sbin/nologin --comment "Istio" "$1"
 }
 
+# empty_out DIRECTORY... : and away with it, unless it is a link or another file system, which the administrator made.
+empty_out() {
+  for directory in "$@"; do
+    [ -d "$directory" ] || continue
+    find "$directory/" -mindepth 1 -delete || true
+    [ -L "$directory" ] || rmdir "$directory" 2> /dev/null || true
+  done
+}
+
 # What serves lets a new process take over, and loses no connection; what can't is restarted. A new process that does not come up leaves the
 # old one where it is.
 hand_over_running() {

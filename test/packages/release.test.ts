@@ -102,9 +102,11 @@ describe.skipIf(problem !== undefined)("packages of a release", { timeout: 300_0
       ]);
     });
 
-    it("keep settings when they are removed", () => {
-      into.sh("echo A=1 >> /var/lib/istio/envoy/sidecar.env");
+    it("keep settings when they are removed, and are enabled no longer", () => {
+      into.sh("echo A=1 >> /var/lib/istio/envoy/sidecar.env; systemctl enable istio istio-gateway@ingress istio-control-plane");
       rpm("--erase", "istio-sidecar", "istio-control-plane");
+      // Installed again, they would start at the next boot.
+      expect(into.sh("find /etc/systemd/system -name 'istio*'").stdout).toBe("");
       expect(
         into.sh("[ ! -e /usr/local/bin/pilot-agent ]; [ ! -L /etc/istio ]; grep -h A=1 /var/lib/istio/envoy/sidecar.env*").stdout,
       ).toContain("A=1");
