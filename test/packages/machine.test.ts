@@ -224,6 +224,8 @@ describe.skipIf(problem !== undefined)("packages on machines", { timeout: 120_00
     await ratings.sh("systemctl enable istio");
     await ratings.reboot();
     await ratings.sh("[ ! -e /run/secrets/tokens/istio-token ]");
+    // As Istio's unit makes it: for others' secrets too.
+    await ratings.until('[ "$(stat -c "%U %a" /run/secrets)" = "istio-proxy 755" ]');
     await ratings.unit("istio", "active", 60_000);
     expect(await ratings.property("istio", "StatusText")).toContain("Serving the last good configuration");
     await ratings.sh(rulesInForce);
@@ -256,6 +258,16 @@ describe.skipIf(problem !== undefined)("packages on machines", { timeout: 120_00
     );
     expect(left).toBe("");
     await ratings.sh("getent passwd istio-proxy");
+  });
+
+  it("start a gateway that has no settings yet, and whose files come later", async () => {
+    const at = "/var/lib/istio-gateway/early";
+    await control.sh("systemctl start --no-block istio-gateway@early");
+    await control.until('systemctl show -P StatusText istio-gateway@early | grep -q "Waiting for configuration"');
+    expect(await control.sh(`cd ${at}; stat -c '%n %U %a' var var/run var/run/secrets var/run/secrets/tokens`)).toBe(
+      ["var", "var/run", "var/run/secrets", "var/run/secrets/tokens"].map((path) => `${path} istio-proxy 755\n`).join(""),
+    );
+    await control.sh(`systemctl stop istio-gateway@early; rm -r ${at}`);
   });
 
   it("run a gateway on the ports of the web, beside the control plane, without root", async () => {
