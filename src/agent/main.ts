@@ -129,6 +129,7 @@ async function runProxy(type: string, options: ProxyOptions, ignored: string | u
   await using service = manager && Service.start({ manager, agent, controlPlane, startedAs, predecessor, runtimeDirectory });
   const ended = await Promise.race([signalled, agent.proxy.exited, ...(service ? [service.handedOver] : [])]);
   if (ended instanceof Successor) {
+    predecessor?.sayHandedOn();
     await Promise.race([agent.retire(), signalled, ended.ended, agent.proxy.exited]);
     return 0;
   }

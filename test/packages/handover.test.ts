@@ -200,6 +200,28 @@ describe.skipIf(problem !== undefined)("hand-over on machines", { timeout: 120_0
     }
   });
 
+  it("serve who is connected to the first of three processes, also when the second has gone", async () => {
+    const [unit, file] = ["istio-gateway@ingress", "/var/lib/istio-gateway/ingress/etc/istio/config/mesh"];
+    // Longer than both reloads take, on any machine.
+    await edge.sh(`echo 'defaultConfig: {concurrency: 2, drainDuration: 100s}' > ${file}; systemctl reload ${unit}`);
+    const first = await pidOf(edge, unit);
+    const traffic = new SteadyTraffic();
+    const session = traffic.session(edge.address, 9000);
+    await session.echo("before");
+    await edge.sh(`systemctl reload ${unit}`);
+    const second = await pidOf(edge, unit);
+    await edge.sh(`systemctl reload ${unit}`);
+    // Nobody is connected to it.
+    await edge.until(`! kill -0 ${second}`);
+    await session.echo("after");
+    await edge.sh(`kill -0 ${first}`);
+    session.end();
+    await edge.until(`! kill -0 ${first}`);
+    await traffic.stop();
+    expect(traffic.failures).toEqual([]);
+    await edge.sh(`echo '${defaults.trim()}' > ${file}; systemctl reload ${unit}`);
+  });
+
   it("go on as they are when the new process does not come up: process, and what is captured", async () => {
     const rules = () => app.sh("iptables-save | grep -- ^-A");
     const before = await pidOf(app, "istio");
