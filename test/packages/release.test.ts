@@ -260,6 +260,7 @@ describe.skipIf(problem !== undefined)("packages of a release", { timeout: 300_0
       expect(packages).toContainEqual(expect.objectContaining({ name, version: wanted }));
     expect(packages.map(({ name }) => name)).not.toContain("typescript");
     expect(packages.every(({ licenses }) => licenses?.length === 1)).toBe(true);
+    expect(sbom.components.filter(({ version: known }) => !known)).toEqual([]);
     expect(sbom.components.map(({ name }) => name)).toEqual(expect.arrayContaining(["nodejs", "openssl", "v8", "libatomic1"]));
     expect(globSync("**/THIRD-PARTY-NOTICES.gz", { cwd: join(directory, "arm64") })).toHaveLength(1);
   });
