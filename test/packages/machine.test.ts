@@ -204,6 +204,16 @@ describe.skipIf(problem !== undefined)("packages on machines", { timeout: 120_00
     await ratings.unit("istio-capture", "inactive");
   });
 
+  it("start anew without what an earlier mesh gave", async () => {
+    await ratings.sh("cp -a /etc/certs /root/; rm -r /etc/certs; systemctl start --no-block istio");
+    await ratings.until('systemctl show -P StatusText istio | grep -q "Waiting for configuration"');
+    expect(await ratings.sh("stat -c '%U %a' /etc/certs")).toBe("istio-proxy 755\n");
+    await ratings.until('journalctl -u istio | grep -q "no root certificate to know the control plane by"');
+    await ratings.sh("cp -a /root/certs/. /etc/certs");
+    await ratings.unit("istio", "active", 60_000);
+    await ratings.sh("systemctl stop istio");
+  });
+
   it("let traffic go when the settings leave it to others from now on", async () => {
     const file = "/var/lib/istio/envoy/sidecar.env";
     await ratings.sh(`systemctl start istio; ${rulesInForce}; echo DISABLE_ENVOY=true >> ${file}; systemctl restart istio; ${noRules}`);

@@ -93,7 +93,8 @@ async function prepare(options: Options, env: Variables): Promise<Variables> {
   const user = await findUser(runCommand, name);
   if (!user) throw new MachineError(`there is no user "${name}" on this machine`);
   await migrateRequests();
-  await prepareSecrets(agentPaths(".").token, { uid: Number(user.uid), gid: Number(user.gid) });
+  const { mountedFiles, token } = agentPaths(".");
+  await prepareSecrets(mountedFiles, token, { uid: Number(user.uid), gid: Number(user.gid) });
   return variables;
 }
 

@@ -1,6 +1,6 @@
 /**
  * What a machine lacks after a reboot, or when the operator only copied files: the directory of secrets in /run, a token that is its
- * user's alone, and a kernel that moves connections at a hand-over. Runs as root in directories of an unprivileged user, so it follows no link and touches nothing but the two by name.
+ * user's alone, and a kernel that moves connections at a hand-over. Runs as root in directories of an unprivileged user, so it follows no link and touches nothing but these by name.
  */
 import { constants } from "node:fs";
 import { chmod, lchown, mkdir, open, writeFile } from "node:fs/promises";
@@ -16,10 +16,10 @@ export interface User {
   readonly gid: number;
 }
 
-/** `tokenFile`: `…/var/run/secrets/tokens/istio-token`; need not exist. */
-export async function prepareSecrets(tokenFile: string, { uid, gid }: User): Promise<void> {
+/** `certificates`: `…/etc/certs`. `tokenFile`: `…/var/run/secrets/tokens/istio-token`; need not exist. */
+export async function prepareSecrets(certificates: string, tokenFile: string, { uid, gid }: User): Promise<void> {
   const tokens = dirname(tokenFile);
-  await makeDirectory(tokens, { uid, gid });
+  for (const directory of [certificates, tokens]) await makeDirectory(directory, { uid, gid });
   for (const directory of [dirname(tokens), tokens]) await lchown(directory, uid, gid);
   await using file = await openOwn(tokenFile);
   if (!file) return;
