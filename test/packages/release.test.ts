@@ -79,6 +79,11 @@ describe.skipIf(problem !== undefined)("packages of a release", { timeout: 300_0
         expect(rpm("--checksig", file(name))).toContain("digests signatures OK");
     });
 
+    it("say nothing of when and where they were built but the time of their source", () => {
+      const built = output("rpm", "--query", "--queryformat", "%{BUILDTIME} %{BUILDHOST}", "--package", file("istio-sidecar.rpm"));
+      expect(built).toBe(`${output("git", "-C", root, "log", "-1", "--format=%ct").trim()} localhost`);
+    });
+
     it("need what RHEL 8 has, and no library that it has not", () => {
       const requirements = output("rpm", "--query", "--requires", "--package", file("istio-sidecar.rpm"));
       expect(requirements).toContain("libc.so.6(GLIBC_2.28)(64bit)");
