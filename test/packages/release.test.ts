@@ -220,7 +220,10 @@ describe.skipIf(problem !== undefined)("packages of a release", { timeout: 300_0
     expect(foreign.stderr).toContain("signature");
   });
 
-  it("are images too, which run as nobody in particular with a root that can't be written", async () => {
+  it.each([
+    ["the image's user", undefined],
+    ["a user whom it does not know, of root's group", "1000650000:0"],
+  ])("are images too, which run as %s with a root that can't be written", async (_, user) => {
     const archive = file(`topsail-images_${version}_amd64.tar`);
     const port = await freePortRow(3);
     using image = OciImage.unpack(archive, `topsail/control-plane:${version}`);
@@ -233,7 +236,7 @@ describe.skipIf(problem !== undefined)("packages of a release", { timeout: 300_0
       "--secureGRPCAddr",
       `127.0.0.1:${port + 2}`,
     ];
-    const container = image.run([...image.config.config.Cmd, ...addresses]);
+    const container = image.run([...image.config.config.Cmd, ...addresses], user);
     let said = "";
     for (const stream of [container.stdout!, container.stderr!]) stream.on("data", (chunk) => (said += chunk));
     const ended = new Promise<number | null>((resolve) => container.once("exit", resolve));
@@ -248,11 +251,14 @@ describe.skipIf(problem !== undefined)("packages of a release", { timeout: 300_0
 
     using gateway = OciImage.unpack(archive, `topsail/gateway:${version}`);
     expect(gateway.config.config.Cmd).toEqual(["proxy", "router"]);
-    const printed = gateway.run(["version"]);
+    const agent = gateway.run(undefined, user);
     let text = "";
-    for (const stream of [printed.stdout!, printed.stderr!]) stream.on("data", (chunk) => (text += chunk));
-    await new Promise((resolve) => printed.once("close", resolve));
-    expect(text).toBe(`${version}\n`);
+    for (const stream of [agent.stdout!, agent.stderr!]) stream.on("data", (chunk) => (text += chunk));
+    // It has made its sockets, and has nobody to call.
+    await expect.poll(() => text, { timeout: 30_000 }).toContain("no root certificate to know the control plane by");
+    const gone = new Promise<number | null>((resolve) => agent.once("exit", resolve));
+    agent.kill("SIGTERM");
+    expect(await gone, text).toBe(0);
   });
 
   it("say what is inside of the executable", () => {
