@@ -28,7 +28,7 @@ empty_out() {
 # old one where it is.
 hand_over_running() {
   is_booted || return 0
-  for unit in $(systemctl list-units --plain --no-legend --state=active "$@" | cut -d ' ' -f 1); do
+  for unit in $(systemctl list-units --plain --no-legend --state=active,reloading "$@" | cut -d ' ' -f 1); do
     before=$(systemctl show --property=MainPID --value "$unit")
     if ! systemctl reload "$unit"; then
       echo "$unit goes on with the program that it was started with; why: journalctl -u $unit" >&2

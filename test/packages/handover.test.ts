@@ -237,6 +237,19 @@ describe.skipIf(problem !== undefined)("hand-over on machines", { timeout: 120_0
     expect(await pidOf(app, "istio")).not.toBe(before);
   });
 
+  it("hand over to the new program also when an upgrade comes in the middle of a reload", async () => {
+    using newer = anotherVersion(debOf("istio-sidecar"), "99.0.1");
+    await app.push(newer.file, "/root/newer.deb");
+    const settings = "/run/systemd/system/istio.service.d/slow.conf";
+    await app.write(settings, "[Service]\nExecReload=/bin/sleep 5\n");
+    const before = await pidOf(app, "istio");
+    await app.sh("systemctl daemon-reload; systemctl reload --no-block istio");
+    await app.until(`[ "$(systemctl show -P MainPID istio)" != ${before} ]`);
+    const between = await pidOf(app, "istio");
+    await app.sh(`dpkg -i /root/newer.deb; rm ${settings}; systemctl daemon-reload`);
+    await app.until(`[ "$(systemctl show -P MainPID istio)" != ${between} ]`);
+  });
+
   it("are looked after as before: a new process that dies is restarted, one that is stopped ends in order", async () => {
     await app.sh("systemctl reload istio; kill -9 $(systemctl show -P MainPID istio)");
     await app.until('[ "$(systemctl show -P NRestarts istio)" = 1 ] && [ "$(systemctl show -P ActiveState istio)" = active ]');

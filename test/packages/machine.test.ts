@@ -192,6 +192,11 @@ describe.skipIf(problem !== undefined)("packages on machines", { timeout: 120_00
     await ratings.sh(`cp ${file} /root/; echo 'A=$(hostname)' >> ${file}; kill -9 $(systemctl show -P MainPID istio)`);
     await ratings.until('[ $(systemctl show -P NRestarts istio) -ge 3 ] && [ "$(systemctl show -P SubState istio)" = auto-restart ]');
     expect(await ratings.journal("istio")).toMatch(/sidecar\.env:\d+: what begins with \$ is for a shell/);
+    // By their priority what matters is found: errors, and warnings of the days without a control plane.
+    const errors = await ratings.sh("journalctl --no-pager -o cat -u istio -p err -t pilot-agent");
+    expect(errors).toMatch(/^error: .*sidecar\.env:\d+: what begins with \$ is for a shell/m);
+    expect(errors).not.toMatch(/\t(info|warn)\t/);
+    expect(await ratings.sh("journalctl --no-pager -o cat -u istio -p warning..warning -t pilot-agent")).toMatch(/\twarn\txdsproxy\t/);
     await ratings.sh(rulesInForce);
     await ratings.sh("systemctl stop istio");
     await ratings.until(noRules);
