@@ -14,7 +14,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import * as fs from "node:fs";
 import * as path from "node:path";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 
 const root = path.dirname(fileURLToPath(import.meta.url));
 const at = (...parts) => path.join(root, ...parts);
@@ -51,11 +51,11 @@ function hashOf(...inputs) {
 }
 
 /** Does `work` unless it was done for the same hash before and `output` still stands. */
-function once(name, hash, output, work) {
+async function once(name, hash, output, work) {
   const stamp = at("build", `${name}.stamp`);
   if (fs.existsSync(output) && fs.existsSync(stamp) && fs.readFileSync(stamp, "utf8") === hash) return;
   fs.rmSync(stamp, { force: true });
-  work();
+  await work();
   fs.mkdirSync(path.dirname(stamp), { recursive: true });
   fs.writeFileSync(stamp, hash);
 }
@@ -135,9 +135,9 @@ function addToProtos(into) {
   }
 }
 
-function generate() {
+async function generate() {
   const hash = hashOf(at("build.mjs"), at("proto"), at("node_modules", "@grpc", "grpc-js-xds", "package.json"));
-  once("proto", hash, at("src", "api", "gen"), () => {
+  await once("proto", hash, at("src", "api", "gen"), async () => {
     const work = at("build", "proto");
     layOutProtos(path.join(work, "in"));
     fs.writeFileSync(path.join(work, "buf.yaml"), "version: v2\nmodules:\n  - path: in\n");
@@ -156,9 +156,36 @@ function generate() {
     fs.writeFileSync(path.join(work, "buf.gen.yaml"), JSON.stringify(template));
     fs.rmSync(path.join(work, "gen"), { recursive: true, force: true });
     run(bufBinary(), ["generate", "--template", "buf.gen.yaml"], { cwd: work, stdio: ["ignore", "pipe", "pipe"], encoding: "utf8" });
+    await finishGenerated(path.join(work, "gen"));
     fs.rmSync(at("src", "api", "gen"), { recursive: true, force: true });
     fs.cpSync(path.join(work, "gen"), at("src", "api", "gen"), { recursive: true });
   });
+}
+
+/**
+ * Generated code makes descriptors with src/api/descriptors, which decodes them when they are asked for. Enumerations become the objects that
+ * the library makes of their descriptors.
+ */
+async function finishGenerated(into) {
+  const finished = new Map();
+  for (const name of fs.readdirSync(into, { recursive: true })) {
+    if (!name.endsWith("_pb.js")) continue;
+    const file = path.join(into, name);
+    const exported = await import(pathToFileURL(file));
+    const depth = name.split(path.sep).length;
+    const text = fs
+      .readFileSync(file, "utf8")
+      .replace(
+        /export const (\w+) = \/\*@__PURE__\*\/\n {2}tsEnum\(\w+\)/g,
+        (_, known) => `export const ${known} = ${JSON.stringify(exported[known])}`,
+      )
+      .replace(/(?<=^import \{.*), tsEnum(?= \} from)/m, "")
+      .replace('"@bufbuild/protobuf/codegenv2"', `"${"../".repeat(depth)}descriptors/codegen.ts"`);
+    if (/tsEnum|codegenv2/.test(text)) throw new BuildError(`${name}: protoc-gen-es writes other code than it did`);
+    finished.set(file, text);
+  }
+  // Written when all are read: they import each other.
+  for (const [file, text] of finished) fs.writeFileSync(file, text);
 }
 
 /** The compiled buf, without npm's shim around it: the shim wants the install script that .npmrc turns off. */
@@ -167,22 +194,40 @@ function bufBinary() {
   return at("node_modules", "@bufbuild", `buf-linux-${platform}`, "bin", "buf");
 }
 
-/**
- * Generated code makes its file's descriptor when it is loaded. The library builds a registry for each, and takes in the types of all files
- * beneath it, once for every way that leads there: half of the time that a program took to start. Embedded files are all of this bundle, and
- * one registry for all of them does.
- */
-const sharedDescriptors = {
-  name: "shared-descriptors",
+/** Libraries that load others for what is not used here: 7 MB in each process. */
+const leanLibraries = {
+  name: "lean-libraries",
   setup({ onLoad }) {
-    onLoad({ filter: /@bufbuild\/protobuf\/dist\/(esm|cjs)\/registry\.js$/ }, ({ path: file }) => {
-      const parts = fs.readFileSync(file, "utf8").split("const registry = createBaseRegistry();\n    if (!args.length)");
-      if (parts.length !== 2) throw new BuildError("@bufbuild/protobuf: buildFileRegistry is not as it was");
-      // Without a check the file is an embedded one.
-      const shared =
-        "const registry = check === undefined ? (embeddedFiles ??= createBaseRegistry()) : createBaseRegistry();\n    if (!args.length)";
-      return { contents: `${parts.join(shared)}\nvar embeddedFiles;\n`, loader: "js" };
+    // The index loads OpenTelemetry's interface and the cluster module.
+    onLoad({ filter: /\/prom-client\/index\.js$/ }, () => ({
+      contents: ["Registry", "Counter", "Gauge", "Histogram"]
+        .map((kind) => `exports.${kind} = require("./lib/${kind.toLowerCase()}");`)
+        .join("\n"),
+    }));
+    // grpc-js has it for the services channelz and ORCA, which nobody adds to a server.
+    onLoad({ filter: /\/@grpc\/proto-loader\/build\/src\/index\.js$/ }, () => ({
+      contents: `exports.loadSync = () => { throw new Error("protobufjs is not built in"); };`,
+    }));
+  },
+};
+
+/** What `topsail PROGRAM` runs, by the folder of its main.ts or its file. Each is a bundle of its own beside src/main.ts, which only chooses. */
+const programs = ["istiod", "agent", "proxy", "join", "istioctl", "agent/child-of", "quickstart", "samples"];
+
+/** src/main.ts imports programs when they are wanted: in the executable they are assets (src/platform/embedded.ts). */
+const embeddedPrograms = {
+  name: "embedded-programs",
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^\.\// }, ({ path: file, kind }) => {
+      if (kind !== "dynamic-import") return;
+      const name = file.replace(/^\.\/|(\/main)?\.ts$/g, "");
+      if (!programs.includes(name)) throw new BuildError(`src/main.ts imports ${file}, which is none of build.mjs's programs`);
+      return { path: name, namespace: "program" };
     });
+    onLoad({ filter: /./, namespace: "program" }, ({ path: name }) => ({
+      contents: `module.exports = require("./platform/embedded.ts").runEmbedded(${JSON.stringify(name)});`,
+      resolveDir: at("src"),
+    }));
   },
 };
 
@@ -190,9 +235,8 @@ async function bundle() {
   const esbuild = await import("esbuild");
   const version = JSON.parse(fs.readFileSync(at("package.json"), "utf8")).version;
   const revision = spawnSync("git", ["rev-parse", "--short=12", "HEAD"], { cwd: root, encoding: "utf8" }).stdout?.trim() || "unknown";
-  const { metafile } = await esbuild.build({
+  const settings = {
     absWorkingDir: root,
-    entryPoints: { topsail: "src/main.ts", "proxy-worker": "src/proxy/worker.ts" },
     outdir: at("build", "bundle"),
     outExtension: { ".js": ".cjs" },
     bundle: true,
@@ -200,6 +244,9 @@ async function bundle() {
     target: "node26",
     format: "cjs",
     minifySyntax: true,
+    // A process keeps its program's text, and each of its threads the worker's. Lines stay short for the places that stacks name.
+    minifyWhitespace: true,
+    lineLimit: 160,
     keepNames: false,
     legalComments: "none",
     logLevel: "error",
@@ -208,26 +255,35 @@ async function bundle() {
       "process.env.TOPSAIL_BUILD_REVISION": JSON.stringify(revision),
       "import.meta.url": '"file:///topsail"', // only read when running from source
     },
-    plugins: [sharedDescriptors],
     loader: { ".html": "text", ".css": "text", ".svg": "text" },
+  };
+  fs.rmSync(settings.outdir, { recursive: true, force: true });
+  const entries = programs.map((name) => [name, name.includes("/") ? `src/${name}.ts` : `src/${name}/main.ts`]);
+  const parts = await esbuild.build({
+    ...settings,
+    entryPoints: Object.fromEntries([...entries, ["proxy-worker", "src/proxy/worker.ts"]]),
+    banner: { js: "(function(require,module){" },
+    footer: { js: "\n})" },
+    plugins: [leanLibraries],
     metafile: true,
   });
+  await esbuild.build({ ...settings, entryPoints: { topsail: "src/main.ts" }, plugins: [embeddedPrograms] });
   // One letter beyond Latin-1, and V8 keeps the whole text with two bytes a letter, in every process and thread.
-  for (const name of ["topsail.cjs", "proxy-worker.cjs"]) {
+  for (const file of Object.keys(parts.metafile.outputs)) {
     const line = fs
-      .readFileSync(at("build", "bundle", name), "utf8")
+      .readFileSync(at(file), "utf8")
       .split("\n")
       .find((text) => /[^\0-\x7f]/.test(text));
-    if (line) throw new BuildError(`${name} is not all ASCII: write \\u escapes in: ${line.trim().slice(0, 100)}`);
+    if (line) throw new BuildError(`${file} is not all ASCII: write \\u escapes in: ${line.trim().slice(0, 100)}`);
   }
   // For the bill of materials of packages.
-  fs.writeFileSync(at("build", "bundle", "meta.json"), JSON.stringify(metafile));
+  fs.writeFileSync(at("build", "bundle", "meta.json"), JSON.stringify(parts.metafile));
 }
 
 /** A copy of Node without its symbol table where binutils is there. Only before injection: stripping afterwards breaks the executable. */
-function slimNode() {
+async function slimNode() {
   const slim = at("build", "node");
-  once("node", hashOf(at("node_modules", `node-linux-${arch}`, "package.json")), slim, () => {
+  await once("node", hashOf(at("node_modules", `node-linux-${arch}`, "package.json")), slim, () => {
     fs.mkdirSync(path.dirname(slim), { recursive: true });
     fs.copyFileSync(node26, slim);
     spawnSync("strip", [slim], { stdio: "ignore" });
@@ -237,26 +293,33 @@ function slimNode() {
 }
 
 /**
- * The worker's bundle as a function of `require`, and what V8 makes of it: compiled as far as loading it takes. Where V8 does not take that
- * (another version, other flags), it compiles as ever.
+ * Bundles as assets of the executable: the text of each, a function of `require` and `module`, and what V8 makes of it, compiled as far as
+ * loading it takes. Where V8 does not take that (another version, other flags), it compiles as ever.
  */
-function compileWorker() {
-  const [source, wrapped, cache] = ["proxy-worker.cjs", "worker.cjs", "worker.cache"].map((name) => at("build", "bundle", name));
-  fs.writeFileSync(wrapped, `(function(require){${fs.readFileSync(source, "utf8")}\n})`);
+async function assets() {
+  const node = await slimNode();
+  const text = (name) => at("build", "bundle", `${name}.cjs`);
   const load = `
     const { Script } = require("node:vm"), { readFileSync, writeFileSync } = require("node:fs");
-    const script = new Script(readFileSync(${JSON.stringify(wrapped)}, "latin1"), { filename: "proxy-worker.cjs" });
-    script.runInThisContext()(require);
-    writeFileSync(${JSON.stringify(cache)}, script.createCachedData());
+    const [file, cache] = require("node:worker_threads").workerData;
+    const script = new Script(readFileSync(file, "latin1"), { filename: file });
+    script.runInThisContext()(require, { exports: {} });
+    writeFileSync(cache, script.createCachedData());
     process.exit();`;
-  const start = `new (require("node:worker_threads").Worker)(${JSON.stringify(load)}, { eval: true })`;
-  run(slimNode(), ["-e", start], { stdio: ["ignore", "pipe", "pipe"], encoding: "utf8" });
-  return { "proxy-worker": wrapped, "proxy-worker-cache": cache };
+  const found = {};
+  for (const name of [...programs, "proxy-worker"]) {
+    const cache = at("build", "bundle", `${name}.cache`);
+    const start = `new (require("node:worker_threads").Worker)(${JSON.stringify(load)}, { eval: true, workerData: ${JSON.stringify([text(name), cache])} })`;
+    run(node, ["-e", start], { stdio: ["ignore", "pipe", "pipe"], encoding: "utf8" });
+    found[name] = text(name);
+    found[`${name}.cache`] = cache;
+  }
+  return found;
 }
 
 async function build() {
   install();
-  generate();
+  await generate();
   const hash = hashOf(at("build.mjs"), at("src"), at("package-lock.json"), at("proto"));
   if (fs.existsSync(binary) && fs.existsSync(at("build", "sea.stamp")) && fs.readFileSync(at("build", "sea.stamp"), "utf8") === hash)
     return;
@@ -265,13 +328,13 @@ async function build() {
   const output = at("build", "topsail");
   const sea = {
     main: at("build", "bundle", "topsail.cjs"),
-    executable: slimNode(),
+    executable: await slimNode(),
     output,
     disableExperimentalSEAWarning: true,
     useCodeCache: true,
     execArgv: ["--disable-warning=ExperimentalWarning"],
     execArgvExtension: "none",
-    assets: compileWorker(),
+    assets: await assets(),
   };
   fs.writeFileSync(at("build", "sea.json"), JSON.stringify(sea, null, 2));
   run(node26, ["--build-sea", at("build", "sea.json")], { stdio: ["ignore", "pipe", "pipe"], encoding: "utf8" });
@@ -293,9 +356,9 @@ async function become(command, args) {
   });
 }
 
-function check() {
+async function check() {
   install();
-  generate();
+  await generate();
   run(node26, [at("node_modules", "@biomejs", "biome", "bin", "biome"), "check", "."]);
   run(node26, [at("node_modules", "typescript", "bin", "tsc"), "-p", "."]);
   run(node26, [at("node_modules", "knip", "bin", "knip.js"), "--no-progress"]);
@@ -310,7 +373,7 @@ try {
       break;
     case "gen":
       install();
-      generate();
+      await generate();
       break;
     case "start":
       await build();
@@ -321,7 +384,7 @@ try {
       await become(node26, [at("node_modules", "vitest", "vitest.mjs"), "run", ...rest]);
       break;
     case "check":
-      check();
+      await check();
       break;
     case "package":
       await build();

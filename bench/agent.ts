@@ -9,7 +9,7 @@
  *
  * Everything runs on loopback. The machine's other load is printed first: on two cores it decides.
  */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { get } from "node:http";
 import { loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
@@ -53,15 +53,27 @@ async function measureMemory(print: Print): Promise<void> {
   const { pid } = lab.agents.get("httpbin")!;
   const show = (when: string) => {
     const { rssMiB, anonymousMiB } = usageOf(pid);
-    print(`${`agent and proxy, ${when}`.padEnd(42)}${rssMiB.toFixed(0).padStart(6)} MiB, ${anonymousMiB.toFixed(0)} of them anonymous`);
+    const mib = (count: number) => `${count.toFixed(0).padStart(4)} MiB`;
+    print(
+      `${`agent and proxy, ${when}`.padEnd(42)}${mib(rssMiB)},${mib(anonymousMiB)} anonymous; of files${mib(rssMiB - anonymousMiB)}, ${mib(hugeFileMiB(pid))} by 2 MiB at a time`,
+    );
   };
-  await delay(8_000);
+  await delay(15_000);
   show("idle");
   const url = `http://${lab.addressOf("httpbin")}:${lab.ports.sidecar}/get`;
   const { requests, failed } = load({ url, headers: ["host: httpbin.default.svc.cluster.local"], seconds: 10, cpu: 1 });
   show(`after ${requests} requests${failed > 0 ? `, ${failed} FAILED` : ""}`);
-  await delay(10_000);
-  show("10 s later");
+  await delay(15_000);
+  show("15 s later");
+}
+
+/**
+ * Where the page cache holds a file in huge pages, as newer kernels' does, one touch maps 2 MiB of it into the process. Which of them are there
+ * depends on how the file was written.
+ */
+function hugeFileMiB(pid: number): number {
+  const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
+  return Number(/^FilePmdMapped:\s+(\d+) kB$/m.exec(rollup)?.[1] ?? 0) / 1024;
 }
 
 interface Plane extends AsyncDisposable {

@@ -80,27 +80,28 @@ function makeSysroot(architecture: Architecture): string {
   return path;
 }
 
-/** Injects the same bundle into the other architecture's Node. Cached code is of the machine that made it, so there is none. */
+/** Injects the same bundles into the other architecture's Node. Cached code is of the machine that made it, so there is none. */
 function crossBuild(architecture: Architecture): string {
   const cpu = architecture === "arm64" ? "arm64" : "x64";
   const output = at("build", "packages", `cross-${architecture}`);
-  const bundle = ["topsail.cjs", "worker.cjs"].map((name) => at("build", "bundle", name));
+  const { main, assets } = JSON.parse(readFileSync(at("build", "sea.json"), "utf8")) as { main: string; assets: Record<string, string> };
+  const texts = Object.entries(assets).filter(([name]) => !name.endsWith(".cache"));
   once(
     `cross-${architecture}`,
-    [manifest.optionalDependencies[`node-linux-${cpu}`]!, ...bundle.map((file) => readFileSync(file))],
+    [manifest.optionalDependencies[`node-linux-${cpu}`]!, ...[main, ...texts.map(([, file]) => file)].map((file) => readFileSync(file))],
     output,
     () => {
       const node = fetchNode(cpu);
       const settings = `${output}.json`;
       const sea = {
-        main: bundle[0],
+        main,
         executable: node,
         output,
         disableExperimentalSEAWarning: true,
         useCodeCache: false,
         execArgv: ["--disable-warning=ExperimentalWarning"],
         execArgvExtension: "none",
-        assets: { "proxy-worker": bundle[1] },
+        assets: Object.fromEntries(texts),
       };
       writeFileSync(settings, JSON.stringify(sea));
       runTool(process.execPath, ["--build-sea", settings]);

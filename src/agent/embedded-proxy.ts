@@ -1,25 +1,24 @@
 /** Topsail's own proxy inside the agent's process: its main thread is the agent's, traffic runs in worker threads. */
 
 import { log } from "../lib/log.ts";
-import { releaseMemory } from "../platform/release-memory.ts";
 import { loadBootstrap } from "../proxy/config/bootstrap.ts";
+import { releaseMemoryOf } from "../proxy/release-memory.ts";
 import { ProxyServer } from "../proxy/server.ts";
 import type { AdminEndpoint } from "./admin-endpoint.ts";
 import type { RunningProxy, StartProxyOptions } from "./running-proxy.ts";
 
 const scope = log.scope("proxy");
 
-/** After the workers have collected their heaps, which brings back pages of the executable. */
-const settleMs = 4000;
-
 export class EmbeddedProxy implements RunningProxy {
   readonly exited: Promise<number>;
   readonly live: Promise<void>;
   readonly admin: AdminEndpoint;
   readonly #server: ProxyServer;
+  readonly #releasing: Disposable | undefined;
 
-  private constructor(server: ProxyServer, exited: Promise<number>) {
+  private constructor(server: ProxyServer, exited: Promise<number>, releasing: Disposable | undefined) {
     this.#server = server;
+    this.#releasing = releasing;
     this.exited = exited;
     this.live = server.live;
     this.admin = {
@@ -52,11 +51,9 @@ export class EmbeddedProxy implements RunningProxy {
     };
     server.failed.catch(fail);
     // Listeners that can't be bound are an end too: there is nothing to serve.
+    server.live.catch(fail);
     // Who runs several gives memory back once, when all of them are up.
-    // Nor does the way to readiness have time for it.
-    const settle = () => void setTimeout(releaseMemory, settleMs).unref();
-    server.live.then(options.workerThreads ? undefined : settle, fail);
-    return new EmbeddedProxy(server, ended.promise);
+    return new EmbeddedProxy(server, ended.promise, options.workerThreads ? undefined : releaseMemoryOf(server));
   }
 
   checkAlive(): Promise<void> {
@@ -68,6 +65,7 @@ export class EmbeddedProxy implements RunningProxy {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#releasing?.[Symbol.dispose]();
     await this.#server[Symbol.asyncDispose]();
   }
 }

@@ -6,6 +6,7 @@ import { StoreError } from "../config/store.ts";
 import { fail } from "../lib/fail.ts";
 import { formatHostPort, HostPortError, parseHostPort } from "../lib/host-port.ts";
 import { log } from "../lib/log.ts";
+import { ReleaseAfterBursts } from "../platform/release-after-bursts.ts";
 import { releaseMemory } from "../platform/release-memory.ts";
 import { ServiceManager } from "../platform/service-manager.ts";
 import { toldToStop } from "../platform/told-to-stop.ts";
@@ -14,7 +15,6 @@ import { readProxyEnvironment } from "./fetch/proxy-environment.ts";
 import { Istiod } from "./istiod.ts";
 import type { JwksFetchMode } from "./jwks/jwks-source.ts";
 import { defaultServiceRange, isServiceRange } from "./kubeapi/admission/cluster-addresses.ts";
-import { ReleaseAfterBursts } from "./release-after-bursts.ts";
 
 interface Options {
   configDir?: string;
@@ -50,6 +50,8 @@ const fetchModes: Readonly<Record<string, JwksFetchMode>> = {
 
 const maxRefreshMs = 24 * 3_600_000;
 const maxGraceMs = 24 * 3_600_000;
+/** Sent to proxies: they came in hundreds, or much has changed for all. */
+const worthReleasingBytes = 256 * 1024 * 1024;
 
 /** Ports whose services are not part of this version. An address for one of them is refused, so that nobody waits for an answer there. */
 const missing = ["httpsAddr"] as const;
@@ -167,7 +169,7 @@ export async function main(args: string[]): Promise<number> {
       allocatesAddresses: options.ipAutoallocate === "true",
       registration: { graceMs },
     });
-    using _ = new ReleaseAfterBursts({ sent: () => istiod.discovery.bytesSent, release: releaseMemory });
+    using _ = new ReleaseAfterBursts({ spent: () => istiod.discovery.bytesSent, worth: worthReleasingBytes, release: releaseMemory });
     log.scope("istiod").info("serving", {
       xds: formatHostPort({ host: grpc.host, port: istiod.grpcPort }),
       ...(secureGrpc && istiod.secure ? { secureXds: formatHostPort({ host: secureGrpc.host, port: istiod.secure.port }) } : {}),

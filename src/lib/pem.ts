@@ -10,3 +10,8 @@ export function splitCertificates(pem: string): string[] {
 export function joinCertificates(certificates: readonly string[]): string {
   return [...new Set(certificates.map((certificate) => `${certificate.trim()}\n`))].join("");
 }
+
+/** One block. `label`: what BEGIN and END name. */
+export function writePem(label: string, der: Buffer): string {
+  return `-----BEGIN ${label}-----\n${der.toString("base64").replaceAll(/.{64}(?=.)/g, "$&\n")}\n-----END ${label}-----\n`;
+}

@@ -2,11 +2,11 @@
 import { createWriteStream } from "node:fs";
 import { ConfigError } from "../api/config-error.ts";
 import { createLog, type Log } from "../lib/log.ts";
-import { releaseMemory } from "../platform/release-memory.ts";
 import { type CommandLine, parseCommandLine, usage } from "./command-line.ts";
 import { loadBootstrap } from "./config/bootstrap.ts";
 import { validateBootstrap } from "./config/validate-bootstrap.ts";
 import { buildVersion } from "./envoy-version.ts";
+import { releaseMemoryOf } from "./release-memory.ts";
 import { ProxyServer } from "./server.ts";
 
 /** A drain that SIGTERM began ends at the latest after this, or after --drain-time-s where that is less. */
@@ -54,6 +54,7 @@ async function serve(line: CommandLine, bootstrap: ReturnType<typeof loadBootstr
   const { promise: quit, resolve: onQuit } = Promise.withResolvers<void>();
   const main = log.scope("main");
   await using server = await ProxyServer.start({ ...line.server, bootstrap, source: line.source, log, onQuit });
+  using _ = releaseMemoryOf(server);
   for (const warning of bootstrap.warnings) log.scope("config").warn(warning);
   main.info("starting main dispatch loop", { version: buildVersion, concurrency: server.options.concurrency });
 
@@ -75,7 +76,7 @@ async function serve(line: CommandLine, bootstrap: ReturnType<typeof loadBootstr
   for (const [signal, handler] of handlers) process.on(signal, handler);
   try {
     // Static configuration that can't be brought up ends the program; a dead worker too.
-    const failed = Promise.all([server.live.then(releaseMemory), new Promise<never>(() => {})]);
+    const failed = Promise.all([server.live, new Promise<never>(() => {})]);
     const reason = await Promise.race([quit.then(() => "quit"), firstSignal.then(() => "signal"), failed, server.failed]);
     if (reason === "signal") {
       const withinMs = Math.min(line.server.drainTimeMs ?? maxTerminationDrainMs, maxTerminationDrainMs);

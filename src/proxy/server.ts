@@ -256,6 +256,11 @@ export class ProxyServer implements AsyncDisposable {
     this.#workers.reopenLogs();
   }
 
+  /** Has the workers collect their heaps. */
+  shrinkWorkers(): void {
+    this.#workers.shrink();
+  }
+
   async drainListeners({ graceful, inboundOnly, skipExit }: DrainListenersOptions): Promise<void> {
     const { drainTimeMs, drainStrategy } = this.options;
     const parts = { inboundOnly, drainTimeMs };

@@ -81,6 +81,11 @@ export interface WorkerReopenLogs {
   readonly type: "reopenLogs";
 }
 
+/** Collect the heap: a burst is over. */
+export interface WorkerShrink {
+  readonly type: "shrink";
+}
+
 /** Are you there? Answered by `alive` when the worker's event loop gets to it. */
 export interface WorkerPing {
   readonly type: "ping";
@@ -92,7 +97,7 @@ export interface WorkerStop {
   readonly type: "stop";
 }
 
-export type ToWorker = WorkerUpdate | WorkerDrain | WorkerHealth | WorkerReopenLogs | WorkerPing | WorkerStop;
+export type ToWorker = WorkerUpdate | WorkerDrain | WorkerHealth | WorkerReopenLogs | WorkerShrink | WorkerPing | WorkerStop;
 
 /** The update is in force. `errors` names what could not be applied, such as a port that is taken; the rest stands. */
 export interface WorkerApplied {

@@ -103,6 +103,11 @@ export class WorkerGroup implements AsyncDisposable {
     this.#post({ type: "reopenLogs" });
   }
 
+  /** Has every worker collect its heap. */
+  shrink(): void {
+    this.#post({ type: "shrink" });
+  }
+
   /** Resolves when every worker has got round to answering; while one hangs, it does not. */
   checkAlive(): Promise<void> {
     if (!this.#ping) {

@@ -2,8 +2,8 @@
  * A worker thread, seen from the main thread. It runs one worker of one proxy, as a rule; several proxies of one process may share
  * threads (quickstart), each with a worker of its own in them, which knows nothing of the others.
  */
-import { isSea } from "node:sea";
 import { MessageChannel, Worker } from "node:worker_threads";
+import { isEmbedded, runEmbedded } from "../platform/embedded.ts";
 import type { FromWorker, ToWorker, WorkerData, WorkerStart } from "./update.ts";
 
 /**
@@ -11,21 +11,6 @@ import type { FromWorker, ToWorker, WorkerData, WorkerStart } from "./update.ts"
  * (`npm run bench`), and with 4 two and a half times as much.
  */
 const youngGenerationMiB = 8;
-
-/**
- * Runs in the thread, where nothing of this file is but its text. Code that is handed to a thread as a whole is looked through for a module's
- * syntax and then compiled; what V8 made of it at build time spares both.
- */
-function runEmbedded(): void {
-  const { getAsset, getAssetKeys, getRawAsset } = process.getBuiltinModule("node:sea");
-  const { Script } = process.getBuiltinModule("node:vm");
-  const script = new Script(getAsset("proxy-worker", "latin1"), {
-    filename: "proxy-worker.cjs",
-    // An executable that was made on another architecture has none.
-    ...(getAssetKeys().includes("proxy-worker-cache") && { cachedData: new Uint8Array(getRawAsset("proxy-worker-cache")) }),
-  });
-  (script.runInThisContext() as (require: (name: string) => unknown) => void)((name) => process.getBuiltinModule(name));
-}
 
 export interface WorkerConnection {
   post(message: ToWorker): void;
@@ -42,8 +27,8 @@ export class WorkerThread implements AsyncDisposable {
   constructor(name: string) {
     const resourceLimits = { maxYoungGenerationSizeMb: youngGenerationMiB };
     const options = { resourceLimits, name, stdout: false, stderr: false };
-    this.#thread = isSea()
-      ? new Worker(`(${String(runEmbedded)})()`, { ...options, eval: true })
+    this.#thread = isEmbedded()
+      ? new Worker(`(${String(runEmbedded)})("proxy-worker")`, { ...options, eval: true })
       : new Worker(new URL("./worker.ts", import.meta.url), options);
     const { promise, resolve } = Promise.withResolvers<Error>();
     this.#died = promise;

@@ -30,6 +30,9 @@ function run(data: WorkerData, port: MessagePort): void {
       case "reopenLogs":
         state.reopenLogs();
         return;
+      case "shrink":
+        shrinkHeap();
+        return;
       case "ping":
         port.postMessage({ type: "alive", sequence: message.sequence } satisfies FromWorker);
         return;

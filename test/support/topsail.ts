@@ -2,7 +2,8 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { join } from "node:path";
 
-export const binary = join(import.meta.dirname, "..", "..", "dist", "topsail");
+/** TOPSAIL_BINARY: another copy of it, for instance on another file system. */
+export const binary = process.env.TOPSAIL_BINARY ?? join(import.meta.dirname, "..", "..", "dist", "topsail");
 
 export interface Finished {
   readonly status: number | null;

@@ -43,7 +43,7 @@ export function readPlainYaml(text: string, resolve: ResolveScalar): PlainDocume
 }
 
 /** Thrown where the text leaves the subset. */
-const notPlain = new Error("not plain");
+const notPlain = Symbol("not plain");
 
 class PlainReader {
   readonly #text: string;

@@ -9,6 +9,7 @@ import { type DescField, type DescMessage, type DescOneof, getOption, hasOption,
 import { type ReflectMessage, reflect } from "@bufbuild/protobuf/reflect";
 import { type Any, anyUnpack, type Duration } from "@bufbuild/protobuf/wkt";
 import { RE2JS } from "re2js";
+import { isWellKnown } from "../descriptors/well-known.ts";
 import { disabled, type FieldRules, KnownRegex, required, rules } from "../gen/validate/validate_pb.js";
 import { resolveTypedStruct } from "./typed-struct.ts";
 
@@ -111,8 +112,7 @@ function checksOf(desc: DescMessage): readonly FieldCheck[] {
 function compile(desc: DescMessage): FieldCheck[] {
   if (hasOption(desc, disabled) && getOption(desc, disabled)) return [];
   const checks: FieldCheck[] = [];
-  const wellKnown = desc.file.proto.package === "google.protobuf";
-  if (wellKnown) return [];
+  if (isWellKnown(desc)) return [];
   for (const field of desc.fields) {
     const error = `${desc.name}ValidationError.${camelName(field.name)}`;
     const fieldRules = hasOption(field, rules) ? getOption(field, rules) : undefined;
@@ -135,7 +135,7 @@ function compile(desc: DescMessage): FieldCheck[] {
 
 /** Well-known types have no rules, except that an Any may hold a message that does. */
 function mayCarryRules(type: DescMessage): boolean {
-  return type.typeName === "google.protobuf.Any" || type.file.proto.package !== "google.protobuf";
+  return type.typeName === "google.protobuf.Any" || !isWellKnown(type);
 }
 
 function requiredOneof(oneof: DescOneof): MessageCheck {

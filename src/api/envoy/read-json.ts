@@ -20,6 +20,7 @@ import {
 } from "@bufbuild/protobuf";
 import type { GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { ConfigError, type ConfigErrorOptions, type SourcePosition } from "../config-error.ts";
+import { isWellKnown } from "../descriptors/well-known.ts";
 import { newerFields } from "./newer-fields.ts";
 
 export type FieldPath = readonly (string | number)[];
@@ -197,7 +198,7 @@ class Walk {
       });
     }
     const below = [...shown.slice(0, -1), `${shown.at(-1) ?? ""}.<any>`];
-    if (desc.file.proto.package === "google.protobuf" && desc.typeName !== "google.protobuf.Empty") {
+    if (isWellKnown(desc) && desc.typeName !== "google.protobuf.Empty") {
       // Well-known types with a JSON form of their own stand under "value".
       return { "@type": typeUrl, value: this.message(desc, (json.value ?? null) as JsonValue, [...path, "value"], below) };
     }

@@ -4,6 +4,7 @@
  */
 import { type DescField, type DescMessage, getOption, hasOption, type JsonObject, type JsonValue, type Registry } from "@bufbuild/protobuf";
 import { AnySchema } from "@bufbuild/protobuf/wkt";
+import { isWellKnown } from "../descriptors/well-known.ts";
 import { sensitive } from "../gen/udpa/annotations/sensitive_pb.js";
 import { isTypedStruct } from "./typed-struct.ts";
 
@@ -23,7 +24,7 @@ export function redactJson(desc: DescMessage, json: JsonObject, registry: Regist
     const { "@type": _type, ...fields } = value;
     return { ...json, value: fields };
   }
-  if (desc.file.proto.package === "google.protobuf" || !mayHold(desc)) return json;
+  if (isWellKnown(desc) || !mayHold(desc)) return json;
   let out = json;
   for (const field of desc.fields) {
     // A TypedStruct may be written by either name.

@@ -5,7 +5,7 @@
  *
  * One line per .proto file, sorted. A new extension's file goes here and nowhere else.
  */
-import { createRegistry, type DescMessage, type Registry } from "@bufbuild/protobuf";
+import type { DescMessage, Registry } from "@bufbuild/protobuf";
 import {
   EmptySchema,
   file_google_protobuf_any,
@@ -15,6 +15,7 @@ import {
   file_google_protobuf_timestamp,
   file_google_protobuf_wrappers,
 } from "@bufbuild/protobuf/wkt";
+import { registryOf } from "../descriptors/registry-of.ts";
 import { file_envoy_admin_v3_certs } from "../gen/envoy/admin/v3/certs_pb.js";
 import { file_envoy_admin_v3_clusters } from "../gen/envoy/admin/v3/clusters_pb.js";
 import { file_envoy_admin_v3_config_dump } from "../gen/envoy/admin/v3/config_dump_pb.js";
@@ -297,7 +298,7 @@ const files = [
   file_xds_type_v3_typed_struct,
 ];
 
-export const envoyTypes: Registry = createRegistry(...files);
+export const envoyTypes: Registry = registryOf(files);
 
 /** As `envoyTypes`, but an unknown type passes as an empty message: dumps show its name where they can't show its content. */
 export const lenientEnvoyTypes: Registry = {

@@ -2,6 +2,7 @@
 import type { DescMessage, Message, Registry } from "@bufbuild/protobuf";
 import { type ReflectMessage, reflect } from "@bufbuild/protobuf/reflect";
 import { type Any, anyUnpack } from "@bufbuild/protobuf/wkt";
+import { isWellKnown } from "../descriptors/well-known.ts";
 import { resolveTypedStruct } from "./typed-struct.ts";
 
 /** One message with the messages around it, outermost first, without the Any between them. */
@@ -24,7 +25,7 @@ export function walkMessages(schema: DescMessage, message: Message, registry: Re
       return;
     }
     visit({ desc, message: current, parents });
-    if (desc.file.proto.package === "google.protobuf") return;
+    if (isWellKnown(desc)) return;
     const inside = [...parents, current];
     for (const field of desc.fields) {
       if (!current.isSet(field)) continue;

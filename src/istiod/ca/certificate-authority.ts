@@ -5,7 +5,8 @@
 import { X509Certificate as Certificate, type KeyObject } from "node:crypto";
 import { joinCertificates } from "../../lib/pem.ts";
 import { algorithmOf } from "../../lib/signing-key.ts";
-import { type AlternativeName, makeEndEntityCertificate, type Name, readIssuer } from "./end-entity-certificate.ts";
+import type { AlternativeName, Name } from "../../lib/x509-der.ts";
+import { makeEndEntityCertificate, readIssuer } from "./end-entity-certificate.ts";
 import { isIssuedBy } from "./issued-by.ts";
 import { keyOfRequest } from "./signing-request.ts";
 

@@ -7,8 +7,8 @@ import { isIP } from "node:net";
 import type { experimental } from "@grpc/grpc-js";
 import { log } from "../../lib/log.ts";
 import { joinCertificates } from "../../lib/pem.ts";
+import type { AlternativeName } from "../../lib/x509-der.ts";
 import type { CertificateAuthority } from "./certificate-authority.ts";
-import type { AlternativeName } from "./end-entity-certificate.ts";
 import type { TrustBundle } from "./trust-bundle.ts";
 
 const scope = log.scope("ca");

@@ -5,6 +5,7 @@
 import type { DescMessage, Message } from "@bufbuild/protobuf";
 import { type ReflectMessage, reflect } from "@bufbuild/protobuf/reflect";
 import { type Any, anyUnpack } from "@bufbuild/protobuf/wkt";
+import { isWellKnown } from "../../api/descriptors/well-known.ts";
 import { envoyTypes } from "../../api/envoy/type-registry.ts";
 import { resolveTypedStruct } from "../../api/envoy/typed-struct.ts";
 import type { RouteConfiguration } from "../../api/gen/envoy/config/route/v3/route_pb.js";
@@ -75,7 +76,7 @@ function mayRefer(desc: DescMessage): boolean {
     known.set(desc, true);
     return true;
   }
-  if (desc.file.proto.package === "google.protobuf") {
+  if (isWellKnown(desc)) {
     known.set(desc, false);
     return false;
   }

@@ -51,7 +51,7 @@ export function startServerHandshake(socket: AcceptedSocket, terms: HandshakeTer
   handle.onread = () => {
     if (!isDone && !socket.isDestroyed) {
       isDone = true;
-      end.failed(goneInHandshake);
+      end.failed(goneInHandshake());
     }
     return undefined;
   };
@@ -72,6 +72,8 @@ function keepSessions(handle: TlsHandle, { cache, lifetimeMs }: NonNullable<Hand
   handle.enableSessionCallbacks();
 }
 
-const goneInHandshake = Object.assign(new Error("socket hang up"), { code: "ECONNRESET" });
+function goneInHandshake(): Error {
+  return Object.assign(new Error("socket hang up"), { code: "ECONNRESET" });
+}
 
 function ignore(): void {}

@@ -4,12 +4,12 @@ import { ReleaseAfterBursts } from "./release-after-bursts.ts";
 beforeEach(() => vi.useFakeTimers());
 afterEach(() => vi.useRealTimers());
 
-it("releases once when much has been sent and the bustle is over", () => {
-  let [sent, released] = [0, 0];
+it("releases once when much has been done and the bustle is over", () => {
+  let [spent, released] = [0, 0];
   const release = () => void released++;
-  using _ = new ReleaseAfterBursts({ sent: () => sent, release, everyMs: 1000, worthBytes: 1600 });
-  const seconds = (bytes: number) => {
-    sent += bytes;
+  using _ = new ReleaseAfterBursts({ spent: () => spent, release, everyMs: 1000, worth: 1600 });
+  const seconds = (work: number) => {
+    spent += work;
     vi.advanceTimersByTime(1000);
     return released;
   };
