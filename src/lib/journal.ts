@@ -3,20 +3,20 @@ import { fstatSync } from "node:fs";
 
 const priorities = { debug: 7, info: 6, warn: 4, error: 3, none: 3 } as const;
 
-const isJournal = isOwnStderr(process.env.JOURNAL_STREAM);
+let isJournal = false;
 
 /** What a line of this level begins with. */
 export function journalPrefix(level: keyof typeof priorities): string {
   return isJournal ? `<${priorities[level]}>` : "";
 }
 
-/** `stream`: `DEVICE:INODE`; a child whose stderr is another has inherited the variable as well. */
-function isOwnStderr(stream: string | undefined): boolean {
-  if (stream === undefined) return false;
+/** `stream`: JOURNAL_STREAM, `DEVICE:INODE`; a child whose stderr is another has inherited the variable as well. */
+export function expectJournal(stream: string | undefined): void {
+  if (stream === undefined) return;
   try {
     const { dev, ino } = fstatSync(2);
-    return stream === `${dev}:${ino}`;
+    isJournal = stream === `${dev}:${ino}`;
   } catch {
-    return false;
+    // It is closed.
   }
 }
