@@ -70,6 +70,8 @@ describe.skipIf(problem !== undefined)("packages on machines", { timeout: 120_00
   afterAll(() => network?.[Symbol.asyncDispose]());
 
   it("install by dpkg alone, and neither start nor enable anything", async () => {
+    // Somebody was here before.
+    await control.sh("groupadd --gid 4000 team; useradd --uid 4001 --gid team istio-proxy");
     await Promise.all([install(control, "istio-control-plane"), install(ratings, "istio-sidecar")]);
     for (const [machine, unit] of [
       [control, "istio-control-plane"],
@@ -107,6 +109,16 @@ describe.skipIf(problem !== undefined)("packages on machines", { timeout: 120_00
       )![1];
       expect(Number(exposure), unit).toBeLessThanOrEqual(3);
     }
+  });
+
+  it("let past the proxy its user and the unit's group, and not the group that the user was in before", async () => {
+    const group = (await control.sh("getent group istio-proxy | cut -d: -f3")).trim();
+    await control.write("/root/capture.env", "ISTIO_SERVICE_CIDR=*\n");
+    const owners = await control.sh(
+      "cd /; ISTIO_CLUSTER_CONFIG=/root/capture.env pilot-agent machine init; iptables-save | grep -o '[ug]id-owner [0-9]* -j RETURN' | sort -u; pilot-agent machine clean",
+    );
+    expect(owners).toBe(`gid-owner ${group} -j RETURN\nuid-owner 4001 -j RETURN\n`);
+    await control.sh(noRules);
   });
 
   it("leave a start waiting while there is no control plane, and do not restart what waits", async () => {

@@ -12,7 +12,7 @@ import { Command } from "commander";
 import { log } from "../../lib/log.ts";
 import type { FlagValues } from "../capture/capture-settings.ts";
 import { runCapture } from "../capture/command.ts";
-import { runCommand } from "../capture/command-runner.ts";
+import { CommandError, runCommand } from "../capture/command-runner.ts";
 import { flagValues } from "../capture/flags.ts";
 import { findUser } from "../capture/machine-facts.ts";
 import { parseBoolean } from "../environment-values.ts";
@@ -66,7 +66,7 @@ export function machineCommand({ env, runProxy }: MachineCommandOptions): Comman
     .action(async (options: Options) => {
       const variables = await prepare(options, env);
       // Rules for a proxy that does not come up would lead to nobody.
-      if (isCaptured(options, variables)) await runCapture({ ...captureFlagsOf(variables), "skip-rule-apply": "true" }, variables);
+      if (isCaptured(options, variables)) await runCapture({ ...(await captureFlagsOf(variables)), "skip-rule-apply": "true" }, variables);
       await handOver(env);
       await capture(options, variables);
     });
@@ -101,7 +101,7 @@ async function prepare(options: Options, env: Variables): Promise<Variables> {
 async function capture(options: Options, variables: Variables): Promise<void> {
   if (isCaptured(options, variables)) {
     await noteCapture();
-    await runCapture(captureFlagsOf(variables), variables);
+    await runCapture(await captureFlagsOf(variables), variables);
   } else if (options.gateway === undefined) await setFree(variables);
 }
 
@@ -109,8 +109,20 @@ function isCaptured({ gateway }: Options, variables: Variables): boolean {
   return gateway === undefined && !isCapturedByHand(variables);
 }
 
-function captureFlagsOf(variables: Variables): FlagValues {
-  return flagValues({ "envoy-port": variables.ENVOY_PORT }, variables);
+/** The unit's group is called as its user is; a user who was there before may have another first, which is others' too. */
+async function captureFlagsOf(variables: Variables): Promise<FlagValues> {
+  const group = await findGroup(variables.ENVOY_USER || "istio-proxy");
+  return flagValues({ "envoy-port": variables.ENVOY_PORT, "proxy-gid": variables.PROXY_GID || group }, variables);
+}
+
+/** Its number. */
+async function findGroup(name: string): Promise<string | undefined> {
+  try {
+    return (await runCommand("getent", ["group", name])).split(":")[2] || undefined;
+  } catch (error) {
+    if (error instanceof CommandError) return undefined;
+    throw error;
+  }
 }
 
 async function handOver({ RUNTIME_DIRECTORY: directory }: Variables): Promise<void> {
