@@ -53,6 +53,16 @@ describe("effectiveProxyConfig", () => {
     expect(config).toMatchObject({ discoveryAddress: "a:1", proxyAdminPort: 2, statusPort: 15020, proxyMetadata: { A: "1", B: "2" } });
   });
 
+  it("lets who names the proxy last do so, by one of the two fields for it", () => {
+    const named = (mesh: string, own: string) => {
+      const { config } = effectiveProxyConfig({ file: "mesh", text: `defaultConfig: {${mesh}}` }, own);
+      return [config.serviceCluster, config.tracingServiceName];
+    };
+    expect(named("tracingServiceName: CANONICAL_NAME_ONLY", "serviceCluster: web.shop")).toEqual(["web.shop", undefined]);
+    expect(named("serviceCluster: web.shop", "tracingServiceName: CANONICAL_NAME_ONLY")).toEqual([undefined, "CANONICAL_NAME_ONLY"]);
+    expect(named("tracingServiceName: CANONICAL_NAME_ONLY", "concurrency: 1")).toEqual([undefined, "CANONICAL_NAME_ONLY"]);
+  });
+
   it("names the field that is wrong", () => {
     expect(() => effectiveProxyConfig(undefined, "{statusPrt: 1}")).toThrow(/statusPrt/);
     expect(() => effectiveProxyConfig(undefined, "{")).toThrow(/YAML/);
@@ -84,6 +94,21 @@ describe("nodeIdentity", () => {
     const { metadata, cluster } = identity({ POD_NAME: "gw", ISTIO_METAJSON_LABELS: '{"app":"edge","NAME":"forged"}' });
     expect(metadata).toMatchObject({ app: "edge", NAME: "gw", LABELS: { app: "edge" } });
     expect(cluster).toBe("edge.default");
+  });
+
+  it.each([
+    ["", {}, "edge.prod"],
+    ["serviceCluster: own", {}, "own"],
+    ["tracingServiceName: APP_LABEL_AND_NAMESPACE", {}, "edge.prod"],
+    ["tracingServiceName: CANONICAL_NAME_ONLY", {}, "canon"],
+    ["tracingServiceName: CANONICAL_NAME_AND_NAMESPACE", {}, "canon.prod"],
+    ["", { ISTIO_METAJSON_LABELS: "{}" }, "work.prod"],
+    ["tracingServiceName: CANONICAL_NAME_ONLY", { ISTIO_METAJSON_LABELS: "{}" }, "work"],
+    ["", { ISTIO_METAJSON_LABELS: "{}", ISTIO_META_WORKLOAD_NAME: "" }, "istio-proxy.prod"],
+  ])("is known to traces as Istio's are: %j %j", (proxyConfig, env, expected) => {
+    const labels = '{"app":"edge","service.istio.io/canonical-name":"canon"}';
+    const given = { POD_NAMESPACE: "prod", ISTIO_META_WORKLOAD_NAME: "work", ISTIO_METAJSON_LABELS: labels, ...env };
+    expect(identity(given, proxyConfig).cluster).toBe(expected);
   });
 
   it("takes metadata of the ProxyConfig beneath the environment's", () => {
@@ -125,6 +150,19 @@ describe("bootstrap", () => {
     expect(addressOf("sds-grpc")).toContain('"pipe":{"path":"/x/sds"}');
     expect(addressOf("sds-files-grpc")).toContain('"pipe":{"path":"/x/files"}');
     expect(addressOf("sds-external")).toContain('"pipe":{"path":"/x/others"}');
+  });
+
+  it("listens for the outside on a machine of IPv6 alone too, and for the agent there", () => {
+    const environment = readEnvironment({});
+    const { config, json } = effectiveProxyConfig(undefined, undefined);
+    const options = { type: "sidecar", domain: undefined, environment, proxyConfig: config, proxyConfigJson: json } as const;
+    const node = nodeIdentity({ ...options, addresses: ["fd00::7"], hasCredentialSocket: false });
+    const sockets = { xds: "/x/XDS", workload: "/x/sds", files: "/x/files", credentials: undefined };
+    const { static_resources } = bootstrap({ node, environment, proxyConfig: config, sockets });
+    const { listeners } = static_resources as { listeners: { name: string; address: unknown }[] };
+    expect(listeners.map(({ name, address }) => [name, address])).toEqual(
+      [15090, 15021].map((port) => [`::_${port}`, { socket_address: { address: "::", port_value: port, ipv4_compat: true } }]),
+    );
   });
 
   it("finds the agent where it listens, also when that is one address of several", () => {

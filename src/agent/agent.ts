@@ -8,6 +8,7 @@
  *   15020 /stats/prometheus = agent's metrics + 15090 (a listener of the proxy) ──> 15000, + the application's
  */
 import { mkdir } from "node:fs/promises";
+import { isIPv6 } from "node:net";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
@@ -69,12 +70,17 @@ export interface AgentOptions {
   readonly logLevel: string;
   /** Of a bootstrap in the place of ours, where nothing else names one. */
   readonly templateFile?: string | undefined;
-  /** Where the status port listens. */
-  readonly statusHost: string;
+  /** Where the status port listens; default: on all addresses, of either family. */
+  readonly statusHost?: string | undefined;
   /** Of all ports of the agent and its proxy. Default: alone. */
   readonly sharing?: PortSharing;
   /** Whoever serves the workload's certificate is somebody else; default true. Not so when a predecessor does. */
   readonly mayBeServedIdentity?: boolean;
+}
+
+interface Draining {
+  /** By POST /drain: clients have been told to go. */
+  isAsked: boolean;
 }
 
 interface AgentParts {
@@ -82,6 +88,7 @@ interface AgentParts {
   readonly admin: ProxyAdmin;
   readonly troubles: Troubles;
   readonly options: Pick<AgentOptions, "type" | "environment" | "proxyConfig">;
+  readonly draining: Draining;
   readonly sockets: Pick<Sockets, "hasCertificate" | "choice" | "servesIdentity">;
   readonly dns: DnsProxy | undefined;
   readonly openStatus: (() => Promise<StatusServer>) | undefined;
@@ -94,6 +101,7 @@ export class Agent implements AsyncDisposable {
   readonly admin: ProxyAdmin;
   readonly troubles: Troubles;
   readonly #options: AgentParts["options"];
+  readonly #draining: Draining;
   readonly #stopped = new AbortController();
   readonly #sockets: AgentParts["sockets"];
   readonly #dns: DnsProxy | undefined;
@@ -102,11 +110,12 @@ export class Agent implements AsyncDisposable {
   /** What speaks for the workload, or writes its files: there is one of each, also while two processes run. */
   readonly #voice: AsyncDisposableStack;
 
-  private constructor({ proxy, admin, troubles, options, sockets, dns, openStatus, parts, voice }: AgentParts) {
+  private constructor({ proxy, admin, troubles, options, draining, sockets, dns, openStatus, parts, voice }: AgentParts) {
     this.proxy = proxy;
     this.admin = admin;
     this.troubles = troubles;
     this.#options = options;
+    this.#draining = draining;
     this.#sockets = sockets;
     this.#dns = dns;
     this.#openStatus = openStatus;
@@ -137,9 +146,11 @@ export class Agent implements AsyncDisposable {
       hasCredentialSocket,
       addresses: options.addresses ?? addresses.addresses,
     });
+    const statusHost = options.statusHost ?? (node.addresses.some((address) => isIPv6(address)) ? "::" : "0.0.0.0");
     const current = new CurrentNode(node);
     const admin = new ProxyAdmin();
     const quit = Promise.withResolvers<number>();
+    const draining: Draining = { isAsked: false };
     const dns = answersDns(node, options.type)
       ? parts.use(await DnsProxy.start(dnsProxyOptions(node, environment, paths, sharing)))
       : undefined;
@@ -152,9 +163,7 @@ export class Agent implements AsyncDisposable {
     const relay =
       config.controlPlaneAuthPolicy === "NONE"
         ? undefined
-        : voice.use(
-            ControlPlaneRelay.start({ access, node: current, ports: ownPorts({ environment, config, statusHost: options.statusHost }) }),
-          );
+        : voice.use(ControlPlaneRelay.start({ access, node: current, ports: ownPorts({ environment, config, statusHost }) }));
     if (environment.instanceIp === undefined && options.addresses === undefined) {
       addresses.follow((now) => {
         current.moveTo(now);
@@ -173,13 +182,16 @@ export class Agent implements AsyncDisposable {
     const generated = bootstrap({ node, environment, proxyConfig: config, sockets: { ...ownSockets, credentials: credentialSocket } });
     const openStatus = () =>
       StatusServer.start({
-        host: options.statusHost,
+        host: statusHost,
         port: config.statusPort,
         sharing,
         isReady: () => admin.isReady(),
         ...sources,
         onQuit: () => quit.resolve(0),
-        onDrain: () => admin.drainWithoutExit(drainedListeners(options.type)),
+        onDrain: async () => {
+          draining.isAsked = true;
+          await admin.drainWithoutExit(drainedListeners(options.type));
+        },
         dns,
         configSource: () => choice.source,
         troubles,
@@ -219,7 +231,18 @@ export class Agent implements AsyncDisposable {
     };
     const sockets = { hasCertificate, choice, servesIdentity };
     const unopened = config.statusPort !== 0 && sharing === "beside" ? openStatus : undefined;
-    return new Agent({ proxy, admin, troubles, options, sockets, dns, openStatus: unopened, parts: parts.move(), voice: voice.move() });
+    return new Agent({
+      proxy,
+      admin,
+      troubles,
+      options,
+      draining,
+      sockets,
+      dns,
+      openStatus: unopened,
+      parts: parts.move(),
+      voice: voice.move(),
+    });
   }
 
   /** Resolves when the proxy serves what the control plane gave it, or rejects with the signal's reason. */
@@ -248,6 +271,8 @@ export class Agent implements AsyncDisposable {
 
   /** Before an orderly end: clients are told to go, and get time for it. Rejects when this agent is disposed of meanwhile. */
   async drain(): Promise<void> {
+    // Whoever asked for it has given them their time.
+    if (this.#draining.isAsked) return;
     // Nobody has been served yet, or by others, so nobody needs to be told.
     if (this.#options.environment.hasNoProxy || !(await this.isReady())) return;
     try {

@@ -5,6 +5,7 @@
 import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
 import { ownLoopback } from "../lib/loopback.ts";
 import type { AgentEnvironment } from "./environment.ts";
+import { wildcardOf } from "./machine-addresses.ts";
 import type { NodeIdentity } from "./node.ts";
 
 export interface BootstrapOptions {
@@ -30,7 +31,7 @@ type Json = Record<string, unknown>;
 
 export function bootstrap({ node, environment, proxyConfig, sockets }: BootstrapOptions): Json {
   const { region, zone, subZone } = node.locality;
-  const bind = environment.bindAddress ?? "0.0.0.0";
+  const bind = environment.bindAddress ?? wildcardOf(node.addresses);
   const loopback = ownLoopback(environment.bindAddress);
   return {
     node: {
@@ -83,7 +84,8 @@ export function bootstrap({ node, environment, proxyConfig, sockets }: Bootstrap
 const adsSource = { ads: {}, initial_fetch_timeout: "0s", resource_api_version: "V3" };
 
 function socketAddress(address: string, port: number): Json {
-  return { socket_address: { address, port_value: port } };
+  // The agent asks its proxy by 127.0.0.1, on a machine of IPv6 too.
+  return { socket_address: { address, port_value: port, ...(address === "::" ? { ipv4_compat: true } : {}) } };
 }
 
 /** The `;` ends the name for the tag regexes below. */

@@ -122,7 +122,7 @@ async function runProxy(type: string, options: ProxyOptions, ignored: string | u
     concurrency: Number(options.concurrency),
     logLevel: [options.proxyLogLevel, options.proxyComponentLogLevel].filter(Boolean).join(","),
     templateFile: options.templateFile,
-    statusHost: environment.bindAddress ?? "0.0.0.0",
+    statusHost: environment.bindAddress,
     mayBeServedIdentity: !predecessor?.inheritance.servesIdentity,
     sharing: predecessor ? "beside" : manager ? "first" : "alone",
   });

@@ -64,12 +64,33 @@ export function nodeIdentity(options: NodeOptions): NodeIdentity {
     ...(environment.bindAddress ? { TOPSAIL_BIND_ADDRESS: environment.bindAddress } : {}),
   };
   const localityLabel = labels["topology.istio.io/locality"] ?? labels["istio-locality"] ?? "";
-  const configured = proxyConfig.serviceCluster;
   return {
     addresses,
     id: `${type}~${addresses[0]}~${name}.${namespace}~${options.domain || `${namespace}.svc.cluster.local`}`,
-    cluster: configured && configured !== "istio-proxy" ? configured : `${labels.app ?? "istio-proxy"}.${namespace}`,
+    cluster: clusterName(proxyConfig, labels, namespace, textOf(metadata.WORKLOAD_NAME) || noName),
     locality: parseLocality(localityLabel.includes("/") ? localityLabel : localityLabel.replaceAll(".", "/")),
     metadata,
   };
+}
+
+/** By what traces know the proxy. Source: Istio pkg/bootstrap/config.go (getServiceCluster). */
+function clusterName(
+  { serviceCluster, tracingServiceName }: ProxyConfig,
+  labels: Readonly<Record<string, string>>,
+  namespace: string,
+  workload: string,
+): string {
+  const [app, name, canonical] = [labels.app, labels["app.kubernetes.io/name"], labels["service.istio.io/canonical-name"]];
+  const canonicalName = canonical ?? name ?? app ?? workload;
+  if (tracingServiceName === "CANONICAL_NAME_AND_NAMESPACE") return `${canonicalName}.${namespace}`;
+  const configured = tracingServiceName === "CANONICAL_NAME_ONLY" ? canonicalName : serviceCluster;
+  if (configured && configured !== noName) return configured;
+  return `${app ?? name ?? canonical ?? workload}.${namespace}`;
+}
+
+/** Istio's, for what has none. */
+const noName = "istio-proxy";
+
+function textOf(value: unknown): string {
+  return typeof value === "string" ? value : "";
 }

@@ -15,6 +15,8 @@ export interface EffectiveProxyConfig {
 
 type Json = Record<string, unknown>;
 
+const oneName = ["serviceCluster", "tracingServiceName"] as const;
+
 /** Texts are YAML; an absent one says nothing. */
 export function effectiveProxyConfig(
   meshConfig: { readonly file: string; readonly text: string } | undefined,
@@ -23,7 +25,9 @@ export function effectiveProxyConfig(
   if (meshConfig) refuse(decodeMeshConfig(meshConfig.text, meshConfig.file).errors);
   const mesh = objectOf(meshConfig?.text);
   const own = objectOf(proxyConfig);
-  const base = (mesh.defaultConfig ?? {}) as Json;
+  const base = { ...(mesh.defaultConfig as Json | undefined) };
+  // One of the two names the proxy: who sets one takes the other back. A machine always sets one, whatever its mesh does.
+  if (oneName.some((field) => field in own)) for (const field of oneName) delete base[field];
   const json: Json = {
     ...base,
     ...own,

@@ -10,8 +10,8 @@ export class RequestError extends Error {
   override readonly name = "RequestError";
 }
 
-/** Admin interface, the tap that was, status port, readiness listener. */
-const requestPorts = [15000, 15004, 15020, 15021];
+/** Admin interface, status port, readiness listener: Istio's, and those that a machine's further gateways have. The tap that was is Istio's too. */
+const requestPorts = [15000, 15004, 15020, 15021, 15100, 15120, 15121, 15200, 15220, 15221];
 const requestTimeoutMs = 60_000;
 const bodyLimit = 200;
 

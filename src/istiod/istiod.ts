@@ -120,7 +120,14 @@ export class Istiod implements AsyncDisposable {
     const metrics = new IstiodMetrics();
     const instanceId = hostname();
     const registration = parts.use(
-      new WorkloadRegistration({ store, instanceId, metrics: new RegistrationMetrics(metrics.registry), ...options.registration }),
+      new WorkloadRegistration({
+        store,
+        instanceId,
+        // SQLite's file is its process's alone. A host's name may change from start to start, as a container's does.
+        isShared: false,
+        metrics: new RegistrationMetrics(metrics.registry),
+        ...options.registration,
+      }),
     );
     const discovery = parts.use(
       new DiscoveryServer({

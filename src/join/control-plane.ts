@@ -2,6 +2,7 @@
  * What a machine with a one-time code asks of the control plane. The first call trusts nobody: its answer must carry a proof that only the
  * code's maker could make, and brings the roots by which the second call is verified.
  */
+import { isIPv6 } from "node:net";
 import { connect } from "node:tls";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type ChannelCredentials, Client, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
@@ -13,7 +14,7 @@ import {
 } from "../api/gen/topsail/onboarding/v1/onboarding_pb.js";
 import { type InvitationCode, isEqual, macKeyOf, macOfRoots, proofOf } from "../api/machine/invitation.ts";
 import { ownChannel } from "../lib/grpc-channel.ts";
-import { formatHostPort, type HostPort } from "../lib/host-port.ts";
+import { formatHostPort, type HostPort, parseHostPort } from "../lib/host-port.ts";
 import { JoinError } from "./join-error.ts";
 
 export interface Discovered {
@@ -26,8 +27,16 @@ export interface Discovered {
 const service = "/topsail.onboarding.v1.Onboarding";
 /** By this name agents know the control plane, whatever address they call. */
 const serverName = "istiod.istio-system.svc";
+const defaultPort = 15012;
 const timeoutMs = 15_000;
 const reachTimeoutMs = 5000;
+
+/** HOST or HOST:PORT, as people write IPv6 addresses: with brackets or without. Throws HostPortError. */
+export function parseControlPlane(address: string): HostPort {
+  const bare = isIPv6(address) ? `[${address}]` : address;
+  const hasPort = bare.startsWith("[") ? !bare.endsWith("]") : bare.includes(":");
+  return parseHostPort(hasPort ? bare : `${bare}:${defaultPort}`, "ADDRESS", "connect");
+}
 
 export async function discover(address: HostPort, code: InvitationCode): Promise<Discovered> {
   await reach(address);

@@ -7,11 +7,11 @@ import { readFile } from "node:fs/promises";
 import { Command, CommanderError } from "commander";
 import { parseCode } from "../api/machine/invitation.ts";
 import { fail } from "../lib/fail.ts";
-import { HostPortError, parseHostPort } from "../lib/host-port.ts";
+import { HostPortError } from "../lib/host-port.ts";
 import { ownCommand } from "../lib/own-command.ts";
 import { pause } from "../lib/pause.ts";
 import { findSession, namesAreAnswered, type SshSession, watchSession } from "./checks.ts";
-import { discover, redeem } from "./control-plane.ts";
+import { discover, parseControlPlane, redeem } from "./control-plane.ts";
 import { JoinError } from "./join-error.ts";
 import { gatewayMember, joinPlan, type Member, sidecar } from "./join-plan.ts";
 import { applyPlan, confirmChanges, requireMachine, rollBack, startGuard, startService, stopGuard, tellJournal } from "./machine.ts";
@@ -23,7 +23,6 @@ interface JoinOptions {
   readonly gateway?: string;
 }
 
-const defaultPort = "15012";
 /** Starting included: an agent that can't reach anybody is given up by then. */
 const guardSeconds = 120;
 const confirmations = 10;
@@ -69,7 +68,7 @@ async function join(address: string | undefined, options: JoinOptions): Promise<
   const given = options.token === "-" ? await readStdin() : options.token;
   const code = given === undefined ? undefined : parseCode(given);
   if (!code) return fail(given === undefined ? "no --token" : "--token is no code of 'istioctl x workload invite'");
-  const target = parseHostPort(address.includes(":") ? address : `${address}:${defaultPort}`, "ADDRESS", "connect");
+  const target = parseControlPlane(address);
   if (!options.dryRun) {
     await requireMachine(member);
     // One that was killed before its guard's time.

@@ -11,7 +11,7 @@ const workersMs = 500;
 const worthCpuMs = 1000;
 
 /** Gives back what starting took, and then what each burst of requests took, five seconds after it. Ends with the disposable. */
-export function releaseMemoryOf(server: ProxyServer): Disposable {
+export function releaseMemoryOf(server: Pick<ProxyServer, "live" | "shrinkWorkers">): Disposable {
   const release = () => {
     server.shrinkWorkers();
     setTimeout(releaseMemory, workersMs).unref();

@@ -88,6 +88,24 @@ describe("allocated addresses", () => {
     expect(addressesOf(registry, registry.services[0]!.host)).toEqual(expected);
   });
 
+  it("are a Service's too for machines of the family that its clusterIP is not of", () => {
+    const service = (name: string, spec: string) =>
+      `apiVersion: v1\nkind: Service\nmetadata: {name: ${name}, namespace: default}\nspec: {${spec} ports: [{port: 80}]}\n---\n`;
+    const registry = registryOf(
+      service("four", "clusterIP: 10.0.0.4,") +
+        service("six", 'clusterIP: "fd00::6",') +
+        service("both", 'clusterIP: 10.0.0.5, clusterIPs: [10.0.0.5, "fd00::5"],') +
+        service("headless", "clusterIP: None,"),
+    );
+    const addresses = (ip: string) =>
+      ["four", "six", "both", "headless"].map((name) => addressesOf(registry, `${name}.default.svc.cluster.local`, capturing({}, ip)));
+    const [v4, v6] = [expect.stringMatching(/^240\.240\./), expect.stringMatching(/^2001:2::f0f0:/)];
+    expect(addresses("10.9.1.1")).toEqual([["10.0.0.4"], [v4], ["10.0.0.5"], []]);
+    expect(addresses("fd00::9")).toEqual([[v6], ["fd00::6"], ["fd00::5"], []]);
+    expect(addressesOf(registry, "four.default.svc.cluster.local", capturing({ INSTANCE_IPS: "10.0.0.1,fd00::1" }))).toEqual(["10.0.0.4"]);
+    expect(addressesOf(registry, "four.default.svc.cluster.local", sidecarNode({ ip: "fd00::9" }))).toEqual([]);
+  });
+
   it("are for proxies alone whose agent answers DNS", () => {
     const yaml = entry("a", "hosts: [a.test], resolution: DNS");
     const onDemand = { ...hashedAllocation, isOnDemand: true };

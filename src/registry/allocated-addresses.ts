@@ -4,6 +4,7 @@
  *   ServiceEntry with `addresses`, Service with `clusterIP`   those; nothing is allocated
  *   ServiceEntry that can be written to                       its status, by istiod's address allocator, which remembers
  *   ServiceEntry of a file, Service without `clusterIP`       a hash of its name
+ *   Service with a `clusterIP` of one family                  the same, for proxies of the other family alone
  *   resolution NONE, wildcard hosts, ExternalName, headless, label enable-autoallocate-ip "false"   none
  *
  * Whether a proxy uses what was allocated is the registry's `addressesFor`. No two services have one address: of two that claim it by
@@ -56,6 +57,12 @@ const clusterAddresses = perObject(({ spec }: ConfigObject<Service>) =>
   [spec.clusterIP, ...spec.clusterIPs].flatMap((address) => canonical(address) ?? []),
 );
 
+const isOfOneFamily = perObject((service: ConfigObject<Service>) => {
+  const addresses = clusterAddresses(service);
+  const ofIpv6 = addresses.filter((address) => address.includes(":")).length;
+  return addresses.length > 0 && (ofIpv6 === 0 || ofIpv6 === addresses.length);
+});
+
 export class AllocatedAddresses {
   readonly #byService = new Map<string, readonly string[]>();
   /** Who has an address: `namespace/host`, or "" for one that a user wrote. */
@@ -78,6 +85,10 @@ export class AllocatedAddresses {
     for (const { spec, metadata } of services) {
       // The API server would have given it one.
       if (spec.clusterIP === "" && spec.type !== "ExternalName") this.#hash(metadata.namespace, kubernetesHost(metadata, domain));
+    }
+    // Last, so that they are in nobody's way.
+    for (const service of services) {
+      if (isOfOneFamily(service)) this.#hash(service.metadata.namespace, kubernetesHost(service.metadata, domain));
     }
   }
 

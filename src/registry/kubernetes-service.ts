@@ -39,7 +39,7 @@ export function kubernetesService(
       targetPort: typeof port.targetPort === "number" ? port.targetPort : port.port,
     })),
     addresses: hasNoAddress || isAlias ? [] : [...new Set([spec.clusterIP, ...spec.clusterIPs])],
-    allocatedAddresses: spec.clusterIP === "" && !isAlias ? allocated.of(metadata.namespace, host) : [],
+    allocatedAddresses: spec.clusterIP === "None" || isAlias ? [] : allocated.of(metadata.namespace, host),
     resolution: isAlias ? "DNS" : spec.clusterIP === "None" ? "NONE" : "STATIC",
     isHeadless: spec.clusterIP === "None",
     publishesNotReady: spec.publishNotReadyAddresses,

@@ -124,11 +124,13 @@ export class Registry {
 
   /**
    * The addresses by which a proxy knows the service, of the proxy's families: its own, else those that were allocated, if the
-   * proxy's agent answers DNS with them. Source: Istio pilot/pkg/model/service.go (getAllAddressesForProxy).
+   * proxy's agent answers DNS with them. So a machine of IPv6 knows Services that have a clusterIP of IPv4 alone. Source: Istio pilot/pkg/model/service.go (getAllAddressesForProxy).
    */
   addressesFor(service: Service, proxy: ProxyNode): readonly string[] {
     // What a user wrote counts as it is.
-    if (service.addresses.length > 0) return service.registry === "Kubernetes" ? ofFamilies(service.addresses, proxy) : service.addresses;
+    if (service.addresses.length > 0 && service.registry !== "Kubernetes") return service.addresses;
+    const own = ofFamilies(service.addresses, proxy);
+    if (own.length > 0) return own;
     return service.allocatedAddresses.length > 0 && this.usesAllocated(proxy) ? ofFamilies(service.allocatedAddresses, proxy) : [];
   }
 

@@ -7,7 +7,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:
 import { createServer, type Server } from "node:http";
 import { get as httpsGet } from "node:https";
 import { type AddressInfo, connect } from "node:net";
-import { tmpdir } from "node:os";
+import { networkInterfaces, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
@@ -36,6 +36,8 @@ const route = {
   metadata: { name: "web", namespace: "vm" },
   spec: { hosts: ["*"], gateways: ["gw"], http: [{ directResponse: { status: 200, body: { string: "served" } } }] },
 };
+
+const hasIpv6 = Object.values(networkInterfaces()).some((list) => list?.some(({ address }) => address === "::1"));
 
 describe("pilot-agent's settings", { timeout: 40_000 }, () => {
   let directory: string;
@@ -353,6 +355,28 @@ describe("pilot-agent's settings", { timeout: 40_000 }, () => {
     expect(agent!.stderr).toContain(
       "error: ISTIO_KUBE_APP_PROBERS: /app-health/web/readyz: has to have one of httpGet, tcpSocket and grpc",
     );
+  });
+
+  it.skipIf(!hasIpv6)("a machine of IPv6: others ask for readiness and metrics by its address, and the agent asks its proxy", async () => {
+    fresh();
+    await provision();
+    start({ env: { INSTANCE_IP: "::1", TOPSAIL_BIND_ADDRESS: "" } });
+    await until(ports.ready, "/healthz/ready");
+    for (const host of ["::1", "127.0.0.1"])
+      expect((await askHttp(host, ports.status, { line: "GET /metrics", host: "web.test", from: host })).body).toContain(
+        "istio_agent_build",
+      );
+  });
+
+  it("POST /drain: has clients go and serves on, and a signal afterwards ends it at once", async () => {
+    fresh();
+    await provision();
+    const { exited, child } = start({ proxyConfig: { terminationDrainDuration: "600s" } });
+    await until(ports.http, "/");
+    expect((await askHttp("127.0.0.1", ports.status, { line: "POST /drain" })).status).toBe(200);
+    expect((await ask(ports.http, "/")).headers.connection).toBe("close");
+    child.kill("SIGTERM");
+    expect(await exited).toBe(0);
   });
 
   it("a flag that only Istio's agent knows is no reason not to start", async () => {

@@ -171,7 +171,11 @@ describe.skipIf(problem !== undefined)("istio-iptables", { timeout: 30_000 }, ()
     expect(said).toContain("-D OUTPUT -j ISTIO_OUTPUT");
     expect(said).toContain("ip -4 rule delete fwmark 1337 lookup 133");
     expect(machine.state()).toBe(before);
-    machine.capture("--cleanup-only");
+    // As scripts for Istio of old do it.
+    const clean = (...flags: string[]) => machine.run([binary, "pilot-agent", "istio-clean-iptables", ...flags]);
+    expect(clean("-n")).toBe(said);
+    expect(machine.state()).toBe(before);
+    clean("-p", "15001", "--istio-service-cidr", "*", "--redirect-dns");
     expect(machine.state()).not.toContain("ISTIO_");
   });
 

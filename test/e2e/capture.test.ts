@@ -24,7 +24,7 @@ COMMIT
 COMMIT
 `;
 const everything = ["--istio-inbound-ports", "*", "--istio-service-cidr", "*", "--redirect-dns", "--capture-all-dns"];
-const tproxy = [...everything, "--istio-inbound-interception-mode", "TPROXY", "--istio-exclude-interfaces", "eth9", "--drop-invalid"];
+const tproxy = [...everything, "--istio-inbound-interception-mode", "TPROXY", "--istio-exclude-interfaces", "eth9,eth9", "--drop-invalid"];
 
 describe.skipIf(problem !== undefined)("capture rules", () => {
   let machine: CaptureMachine;
@@ -111,6 +111,24 @@ describe.skipIf(problem !== undefined)("capture rules", () => {
     }
     run([binary, "pilot-agent", "istio-clean-iptables"]);
     expect(state()).toBe(before);
+  });
+
+  it.each([[], ["--native-nftables"]])("are of IPv6 where the machine has nothing else, so that the proxy listens on it %j", (...flags) => {
+    if (!has("nft")) {
+      process.stderr.write("skipped: nft is not there\n");
+      return;
+    }
+    const link = "ip link add eth0 type veth peer name peer && ip link set peer up && ip link set eth0 up";
+    run(["sh", "-c", `${link} && ip -6 address add fd00::5/64 dev eth0 nodad`]);
+    const rules = () => state() + run(["nft", "list", "ruleset"]);
+    capture(...everything, ...flags);
+    expect(rules()).toMatch(/::6(\/128)? /);
+    expect(rules()).not.toContain("nfproto ipv6");
+    run(["ip", "address", "add", "10.0.0.5/24", "dev", "eth0"]);
+    capture(...everything, ...flags);
+    expect(rules()).not.toMatch(/::6(\/128)? /);
+    expect(rules().includes("nfproto ipv6 return")).toBe(flags.length > 0);
+    capture("--cleanup-only");
   });
 
   it("are printed and not set by a dry run", () => {

@@ -56,11 +56,11 @@ const provision = async () => {
   place(paths().root, istiod.secure!.authority.trustBundle);
 };
 /** `address` stays the same when the control plane is started again elsewhere. */
-const begin = (env: Record<string, string> = {}, port = () => istiod.secure!.port) => {
+const begin = (env: Record<string, string> = {}, port = () => istiod.secure!.port, wanted = identity) => {
   const environment = readEnvironment({ POD_NAMESPACE: "vm", ...env });
   return parts.use(
     WorkloadCertificates.start({
-      identity,
+      identity: wanted,
       keyKind: environment.keyKind,
       ttlSeconds: environment.secretTtlSeconds,
       graceRatio: environment.secretGraceRatio,
@@ -101,6 +101,34 @@ describe("an agent's certificate", () => {
     rmSync(paths().token);
     const afterReboot = begin({ OUTPUT_CERTS: output }, () => 1);
     await expect.poll(() => serial(afterReboot), { timeout: 5000 }).toBe(serial(first));
+  });
+
+  it("serves after such a reboot whatever trust domain the machine's settings name: the authority decides it", async () => {
+    await provision();
+    const output = join(directory, "kept");
+    const former = "spiffe://former.example/ns/vm/sa/default";
+    const first = begin({ OUTPUT_CERTS: output }, undefined, former);
+    await expect.poll(() => serial(first), { timeout: 5000 }).toBeDefined();
+    const afterReboot = begin({ OUTPUT_CERTS: output }, () => 1, former);
+    await expect.poll(() => serial(afterReboot), { timeout: 5000 }).toBe(serial(first));
+  });
+
+  it("is got anew when the machine is brought into a mesh of another authority, by its root and a token", async () => {
+    await provision();
+    const output = dirname(paths().root);
+    const first = begin({ OUTPUT_CERTS: output });
+    await expect.poll(() => serial(first), { timeout: 5000 }).toBeDefined();
+    await first[Symbol.asyncDispose]();
+    const former = serial(first);
+    await istiod[Symbol.asyncDispose]();
+    const settings = { grpc: loopback, secureGrpc: loopback, monitoring: loopback, domain: "cluster.local" };
+    istiod = await Istiod.start({ ...settings, dataDir: join(directory, "other") });
+    await provision();
+    const second = begin({ OUTPUT_CERTS: output });
+    await expect.poll(() => serial(second), { timeout: 5000 }).toBeDefined();
+    expect(serial(second)).not.toBe(former);
+    const root = new X509Certificate(istiod.secure!.authority.trustBundle);
+    expect(new X509Certificate(second.current!.pair.chain).verify(root.publicKey)).toBe(true);
   });
 
   it("is renewed at once when the clock is set beyond its end, and what the new one is by that clock is said until it is right again", async () => {

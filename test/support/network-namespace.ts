@@ -2,14 +2,25 @@
  * Machines of their own for tests: network namespaces on a common bridge, whose traffic pilot-agent's own rules capture.
  * Needs root and iptables; `namespacesProblem` says what is missing.
  *
- *     hub 10.77.0.1 ──bridge──┬── machine 10.77.0.11   outbound TCP -> 15001, inbound TCP -> 15006, except what the proxy's group sends
+ *     hub 10.77.0.1 ──bridge──┬── machine 10.77.0.11   outbound TCP -> 15001, inbound TCP -> 15006, except what the proxy's user sends
  *                             └── machine 10.77.0.12
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { join } from "node:path";
 
-/** Group of the proxies, whose traffic is not redirected. */
-const proxyGroup = 1337;
+/** User and group of the proxies, whose traffic is not redirected. */
+const proxyUser = 1337;
+/** No root, as on a machine; what they are given to read and to listen on need not be theirs. */
+const capabilities = "+net_admin,+net_bind_service,+dac_override";
+const asProxyUser = [
+  "setpriv",
+  `--reuid=${proxyUser}`,
+  `--regid=${proxyUser}`,
+  "--clear-groups",
+  `--inh-caps=${capabilities}`,
+  `--ambient-caps=${capabilities}`,
+  "--",
+];
 const program = join(import.meta.dirname, "..", "..", "src", "main.ts");
 
 export interface NetworkNamespace extends AsyncDisposable {
@@ -69,7 +80,7 @@ export interface ProxyPorts {
 
 /** All of it, by pilot-agent's rules. */
 export function captureTraffic(child: ChildProcess, ports: ProxyPorts, inboundMode: "REDIRECT" | "TPROXY" = "REDIRECT"): void {
-  const ids = ["--proxy-uid", String(proxyGroup), "--proxy-gid", String(proxyGroup)];
+  const ids = ["--proxy-uid", String(proxyUser), "--proxy-gid", String(proxyUser)];
   const to = ["--envoy-port", String(ports.outbound), "--inbound-capture-port", String(ports.inbound)];
   const everything = ["--istio-inbound-ports", "*", "--istio-service-cidr", "*", "--istio-inbound-interception-mode", inboundMode];
   runIn(child, [process.execPath, program, "pilot-agent", "istio-iptables", ...ids, ...to, ...everything]);
@@ -81,15 +92,7 @@ export function namespaceOf(child: ChildProcess, address: string): NetworkNamesp
     address,
     command: (args, { asProxy = false, ownFiles = false } = {}) => [
       "nsenter",
-      [
-        "--target",
-        String(child.pid),
-        "--net",
-        ...(ownFiles ? ["--mount"] : []),
-        ...(asProxy ? ["--setgid", String(proxyGroup)] : []),
-        "--",
-        ...args,
-      ],
+      ["--target", String(child.pid), "--net", ...(ownFiles ? ["--mount"] : []), "--", ...(asProxy ? asProxyUser : []), ...args],
     ],
     async [Symbol.asyncDispose]() {
       const exited = new Promise((resolve) => child.once("exit", resolve));

@@ -96,6 +96,36 @@ describe("rules of capture", () => {
     expect(chain("ISTIO_OUTPUT", flags).at(-1)).toBe("-j ISTIO_REDIRECT");
   });
 
+  it("let the proxy reach its application from the caller's address in TPROXY mode, whoever it runs as and by whatever mark", () => {
+    const flags = { "istio-inbound-ports": "*", "istio-inbound-interception-mode": "TPROXY" };
+    const before = "-o lo -p tcp -m mark --mark 1337 -j RETURN";
+    const output = chain("ISTIO_OUTPUT", flags);
+    expect(output.indexOf(before)).toBeGreaterThanOrEqual(0);
+    expect(output.indexOf(before)).toBeLessThan(output.findIndex((line) => line.endsWith("-j ISTIO_IN_REDIRECT")));
+    expect(chain("ISTIO_OUTPUT", {})).not.toContain(before);
+    const text = iptablesText(rulesOf({ ...flags, "istio-inbound-tproxy-mark": "99" }), 4);
+    expect(linesOf(text, "mangle")).toContain("-A OUTPUT -p tcp -o lo -m mark --mark 1337 -j MARK --set-mark 99");
+    expect(linesOf(text, "nat")).toContain("-A ISTIO_OUTPUT -o lo -p tcp -m mark --mark 99 -j RETURN");
+  });
+
+  it("leave IPv6 alone in nftables' tables, which are for both families, where it is not captured", () => {
+    const rules = rulesOf({ "istio-inbound-ports": "*", "redirect-dns": "true" });
+    const spared = (text: string) => text.split("\n").filter((line) => line.includes("nfproto"));
+    expect(spared(nftablesText(rules, [4]))).toEqual(
+      ["nat prerouting", "nat output", "raw prerouting", "raw output"].map(
+        (chain) => `add rule inet istio-proxy-${chain} meta nfproto ipv6 return`,
+      ),
+    );
+    expect(spared(nftablesText(rules, [4, 6]))).toEqual([]);
+  });
+
+  it("leave interfaces alone by the beginning of their names in both languages, and name each once", () => {
+    const flags = { "istio-exclude-interfaces": "veth+,eth1,veth+", "istio-inbound-ports": "*" };
+    expect(chain("PREROUTING", flags)).toEqual(["-i veth+ -j RETURN", "-i eth1 -j RETURN", "-p tcp -j ISTIO_INBOUND"]);
+    const text = nftablesText(rulesOf(flags));
+    for (const part of ['iifname "veth*"', 'oifname "veth*"', 'iifname "eth1"']) expect(text.split(part)).toHaveLength(2);
+  });
+
   it("capture only some groups, or all but some", () => {
     expect(chain("ISTIO_OUTPUT", {}, { ISTIO_OUTBOUND_OWNER_GROUPS: "java,202" })).toContain(
       "-m owner ! --gid-owner java -m owner ! --gid-owner 202 -j RETURN",

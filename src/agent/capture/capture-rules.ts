@@ -18,6 +18,7 @@ import {
   type IpFamily,
   jump,
   leave,
+  marked,
   notFirst,
   type Part,
   passthroughSource,
@@ -97,6 +98,7 @@ function outbound(settings: CaptureSettings): Rule[] {
       (["tcp", "udp"] as const).map((name) => output([protocol(name), toPort(name, port)], leave)),
     ),
     ...perFamily((family) => output([goesOut("lo"), from(passthroughSource[family])], leave)),
+    ...(settings.mode === "TPROXY" ? [toOwnApplication(settings)] : []),
     ...settings.proxyUids.flatMap((uid) => proxysOwn(settings, "uid", uid)),
     ...settings.proxyGids.flatMap((gid) => proxysOwn(settings, "gid", gid)),
     ...ownerGroups(settings),
@@ -106,6 +108,14 @@ function outbound(settings: CaptureSettings): Rule[] {
     ...outboundPorts.map((port) => output([protocol("tcp"), toPort("tcp", port)], jump("ISTIO_REDIRECT"))),
     ...included(settings),
   ];
+}
+
+/**
+ * What the proxy sends to its application from the caller's address: that one it has to reach. Istio has no such rule and runs its proxy as
+ * root in this mode, whose traffic on lo is nobody's; a proxy that is its own user would call itself without end.
+ */
+function toOwnApplication({ tproxyMark }: CaptureSettings): Rule {
+  return rule("nat", "ISTIO_OUTPUT", [goesOut("lo"), protocol("tcp"), marked(tproxyMark)], leave);
 }
 
 /** What the proxy sends must not come back to it, but for a workload that calls itself by its service's address. */

@@ -49,7 +49,7 @@ export interface DnsCapture {
 export interface MachineFacts {
   /** Numbers of the proxy's user and of its own group; undefined when there is no such user. */
   readonly proxyUser: { readonly uid: string; readonly gid: string } | undefined;
-  /** Whether it has an address of this family that others could call. */
+  /** Whether this is the family by which others call it. */
   readonly hasIpv6: boolean;
   /** Of /etc/resolv.conf. */
   readonly nameServers: readonly string[];
@@ -146,11 +146,10 @@ function probeTimeout(flags: FlagValues): number {
   return ms;
 }
 
+/** Each once: of two rules that are the same only one would be found again. */
 function list(values: FlagValues, name: string): string[] {
-  return (values[name] ?? "")
-    .split(",")
-    .map((part) => part.trim())
-    .filter((part) => part !== "");
+  const parts = (values[name] ?? "").split(",").map((part) => part.trim());
+  return [...new Set(parts.filter((part) => part !== ""))];
 }
 
 function each(values: FlagValues, name: string, isGood: (text: string) => boolean, reason: string): string[] {

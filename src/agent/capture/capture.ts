@@ -41,7 +41,7 @@ export async function applyCapture(settings: CaptureSettings, options: CaptureOp
   if (former.route && (former.route.mark !== route?.mark || former.route.table !== route.table)) await removeRoutes(run, former.route);
   await addRoutes(run, route, used);
   if (options.nativeNftables) {
-    await run("nft", ["-f", "-"], { input: nftablesText(rules) });
+    await run("nft", ["-f", "-"], { input: nftablesText(rules, used) });
     for (const family of families) await removeIptables(run, family, known);
   } else {
     await withIptables(options, used, rules, known);

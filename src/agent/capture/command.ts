@@ -1,6 +1,7 @@
 /** `pilot-agent istio-iptables` and `istio-clean-iptables`. */
 import { Command, Option } from "commander";
 import { log } from "../../lib/log.ts";
+import { machineAddresses } from "../machine-addresses.ts";
 import { applyCapture, type CaptureOptions, removeCapture } from "./capture.ts";
 import { captureRules } from "./capture-rules.ts";
 import { CaptureError, captureSettings, type FlagValues } from "./capture-settings.ts";
@@ -8,7 +9,7 @@ import { runCommand } from "./command-runner.ts";
 import { onlySaying } from "./dry-run.ts";
 import { captureFlags, flagValues } from "./flags.ts";
 import { iptablesText } from "./iptables-text.ts";
-import { loadMachineFacts } from "./machine-facts.ts";
+import { loadMachineFacts, loadNameServices, passesByNameServers } from "./machine-facts.ts";
 import { captureInNamespace, captureRecordFile } from "./network-namespace.ts";
 import { nftablesText } from "./nftables-text.ts";
 import { validateCapture } from "./validation.ts";
@@ -29,9 +30,13 @@ export function captureCommands(env: Environment): Command[] {
   });
   const clean = new Command("istio-clean-iptables")
     .description("Take back what istio-iptables did")
+    .addOption(new Option("-n, --dry-run [boolean]", "say what would be taken back").preset("true"))
+    // Istio's of old took those of istio-iptables, to know what to look for: it is written down here.
+    .argument("[flags...]", "flags of istio-iptables, which have no effect")
     .allowUnknownOption()
-    .allowExcessArguments()
-    .action(() => runCapture({ "cleanup-only": "true", "network-namespace": env.NETWORK_NAMESPACE || undefined }, env));
+    .action((_flags: string[], options: { dryRun?: string }) =>
+      runCapture(flagValues({ "cleanup-only": "true", "dry-run": options.dryRun }, { NETWORK_NAMESPACE: env.NETWORK_NAMESPACE }), env),
+    );
   return [apply, clean];
 }
 
@@ -53,11 +58,17 @@ export async function runCapture(flags: FlagValues, env: Environment): Promise<v
     return;
   }
   const settings = captureSettings(flags, env, await loadMachineFacts(runCommand, env.ENVOY_USER || "istio-proxy"));
+  if (!settings.ipv6 && machineAddresses().some(({ family }) => family === "IPv6"))
+    scope.warn("IPv6 passes by the proxy, which listens on IPv4 on a machine that has addresses of both");
   if (flags["redirect-dns"] === "true" && !settings.dns) scope.warn("name look-ups are not captured: /etc/resolv.conf names no server");
+  if (settings.dns && passesByNameServers(await loadNameServices()))
+    scope.warn("names of the mesh will not be found: programs ask systemd-resolved past the nameservers; leave resolve away", {
+      file: "/etc/nsswitch.conf",
+    });
   if (isDryRun) {
     const rules = captureRules(settings);
     const families = settings.ipv6 ? ([4, 6] as const) : ([4] as const);
-    process.stdout.write(nativeNftables ? nftablesText(rules) : families.map((family) => iptablesText(rules, family)).join(""));
+    process.stdout.write(nativeNftables ? nftablesText(rules, families) : families.map((family) => iptablesText(rules, family)).join(""));
     return;
   }
   if (flags["skip-rule-apply"] !== "true") {

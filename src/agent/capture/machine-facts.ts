@@ -1,12 +1,12 @@
 /** What capture has to know of the machine it runs on. */
 import { readFile } from "node:fs/promises";
 import { isIP } from "node:net";
-import { networkInterfaces } from "node:os";
+import { type MachineAddress, machineAddresses } from "../machine-addresses.ts";
 import type { MachineFacts } from "./capture-settings.ts";
 import { CommandError, type CommandRunner } from "./command-runner.ts";
 
 export async function loadMachineFacts(run: CommandRunner, proxyUser: string): Promise<MachineFacts> {
-  return { proxyUser: await findUser(run, proxyUser), hasIpv6: hasIpv6(), nameServers: await loadNameServers() };
+  return { proxyUser: await findUser(run, proxyUser), hasIpv6: isOfIpv6(machineAddresses()), nameServers: await loadNameServers() };
 }
 
 export async function findUser(run: CommandRunner, name: string): Promise<MachineFacts["proxyUser"]> {
@@ -19,11 +19,12 @@ export async function findUser(run: CommandRunner, name: string): Promise<Machin
   }
 }
 
-/** Istio looks at the first address alone, and lets IPv6 traffic pass by the proxy of a machine that has both. */
-function hasIpv6(): boolean {
-  return Object.values(networkInterfaces()).some((list) =>
-    list?.some(({ family, internal, address }) => family === "IPv6" && !internal && !address.startsWith("fe80:")),
-  );
+/**
+ * Rules for a family whose port nobody listens on would have all of its connections refused, and the control plane has a proxy listen on IPv6
+ * where its machine has nothing else (istiod/xds/bind-address.ts). Of a machine that has both IPv6 passes by the proxy, as Istio's does.
+ */
+export function isOfIpv6(addresses: readonly Pick<MachineAddress, "family">[]): boolean {
+  return addresses.length > 0 && addresses.every(({ family }) => family === "IPv6");
 }
 
 async function loadNameServers(): Promise<string[]> {
@@ -31,4 +32,23 @@ async function loadNameServers(): Promise<string[]> {
   return lines
     .map((line) => /^\s*nameserver\s+(?<address>[^\s#;%]+)/.exec(line)?.groups?.address ?? "")
     .filter((address) => isIP(address) !== 0);
+}
+
+/**
+ * Whether programs look names up at systemd-resolved by its own interface (nss-resolve) and not by queries to a nameserver, which could be
+ * captured. `text`: of /etc/nsswitch.conf.
+ */
+export function passesByNameServers(text: string): boolean {
+  const services =
+    /^[ \t]*hosts:(?<services>[^#\n]*)/m
+      .exec(text)
+      ?.groups?.services?.replace(/\[[^\]]*\]/g, "")
+      .trim()
+      .split(/\s+/) ?? [];
+  const [resolve, dns] = [services.indexOf("resolve"), services.indexOf("dns")];
+  return resolve >= 0 && (dns < 0 || resolve < dns);
+}
+
+export async function loadNameServices(): Promise<string> {
+  return await readFile("/etc/nsswitch.conf", "utf8").catch(() => "");
 }

@@ -1,6 +1,6 @@
 /** Rules as input for `nft -f`: three tables of our own for both families, made anew in one transaction. */
 import { chainsOf } from "./iptables-text.ts";
-import { type Chain, nftablesChain, type Rule, type Table } from "./rule.ts";
+import { type Chain, type IpFamily, nftablesChain, type Rule, type Table } from "./rule.ts";
 
 const tables: readonly Table[] = ["nat", "mangle", "raw"];
 
@@ -10,8 +10,8 @@ const hooks: Readonly<Record<Table, Readonly<Record<"PREROUTING" | "OUTPUT", str
   raw: { PREROUTING: "type filter hook prerouting priority -300", OUTPUT: "type filter hook output priority -300" },
 };
 
-/** Without rules: only takes away what is there. */
-export function nftablesText(rules: readonly Rule[]): string {
+/** Without rules: only takes away what is there. `families`: those that are captured. */
+export function nftablesText(rules: readonly Rule[], families: readonly IpFamily[] = [4, 6]): string {
   return tables
     .flatMap((table) => {
       const own = rules.filter((rule) => rule.table === table);
@@ -22,7 +22,14 @@ export function nftablesText(rules: readonly Rule[]): string {
         `delete table ${name}`,
         ...(own.length === 0
           ? []
-          : [`add table ${name}`, ...chains(name, table, own), ...ordered(own).map((rule) => ruleText(name, rule))]),
+          : [
+              `add table ${name}`,
+              ...chains(name, table, own),
+              ...(families.includes(6)
+                ? []
+                : hooked(own).map((chain) => `add rule ${name} ${nftablesChain(chain)} meta nfproto ipv6 return`)),
+              ...ordered(own).map((rule) => ruleText(name, rule)),
+            ]),
       ];
     })
     .concat("")
@@ -31,11 +38,14 @@ export function nftablesText(rules: readonly Rule[]): string {
 
 function chains(name: string, table: Table, rules: readonly Rule[]): string[] {
   return [
-    ...(["PREROUTING", "OUTPUT"] as const)
-      .filter((chain) => rules.some((rule) => rule.chain === chain))
-      .map((chain) => `add chain ${name} ${nftablesChain(chain)} { ${hooks[table][chain]} ; }`),
+    ...hooked(rules).map((chain) => `add chain ${name} ${nftablesChain(chain)} { ${hooks[table][chain]} ; }`),
     ...chainsOf(rules).map((chain) => `add chain ${name} ${nftablesChain(chain as Chain)}`),
   ];
+}
+
+/** Where packets come in; a table is for both families. */
+function hooked(rules: readonly Rule[]): ("PREROUTING" | "OUTPUT")[] {
+  return (["PREROUTING", "OUTPUT"] as const).filter((chain) => rules.some((rule) => rule.chain === chain));
 }
 
 /** Places are taken into account here: the tables are ours, so that nothing needs to be inserted. */

@@ -159,4 +159,5 @@ export function nftablesChain(chain: Chain): string {
 }
 
 const ip = (cidr: string) => (familyOf(cidr) === 6 ? "ip6" : "ip");
-const quoted = (device: string) => `"${device}"`;
+/** All that begin so: `veth+` in the one language, `veth*` in the other. */
+const quoted = (device: string) => `"${device.replace(/\+$/, "*")}"`;

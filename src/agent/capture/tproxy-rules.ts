@@ -29,6 +29,8 @@ import {
   tproxy,
 } from "./rule.ts";
 
+/** That the proxy gives what it sends to its application from the caller's address; the control plane says so, as Istio's. */
+const originalSourceMark = "1337";
 /** Of what the proxy sends to an application of this machine: it has been through the proxy, and is to be captured once more as inbound. */
 const outboundMark = "1338";
 const tcp = protocol("tcp");
@@ -61,6 +63,7 @@ export function tproxyMarkRules(settings: CaptureSettings): Rule[] {
   const toOwnApplication = (owner: Part) =>
     perFamily((family) => rule("mangle", "OUTPUT", [to(loopback(settings, family), true), tcp, lo, owner], setMark(outboundMark)));
   return [
+    ...(tproxyMark === originalSourceMark ? [] : [rule("mangle", "OUTPUT", [tcp, lo, marked(originalSourceMark)], setMark(tproxyMark))]),
     rule("mangle", "PREROUTING", [tcp, marked(tproxyMark)], saveMark),
     rule("mangle", "OUTPUT", [tcp, lo, marked(tproxyMark)], leave),
     ...proxyUids.flatMap((uid) => toOwnApplication(sentBy("uid", uid))),

@@ -2,6 +2,7 @@
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { splitCertificates } from "../../lib/pem.ts";
 
 export interface KeyPair {
   /** PEM: the certificate, then its intermediates. */
@@ -42,13 +43,31 @@ export function filesIn(directory: string, names: CertificateFiles = pairFiles):
   return { chain: join(directory, names.chain), privateKey: join(directory, names.privateKey), root: join(directory, names.root) };
 }
 
-/** Undefined when files are missing, unusable or the certificate is over. */
-export async function readValidPair(files: PairFiles): Promise<KeyPair | undefined> {
+/** Undefined when files are missing, unusable or the certificate is over; `onUnusable` is told why, unless they are just not there. */
+export async function readValidPair(files: PairFiles, onUnusable?: (reason: string) => void): Promise<KeyPair | undefined> {
   try {
     const [chain, key] = await Promise.all([readFile(files.chain, "utf8"), readFile(files.privateKey, "utf8")]);
     const pair = keyPairOf(chain, key);
-    return pair.notAfter.getTime() > Date.now() ? pair : undefined;
-  } catch {
-    return undefined;
+    if (pair.notAfter.getTime() > Date.now()) return pair;
+    onUnusable?.(`it ended at ${pair.notAfter.toISOString()}`);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") onUnusable?.(error instanceof Error ? error.message : String(error));
   }
+  return undefined;
+}
+
+/** Whether who trusts these roots (PEM) trusts the pair: its certificates lead to one of them. Throws for what is no certificate. */
+export function leadsTo({ chain }: Pick<KeyPair, "chain">, roots: string): boolean {
+  const anchors = splitCertificates(roots).map((root) => new X509Certificate(root));
+  const links = splitCertificates(chain).map((link) => new X509Certificate(link));
+  for (const [index, link] of links.entries()) {
+    if (anchors.some((anchor) => isIssuedBy(link, anchor))) return true;
+    const issuer = links[index + 1];
+    if (!issuer || !isIssuedBy(link, issuer)) return false;
+  }
+  return false;
+}
+
+function isIssuedBy(certificate: X509Certificate, issuer: X509Certificate): boolean {
+  return certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey);
 }

@@ -6,6 +6,7 @@
 import { X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { parseSpiffeId } from "../../api/spiffe.ts";
 import { log } from "../../lib/log.ts";
 import { pause } from "../../lib/pause.ts";
 import type { WholeFile } from "../../lib/write-whole.ts";
@@ -14,7 +15,7 @@ import type { Troubles } from "../troubles.ts";
 import { signRequest } from "./ca-client.ts";
 import { type KeyKind, makeCertificateRequest } from "./certificate-request.ts";
 import type { Access } from "./control-plane-access.ts";
-import { filesIn, type KeyPair, keyPairOf, pairFiles, readValidPair } from "./key-pair.ts";
+import { filesIn, type KeyPair, keyPairOf, leadsTo, pairFiles, readValidPair } from "./key-pair.ts";
 import { ClockSteps, clockTrouble } from "./wall-clock.ts";
 import { PresentSecrets, type WorkloadSecrets } from "./workload-secrets.ts";
 
@@ -134,15 +135,26 @@ export class WorkloadCertificates extends PresentSecrets {
     else troubles.clear("the certificate does not hold by this machine's clock");
   }
 
-  /** A certificate that an earlier run left serves until its own renewal. Returns milliseconds until then. */
+  /**
+   * A certificate that an earlier run left serves until its own renewal; but not one of another authority than the root beside it, which
+   * somebody brought when the machine came into another mesh. Returns milliseconds until the renewal.
+   */
   async #takeKept(): Promise<number> {
     const { outputDir } = this.#options;
     if (!outputDir) return 0;
-    const pair = await readValidPair(filesIn(outputDir));
+    const pair = await readValidPair(filesIn(outputDir), (reason) =>
+      scope.warn("the certificate on disk is not used", { directory: outputDir, reason }),
+    );
     if (!pair || !isFor(pair, this.#options.identity)) return 0;
     try {
       const roots = await readFile(join(outputDir, pairFiles.root), "utf8");
-      new X509Certificate(roots);
+      if (!leadsTo(pair, roots)) {
+        scope.warn("the certificate on disk is not used", {
+          directory: outputDir,
+          reason: "it is of another authority than the root beside it",
+        });
+        return 0;
+      }
       this.set({ pair, roots });
     } catch {
       return 0;
@@ -185,6 +197,9 @@ export class WorkloadCertificates extends PresentSecrets {
   }
 }
 
+/** The trust domain is the authority's to say, whatever this machine's settings call it. */
 function isFor({ chain }: KeyPair, identity: string): boolean {
-  return new X509Certificate(chain).subjectAltName === `URI:${identity}`;
+  const own = parseSpiffeId(new X509Certificate(chain).subjectAltName?.replace(/^URI:/, "") ?? "");
+  const wanted = parseSpiffeId(identity);
+  return own !== undefined && own.namespace === wanted?.namespace && own.serviceAccount === wanted.serviceAccount;
 }

@@ -14,9 +14,26 @@ export class ExecProbe implements Probe {
     const [command, ...args] = this.#command;
     if (!command) return Promise.resolve("the probe has no command");
     return new Promise((resolve) => {
-      const child = spawn(command, args, { stdio: "ignore", signal, killSignal: "SIGKILL" });
-      child.once("error", (error) => resolve(signal.aborted ? `"${command}" did not end in time` : error.message));
-      child.once("close", (code, killedBy) => resolve(code === 0 ? undefined : `"${command}" ended with ${code ?? killedBy}`));
+      // A process group of its own: what a shell has started and waits for ends with it, or each round would leave another one behind.
+      const child = spawn(command, args, { stdio: "ignore", detached: true });
+      const end = () => killGroup(child.pid);
+      signal.addEventListener("abort", end, { once: true });
+      const over = (verdict: string | undefined) => {
+        signal.removeEventListener("abort", end);
+        resolve(signal.aborted ? `"${command}" did not end in time` : verdict);
+      };
+      child.once("error", (error) => over(error.message));
+      child.once("close", (code, killedBy) => over(code === 0 ? undefined : `"${command}" ended with ${code ?? killedBy}`));
+      if (signal.aborted) end();
     });
+  }
+}
+
+function killGroup(leader: number | undefined): void {
+  if (leader === undefined) return;
+  try {
+    process.kill(-leader, "SIGKILL");
+  } catch {
+    // All of it has ended.
   }
 }

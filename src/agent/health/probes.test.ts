@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer, type IncomingHttpHeaders, type Server } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import { type AddressInfo, createServer as createTcpServer, type Server as TcpServer } from "node:net";
@@ -97,6 +97,20 @@ describe("a command as a probe", () => {
 
   it("is ended when it takes too long", async () => {
     expect(await check({ exec: { command: ["sleep", "60"] } }, 100)).toBe('"sleep" did not end in time');
+  });
+
+  it("is ended with what it has started", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "topsail-exec-"));
+    closing.push(() => rmSync(directory, { recursive: true }));
+    const file = join(directory, "pid");
+    const command = ["sh", "-c", `sleep 60 & echo $! > ${file}.new; mv ${file}.new ${file}; wait`];
+    const checked = check({ exec: { command } }, 1000);
+    expect(await checked).toBe('"sh" did not end in time');
+    const started = Number(readFileSync(file, "utf8"));
+    // Killed, and perhaps not waited for yet.
+    await expect
+      .poll(() => !existsSync(`/proc/${started}`) || /^State:\tZ/m.test(readFileSync(`/proc/${started}/status`, "utf8")))
+      .toBe(true);
   });
 });
 

@@ -1,7 +1,7 @@
 /**
  * The configuration that the proxy last accepted, on disk, so that a machine that starts while no control plane answers serves what it served
  * before. The file is its owner's alone, holds keys where the control plane sends any, and is believed only when its checksum is right and it
- * is for this node.
+ * is for this node, whatever address the node has by now.
  */
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
@@ -120,7 +120,7 @@ export class LastGoodConfig implements AsyncDisposable {
     if (!createHash("sha256").update(payload).digest().equals(file.subarray(magic.length, start))) throw new Error("its checksum is wrong");
     const headEnd = 4 + payload.readUInt32BE(0);
     const header = JSON.parse(payload.toString("utf8", 4, headEnd)) as Header;
-    if (header.node !== this.#node) throw new Error(`it is for ${header.node}`);
+    if (withoutAddress(header.node) !== withoutAddress(this.#node)) throw new Error(`it is for ${header.node}`);
     let at = headEnd;
     for (const { typeUrl, name, version, length } of header.resources) {
       const known = this.#byType.get(typeUrl) ?? new Map<string, EncodedResource>();
@@ -130,4 +130,10 @@ export class LastGoodConfig implements AsyncDisposable {
     }
     this.#savedAt = new Date(header.savedAt);
   }
+}
+
+/** A machine may get another address when it starts, and during an outage nobody could tell it what to do with that one. */
+function withoutAddress(node: string): string {
+  const [type, , ...name] = node.split("~");
+  return [type, ...name].join("~");
 }

@@ -65,9 +65,12 @@ describe("LastGoodConfig", () => {
     expect([config.savedAt, texts(config), texts(config, eds)]).toEqual([undefined, [], []]);
   });
 
-  it("is not another node's", async () => {
-    await save("other");
-    expect((await LastGoodConfig.load(path, "node", new Troubles())).savedAt).toBeUndefined();
+  it("is not another node's, but the same one's when it has another address", async () => {
+    await save("sidecar~10.0.0.5~vm.shop~shop.svc.cluster.local");
+    const savedFor = async (node: string) => (await LastGoodConfig.load(path, node, new Troubles())).savedAt !== undefined;
+    expect(await savedFor("sidecar~10.0.0.6~vm.shop~shop.svc.cluster.local")).toBe(true);
+    expect(await savedFor("sidecar~10.0.0.5~other.shop~shop.svc.cluster.local")).toBe(false);
+    expect(await savedFor("router~10.0.0.5~vm.shop~shop.svc.cluster.local")).toBe(false);
   });
 
   it("stays as it was where it can't be written", async () => {

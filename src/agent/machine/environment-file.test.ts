@@ -43,7 +43,11 @@ describe("parseEnvironmentFile", () => {
     expect(bash(text)).toMatchObject(parsed);
   });
 
-  it("does not mind the line ends of Windows, nor its mark at the beginning", () => {
+  it("takes lines that end as Windows has them", () => {
+    expect(parseEnvironmentFile("# one\r\nA=1\r\nB='2'\r\n\r\nC=3 # three\r\n", "sidecar.env")).toEqual({ A: "1", B: "2", C: "3" });
+  });
+
+  it("does not mind a byte order mark", () => {
     expect(parseEnvironmentFile(`\uFEFF${istioctl.replaceAll("\n", "\r\n")}`, "cluster.env")).toEqual(
       parseEnvironmentFile(istioctl, "cluster.env"),
     );

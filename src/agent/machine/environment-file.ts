@@ -20,8 +20,7 @@ const plainInAssignment = new Set(["*", "?", "[", "{", "}"]);
 /** Later assignments win, and may refer to earlier ones and to `known`. */
 export function parseEnvironmentFile(text: string, file: string, known: Variables = {}): Record<string, string> {
   const found: Record<string, string> = {};
-  // Edited on Windows. A shell would make the returns part of the values.
-  const reader = new Reader(text.replaceAll("\r\n", "\n"), file, (name) => found[name] ?? known[name] ?? "");
+  const reader = new Reader(text, file, (name) => found[name] ?? known[name] ?? "");
   for (;;) {
     reader.skipBlank();
     if (reader.isAtEnd) return found;
@@ -83,7 +82,8 @@ class Reader {
 
   /** Behind a value comes the end of its line, a comment, or another assignment: not a command, which a shell would run. */
   #endOfValue(value: string): string {
-    this.#take(/[ \t]+/y);
+    // Lines may end as Windows has them.
+    this.#take(/[ \t\r]+/y);
     const rest = /^[^\n]*/.exec(this.#text.slice(this.#at))![0];
     if (rest !== "" && !rest.startsWith("#") && !/^(?:export[ \t]+)?[A-Za-z_][A-Za-z0-9_]*=/.test(rest))
       throw this.#error(`"${rest.split(/\s/, 1)[0]}" stands behind a value that has ended: a value with spaces needs quotes`);

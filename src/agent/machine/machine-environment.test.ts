@@ -90,9 +90,27 @@ describe("machineEnvironment", () => {
     ]);
   });
 
+  it("leaves ssh and the agent's own ports alone, wherever they are and whatever is listed", () => {
+    const moved = {
+      ENVOY_STATUS_PORT: "15321",
+      ENVOY_PROMETHEUS_PORT: "15390",
+      PROXY_CONFIG: "{proxyAdminPort: 15300, statusPort: 15320}",
+    };
+    const { variables, warnings } = machineEnvironment({ ...moved, ISTIO_INBOUND_PORTS: "22, 9080,15320" }, machine);
+    expect(variables.ISTIO_LOCAL_EXCLUDE_PORTS).toBe("22,15020,15021,15090,15320,15321,15390");
+    expect(variables.ISTIO_INBOUND_PORTS).toBe("9080");
+    expect(warnings).toEqual(["ISTIO_INBOUND_PORTS: 22, 15320 is not captured, whatever is listed"]);
+    const none = machineEnvironment({ ENVOY_STATUS_PORT: "x", ENVOY_PROMETHEUS_PORT: "0", PROXY_CONFIG: "statusPort: 0" }, machine);
+    expect(none.variables.ISTIO_LOCAL_EXCLUDE_PORTS).toBe("22,15020,15021,15090");
+    for (const ports of ["*", "", "9080"])
+      expect(machineEnvironment({ ISTIO_INBOUND_PORTS: ports }, machine).variables.ISTIO_INBOUND_PORTS).toBe(ports);
+  });
+
   it("does not register a machine by its loopback address", () => {
     expect(() => machineEnvironment({}, { ...machine, addresses: [] })).toThrow(MachineError);
     expect(machineEnvironment({ ISTIO_SVC_IP: "10.0.0.1" }, { ...machine, addresses: [] }).variables.INSTANCE_IP).toBe("10.0.0.1");
+    for (const address of ["10.0.0", "vm1.example.com", "10.0.0.1,10.0.0.2"])
+      expect(() => machineEnvironment({ ISTIO_SVC_IP: address }, machine)).toThrow(`ISTIO_SVC_IP: "${address}" is no IP address`);
   });
 });
 

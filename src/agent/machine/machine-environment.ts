@@ -2,9 +2,10 @@
  * What the agent of a machine is told: the variables of sidecar.env, over them those of cluster.env, and Istio's defaults for the rest.
  * Source: Istio tools/packaging/common/istio-start.sh.
  */
+import { isIP } from "node:net";
 import { parse } from "yaml";
 import { isPlainObject } from "../../api/schema/decode.ts";
-import { captureExclusions } from "./capture-exclusions.ts";
+import { captureExclusions, captureInclusions } from "./captured-ports.ts";
 
 type Variables = Readonly<Record<string, string | undefined>>;
 
@@ -54,12 +55,17 @@ export function machineEnvironment(
   const namespace = given.ISTIO_NAMESPACE || given.POD_NAMESPACE || "default";
   const system = given.ISTIO_SYSTEM_NAMESPACE || "istio-system";
   const address = given.ISTIO_SVC_IP;
+  if (address && isIP(address) === 0) throw new MachineError(`ISTIO_SVC_IP: "${address}" is no IP address`);
   if (!address && addresses.length === 0)
     throw new MachineError("this machine has no address but loopback yet, and ISTIO_SVC_IP names none");
   const controlPlane = given.PILOT_ADDRESS || `istiod.${system}.svc:${given.ISTIO_PILOT_PORT || "15012"}`;
   const warnings = Object.entries(withoutEffect)
     .filter(([name]) => given[name])
     .map(([name, instead]) => `${name} has no effect: ${instead}`);
+  const ownConfig = proxyConfig(given, controlPlane, defaults);
+  const statusPort = statusPortOf(ownConfig);
+  const inclusions = captureInclusions(given, statusPort);
+  if (inclusions) warnings.push(`ISTIO_INBOUND_PORTS: ${inclusions.spared.join(", ")} is not captured, whatever is listed`);
   const variables: Record<string, string | undefined> = {
     ...given,
     // What nobody fixes follows the machine: the agent looks by itself.
@@ -71,8 +77,9 @@ export function machineEnvironment(
     // Set and empty means none.
     PROV_CERT: given.PROV_CERT ?? "./etc/certs",
     OUTPUT_CERTS: given.OUTPUT_CERTS ?? "./etc/certs",
-    PROXY_CONFIG: proxyConfig(given, controlPlane, defaults),
-    ISTIO_LOCAL_EXCLUDE_PORTS: captureExclusions(given),
+    PROXY_CONFIG: ownConfig,
+    ISTIO_LOCAL_EXCLUDE_PORTS: captureExclusions(given, statusPort),
+    ...(inclusions ? { ISTIO_INBOUND_PORTS: inclusions.captured } : {}),
   };
   return {
     variables: Object.fromEntries(Object.entries(variables).filter((entry): entry is [string, string] => entry[1] !== undefined)),
@@ -97,13 +104,24 @@ function proxyConfig(given: Variables, controlPlane: string, defaults: ProxyConf
     .join("\n");
 }
 
+function statusPortOf(proxyConfigText: string): string | undefined {
+  const port = fieldsOf(proxyConfigText)?.statusPort;
+  return typeof port === "number" || typeof port === "string" ? String(port) : undefined;
+}
+
+/** Undefined for what is no object of YAML. */
+function fieldsOf(text: string): Record<string, unknown> | undefined {
+  try {
+    const fields: unknown = parse(text, { maxAliasCount: 100 });
+    return isPlainObject(fields) ? fields : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Text that is no object of YAML is left to the agent, which says what is wrong with it. */
 function withFields(own: string, beneath: ProxyConfigFields, above: ProxyConfigFields): string {
   if (Object.keys(beneath).length + Object.keys(above).length === 0) return own;
-  try {
-    const fields: unknown = parse(own, { maxAliasCount: 100 });
-    return isPlainObject(fields) ? JSON.stringify({ ...beneath, ...fields, ...above }) : own;
-  } catch {
-    return own;
-  }
+  const fields = fieldsOf(own);
+  return fields ? JSON.stringify({ ...beneath, ...fields, ...above }) : own;
 }

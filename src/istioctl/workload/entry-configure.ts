@@ -1,8 +1,8 @@
 /** `istioctl x workload entry configure`: what a machine needs to join, in a directory. Source: Istio istioctl/pkg/workload. */
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { isIP } from "node:net";
 import { join } from "node:path";
-import { Command, Option } from "commander";
+import { Command } from "commander";
 import { parseAllDocuments } from "yaml";
 import { decodeObject } from "../../api/documents/decode-object.ts";
 import type { ObjectOf } from "../../api/kinds/index.ts";
@@ -16,9 +16,11 @@ import {
   serviceAccountOf,
 } from "../../api/machine/machine-files.ts";
 import { isPlainObject } from "../../api/schema/decode.ts";
+import { writeTogether } from "../../lib/write-whole.ts";
 import { CliError } from "../cli-error.ts";
 import type { CommandContext } from "../command.ts";
 import { type KubeClient, KubeError, type KubeObject, objectPath } from "../kube/kube-client.ts";
+import { parseBoolean } from "../proxy-config/boolean-flag.ts";
 
 interface ConfigureOptions {
   readonly file?: string;
@@ -30,13 +32,11 @@ interface ConfigureOptions {
   readonly ingressService: string;
   readonly ingressIP?: string;
   readonly autoregister: boolean;
-  readonly captureDns: boolean | string;
+  readonly captureDns: boolean;
   readonly internalIP?: string;
   readonly externalIP?: string;
   readonly revision: string;
 }
-
-const isTrue = (value: boolean | string) => value === true || value === "true";
 
 export function entryConfigureCommand(context: CommandContext): Command {
   return new Command("configure")
@@ -49,8 +49,8 @@ export function entryConfigureCommand(context: CommandContext): Command {
     .option("--tokenDuration <seconds>", "how long the token is good", "3600")
     .option("--ingressService <service.namespace>", "gateway by which machines reach the control plane", "istio-eastwestgateway")
     .option("--ingressIP <address>", "address of that gateway")
-    .option("--autoregister", "make a WorkloadEntry when the machine connects", false)
-    .addOption(new Option("--capture-dns [boolean]", "have the agent answer name look-ups").default(true))
+    .option("--autoregister [bool]", "make a WorkloadEntry when the machine connects", parseBoolean("--autoregister"), false)
+    .option("--capture-dns [bool]", "have the agent answer name look-ups", parseBoolean("--capture-dns"), true)
     .option("--internalIP <address>", "address by which the mesh calls the workload")
     .option("--externalIP <address>", "the same, when the machine does not know it")
     .option("-r, --revision <name>", "control plane revision", "")
@@ -83,7 +83,7 @@ async function configure(options: ConfigureOptions, context: CommandContext): Pr
     revision: options.revision,
     clusterId,
     registers: options.autoregister,
-    capturesDns: isTrue(options.captureDns),
+    capturesDns: options.captureDns,
     internalIp: options.internalIP,
     externalIp: options.externalIP,
   };
@@ -92,15 +92,21 @@ async function configure(options: ConfigureOptions, context: CommandContext): Pr
   const token = await createToken(kube, group, Number(options.tokenDuration));
   const hosts = await hostsFile(kube, options, machine, context);
 
-  // Everything is known before the first file is written. The token is a password: Istio leaves it for everybody to read.
+  // Everything is known before the first file is written. The token is a password: Istio leaves it for everybody to read, and so may be a file that is replaced.
   const directory = options.output;
-  await mkdir(directory, { recursive: true });
-  const write = (name: string, content: string, mode: number) => writeFile(join(directory, name), content, { mode });
-  await write("mesh.yaml", meshFile(config), 0o644);
-  await write("cluster.env", clusterEnvFile(machine, config), 0o644);
-  await write("root-cert.pem", root, 0o644);
-  await write("istio-token", token, 0o600);
-  await write("hosts", hosts, 0o644);
+  const file = (name: string, content: string, mode = 0o644) => ({ path: join(directory, name), content, mode });
+  try {
+    await mkdir(directory, { recursive: true });
+    await writeTogether([
+      file("mesh.yaml", meshFile(config)),
+      file("cluster.env", clusterEnvFile(machine, config)),
+      file("root-cert.pem", root),
+      file("istio-token", token, 0o600),
+      file("hosts", hosts),
+    ]);
+  } catch (cause) {
+    throw new CliError(`--output: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+  }
   context.err(
     `Warning: a security token for namespace ${JSON.stringify(group.metadata.namespace)} and service account ${JSON.stringify(serviceAccountOf(group))} has been generated and stored at ${JSON.stringify(join(directory, "istio-token"))}\n`,
   );

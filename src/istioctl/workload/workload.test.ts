@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -217,6 +217,30 @@ describe("istioctl x workload entry configure", () => {
     expect(written("mesh.yaml")).toContain("discoveryAddress: istiod-next.istio-system.svc:15012");
     expect(written("hosts")).toBe("2001:db8::1 istiod-next.istio-system.svc\n");
     expect(asked.map(({ path }) => path)).not.toContain("/api/v1/namespaces/istio-system/configmaps/istio-sidecar-injector");
+  });
+
+  it.each([
+    ["--autoregister", true],
+    ["--autoregister=true", true],
+    ["--autoregister=1", true],
+    ["--autoregister=false", false],
+  ])("takes a switch as Go's programs do: %s", async (flag, expected) => {
+    expect((await configure("-f", join(directory, "group.yaml"), flag, "--capture-dns=T")).code).toBe(0);
+    expect(written("cluster.env").includes("ISTIO_META_AUTO_REGISTER_GROUP")).toBe(expected);
+    expect(written("cluster.env")).toContain("ISTIO_META_DNS_CAPTURE='true'");
+  });
+
+  it("keeps the token from others where a file of that name was for all to read", async () => {
+    mkdirSync(join(directory, "out"));
+    writeFileSync(join(directory, "out", "istio-token"), "old", { mode: 0o744 });
+    expect((await configure("-f", join(directory, "group.yaml"))).code).toBe(0);
+    expect([written("istio-token"), statSync(join(directory, "out", "istio-token")).mode & 0o777]).toEqual(["a.b.c", 0o600]);
+  });
+
+  it("says what is wrong with the directory", async () => {
+    writeFileSync(join(directory, "out"), "");
+    const { code, err } = await configure("-f", join(directory, "group.yaml"));
+    expect([code, err]).toEqual([1, expect.stringMatching(/^Error: --output: EEXIST: .*\/out'\n$/)]);
   });
 
   it("warns, and writes no address, when nobody knows the gateway's", async () => {

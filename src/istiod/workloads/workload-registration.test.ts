@@ -236,6 +236,18 @@ describe("WorkloadRegistration", () => {
     expect(refusals).toEqual([]);
   });
 
+  it("knows of entries that are made again with their group what agents have said of their health, which they say once", async () => {
+    const registered = registration.connect(connecting())!;
+    registered.report("connection refused");
+    registered.report(undefined);
+    await settle();
+    await store.delete({ kind: "WorkloadGroup", namespace: "shop", name: "ratings" });
+    await settle();
+    await store.put(group());
+    await settle();
+    expect(healthOf()).toMatchObject({ type: "Healthy", status: "True" });
+  });
+
   it("ends the stream of an agent whose entry can't be written", async () => {
     vi.spyOn(store, "put").mockRejectedValue(new Error("disk full"));
     registration.connect(connecting());
@@ -265,6 +277,18 @@ describe("WorkloadRegistration", () => {
     registration = new WorkloadRegistration({ store, instanceId: "istiod-b", metrics: new RegistrationMetrics(new Registry()) });
     await vi.advanceTimersByTimeAsync(120_000);
     expect(entry()).toBeDefined();
+  });
+
+  it("clears up after a run by another name, where the store is nobody else's", async () => {
+    registration.connect(connecting());
+    await settle();
+    registration[Symbol.dispose]();
+    const options = { store, instanceId: "istiod-b", isShared: false, graceMs, restartGraceMs: 60_000 };
+    registration = new WorkloadRegistration({ ...options, metrics: new RegistrationMetrics(new Registry()) });
+    await vi.advanceTimersByTimeAsync(59_000);
+    expect(entry()).toBeDefined();
+    await vi.advanceTimersByTimeAsync(2000);
+    expect(entry()).toBeUndefined();
   });
 
   it("gives up what another write has overtaken, and decides anew", async () => {

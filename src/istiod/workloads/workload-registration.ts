@@ -32,6 +32,11 @@ export interface WorkloadRegistrationOptions {
   readonly store: WritableConfigStore;
   /** Name of this control plane. */
   readonly instanceId: string;
+  /**
+   * Whether other control planes write to the store as well; default true. Otherwise an entry of another name is of this one's former name, and
+   * nobody else will ever look after it.
+   */
+  readonly isShared?: boolean;
   readonly metrics: RegistrationMetrics;
   /** How long an entry outlives its agent's last connection. Default 10,000. Istio PILOT_WORKLOAD_ENTRY_GRACE_PERIOD. */
   readonly graceMs?: number;
@@ -58,6 +63,8 @@ interface Holder extends RegisteringProxy {
   readonly key: EntryKey;
   /** undefined: the entry is the user's. */
   readonly group: string | undefined;
+  /** What its agent has said last; it says so once, and an entry that is made anew has to have it too. */
+  said?: { readonly health: HealthReport };
 }
 
 export class WorkloadRegistration implements Disposable {
@@ -113,7 +120,10 @@ export class WorkloadRegistration implements Disposable {
       proxy.close(error instanceof StreamRefused ? error : new StreamRefused(status.UNAVAILABLE, `registration failed: ${reason}`));
     });
     return {
-      report: (health) => this.#inBackground(holder, "health is not recorded", () => this.#recordHealth(holder, health)),
+      report: (health) => {
+        holder.said = { health };
+        this.#inBackground(holder, "health is not recorded", () => this.#recordHealth(holder, health));
+      },
       disconnect: () => this.#onDisconnect(holder),
     };
   }
@@ -155,7 +165,8 @@ export class WorkloadRegistration implements Disposable {
     return this.#options.store.get({ kind: "WorkloadGroup", namespace, name });
   }
 
-  async #markConnected({ key, group, proxy, connectedAt }: Holder): Promise<void> {
+  async #markConnected(holder: Holder): Promise<void> {
+    const { key, group, proxy, connectedAt } = holder;
     const { store, instanceId, metrics } = this.#options;
     const connected = { [entryAnnotations.controller]: instanceId, [entryAnnotations.connectedAt]: connectedAt.toISOString() };
     const entry = store.get(key);
@@ -173,6 +184,7 @@ export class WorkloadRegistration implements Disposable {
     await store.put(entryFromGroup(key.name, template, proxy, connected), { absent: true });
     metrics.successes.inc();
     scope.info("entry is registered", { entry: entryId(key), proxy: proxy.id });
+    if (holder.said) await this.#recordHealth(holder, holder.said.health);
   }
 
   /**
@@ -228,9 +240,9 @@ export class WorkloadRegistration implements Disposable {
 
   /** Whether there is something to clean up after the grace period. */
   async #markDisconnected(key: EntryKey, at: Date): Promise<boolean> {
-    const { store, instanceId, metrics } = this.#options;
+    const { store, metrics } = this.#options;
     const entry = store.get(key);
-    if (!entry || this.#holders.has(entryId(key)) || entry.metadata.annotations[entryAnnotations.controller] !== instanceId) return false;
+    if (!entry || this.#holders.has(entryId(key)) || !this.#isOwn(entry)) return false;
     const changes = { [entryAnnotations.connectedAt]: undefined, [entryAnnotations.disconnectedAt]: at.toISOString() };
     await store.put(withAnnotations(entry, changes), sameVersion(entry));
     metrics.unregistrations.inc();
@@ -267,13 +279,19 @@ export class WorkloadRegistration implements Disposable {
     const key = entryKey(entry.metadata.namespace, entry.metadata.name);
     if (annotations[entryAnnotations.disconnectedAt] !== undefined) {
       this.#later(this.#graceMs, () => this.#cleanUp(key));
-    } else if (annotations[entryAnnotations.controller] === this.#options.instanceId) {
+    } else if (this.#isOwn(entry)) {
       this.#later(this.#options.restartGraceMs ?? 60_000, () => {
         this.#write(key, async () => {
           if (await this.#markDisconnected(key, new Date(Date.now() - this.#graceMs))) this.#cleanUp(key);
         }).catch((error: unknown) => metricsError(this.#options, key, "entry is not cleaned up", error));
       });
     }
+  }
+
+  #isOwn({ metadata: { annotations } }: ConfigObject): boolean {
+    const { instanceId, isShared = true } = this.#options;
+    const controller = annotations[entryAnnotations.controller];
+    return isShared ? controller === instanceId : controller !== undefined;
   }
 
   /** Agents that are connected already get their entries when their group comes back. */
