@@ -18,6 +18,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
 import { once } from "./once.ts";
 import { type Architecture, at, manifest, ownArchitecture } from "./project.ts";
 import { PackagingError, requireTools, runTool } from "./tools.ts";
@@ -48,6 +49,12 @@ export function makeExecutable(architecture: Architecture): Executable {
     renameSync(working, path);
   });
   return { path, libatomic: join(sysroot, library), sysroot };
+}
+
+/** Debian's, of the library beside the executable. */
+export function libatomicVersion(): string {
+  const changelog = join(makeSysroot(ownArchitecture), "usr/share/doc/gcc-12-base/changelog.Debian.gz");
+  return /^gcc-12 \((?<version>[^)]+)\)/.exec(gunzipSync(readFileSync(changelog)).toString())!.groups!.version!;
 }
 
 /** An executable that does not start is no package's content. Another architecture's runs under qemu. */

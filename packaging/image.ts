@@ -137,7 +137,7 @@ function baseLayer(): string {
 
 function programLayer({ path, libatomic }: Executable): string {
   const directory = at("build", "packages", "stage", "image");
-  const own = images.flatMap(({ volumes }) => volumes);
+  const own = images.flatMap(({ volumes }) => volumes).map((volume) => volume.replace(/^\/var\/run\//, "/run/"));
   stage(
     [
       { path: `${home}/topsail`, kind: "file", from: path, mode: 0o755 },
@@ -149,19 +149,24 @@ function programLayer({ path, libatomic }: Executable): string {
       })),
       // Configuration is mounted here, or there is none.
       { path: "/etc/istiod/config", kind: "directory" as const, mode: 0o755 },
-      ...own.map((volume) => ({ path: volume.replace(/^\/var\/run\//, "/run/"), kind: "directory" as const, mode: 0o755 })),
+      ...own.map((volume) => ({ path: volume, kind: "directory" as const, mode: 0o775 })),
     ],
     directory,
   );
   const file = at("build", "packages", "image-program.tar");
-  tar(directory, file, ["."]);
+  const volumes = own.map((volume) => `.${volume}`);
+  tar(directory, file, [...volumes.map((volume) => `--exclude=${volume}`), "."]);
+  // A new volume is whose the directory is that it takes the place of. Where nobody knows the user beforehand (OpenShift), the group is root's.
+  tar(directory, file, ["--append", `--owner=${user}`, ...volumes]);
   rmSync(directory, { recursive: true });
   return file;
 }
 
-function tar(directory: string, file: string, names: readonly string[]): void {
+/** `words`: names, and options that hold over ours. */
+function tar(directory: string, file: string, words: readonly string[]): void {
   const steady = ["--sort=name", `--mtime=@${sourceDate()}`, "--owner=0", "--group=0", "--numeric-owner"];
-  runTool("tar", ["-cf", file, ...steady, "-C", directory, ...names]);
+  const mode = words.includes("--append") ? [] : ["--create"];
+  runTool("tar", [...mode, "--file", file, ...steady, "-C", directory, ...words]);
 }
 
 async function addLayer(layout: string, file: string, createdBy: string): Promise<Layer> {

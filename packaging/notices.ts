@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { libatomicVersion } from "./executable.ts";
 import { at, manifest, ownArchitecture, sourceDate } from "./project.ts";
 
 export interface Notices {
@@ -69,17 +70,21 @@ const nodeVersion = manifest.optionalDependencies[`node-linux-${ownArchitecture 
 function sbomOf(components: readonly Component[], version: string): string {
   const own = `pkg:generic/topsail@${version}`;
   const node = `pkg:generic/nodejs@${nodeVersion}`;
+  const libatomic = `pkg:deb/debian/libatomic1@${encodeURIComponent(libatomicVersion())}`;
   const parts = [
     { type: "platform", "bom-ref": node, name: "nodejs", version: nodeVersion, licenses: [{ license: { id: "MIT" } }], purl: node },
     ...Object.entries(process.versions)
-      .filter(([name, value]) => name !== "node" && name !== "modules" && name !== "napi" && value !== undefined)
+      // Empty: of a library that this Node was made without.
+      .filter(([name, value]) => !["node", "modules", "napi"].includes(name) && value)
       .map(([name, value]) => ({ type: "library", "bom-ref": `${node}#${name}`, name, version: value!, description: "inside of Node.js" })),
     {
       type: "library",
-      "bom-ref": "libatomic",
+      "bom-ref": libatomic,
       name: "libatomic1",
+      version: libatomicVersion(),
+      purl: libatomic,
       description: "beside the executable, from Debian",
-      licenses: [{ license: { id: "GPL-3.0-or-later" } }],
+      licenses: [{ expression: "GPL-3.0-or-later WITH GCC-exception-3.1" }],
     },
     ...components.map(({ name, version: own, license, integrity }) => {
       const purl = `pkg:npm/${name.replace("@", "%40")}@${own}`;

@@ -40,7 +40,9 @@ export function buildRpm(definition: PackageDefinition, { architecture, version,
     stage(entries, content);
     mkdirSync(join(top, "tmp"), { recursive: true });
     writeFileSync(spec, specOf(definition, entries, version, content));
-    const defines = { _topdir: top, _tmppath: join(top, "tmp"), clamp_mtime_to_source_date_epoch: "1" };
+    // The same source, by whomever and whenever it is built, is the same package, but for its signature.
+    const always = { clamp_mtime_to_source_date_epoch: "1", use_source_date_epoch_as_buildtime: "1", _buildhost: "localhost" };
+    const defines = { _topdir: top, _tmppath: join(top, "tmp"), ...always };
     const args = Object.entries(defines).flatMap(([name, value]) => ["--define", `${name} ${value}`]);
     runTool("rpmbuild", ["-bb", "--quiet", "--target", machineOf[architecture], ...args, spec], {
       env: { SOURCE_DATE_EPOCH: sourceDate() },
@@ -79,7 +81,7 @@ License: Apache-2.0 AND MIT AND GPL-3.0-or-later WITH GCC-exception-3.1
 Vendor: Topsail
 Packager: ${maintainer}
 URL: ${homepage}
-${definition.dependencies.rpm.map((name) => `Requires: ${name}\n`).join("")}
+${definition.dependencies.rpm.map((name) => `Requires: ${name}\nRequires(post): ${name}\n`).join("")}
 %description
 ${definition.description.join("\n")}
 

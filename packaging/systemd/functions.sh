@@ -15,11 +15,20 @@ system_user() {
     useradd --system --gid "$1" --home-dir "$2" --no-create-home --shell /usr/sbin/nologin --comment "Istio" "$1"
 }
 
+# empty_out DIRECTORY... : and away with it, unless it is a link or another file system, which the administrator made.
+empty_out() {
+  for directory in "$@"; do
+    [ -d "$directory" ] || continue
+    find "$directory/" -mindepth 1 -delete || true
+    [ -L "$directory" ] || rmdir "$directory" 2> /dev/null || true
+  done
+}
+
 # What serves lets a new process take over, and loses no connection; what can't is restarted. A new process that does not come up leaves the
 # old one where it is.
 hand_over_running() {
   is_booted || return 0
-  for unit in $(systemctl list-units --plain --no-legend --state=active "$@" | cut -d ' ' -f 1); do
+  for unit in $(systemctl list-units --plain --no-legend --state=active,reloading "$@" | cut -d ' ' -f 1); do
     before=$(systemctl show --property=MainPID --value "$unit")
     if ! systemctl reload "$unit"; then
       echo "$unit goes on with the program that it was started with; why: journalctl -u $unit" >&2

@@ -4,6 +4,7 @@ import { Command, CommanderError, Option } from "commander";
 import { ConfigError } from "../api/config-error.ts";
 import { fail } from "../lib/fail.ts";
 import { HostPortError } from "../lib/host-port.ts";
+import { expectJournal } from "../lib/journal.ts";
 import { log } from "../lib/log.ts";
 import { version } from "../lib/version.ts";
 import { ServiceManager, serviceVariables } from "../platform/service-manager.ts";
@@ -41,6 +42,7 @@ interface ProxyOptions {
 }
 
 export async function main(args: string[]): Promise<number> {
+  expectJournal(process.env.JOURNAL_STREAM);
   let exitCode = 0;
   const program = new Command("topsail pilot-agent").description("Run and look after a proxy of the mesh.").exitOverride();
   program
@@ -129,6 +131,7 @@ async function runProxy(type: string, options: ProxyOptions, ignored: string | u
   await using service = manager && Service.start({ manager, agent, controlPlane, startedAs, predecessor, runtimeDirectory });
   const ended = await Promise.race([signalled, agent.proxy.exited, ...(service ? [service.handedOver] : [])]);
   if (ended instanceof Successor) {
+    predecessor?.sayHandedOn();
     await Promise.race([agent.retire(), signalled, ended.ended, agent.proxy.exited]);
     return 0;
   }

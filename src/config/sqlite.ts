@@ -155,7 +155,12 @@ export class SqliteStore implements WritableConfigStore {
 
 function openDatabase(dataDir: string, path: string): DatabaseSync {
   mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-  chmodSync(dataDir, 0o700);
+  try {
+    chmodSync(dataDir, 0o700);
+  } catch (error) {
+    // Somebody else's, as a container's volume may be: what is in it is closed by itself.
+    if ((error as NodeJS.ErrnoException).code !== "EPERM") throw error;
+  }
   // SQLite gives the WAL the mode of the database, so the database is made first, closed to others.
   closeSync(openSync(path, "a", 0o600));
   chmodSync(path, 0o600);

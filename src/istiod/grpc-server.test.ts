@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { ServerCredentials } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
@@ -29,6 +30,21 @@ describe("GrpcServer", () => {
     for (const socket of sockets) socket.destroy();
     // A single listener takes one a turn.
     expect(turns).toBeLessThan(count);
+  });
+
+  it("cuts connections when it is closed, also of those who neither answer nor go", async () => {
+    const server = await start();
+    const client = connect({ port: server.port, host: "127.0.0.1", allowHalfOpen: true });
+    client.on("error", () => undefined);
+    const emptySettings = Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    client.write(Buffer.concat([Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), emptySettings]));
+    await once(client, "data");
+    await server[Symbol.asyncDispose]();
+    const ended = new Promise((resolve) => client.once("close", resolve));
+    // Only who is still connected takes it.
+    const talk = setInterval(() => client.write(emptySettings), 5);
+    await ended;
+    clearInterval(talk);
   });
 
   it("has its port for itself, as long as it is there", async () => {

@@ -4,7 +4,7 @@
  * libuv takes one connection of a listener each time that the event loop comes around. When hundreds of agents come at once, the last ones
  * would wait until the first have been given all their configuration; so several listeners share the port, among whom the kernel divides.
  */
-import { type AddressInfo, createServer, type Server as Listener } from "node:net";
+import { type AddressInfo, createServer, type Server as Listener, type Socket } from "node:net";
 import { Server, type ServerCredentials, type ServiceDefinition, type UntypedServiceImplementation } from "@grpc/grpc-js";
 import { log } from "../lib/log.ts";
 import { listenOn, type PortSharing } from "../platform/port-sharing.ts";
@@ -47,10 +47,22 @@ export class GrpcServer implements AsyncDisposable {
     });
     for (const { definition, implementation } of services) server.addService(definition, implementation);
     using parts = new DisposableStack();
-    parts.defer(() => server.forceShutdown());
+    const sockets = new Set<Socket>();
+    parts.defer(() => {
+      server.forceShutdown();
+      // It leaves them to whoever is at the other end, who may take his time until a keepalive is missed. First what has been said goes out.
+      setImmediate(() => {
+        for (const socket of sockets) socket.destroy();
+      });
+    });
     const connections = server.createConnectionInjector(credentials);
+    const take = (socket: Socket) => {
+      sockets.add(socket);
+      socket.once("close", () => sockets.delete(socket));
+      connections.injectConnection(socket);
+    };
     const open = async (at: number, sharing: PortSharing): Promise<number> => {
-      const listener: Listener = createServer({ noDelay: true }, (socket) => connections.injectConnection(socket));
+      const listener: Listener = createServer({ noDelay: true }, take);
       await listenOn(listener, { host, port: at }, sharing);
       // Of one connection that could not be taken.
       listener.on("error", (error) => scope.warn("a connection is lost", { port: at, reason: error.message }));

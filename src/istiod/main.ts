@@ -5,6 +5,7 @@ import { parseDurationMs } from "../api/schema/duration.ts";
 import { StoreError } from "../config/store.ts";
 import { fail } from "../lib/fail.ts";
 import { formatHostPort, HostPortError, parseHostPort } from "../lib/host-port.ts";
+import { expectJournal } from "../lib/journal.ts";
 import { log } from "../lib/log.ts";
 import { ReleaseAfterBursts } from "../platform/release-after-bursts.ts";
 import { releaseMemory } from "../platform/release-memory.ts";
@@ -57,6 +58,7 @@ const worthReleasingBytes = 256 * 1024 * 1024;
 const missing = ["httpsAddr"] as const;
 
 export async function main(args: string[]): Promise<number> {
+  expectJournal(process.env.JOURNAL_STREAM);
   const command = new Command("topsail istiod")
     .description("Run the control plane: configuration in, xDS out.")
     .argument("[discovery]", "may be given, as on Istio's own command line")

@@ -4,6 +4,8 @@
  * A line is `2026-11-24T15:04:05.123456Z\tinfo\txds\tmessage\tkey=value`, Istio's layout, or one JSON object per line.
  * Lines go to stderr; a test hands in its own sink. An error is logged once, where it is dealt with.
  */
+import { journalPrefix } from "./journal.ts";
+
 export type LogLevel = "debug" | "info" | "warn" | "error" | "none";
 
 const rank: Record<LogLevel, number> = { debug: 0, info: 1, warn: 2, error: 3, none: 4 };
@@ -46,6 +48,7 @@ export interface LogOptions {
 
 export function createLog(options: LogOptions = {}): Log {
   const write = options.write ?? ((line: string) => void process.stderr.write(line));
+  const prefix = options.write ? () => "" : journalPrefix;
   const now = options.now ?? (() => new Date());
   let format = options.format === "json" ? jsonLine : textLine;
   const scopes = new Map<string, LogScope>();
@@ -55,7 +58,7 @@ export function createLog(options: LogOptions = {}): Log {
     const known = scopes.get(name);
     if (known) return known;
     const emit = (level: LogLevel, message: string, fields?: LogFields) => {
-      if (made.enabled(level)) write(format(now(), level, name, message, fields ?? {}));
+      if (made.enabled(level)) write(prefix(level) + format(now(), level, name, message, fields ?? {}));
     };
     const made: LogScope = {
       name,

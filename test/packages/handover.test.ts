@@ -200,16 +200,54 @@ describe.skipIf(problem !== undefined)("hand-over on machines", { timeout: 120_0
     }
   });
 
-  it("go on as they are when the new process does not come up", async () => {
+  it("serve who is connected to the first of three processes, also when the second has gone", async () => {
+    const [unit, file] = ["istio-gateway@ingress", "/var/lib/istio-gateway/ingress/etc/istio/config/mesh"];
+    // Longer than both reloads take, on any machine.
+    await edge.sh(`echo 'defaultConfig: {concurrency: 2, drainDuration: 100s}' > ${file}; systemctl reload ${unit}`);
+    const first = await pidOf(edge, unit);
+    const traffic = new SteadyTraffic();
+    const session = traffic.session(edge.address, 9000);
+    await session.echo("before");
+    await edge.sh(`systemctl reload ${unit}`);
+    const second = await pidOf(edge, unit);
+    await edge.sh(`systemctl reload ${unit}`);
+    // Nobody is connected to it.
+    await edge.until(`! kill -0 ${second}`);
+    await session.echo("after");
+    await edge.sh(`kill -0 ${first}`);
+    session.end();
+    await edge.until(`! kill -0 ${first}`);
+    await traffic.stop();
+    expect(traffic.failures).toEqual([]);
+    await edge.sh(`echo '${defaults.trim()}' > ${file}; systemctl reload ${unit}`);
+  });
+
+  it("go on as they are when the new process does not come up: process, and what is captured", async () => {
+    const rules = () => app.sh("iptables-save | grep -- ^-A");
     const before = await pidOf(app, "istio");
+    const rulesBefore = await rules();
     const file = "/var/lib/istio/envoy/sidecar.env";
-    await app.sh(`cp ${file} /root/; echo "ISTIO_AGENT_FLAGS=--log_output_level=nonsense" >> ${file}`);
+    await app.sh(`cp ${file} /root/; echo "ISTIO_AGENT_FLAGS=--log_output_level=nonsense ISTIO_LOCAL_EXCLUDE_PORTS=7777" >> ${file}`);
     expect((await app.exec(["systemctl", "reload", "istio"])).code).not.toBe(0);
     expect(await pidOf(app, "istio")).toBe(before);
+    expect(await rules()).toBe(rulesBefore);
     expect(await app.property("istio", "ActiveState")).toBe("active");
     expect(await app.journal("istio")).toContain("the new process has ended before it served");
     await app.sh(`cp /root/sidecar.env ${file}; systemctl reload istio`);
     expect(await pidOf(app, "istio")).not.toBe(before);
+  });
+
+  it("hand over to the new program also when an upgrade comes in the middle of a reload", async () => {
+    using newer = anotherVersion(debOf("istio-sidecar"), "99.0.1");
+    await app.push(newer.file, "/root/newer.deb");
+    const settings = "/run/systemd/system/istio.service.d/slow.conf";
+    await app.write(settings, "[Service]\nExecReload=/bin/sleep 5\n");
+    const before = await pidOf(app, "istio");
+    await app.sh("systemctl daemon-reload; systemctl reload --no-block istio");
+    await app.until(`[ "$(systemctl show -P MainPID istio)" != ${before} ]`);
+    const between = await pidOf(app, "istio");
+    await app.sh(`dpkg -i /root/newer.deb; rm ${settings}; systemctl daemon-reload`);
+    await app.until(`[ "$(systemctl show -P MainPID istio)" != ${between} ]`);
   });
 
   it("are looked after as before: a new process that dies is restarted, one that is stopped ends in order", async () => {

@@ -18,7 +18,9 @@ kind: Gateway
 metadata: {name: web, namespace: istio-system}
 spec:
   selector: {istio: ingressgateway}
-  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]
+  servers:
+  - {port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}
+  - {port: {number: 443, name: tls, protocol: TLS}, hosts: ["*"], tls: {mode: PASSTHROUGH}}
 ---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -27,6 +29,7 @@ spec:
   hosts: ["*"]
   gateways: [web]
   http: [{directResponse: {status: 200, body: {string: "by the gateway"}}}]
+  tls: [{match: [{port: 443, sniHosts: ["*"]}], route: [{destination: {host: istiod.istio-system.svc.cluster.local, port: {number: 443}}}]}]
 `;
 
 /** As \`istioctl x workload entry configure\` writes it. */
@@ -67,6 +70,8 @@ describe.skipIf(problem !== undefined)("packages on machines", { timeout: 120_00
   afterAll(() => network?.[Symbol.asyncDispose]());
 
   it("install by dpkg alone, and neither start nor enable anything", async () => {
+    // Somebody was here before.
+    await control.sh("groupadd --gid 4000 team; useradd --uid 4001 --gid team istio-proxy");
     await Promise.all([install(control, "istio-control-plane"), install(ratings, "istio-sidecar")]);
     for (const [machine, unit] of [
       [control, "istio-control-plane"],
@@ -104,6 +109,16 @@ describe.skipIf(problem !== undefined)("packages on machines", { timeout: 120_00
       )![1];
       expect(Number(exposure), unit).toBeLessThanOrEqual(3);
     }
+  });
+
+  it("let past the proxy its user and the unit's group, and not the group that the user was in before", async () => {
+    const group = (await control.sh("getent group istio-proxy | cut -d: -f3")).trim();
+    await control.write("/root/capture.env", "ISTIO_SERVICE_CIDR=*\n");
+    const owners = await control.sh(
+      "cd /; ISTIO_CLUSTER_CONFIG=/root/capture.env pilot-agent machine init; iptables-save | grep -o '[ug]id-owner [0-9]* -j RETURN' | sort -u; pilot-agent machine clean",
+    );
+    expect(owners).toBe(`gid-owner ${group} -j RETURN\nuid-owner 4001 -j RETURN\n`);
+    await control.sh(noRules);
   });
 
   it("leave a start waiting while there is no control plane, and do not restart what waits", async () => {
@@ -189,6 +204,11 @@ describe.skipIf(problem !== undefined)("packages on machines", { timeout: 120_00
     await ratings.sh(`cp ${file} /root/; echo 'A=$(hostname)' >> ${file}; kill -9 $(systemctl show -P MainPID istio)`);
     await ratings.until('[ $(systemctl show -P NRestarts istio) -ge 3 ] && [ "$(systemctl show -P SubState istio)" = auto-restart ]');
     expect(await ratings.journal("istio")).toMatch(/sidecar\.env:\d+: what begins with \$ is for a shell/);
+    // By their priority what matters is found: errors, and warnings of the days without a control plane.
+    const errors = await ratings.sh("journalctl --no-pager -o cat -u istio -p err -t pilot-agent");
+    expect(errors).toMatch(/^error: .*sidecar\.env:\d+: what begins with \$ is for a shell/m);
+    expect(errors).not.toMatch(/\t(info|warn)\t/);
+    expect(await ratings.sh("journalctl --no-pager -o cat -u istio -p warning..warning -t pilot-agent")).toMatch(/\twarn\txdsproxy\t/);
     await ratings.sh(rulesInForce);
     await ratings.sh("systemctl stop istio");
     await ratings.until(noRules);
@@ -199,6 +219,23 @@ describe.skipIf(problem !== undefined)("packages on machines", { timeout: 120_00
     await ratings.sh(`systemctl stop istio; ${noRules}`);
     expect(await ratings.property("istio", "Result")).toBe("success");
     await ratings.unit("istio-capture", "inactive");
+  });
+
+  it("start anew without what an earlier mesh gave", async () => {
+    await ratings.sh("cp -a /etc/certs /root/; rm -r /etc/certs; systemctl start --no-block istio");
+    await ratings.until('systemctl show -P StatusText istio | grep -q "Waiting for configuration"');
+    expect(await ratings.sh("stat -c '%U %a' /etc/certs")).toBe("istio-proxy 755\n");
+    await ratings.until('journalctl -u istio | grep -q "no root certificate to know the control plane by"');
+    await ratings.sh("cp -a /root/certs/. /etc/certs");
+    await ratings.unit("istio", "active", 60_000);
+    await ratings.sh("systemctl stop istio");
+  });
+
+  it("let traffic go when the settings leave it to others from now on", async () => {
+    const file = "/var/lib/istio/envoy/sidecar.env";
+    await ratings.sh(`systemctl start istio; ${rulesInForce}; echo DISABLE_ENVOY=true >> ${file}; systemctl restart istio; ${noRules}`);
+    await ratings.sh(`cp /root/sidecar.env ${file}; systemctl restart istio; ${rulesInForce}`);
+    await ratings.sh(`echo ISTIO_CUSTOM_IP_TABLES=true >> ${file}; systemctl stop istio; ${noRules}; cp /root/sidecar.env ${file}`);
   });
 
   it("leave rules alone that the administrator sets", async () => {
@@ -214,6 +251,8 @@ describe.skipIf(problem !== undefined)("packages on machines", { timeout: 120_00
     await ratings.sh("systemctl enable istio");
     await ratings.reboot();
     await ratings.sh("[ ! -e /run/secrets/tokens/istio-token ]");
+    // As Istio's unit makes it: for others' secrets too.
+    await ratings.until('[ "$(stat -c "%U %a" /run/secrets)" = "istio-proxy 755" ]');
     await ratings.unit("istio", "active", 60_000);
     expect(await ratings.property("istio", "StatusText")).toContain("Serving the last good configuration");
     await ratings.sh(rulesInForce);
@@ -248,6 +287,16 @@ describe.skipIf(problem !== undefined)("packages on machines", { timeout: 120_00
     await ratings.sh("getent passwd istio-proxy");
   });
 
+  it("start a gateway that has no settings yet, and whose files come later", async () => {
+    const at = "/var/lib/istio-gateway/early";
+    await control.sh("systemctl start --no-block istio-gateway@early");
+    await control.until('systemctl show -P StatusText istio-gateway@early | grep -q "Waiting for configuration"');
+    expect(await control.sh(`cd ${at}; stat -c '%n %U %a' var var/run var/run/secrets var/run/secrets/tokens`)).toBe(
+      ["var", "var/run", "var/run/secrets", "var/run/secrets/tokens"].map((path) => `${path} istio-proxy 755\n`).join(""),
+    );
+    await control.sh(`systemctl stop istio-gateway@early; rm -r ${at}`);
+  });
+
   it("run a gateway on the ports of the web, beside the control plane, without root", async () => {
     const at = "/var/lib/istio-gateway/ingress";
     const config = { ...readKubeconfig(join(control.root, "var/lib/istiod/kubeconfig")), server: `https://${control.address}:6443` };
@@ -260,6 +309,9 @@ describe.skipIf(problem !== undefined)("packages on machines", { timeout: 120_00
       systemctl enable --now istio-gateway@ingress`);
     const answer = await fetch(`http://${control.address}/`);
     expect({ status: answer.status, body: await answer.text() }).toEqual({ status: 200, body: "by the gateway" });
+    // Where the Service of the control plane, at the same address, has another port behind it.
+    const api = `https://istiod.istio-system.svc:443/version`;
+    await control.sh(`curl -sS --cacert /var/lib/istiod/ca/root-cert.pem --resolve istiod.istio-system.svc:443:${control.address} ${api}`);
     const status = await control.sh("cat /proc/$(systemctl show -P MainPID istio-gateway@ingress)/status");
     expect(status).toMatch(/^CapEff:\t0*400$/m); // CAP_NET_BIND_SERVICE
     expect(status).not.toMatch(/^Uid:\t0\t/m);

@@ -79,6 +79,11 @@ describe.skipIf(problem !== undefined)("packages of a release", { timeout: 300_0
         expect(rpm("--checksig", file(name))).toContain("digests signatures OK");
     });
 
+    it("say nothing of when and where they were built but the time of their source", () => {
+      const built = output("rpm", "--query", "--queryformat", "%{BUILDTIME} %{BUILDHOST}", "--package", file("istio-sidecar.rpm"));
+      expect(built).toBe(`${output("git", "-C", root, "log", "-1", "--format=%ct").trim()} localhost`);
+    });
+
     it("need what RHEL 8 has, and no library that it has not", () => {
       const requirements = output("rpm", "--query", "--requires", "--package", file("istio-sidecar.rpm"));
       expect(requirements).toContain("libc.so.6(GLIBC_2.28)(64bit)");
@@ -102,9 +107,11 @@ describe.skipIf(problem !== undefined)("packages of a release", { timeout: 300_0
       ]);
     });
 
-    it("keep settings when they are removed", () => {
-      into.sh("echo A=1 >> /var/lib/istio/envoy/sidecar.env");
+    it("keep settings when they are removed, and are enabled no longer", () => {
+      into.sh("echo A=1 >> /var/lib/istio/envoy/sidecar.env; systemctl enable istio istio-gateway@ingress istio-control-plane");
       rpm("--erase", "istio-sidecar", "istio-control-plane");
+      // Installed again, they would start at the next boot.
+      expect(into.sh("find /etc/systemd/system -name 'istio*'").stdout).toBe("");
       expect(
         into.sh("[ ! -e /usr/local/bin/pilot-agent ]; [ ! -L /etc/istio ]; grep -h A=1 /var/lib/istio/envoy/sidecar.env*").stdout,
       ).toContain("A=1");
@@ -213,7 +220,10 @@ describe.skipIf(problem !== undefined)("packages of a release", { timeout: 300_0
     expect(foreign.stderr).toContain("signature");
   });
 
-  it("are images too, which run as nobody in particular with a root that can't be written", async () => {
+  it.each([
+    ["the image's user", undefined],
+    ["a user whom it does not know, of root's group", "1000650000:0"],
+  ])("are images too, which run as %s with a root that can't be written", async (_, user) => {
     const archive = file(`topsail-images_${version}_amd64.tar`);
     const port = await freePortRow(3);
     using image = OciImage.unpack(archive, `topsail/control-plane:${version}`);
@@ -226,7 +236,7 @@ describe.skipIf(problem !== undefined)("packages of a release", { timeout: 300_0
       "--secureGRPCAddr",
       `127.0.0.1:${port + 2}`,
     ];
-    const container = image.run([...image.config.config.Cmd, ...addresses]);
+    const container = image.run([...image.config.config.Cmd, ...addresses], user);
     let said = "";
     for (const stream of [container.stdout!, container.stderr!]) stream.on("data", (chunk) => (said += chunk));
     const ended = new Promise<number | null>((resolve) => container.once("exit", resolve));
@@ -241,11 +251,14 @@ describe.skipIf(problem !== undefined)("packages of a release", { timeout: 300_0
 
     using gateway = OciImage.unpack(archive, `topsail/gateway:${version}`);
     expect(gateway.config.config.Cmd).toEqual(["proxy", "router"]);
-    const printed = gateway.run(["version"]);
+    const agent = gateway.run(undefined, user);
     let text = "";
-    for (const stream of [printed.stdout!, printed.stderr!]) stream.on("data", (chunk) => (text += chunk));
-    await new Promise((resolve) => printed.once("close", resolve));
-    expect(text).toBe(`${version}\n`);
+    for (const stream of [agent.stdout!, agent.stderr!]) stream.on("data", (chunk) => (text += chunk));
+    // It has made its sockets, and has nobody to call.
+    await expect.poll(() => text, { timeout: 30_000 }).toContain("no root certificate to know the control plane by");
+    const gone = new Promise<number | null>((resolve) => agent.once("exit", resolve));
+    agent.kill("SIGTERM");
+    expect(await gone, text).toBe(0);
   });
 
   it("say what is inside of the executable", () => {
@@ -258,6 +271,7 @@ describe.skipIf(problem !== undefined)("packages of a release", { timeout: 300_0
       expect(packages).toContainEqual(expect.objectContaining({ name, version: wanted }));
     expect(packages.map(({ name }) => name)).not.toContain("typescript");
     expect(packages.every(({ licenses }) => licenses?.length === 1)).toBe(true);
+    expect(sbom.components.filter(({ version: known }) => !known)).toEqual([]);
     expect(sbom.components.map(({ name }) => name)).toEqual(expect.arrayContaining(["nodejs", "openssl", "v8", "libatomic1"]));
     expect(globSync("**/THIRD-PARTY-NOTICES.gz", { cwd: join(directory, "arm64") })).toHaveLength(1);
   });

@@ -1,7 +1,7 @@
 /** An image of an OCI archive, unpacked as a container engine does it, and run by crun. Source: OCI image and runtime specifications. */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -55,16 +55,18 @@ export class OciImage implements Disposable {
     return new OciImage(directory, config);
   }
 
-  /** A container on the host's network with a root that can't be written, as the image's user, without any capability. */
-  run(args: readonly string[] = this.config.config.Cmd): ChildProcess {
-    const { User, Env, Entrypoint, WorkingDir, Volumes } = this.config.config;
-    const [uid, gid] = User.split(":").map(Number);
-    const volume = (destination: string) => ({
-      destination,
-      type: "tmpfs",
-      source: "tmpfs",
-      options: ["nosuid", "nodev", `uid=${uid}`, `gid=${gid}`],
-    });
+  /**
+   * A container on the host's network with a root that can't be written, as the image's user or another (`uid:gid`), without any capability. Its
+   * volumes are new, with owner and mode of the directories that they take the place of, as engines make them.
+   */
+  run(args: readonly string[] = this.config.config.Cmd, user = this.config.config.User): ChildProcess {
+    const { Env, Entrypoint, WorkingDir, Volumes } = this.config.config;
+    const [uid, gid] = user.split(":").map(Number);
+    const volume = (destination: string) => {
+      const { uid: owner, gid: group, mode } = statSync(join(this.#directory, "rootfs", destination.replace(/^\/var\/run\//, "/run/")));
+      const access = `mode=${(mode & 0o7777).toString(8)}`;
+      return { destination, type: "tmpfs", source: "tmpfs", options: ["nosuid", "nodev", `uid=${owner}`, `gid=${group}`, access] };
+    };
     const settings = {
       ociVersion: "1.0.2",
       process: {

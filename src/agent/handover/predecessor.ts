@@ -5,6 +5,7 @@
  *         ──────── starts, {"servesIdentity": …} ────────────────>
  *         <─────── {"ready": PID}: it serves, on the same ports ──
  *         ──────── {"yours": true}: systemd knows its PID ───────>    speaks to systemd from now on
+ *         <─────── {"handedOn": true}: it has a successor itself ──   may end before its predecessor does
  *
  * Each end of it that closes tells the other that its process has ended.
  */
@@ -18,6 +19,12 @@ export const handoverVariable = "TOPSAIL_HANDOVER_FD";
 export interface Inheritance {
   /** The socket of the workload's certificate is the predecessor's: not of another, which would be asked. */
   readonly servesIdentity: boolean;
+}
+
+export interface WordOfSuccessor {
+  /** PID. */
+  readonly ready?: number;
+  readonly handedOn?: true;
 }
 
 export class Predecessor implements Disposable {
@@ -50,11 +57,20 @@ export class Predecessor implements Disposable {
   }
 
   sayReady(): void {
-    this.#socket.write(`${JSON.stringify({ ready: process.pid })}\n`);
+    this.#say({ ready: process.pid });
+  }
+
+  /** The end of this process is not the service's. */
+  sayHandedOn(): void {
+    this.#say({ handedOn: true });
   }
 
   [Symbol.dispose](): void {
     this.#socket.destroy();
+  }
+
+  #say(word: WordOfSuccessor): void {
+    this.#socket.write(`${JSON.stringify(word)}\n`);
   }
 }
 

@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import type { Socket } from "node:net";
 import { ownCommand } from "../../lib/own-command.ts";
-import { handoverVariable, type Inheritance, linesOf } from "./predecessor.ts";
+import { handoverVariable, type Inheritance, linesOf, type WordOfSuccessor } from "./predecessor.ts";
 
 /** How this process was started. What it adds to its environment is not for the next one, which reads the machine's settings anew. */
 export interface StartedAs {
@@ -15,7 +15,7 @@ export interface StartedAs {
 const descriptor = 3;
 
 export class Successor {
-  /** Resolves when it has ended. */
+  /** Resolves when it has ended, and the service with it: never when it has handed on. */
   readonly ended: Promise<void>;
   readonly #socket: Socket;
   readonly #ready: Promise<number>;
@@ -25,8 +25,19 @@ export class Successor {
     this.#socket = socket;
     const lines = linesOf(socket);
     socket.write(`${JSON.stringify(inheritance)}\n`);
-    this.ended = new Promise((resolve) => socket.once("close", () => resolve()));
-    this.#ready = new Promise((resolve) => lines.once("line", (line) => resolve((JSON.parse(line) as { ready: number }).ready)));
+    let hasHandedOn = false;
+    this.ended = new Promise((resolve) =>
+      socket.once("close", () => {
+        if (!hasHandedOn) resolve();
+      }),
+    );
+    this.#ready = new Promise((resolve) =>
+      lines.on("line", (line) => {
+        const { ready, handedOn } = JSON.parse(line) as WordOfSuccessor;
+        if (ready !== undefined) resolve(ready);
+        if (handedOn) hasHandedOn = true;
+      }),
+    );
   }
 
   /** Of the program that is on disk now. Rejects when there is no way to start it. */

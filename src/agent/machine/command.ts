@@ -3,20 +3,22 @@
  *
  *   machine init    as root, before the agent: secrets' places, and the rules by which traffic is captured, replaced as a whole
  *   machine run     as istio-proxy: the agent, with the settings of sidecar.env and cluster.env
- *   machine handover  a new process with the settings of now takes over from the one that runs
+ *   machine reload  as root: a new process with the settings of now takes over from the one that runs, then the rules by them; or nothing changes
  *   machine clean   as root, when the service has ended for good: the rules taken back
  */
 import { readFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { Command } from "commander";
 import { log } from "../../lib/log.ts";
+import type { FlagValues } from "../capture/capture-settings.ts";
 import { runCapture } from "../capture/command.ts";
-import { runCommand } from "../capture/command-runner.ts";
+import { CommandError, runCommand } from "../capture/command-runner.ts";
 import { flagValues } from "../capture/flags.ts";
 import { findUser } from "../capture/machine-facts.ts";
 import { parseBoolean } from "../environment-values.ts";
 import { askForHandover, handoverPath } from "../handover/handover-socket.ts";
 import { agentPaths } from "../paths.ts";
+import { forgetCapture, isCaptureNoted, noteCapture } from "./capture-note.ts";
 import { EnvironmentFileError } from "./environment-file.ts";
 import { gatewayDefaults } from "./gateway-defaults.ts";
 import { loadMachineEnvironment } from "./load-environment.ts";
@@ -44,7 +46,7 @@ export function machineCommand({ env, runProxy }: MachineCommandOptions): Comman
     .command("init")
     .description("Prepare the machine, and capture its traffic; as root")
     .option(...gateway)
-    .action((options: Options) => init(options, env));
+    .action(async (options: Options) => capture(options, await prepare(options, env)));
   machine
     .command("run")
     .description("Run the agent with the settings of sidecar.env and cluster.env")
@@ -56,11 +58,18 @@ export function machineCommand({ env, runProxy }: MachineCommandOptions): Comman
       await runProxy(options.gateway === undefined ? "sidecar" : "router", environment);
     });
   machine
-    .command("handover")
+    .command("reload")
     .description(
-      "Let a new process, of the program and the settings as they are now, take over from the running one; no connection is lost",
+      "Let a new process, of the program and the settings as they are now, take over from the running one; no connection is lost; as root",
     )
-    .action(() => handOver(env));
+    .option(...gateway)
+    .action(async (options: Options) => {
+      const variables = await prepare(options, env);
+      // Rules for a proxy that does not come up would lead to nobody.
+      if (isCaptured(options, variables)) await runCapture({ ...(await captureFlagsOf(variables)), "skip-rule-apply": "true" }, variables);
+      await handOver(env);
+      await capture(options, variables);
+    });
   machine
     .command("clean")
     .description("Capture traffic no longer; as root")
@@ -77,15 +86,43 @@ function load({ gateway }: Options, env: Variables): Promise<MachineEnvironment>
   return loadMachineEnvironment(env, gateway === undefined ? undefined : gatewayDefaults(gateway, hostname()));
 }
 
-async function init(options: Options, env: Variables): Promise<void> {
+/** Resolves to the settings. */
+async function prepare(options: Options, env: Variables): Promise<Variables> {
   const { variables } = await load(options, env);
   const name = variables.ENVOY_USER || "istio-proxy";
   const user = await findUser(runCommand, name);
   if (!user) throw new MachineError(`there is no user "${name}" on this machine`);
   await migrateRequests();
-  await prepareSecrets(agentPaths(".").token, { uid: Number(user.uid), gid: Number(user.gid) });
-  if (options.gateway !== undefined || isCapturedByHand(variables)) return;
-  await runCapture(flagValues({ "envoy-port": variables.ENVOY_PORT }, variables), variables);
+  const { mountedFiles, token } = agentPaths(".");
+  await prepareSecrets(mountedFiles, token, { uid: Number(user.uid), gid: Number(user.gid) });
+  return variables;
+}
+
+async function capture(options: Options, variables: Variables): Promise<void> {
+  if (isCaptured(options, variables)) {
+    await noteCapture();
+    await runCapture(await captureFlagsOf(variables), variables);
+  } else if (options.gateway === undefined) await setFree(variables);
+}
+
+function isCaptured({ gateway }: Options, variables: Variables): boolean {
+  return gateway === undefined && !isCapturedByHand(variables);
+}
+
+/** The unit's group is called as its user is; a user who was there before may have another first, which is others' too. */
+async function captureFlagsOf(variables: Variables): Promise<FlagValues> {
+  const group = await findGroup(variables.ENVOY_USER || "istio-proxy");
+  return flagValues({ "envoy-port": variables.ENVOY_PORT, "proxy-gid": variables.PROXY_GID || group }, variables);
+}
+
+/** Its number. */
+async function findGroup(name: string): Promise<string | undefined> {
+  try {
+    return (await runCommand("getent", ["group", name])).split(":")[2] || undefined;
+  } catch (error) {
+    if (error instanceof CommandError) return undefined;
+    throw error;
+  }
 }
 
 async function handOver({ RUNTIME_DIRECTORY: directory }: Variables): Promise<void> {
@@ -100,13 +137,21 @@ async function handOver({ RUNTIME_DIRECTORY: directory }: Variables): Promise<vo
 
 async function clean(env: Variables): Promise<void> {
   try {
-    if (isCapturedByHand((await load({}, env)).variables)) return;
+    if (isCapturedByHand((await load({}, env)).variables)) return await setFree(env);
   } catch (error) {
     // What was captured is written down; settings that have become unreadable since are no reason to keep it.
     if (!(error instanceof EnvironmentFileError || error instanceof MachineError)) throw error;
     scope.warn("settings can't be read, traffic is set free all the same", { reason: error.message });
   }
   await runCapture({ "cleanup-only": "true" }, env);
+  await forgetCapture();
+}
+
+/** Of rules that this service set, by the settings of that time; others are the user's. */
+async function setFree(env: Variables): Promise<void> {
+  if (!isCaptureNoted()) return;
+  await runCapture({ "cleanup-only": "true" }, env);
+  await forgetCapture();
 }
 
 /** A unit that failed has no job until it is started again, and one that is restarted has another. */

@@ -47,6 +47,12 @@ describe("parseEnvironmentFile", () => {
     expect(parseEnvironmentFile("# one\r\nA=1\r\nB='2'\r\n\r\nC=3 # three\r\n", "sidecar.env")).toEqual({ A: "1", B: "2", C: "3" });
   });
 
+  it("does not mind a byte order mark", () => {
+    expect(parseEnvironmentFile(`\uFEFF${istioctl.replaceAll("\n", "\r\n")}`, "cluster.env")).toEqual(
+      parseEnvironmentFile(istioctl, "cluster.env"),
+    );
+  });
+
   it("lets a file refer to what was known before", () => {
     expect(parseEnvironmentFile("B=$A/b", "sidecar.env", { A: "/a" })).toEqual({ B: "/a/b" });
     expect(parseEnvironmentFile("export A", "sidecar.env")).toEqual({});

@@ -1,9 +1,9 @@
 /**
  * What a machine lacks after a reboot, or when the operator only copied files: the directory of secrets in /run, a token that is its
- * user's alone, and a kernel that moves connections at a hand-over. Runs as root in directories of an unprivileged user, so it follows no link and touches nothing but the two by name.
+ * user's alone, and a kernel that moves connections at a hand-over. Runs as root in directories of an unprivileged user, so it follows no link and touches nothing but these by name.
  */
 import { constants } from "node:fs";
-import { lchown, mkdir, open, writeFile } from "node:fs/promises";
+import { chmod, lchown, mkdir, open, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { log } from "../../lib/log.ts";
 
@@ -16,10 +16,10 @@ export interface User {
   readonly gid: number;
 }
 
-/** `tokenFile`: `…/var/run/secrets/tokens/istio-token`; need not exist. */
-export async function prepareSecrets(tokenFile: string, { uid, gid }: User): Promise<void> {
+/** `certificates`: `…/etc/certs`. `tokenFile`: `…/var/run/secrets/tokens/istio-token`; need not exist. */
+export async function prepareSecrets(certificates: string, tokenFile: string, { uid, gid }: User): Promise<void> {
   const tokens = dirname(tokenFile);
-  await mkdir(tokens, { recursive: true, mode: 0o755 });
+  for (const directory of [certificates, tokens]) await makeDirectory(directory, { uid, gid });
   for (const directory of [dirname(tokens), tokens]) await lchown(directory, uid, gid);
   await using file = await openOwn(tokenFile);
   if (!file) return;
@@ -29,6 +29,20 @@ export async function prepareSecrets(tokenFile: string, { uid, gid }: User): Pro
   await file.chown(uid, gid);
   await file.chmod(0o600);
   if (mode & 0o077) scope.info("the token is no longer for all to read", { file: tokenFile });
+}
+
+/** With those above it, which the user must get through too; others may have secrets there. Whatever the umask of the unit. */
+async function makeDirectory(path: string, user: User): Promise<void> {
+  const above = dirname(path);
+  if (above !== path) await makeDirectory(above, user);
+  try {
+    await mkdir(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+    return;
+  }
+  await lchown(path, user.uid, user.gid);
+  await chmod(path, 0o755);
 }
 
 /**

@@ -7,8 +7,9 @@
  */
 import type { Gateway, Server, ServerTLSSettings } from "../../api/kinds/gateway.ts";
 import type { ConfigObject } from "../../api/kinds/object.ts";
+import type { ProxyNode } from "../../api/node.ts";
 import { isHttp, isTcp, parseProtocol } from "../../registry/protocol.ts";
-import type { Service } from "../../registry/service.ts";
+import { type Service, selectorMatches } from "../../registry/service.ts";
 
 export interface GatewayServer {
   readonly server: Server;
@@ -46,8 +47,8 @@ export interface MergedGateway {
   readonly conflicts: readonly { readonly gateway: string; readonly reason: string }[];
 }
 
-/** `ownServices`: services whose endpoint the proxy is, for translating ports. */
-export function mergeGateways(gateways: readonly ConfigObject<Gateway>[], ownServices: readonly Service[]): MergedGateway {
+/** `translators`: services that lead to the proxy, the first that knows a port translates it. */
+export function mergeGateways(gateways: readonly ConfigObject<Gateway>[], translators: readonly Service[]): MergedGateway {
   const listeners: GatewayListener[] = [];
   const serversByRoute = new Map<string, GatewayServer[]>();
   const conflicts: { gateway: string; reason: string }[] = [];
@@ -60,7 +61,7 @@ export function mergeGateways(gateways: readonly ConfigObject<Gateway>[], ownSer
     for (const server of object.spec.servers) {
       if (!server.port) continue;
       const reject = (reason: string) => conflicts.push({ gateway, reason });
-      const port = translatePort(server.port.number, ownServices);
+      const port = translatePort(server.port.number, translators);
       const protocol = parseProtocol(server.port.protocol);
       const isPlainHttp = isHttp(protocol);
       if (!isPlainHttp && !isTcp(protocol)) {
@@ -132,6 +133,17 @@ function routeNameOf(server: Server, port: number, object: ConfigObject<Gateway>
     return `https.${server.port?.number}.${server.port?.name}.${object.metadata.name}.${object.metadata.namespace}${bind}`;
   }
   return "";
+}
+
+/** Istio's, of a Service whose target ports are nothing to gateways. */
+const untranslatedLabel = "experimental.istio.io/disable-gateway-port-translation";
+
+/**
+ * Whether a Service at the proxy's address is a way to the proxy. A machine's address may be that of other gateways too, of applications, and
+ * of the control plane.
+ */
+export function translatesPorts({ registry, selector, labels }: Service, proxy: ProxyNode): boolean {
+  return registry === "Kubernetes" && !(untranslatedLabel in labels) && selectorMatches(selector, proxy.labels);
 }
 
 function translatePort(number: number, services: readonly Service[]): number {

@@ -32,7 +32,7 @@ import { AudienceKeys } from "./audience.ts";
 import { DestinationRuleIndex } from "./destination-rules.ts";
 import { EnvoyFilterIndex } from "./envoy-filter-index.ts";
 import { withIngresses } from "./ingress/with-ingresses.ts";
-import { type MergedGateway, mergeGateways } from "./merged-gateway.ts";
+import { type MergedGateway, mergeGateways, translatesPorts } from "./merged-gateway.ts";
 import { nobodyHears, type PatchOutcomes } from "./patch-status.ts";
 import { PeerAuthenticationIndex } from "./peer-authentication.ts";
 import { SecretReaders } from "./secret-readers.ts";
@@ -228,7 +228,10 @@ export class PushContext {
     const selected = (this.objects("Gateway") as ConfigObject<Gateway>[]).filter((gateway) =>
       selectorMatches(gateway.spec.selector, proxy.labels),
     );
-    const merged = mergeGateways(selected, this.ownServices(proxy));
+    const merged = mergeGateways(
+      selected,
+      this.ownServices(proxy).filter((service) => translatesPorts(service, proxy)),
+    );
     this.#merged.set(proxy, merged);
     return merged;
   }

@@ -203,6 +203,42 @@ status: {podIP: 10.9.0.1}
     expect([...listenersOf(routerNode(), push).keys()]).toEqual(["0.0.0.0_8080"]);
   });
 
+  it.each([
+    [
+      "of another gateway's",
+      "Service",
+      "{clusterIP: 10.96.0.2, selector: {istio: egressgateway}, ports: [{name: http, port: 80, targetPort: 8080}]}",
+      "",
+    ],
+    [
+      "that is not to be translated",
+      "Service",
+      "{clusterIP: 10.96.0.2, ports: [{name: http, port: 80, targetPort: 8080}]}",
+      "experimental.istio.io/disable-gateway-port-translation: 'true'",
+    ],
+    [
+      "of an application's",
+      "ServiceEntry",
+      "{hosts: [app.test], ports: [{name: http, number: 80, protocol: HTTP, targetPort: 8080}], resolution: STATIC, endpoints: [{address: 10.9.0.1}]}",
+      "",
+    ],
+  ])("listens on its own port beside a service of the same machine %s", (_, kind, spec, labels) => {
+    const push = pushContextOf(
+      `
+apiVersion: ${kind === "Service" ? "v1" : "networking.istio.io/v1"}
+kind: ${kind}
+metadata: {name: other, namespace: default, labels: {${labels}}}
+spec: ${spec}
+---
+apiVersion: v1
+kind: Endpoints
+metadata: {name: ${kind === "Service" ? "other" : "none"}, namespace: default}
+subsets: [{addresses: [{ip: 10.9.0.1}], ports: [{name: http, port: 8080}]}]
+---${gateway("[{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]")}`,
+    );
+    expect([...listenersOf(routerNode(), push).keys()]).toEqual(["0.0.0.0_80"]);
+  });
+
   it("terminates TLS with a certificate by name, by SNI, and from the version that the server wants", () => {
     const push = pushContextOf(
       gateway(

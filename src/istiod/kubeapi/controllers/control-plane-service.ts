@@ -34,7 +34,9 @@ export async function keepControlPlaneService(
   try {
     const clusterIP = known || allocated?.address;
     const ports = served.map((one) => ({ name: one.name, protocol: "TCP", port: one.port, targetPort: one.at.port }));
-    await keepObject(store, { apiVersion: "v1", kind: "Service", metadata, spec: { type: "ClusterIP", clusterIP, ports } });
+    // Not a way to the gateways that are on the control plane's machine. Its endpoints are those below.
+    const selector = { app: "istiod", istio: "pilot" };
+    await keepObject(store, { apiVersion: "v1", kind: "Service", metadata, spec: { type: "ClusterIP", clusterIP, selector, ports } });
   } finally {
     allocated?.release();
   }
