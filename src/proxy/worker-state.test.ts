@@ -333,6 +333,21 @@ describe("a worker", () => {
     await expect(exchange(port, get("/"))).rejects.toThrow("ECONNREFUSED");
   });
 
+  it("answers a client of HTTP/2 who has just connected before it tells him to go", async () => {
+    await using upstream = await startUpstream((_, response) => response.end("served"));
+    await using worker = await TestWorker.start(bootstrap(listener(manager(toUp)), cluster("up", upstream.port)));
+    const client = http2.connect(`http://127.0.0.1:${worker.ports.get("l")}`);
+    await once(client, "remoteSettings");
+    const told = once(client, "goaway");
+    await worker.drain(true);
+    // What he is told comes before the answer to this.
+    await new Promise((resolve) => client.ping(resolve));
+    const call = client.request({});
+    expect((await once(call.setEncoding("latin1"), "data"))[0]).toBe("served");
+    expect((await told)[0]).toBe(http2.constants.NGHTTP2_NO_ERROR);
+    await once(client, "close");
+  });
+
   it("tells a client of HTTP/2 to go though no response is due, and lets what it has under way end", async () => {
     await using upstream = await startUpstream((request, response) => request.pipe(response));
     await using worker = await TestWorker.start(bootstrap(listener(manager(toUp)), cluster("up", upstream.port)));

@@ -84,15 +84,22 @@ export class ConnectionLife {
   decideClose(): void {
     if (this.phase !== "open") return;
     const { maxRequestsPerConnection } = this.#manager;
-    if (this.#connection.drain.shouldClose()) this.drainAnnounced();
+    if (this.#connection.drain.shouldClose()) this.#drainClose();
     else if (maxRequestsPerConnection > 0 && this.#requests >= maxRequestsPerConnection) {
       this.count("downstream_cx_max_requests_reached");
       this.startDrain();
     }
   }
 
-  /** Nothing new is taken where it came in: a client that only has long streams would not hear so by a response. */
+  /**
+   * Nothing new is taken where it came in: a client that only has long streams would not hear so by a response. One that has just connected has
+   * requests on their way that it could not send any more; it hears by the first answer.
+   */
   drainAnnounced(): void {
+    if (this.#requests > 0) this.#drainClose();
+  }
+
+  #drainClose(): void {
     if (this.phase !== "open") return;
     this.count("downstream_cx_drain_close");
     this.startDrain();
