@@ -56,7 +56,14 @@ export class SteadyTraffic {
           if (status !== 200) this.failures.push(`${host}:${port} HTTP/2 answers ${status}`);
           this.done++;
         });
-        asked.once("error", (error) => this.failures.push(`${host}:${port} HTTP/2: ${error.message}`));
+        // Told to go between here and the socket, Node's client does not send what it has, and closes it as if the server had refused it.
+        let isUnsent = false;
+        asked.once("frameError", () => {
+          isUnsent = true;
+        });
+        asked.once("error", (error) => {
+          if (!isUnsent) this.failures.push(`${host}:${port} HTTP/2: ${error.message}`);
+        });
         asked.once("close", () => setTimeout(resolve, asked.rstCode === 0 ? 0 : 50));
         asked.resume();
       });
