@@ -187,7 +187,8 @@ export class Machine implements AsyncDisposable {
     const console = openSync(join(directory, "console.log"), "a");
     const args = ["--quiet", "-D", this.root, "-M", this.#machine, "--boot", `--network-bridge=${bridge}`];
     const apart = ["--register=no", "--keep-unit", "--link-journal=no", "--resolv-conf=off", "--timezone=off"];
-    const container = spawn("systemd-nspawn", [...args, ...apart, "--capability=CAP_NET_ADMIN,CAP_NET_RAW"], {
+    const words = [this.#cgroup, ...args, ...apart, "--capability=CAP_NET_ADMIN,CAP_NET_RAW"];
+    const container = spawn("sh", ["-c", inOwnCgroup, ...words], {
       // Of its own session: a terminal's Ctrl-C is for the test, which then takes it down.
       detached: true,
       stdio: ["ignore", console, console],
@@ -356,6 +357,10 @@ export class Machine implements AsyncDisposable {
     return `${this.#settings.bridge}-${this.name}`;
   }
 
+  get #cgroup(): string {
+    return `topsail-${this.#machine}`;
+  }
+
   #exited(): Promise<void> {
     const container = this.#container!;
     if (container.exitCode !== null || container.signalCode !== null) return Promise.resolve();
@@ -374,8 +379,20 @@ export class Machine implements AsyncDisposable {
     }
     if (spawnSync("umount", [this.root], { stdio: "ignore" }).status !== 0) spawnSync("umount", ["-l", this.root], { stdio: "ignore" });
     rmSync(this.#settings.directory, { recursive: true, force: true });
+    for (const top of globSync(`/sys/fs/cgroup/{,*/}${this.#cgroup}`))
+      spawnSync("find", [top, "-depth", "-type", "d", "-exec", "rmdir", "{}", "+"]);
   }
 }
+
+/**
+ * Becomes systemd-nspawn in a control group of the name $0. In the same one the units of all machines would have the same groups, and when one
+ * machine stops its istio.service, another's could not start.
+ */
+const inOwnCgroup = `for procs in /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/*/cgroup.procs; do
+  group=\${procs%/*}/$0
+  [ -w "$procs" ] && mkdir -p "$group" && { echo $$ > "$group/cgroup.procs"; } 2> /dev/null || continue
+done
+exec systemd-nspawn "$@"`;
 
 function killIfThere(pid: number): void {
   try {
