@@ -84,25 +84,18 @@ function makeSysroot(architecture: Architecture): string {
 function crossBuild(architecture: Architecture): string {
   const cpu = architecture === "arm64" ? "arm64" : "x64";
   const output = at("build", "packages", `cross-${architecture}`);
-  const { main, assets } = JSON.parse(readFileSync(at("build", "sea.json"), "utf8")) as { main: string; assets: Record<string, string> };
-  const texts = Object.entries(assets).filter(([name]) => !name.endsWith(".cache"));
+  const own = JSON.parse(readFileSync(at("build", "sea.json"), "utf8")) as { main: string; assets: Record<string, string> };
+  const texts = Object.entries(own.assets).filter(([name]) => !name.endsWith(".cache"));
   once(
     `cross-${architecture}`,
-    [manifest.optionalDependencies[`node-linux-${cpu}`]!, ...[main, ...texts.map(([, file]) => file)].map((file) => readFileSync(file))],
+    [
+      manifest.optionalDependencies[`node-linux-${cpu}`]!,
+      ...[own.main, ...texts.map(([, file]) => file)].map((file) => readFileSync(file)),
+    ],
     output,
     () => {
-      const node = fetchNode(cpu);
       const settings = `${output}.json`;
-      const sea = {
-        main,
-        executable: node,
-        output,
-        disableExperimentalSEAWarning: true,
-        useCodeCache: false,
-        execArgv: ["--disable-warning=ExperimentalWarning"],
-        execArgvExtension: "none",
-        assets: Object.fromEntries(texts),
-      };
+      const sea = { ...own, executable: fetchNode(cpu), output, useCodeCache: false, assets: Object.fromEntries(texts) };
       writeFileSync(settings, JSON.stringify(sea));
       runTool(process.execPath, ["--build-sea", settings]);
       chmodSync(output, 0o755);

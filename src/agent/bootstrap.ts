@@ -4,8 +4,8 @@
  */
 import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
 import { ownLoopback } from "../lib/loopback.ts";
+import { wildcardAddress } from "../lib/wildcard-address.ts";
 import type { AgentEnvironment } from "./environment.ts";
-import { wildcardOf } from "./machine-addresses.ts";
 import type { NodeIdentity } from "./node.ts";
 
 export interface BootstrapOptions {
@@ -31,7 +31,7 @@ type Json = Record<string, unknown>;
 
 export function bootstrap({ node, environment, proxyConfig, sockets }: BootstrapOptions): Json {
   const { region, zone, subZone } = node.locality;
-  const bind = environment.bindAddress ?? wildcardOf(node.addresses);
+  const bind = environment.bindAddress ?? wildcardAddress(node.addresses);
   const loopback = ownLoopback(environment.bindAddress);
   return {
     node: {

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { AddressWatch, type MachineAddress, wildcardOf } from "./machine-addresses.ts";
+import { AddressWatch, type MachineAddress } from "./machine-addresses.ts";
 
 const at = (name: string, address: string): MachineAddress => ({
   interface: name,
@@ -66,15 +66,5 @@ describe("AddressWatch", () => {
     expect(watch.addresses).toEqual(["127.0.0.1"]);
     await becomes(at("eth0", "10.0.0.5"));
     expect(moves).toEqual([["10.0.0.5"]]);
-  });
-});
-
-describe("wildcardOf", () => {
-  it.each([
-    [["10.0.0.1"], "0.0.0.0"],
-    [["10.0.0.1", "fd00::1"], "0.0.0.0"],
-    [["fd00::1", "2001:db8::1"], "::"],
-  ])("is where others come to: %j", (addresses, expected) => {
-    expect(wildcardOf(addresses)).toBe(expected);
   });
 });

@@ -1,5 +1,4 @@
 /** Addresses of this machine, and how the one that the mesh knows is followed when it changes. */
-import { isIPv6 } from "node:net";
 import { networkInterfaces } from "node:os";
 import { log } from "../lib/log.ts";
 
@@ -18,11 +17,6 @@ export function machineAddresses(): MachineAddress[] {
       .filter(({ internal, address }) => !internal && !address.startsWith("fe80:") && !address.startsWith("169.254."))
       .map(({ family, address }) => ({ interface: name, family, address })),
   );
-}
-
-/** Where who listens for the outside binds on a machine with these addresses: on one of IPv6 alone nobody comes to 0.0.0.0. As Istio's bootstrap. */
-export function wildcardOf(addresses: readonly string[]): "0.0.0.0" | "::" {
-  return addresses.length > 0 && addresses.every((address) => isIPv6(address)) ? "::" : "0.0.0.0";
 }
 
 const loopback: MachineAddress = { interface: "", family: "IPv4", address: "127.0.0.1" };

@@ -1,7 +1,7 @@
 /**
  * The agent as a service of systemd: says when it is ready and that it lives, and hands over to a new process when it is asked to.
  *
- *   systemctl reload ──> machine handover ──> this ──starts──> successor ──serves──> systemd is told its PID ──> this one retires
+ *   systemctl reload ──> machine reload ──> this ──starts──> successor ──serves──> systemd is told its PID ──> this one retires
  */
 import { log } from "../lib/log.ts";
 import type { ServiceManager } from "../platform/service-manager.ts";

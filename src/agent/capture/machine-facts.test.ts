@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { isOfIpv6, passesByNameServers } from "./machine-facts.ts";
+import { passesByNameServers } from "./machine-facts.ts";
 
 describe("passesByNameServers", () => {
   it.each([
@@ -12,16 +12,5 @@ describe("passesByNameServers", () => {
     ["none", "", false],
   ])("reads nsswitch.conf: %s", (_, text, expected) => {
     expect(passesByNameServers(text)).toBe(expected);
-  });
-});
-
-describe("isOfIpv6", () => {
-  it.each([
-    [["IPv6", "IPv6"], true],
-    [["IPv4", "IPv6"], false],
-    [["IPv4"], false],
-    [[], false],
-  ])("has IPv6 captured where the proxy listens on it: %j", (families, expected) => {
-    expect(isOfIpv6(families.map((family) => ({ family })))).toBe(expected);
   });
 });

@@ -1,12 +1,13 @@
 /** What capture has to know of the machine it runs on. */
 import { readFile } from "node:fs/promises";
 import { isIP } from "node:net";
-import { type MachineAddress, machineAddresses } from "../machine-addresses.ts";
+import { wildcardAddress } from "../../lib/wildcard-address.ts";
+import { machineAddresses } from "../machine-addresses.ts";
 import type { MachineFacts } from "./capture-settings.ts";
 import { CommandError, type CommandRunner } from "./command-runner.ts";
 
 export async function loadMachineFacts(run: CommandRunner, proxyUser: string): Promise<MachineFacts> {
-  return { proxyUser: await findUser(run, proxyUser), hasIpv6: isOfIpv6(machineAddresses()), nameServers: await loadNameServers() };
+  return { proxyUser: await findUser(run, proxyUser), hasIpv6: hasIpv6(), nameServers: await loadNameServers() };
 }
 
 export async function findUser(run: CommandRunner, name: string): Promise<MachineFacts["proxyUser"]> {
@@ -21,10 +22,10 @@ export async function findUser(run: CommandRunner, name: string): Promise<Machin
 
 /**
  * Rules for a family whose port nobody listens on would have all of its connections refused, and the control plane has a proxy listen on IPv6
- * where its machine has nothing else (istiod/xds/bind-address.ts). Of a machine that has both IPv6 passes by the proxy, as Istio's does.
+ * where its machine has nothing else. Of a machine that has both IPv6 passes by the proxy, as Istio's does.
  */
-export function isOfIpv6(addresses: readonly Pick<MachineAddress, "family">[]): boolean {
-  return addresses.length > 0 && addresses.every(({ family }) => family === "IPv6");
+function hasIpv6(): boolean {
+  return wildcardAddress(machineAddresses().map(({ address }) => address)) === "::";
 }
 
 async function loadNameServers(): Promise<string[]> {

@@ -51,21 +51,17 @@ function pairOf(name: string): Pair {
   return pair;
 }
 
+function sayType(desc: DescEnum | DescMessage): object {
+  const { kind, name, typeName, deprecated, file, parent, proto } = desc;
+  return { kind, name, typeName, deprecated, text: `${desc}`, file: file.name, parent: parent?.typeName, options: proto.options };
+}
+
 function sayEnum(desc: DescEnum): unknown {
-  const { kind, name, typeName, deprecated, open, sharedPrefix, values } = desc;
+  const { open, sharedPrefix, values } = desc;
   return {
-    ...{
-      kind,
-      name,
-      typeName,
-      deprecated,
-      open,
-      text: `${desc}`,
-      file: desc.file.name,
-      parent: desc.parent?.typeName,
-      options: desc.proto.options,
-    },
-    ...{ sharedPrefix, values: values.map(sayValue), byNumber: Object.entries(desc.value).map(([number, value]) => [number, value.name]) },
+    ...sayType(desc),
+    ...{ open, sharedPrefix, values: values.map(sayValue) },
+    byNumber: Object.entries(desc.value).map(([number, value]) => [number, value.name]),
   };
 }
 
@@ -104,19 +100,9 @@ function sayField(field: Member): unknown {
 }
 
 function sayMessage(desc: DescMessage): unknown {
-  const { kind, name, typeName, deprecated } = desc;
   const names = (members: readonly { name: string }[]) => members.map((member) => member.name);
   return {
-    ...{
-      kind,
-      name,
-      typeName,
-      deprecated,
-      text: `${desc}`,
-      file: desc.file.name,
-      parent: desc.parent?.typeName,
-      options: desc.proto.options,
-    },
+    ...sayType(desc),
     fields: desc.fields.map(sayField),
     byName: Object.entries(desc.field).map(([localName, field]) => [localName, field.number]),
     oneofs: desc.oneofs.map((oneof) => [oneof.kind, `${oneof}`, oneof.localName, names(oneof.fields), oneof.proto.options]),

@@ -1,16 +1,13 @@
 /** Where a proxy listens that is told no address. */
 import type { ProxyNode } from "../../api/node.ts";
-
-function isIpv6Only(proxy: ProxyNode): boolean {
-  return proxy.ipAddresses.every((address) => address.includes(":"));
-}
+import { wildcardAddress as wildcardOf } from "../../lib/wildcard-address.ts";
 
 /** For everybody who can reach the machine. */
-export function wildcardAddress(proxy: ProxyNode): string {
-  return isIpv6Only(proxy) ? "::" : "0.0.0.0";
+export function wildcardAddress(proxy: ProxyNode): "0.0.0.0" | "::" {
+  return wildcardOf(proxy.ipAddresses);
 }
 
 /** For the proxy's own machine. */
 export function loopbackAddress(proxy: ProxyNode): string {
-  return isIpv6Only(proxy) ? "::1" : "127.0.0.1";
+  return wildcardAddress(proxy) === "::" ? "::1" : "127.0.0.1";
 }
