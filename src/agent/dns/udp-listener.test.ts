@@ -14,6 +14,12 @@ function answererOf(name: string): Answerer {
   } as unknown as Answerer;
 }
 
+/** As busy as a process can be: what arrives meanwhile waits in the kernel. */
+function standStill(ms: number): void {
+  const until = performance.now() + ms;
+  while (performance.now() < until);
+}
+
 async function freePort(host: string): Promise<number> {
   const probe = createSocket(host === "::1" ? "udp6" : "udp4").bind(0, host);
   await once(probe, "listening");
@@ -40,9 +46,7 @@ describe.each(["127.0.0.1", "0.0.0.0", "::1"])("UdpListener that retires on %s",
       for (let round = 0; !isOver; round++) await ask(client, index % 4 === 0 ? `slow ${index} ${round}` : `${index} ${round}`);
     });
     await delay(100);
-    // As busy as a process can be: what arrives meanwhile waits in the kernel.
-    const until = performance.now() + 50;
-    while (performance.now() < until);
+    standStill(50);
     await old.retire();
     expect(answers.some((answer) => answer.startsWith("old"))).toBe(true);
     answers.length = 0;
@@ -51,6 +55,22 @@ describe.each(["127.0.0.1", "0.0.0.0", "::1"])("UdpListener that retires on %s",
     await Promise.all(asking);
     expect(answers.length).toBeGreaterThan(40);
     expect(answers.filter((answer) => !answer.startsWith("new"))).toEqual([]);
+    for (const client of clients) client.close();
+  });
+
+  it("reads what had arrived although the process stood still for longer than it waits", async () => {
+    const port = await freePort(host);
+    const old = await UdpListener.start(host, port, "first", answererOf("old"));
+    // More than Node reads in one turn of its event loop.
+    const clients = Array.from({ length: 100 }, () => createSocket(host === "::1" ? "udp6" : "udp4"));
+    const answers = Promise.all(clients.map((client) => once(client, "message", { signal: AbortSignal.timeout(3000) })));
+    await Promise.all(
+      clients.map((client, index) => new Promise((sent) => client.send(`${index}`, port, host === "0.0.0.0" ? "127.0.0.1" : host, sent))),
+    );
+    const retired = old.retire();
+    standStill(150);
+    await retired;
+    expect((await answers).map(([answer]) => String(answer))).toEqual(clients.map((_, index) => `old ${index}`));
     for (const client of clients) client.close();
   });
 });

@@ -1,6 +1,7 @@
 /** DNS over UDP, on one address. */
 import { createSocket, type Socket } from "node:dgram";
 import { isIPv6 } from "node:net";
+import { setImmediate } from "node:timers/promises";
 import { log } from "../../lib/log.ts";
 import type { PortSharing } from "../../platform/port-sharing.ts";
 import type { Answerer } from "./answerer.ts";
@@ -11,7 +12,7 @@ const scope = log.scope("dns");
 /** A burst of queries waits here, not in vain; the kernel may give less. */
 const receiveBufferBytes = 1 << 20;
 
-/** No query that had arrived by then is left unread. */
+/** Without a query, before a listener that retires is closed. */
 const quietMs = 100;
 
 export class UdpListener implements AsyncDisposable {
@@ -87,9 +88,15 @@ export class UdpListener implements AsyncDisposable {
     const nobody = !isAnyAddress ? this.#host : isIPv6(this.#host) ? "::1" : "127.0.0.1";
     this.#socket.connect(discardPort, nobody);
     clearTimeout(this.#closeTimer);
-    this.#closeTimer = setTimeout(() => {
-      if (this.#pending === 0) this.#close();
-    }, quietMs);
+    this.#closeTimer = setTimeout(() => void this.#closeOnceRead(), quietMs);
+  }
+
+  /** A process that stood still finds that the time is over before it has read what arrived meanwhile: it reads first. */
+  async #closeOnceRead(): Promise<void> {
+    const timer = this.#closeTimer;
+    await setImmediate();
+    // One that was answered now has begun the time anew.
+    if (timer === this.#closeTimer && this.#pending === 0) this.#close();
   }
 
   #close(): void {
