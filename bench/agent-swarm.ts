@@ -17,6 +17,8 @@ export interface SwarmTask {
   /** PEM. */
   readonly root: string;
   readonly token: string;
+  /** Number of the first agent; others' are in other processes. */
+  readonly first: number;
   readonly agents: number;
 }
 
@@ -74,7 +76,7 @@ async function certificateFor({ target, token }: SwarmTask, { csr, secureContext
 }
 
 /** Resolves when clusters and listeners are there; the stream stays. */
-function configure(task: SwarmTask, index: number, chain: string, key: string): Promise<void> {
+function configure(task: SwarmTask, index: number, chain: string, { privateKey, secureContext }: Prepared): Promise<void> {
   const address = `10.88.${index >> 8}.${index & 255}`;
   const metadata: JsonObject = {
     NAME: `vm-${index}`,
@@ -86,7 +88,9 @@ function configure(task: SwarmTask, index: number, chain: string, key: string): 
     LABELS: { app: account },
   };
   const node = { id: `sidecar~${address}~vm-${index}.default~default.svc.cluster.local`, metadata };
-  const secureContext = createSecureContext({ ca: task.root, key, cert: chain });
+  // To make another one for it would take as long as the handshake.
+  secureContext.context.setCert(chain);
+  secureContext.context.setKey(privateKey);
   const connection = new LightGrpc({ target: task.target, secureContext, serverName });
   const missing = new Set<string>([typeUrls.cds, typeUrls.lds]);
   return new Promise((resolve, reject) => {
@@ -130,7 +134,7 @@ if (import.meta.main) {
       const received = performance.now();
       // What a process has used by the last of them is read when this is.
       if (certificateMs.push(received - asked) === task.agents) process.stdout.write("certified\n");
-      await untilDone(() => configure(task, index, chain, agent.privateKey));
+      await untilDone(() => configure(task, task.first + index, chain, agent));
       configuredMs.push(performance.now() - received);
     }),
   );

@@ -34,6 +34,8 @@ export interface AgentBenchOptions {
 }
 
 const allParts = "memory,start,join";
+/** In one, the agents would wait for each other's work. */
+const swarmProcesses = 2;
 /** For a profile to be written. */
 const patienceMs = 10_000;
 const entriesPath = "/apis/networking.istio.io/v1/namespaces/default/workloadentries";
@@ -218,33 +220,53 @@ async function measureSwarm(agents: number, profile: string | undefined, print: 
     target: `127.0.0.1:${secure}`,
     root: config.root,
     token: await createToken(config, "default", "swarm"),
+    first: 0,
     agents,
   };
-  await using swarm = new TopsailProcess(
-    [...profiling, join(import.meta.dirname, "agent-swarm.ts"), JSON.stringify({ ...task, token: "" })],
-    {
-      executable: process.execPath,
-      env: { ...(process.env as Record<string, string>), SWARM_TOKEN: task.token },
-    },
-  );
-  await swarm.printed("prepared", 120_000);
+  await using parts = new AsyncDisposableStack();
+  const swarms = Array.from({ length: swarmProcesses }, (_, index) => {
+    const [from, to] = [index, index + 1].map((part) => Math.round((part * agents) / swarmProcesses)) as [number, number];
+    return parts.use(
+      new TopsailProcess(
+        [
+          ...profiling,
+          join(import.meta.dirname, "agent-swarm.ts"),
+          JSON.stringify({ ...task, token: "", first: from, agents: to - from } satisfies SwarmTask),
+        ],
+        { executable: process.execPath, env: { ...(process.env as Record<string, string>), SWARM_TOKEN: task.token } },
+      ),
+    );
+  });
+  const all = <T>(one: (swarm: TopsailProcess) => T) => Promise.all(swarms.map(one));
+  await all((swarm) => swarm.printed("prepared", 120_000));
   using watch = await watchApi(config, `${entriesPath}?watch=1`);
-  const usage = () => ({ plane: usageOf(pid).cpuSeconds, agents: usageOf(swarm.pid).cpuSeconds });
+  const usage = () => ({
+    plane: usageOf(pid).cpuSeconds,
+    agents: swarms.reduce((sum, swarm) => sum + usageOf(swarm.pid).cpuSeconds, 0),
+  });
   const before = usage();
   const started = performance.now();
-  swarm.child.kill("SIGUSR2");
-  const certified = swarm.printed("certified", 60_000).then(usage);
+  for (const swarm of swarms) swarm.child.kill("SIGUSR2");
+  const certified = all((swarm) => swarm.printed("certified", 60_000)).then(usage);
   const names = () => new Set(watch.events.map(({ object }) => (object.metadata as { name: string }).name)).size;
   while (names() < agents) {
     await delay(10);
-    if (performance.now() - started > 120_000) throw new Error(`only ${names()} of ${agents} are registered: ${swarm.stderr}`);
+    if (performance.now() - started > 120_000)
+      throw new Error(`only ${names()} of ${agents} are registered: ${swarms.map(({ stderr }) => stderr).join("")}`);
   }
   const registeredMs = performance.now() - started;
-  await swarm.printed("report", 60_000);
+  await all((swarm) => swarm.printed("report", 60_000));
   const after = usage();
-  swarm.child.kill("SIGTERM");
-  await swarm.exited;
-  const report = JSON.parse(swarm.stdout.split("report ")[1]!) as SwarmReport;
+  const reports = swarms.map((swarm) => JSON.parse(swarm.stdout.split("report ")[1]!) as SwarmReport);
+  const report: SwarmReport = {
+    certificateMs: reports.flatMap(({ certificateMs }) => certificateMs),
+    configuredMs: reports.flatMap(({ configuredMs }) => configuredMs),
+    failures: reports.reduce((sum, { failures }) => sum + failures, 0),
+  };
+  await all(async (swarm) => {
+    swarm.child.kill("SIGTERM");
+    await swarm.exited;
+  });
   const at = (times: readonly number[], share: number) => [...times].sort((a, b) => a - b)[Math.floor((times.length - 1) * share)] ?? 0;
   const row = (name: string, times: readonly number[]) =>
     print(`  ${name.padEnd(40)}${at(times, 0.5).toFixed(0).padStart(6)} ms median, p99 ${at(times, 0.99).toFixed(0)} ms`);

@@ -1,4 +1,5 @@
 /** The server over real gRPC, with a handler whose resources the tests change. */
+import { setTimeout as delay } from "node:timers/promises";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { StringValueSchema } from "@bufbuild/protobuf/wkt";
 import { Client, type ClientDuplexStream, credentials, Server, ServerCredentials, type StatusObject, status } from "@grpc/grpc-js";
@@ -14,6 +15,7 @@ import {
   DiscoveryResponseSchema,
 } from "../api/gen/envoy/service/discovery/v3/discovery_pb.js";
 import { typeUrls } from "../api/type-urls.ts";
+import { Turns } from "../lib/turns.ts";
 import { type EncodedResource, encodeResource } from "./resource.ts";
 import { type AdsConnection, type AdsHandler, adsService, StreamRefused } from "./server.ts";
 
@@ -26,6 +28,7 @@ class TestHandler implements AdsHandler {
   readonly nacks: string[] = [];
   closed = 0;
   refuses: StreamRefused | undefined;
+  declare turns?: Turns;
 
   set(typeUrl: string, name: string, content: string | undefined): void {
     const byName = this.resources.get(typeUrl) ?? new Map<string, string>();
@@ -146,6 +149,19 @@ const contents = (response: DiscoveryResponse) => response.resources.map((any) =
 const names = (response: DeltaDiscoveryResponse) => response.resources.map((resource) => resource.name);
 
 describe("AdsServer", () => {
+  it("answers in the handler's own turns, where it has some", async () => {
+    let isUrgent = true;
+    handler.turns = new Turns(5, { while: () => isUrgent, maxMs: 60_000 });
+    handler.set(cds, "a", "1");
+    const stream = openSotw();
+    stream.call.write(sotwRequest(cds));
+    await expect.poll(() => handler.connections.length).toBe(1);
+    await delay(20);
+    expect(stream.received).toEqual([]);
+    isUrgent = false;
+    expect(contents(await stream.next())).toEqual(["1"]);
+  });
+
   it("sends the whole set of a wildcard type when any of it changed, and nothing when none did", async () => {
     handler.set(cds, "a", "1");
     handler.set(cds, "b", "1");

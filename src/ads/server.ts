@@ -64,6 +64,8 @@ export interface AdsSession {
 export interface AdsHandler {
   /** Throws StreamRefused for a node that can't be served. */
   onConnect(node: Node | undefined, connection: AdsConnection, peer: Peer): AdsSession;
+  /** In which questions are answered; default: one for all handlers without their own. */
+  readonly turns?: Turns;
 }
 
 /** Which types a push may change, and of clusters and their endpoints which. Absent: everything. */
@@ -133,7 +135,7 @@ const delta: Dialect<DeltaDiscoveryRequest> = {
   responses: new SharedResponses(deltaResponse),
 };
 
-const turns = new Turns(5);
+const usualTurns = new Turns(5);
 
 class Connection<Request> implements AdsConnection {
   readonly kind: "sotw" | "delta";
@@ -237,6 +239,7 @@ class Connection<Request> implements AdsConnection {
   /** The next question is heard when this one has been answered. */
   #answerInTurn(typeUrl: string, names: ReadonlySet<string> | "everything" | undefined): void {
     this.#stream.pause();
+    const { turns = usualTurns } = this.#handler;
     turns.add(() => {
       if (this.#isClosed) return;
       this.#answer(typeUrl, names);

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { create } from "@bufbuild/protobuf";
 import { status } from "@grpc/grpc-js";
 import { describe, expect, it, vi } from "vitest";
@@ -38,6 +39,22 @@ describe("DiscoveryServer", () => {
     expect(() => server.onConnect(node, connection, peer)).toThrow(expect.objectContaining({ code: status.RESOURCE_EXHAUSTED }));
     session.onClosed();
     server.onConnect(node, connection, peer);
+  });
+
+  it("lets answers wait for those who are just connecting", async () => {
+    await using store = new MemoryStore();
+    using server = new DiscoveryServer({ store, mesh: defaultMesh(), domain: "cluster.local" });
+    const now = vi.spyOn(performance, "now").mockReturnValue(0);
+    server.newcomers.onTaken("10.0.0.9:1");
+    let isAnswered = false;
+    server.turns.add(() => {
+      isAnswered = true;
+    });
+    await delay(20);
+    expect(isAnswered).toBe(false);
+    server.newcomers.onHeard("10.0.0.9:1");
+    await vi.waitFor(() => expect(isAnswered).toBe(true));
+    now.mockRestore();
   });
 
   it("counts a NACK by proxy until the proxy takes the type again", async () => {

@@ -21,11 +21,13 @@ import { typeUrls } from "../api/type-urls.ts";
 import type { ConfigStore } from "../config/store.ts";
 import { log } from "../lib/log.ts";
 import { isLoopback } from "../lib/loopback.ts";
+import { Turns } from "../lib/turns.ts";
 import type { AddressAllocation } from "../registry/allocated-addresses.ts";
 import { admitNode } from "./admit-node.ts";
 import type { JwksResolver } from "./jwks/jwks-resolver.ts";
 import { type JwksFetchMode, jwksSourcesOf } from "./jwks/jwks-source.ts";
 import { IstiodMetrics, shortType } from "./metrics.ts";
+import { Newcomers } from "./newcomers.ts";
 import { ObjectRemarks } from "./object-remarks.ts";
 import { concernsProxies } from "./push/concerns-proxies.ts";
 import { Debouncer, type Urgency } from "./push/debounce.ts";
@@ -44,8 +46,11 @@ const scope = log.scope("ads");
 /** A push waits so long for the keys of new token issuers: better late than with tokens refused in between. */
 const keysPatienceMs = 2000;
 
-/** A push goes on for so long before it lets others have their turn. */
+/** A push goes on for so long before it lets others have their turn, and so do first answers. */
 const turnMs = 5;
+
+/** So long they wait for those who are just connecting. */
+const newcomersFirstMs = 2000;
 
 const nothing = { typeUrls: new Set<string>(), clusters: undefined };
 
@@ -96,6 +101,9 @@ export class DiscoveryServer implements AdsHandler, Disposable {
   readonly metrics: IstiodMetrics;
   readonly instanceId: string;
   readonly store: ConfigStore;
+  /** On all ports. */
+  readonly newcomers = new Newcomers();
+  readonly turns = new Turns(turnMs, { while: () => this.newcomers.areWaiting(), maxMs: newcomersFirstMs });
   readonly #options: DiscoveryServerOptions;
   readonly #connected = new Map<string, Connected>();
   readonly #observers = new Set<ConnectionObserver>();

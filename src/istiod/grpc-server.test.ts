@@ -1,35 +1,75 @@
 import { once } from "node:events";
-import { connect, type Socket } from "node:net";
-import { ServerCredentials } from "@grpc/grpc-js";
+import { readFileSync } from "node:fs";
+import { connect } from "node:net";
+import { Client, credentials, ServerCredentials, type ServerUnaryCall, type sendUnaryData } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import { GrpcServer, type GrpcServerOptions } from "./grpc-server.ts";
+import { GrpcServer, type GrpcServerOptions, type GrpcService } from "./grpc-server.ts";
+import { Newcomers } from "./newcomers.ts";
 
 const start = (options: Partial<GrpcServerOptions> = {}) =>
   GrpcServer.start({ host: "127.0.0.1", port: 0, credentials: ServerCredentials.createInsecure(), services: [], ...options });
 
+const asItIs = (bytes: Buffer) => bytes;
+const path = "/test.Echo/Call";
+const echo: GrpcService = {
+  definition: {
+    Call: {
+      path,
+      requestStream: false,
+      responseStream: false,
+      requestSerialize: asItIs,
+      requestDeserialize: asItIs,
+      responseSerialize: asItIs,
+      responseDeserialize: asItIs,
+    },
+  },
+  implementation: { Call: (call: ServerUnaryCall<Buffer, Buffer>, answer: sendUnaryData<Buffer>) => answer(null, call.request) },
+};
+const callEcho = (client: Client) =>
+  new Promise<void>((resolve, reject) =>
+    client.makeUnaryRequest(path, asItIs, asItIs, Buffer.from("a"), (error) => (error ? reject(error) : resolve())),
+  );
+
 describe("GrpcServer", () => {
-  it("takes several of the connections that come at once each time that the event loop comes around", async () => {
-    await using server = await start();
-    const count = 64;
-    let turns = 0;
-    let isOver = false;
-    const turn = () => {
-      turns++;
-      if (!isOver) setImmediate(turn);
-    };
-    turn();
-    const sockets: Socket[] = [];
-    // Settings are the server's first word to whom it has taken.
-    const greeted = Array.from({ length: count }, () => {
+  it("tells of newcomers: who has connected, until he calls or goes", async () => {
+    const newcomers = new Newcomers();
+    await using server = await start({ newcomers, services: [echo] });
+    const greeted = async () => {
       const socket = connect(server.port, "127.0.0.1");
-      sockets.push(socket);
-      return new Promise((resolve) => socket.once("data", resolve));
-    });
-    await Promise.all(greeted);
-    isOver = true;
+      // Settings are the server's first word to whom it has taken.
+      await once(socket, "data");
+      return socket;
+    };
+    expect(newcomers.areWaiting()).toBe(false);
+    const silent = await greeted();
+    const leaving = await greeted();
+    expect(newcomers.areWaiting()).toBe(true);
+    const client = new Client(`127.0.0.1:${server.port}`, credentials.createInsecure());
+    await callEcho(client);
+    expect(newcomers.areWaiting()).toBe(true);
+    silent.destroy();
+    leaving.destroy();
+    await expect.poll(() => newcomers.areWaiting()).toBe(false);
+    client.close();
+    // Who has called is none, for as long as he stays.
+    const another = new Client(`127.0.0.1:${server.port}`, credentials.createInsecure(), { "grpc.use_local_subchannel_pool": 1 });
+    await callEcho(another);
+    expect(newcomers.areWaiting()).toBe(false);
+    another.close();
+  });
+
+  it("has room for agents that connect in one moment, before it has taken any", async () => {
+    await using server = await start();
+    const sockets = Array.from({ length: 700 }, () => connect(server.port, "127.0.0.1"));
+    const connected = Promise.all(sockets.map((socket) => once(socket, "connect")));
+    // They knock in this turn of the event loop, and none is let in before the next. Who finds no room knocks again after a second.
+    await new Promise(process.nextTick);
+    const port = server.port.toString(16).toUpperCase().padStart(4, "0");
+    const synSent = "02";
+    const waiting = readFileSync("/proc/net/tcp", "utf8").match(new RegExp(` 0100007F:${port} ${synSent} `, "g"));
+    await connected;
     for (const socket of sockets) socket.destroy();
-    // A single listener takes one a turn.
-    expect(turns).toBeLessThan(count);
+    expect(waiting).toBeNull();
   });
 
   it("cuts connections when it is closed, also of those who neither answer nor go", async () => {

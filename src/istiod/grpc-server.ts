@@ -1,13 +1,16 @@
-/**
- * A gRPC port of the control plane: plaintext for loopback and tests, or TLS with the certificate authority's own certificate.
- *
- * libuv takes one connection of a listener each time that the event loop comes around. When hundreds of agents come at once, the last ones
- * would wait until the first have been given all their configuration; so several listeners share the port, among whom the kernel divides.
- */
-import { type AddressInfo, createServer, type Server as Listener, type Socket } from "node:net";
-import { Server, type ServerCredentials, type ServiceDefinition, type UntypedServiceImplementation } from "@grpc/grpc-js";
+/** A gRPC port of the control plane: plaintext for loopback and tests, or TLS with the certificate authority's own certificate. */
+import { type AddressInfo, createServer, type Socket } from "node:net";
+import {
+  Server,
+  type ServerCredentials,
+  type ServerInterceptingCall,
+  type ServerInterceptor,
+  type ServiceDefinition,
+  type UntypedServiceImplementation,
+} from "@grpc/grpc-js";
 import { log } from "../lib/log.ts";
-import { listenOn, type PortSharing } from "../platform/port-sharing.ts";
+import { listenOn } from "../platform/port-sharing.ts";
+import type { Newcomers } from "./newcomers.ts";
 
 export interface GrpcService {
   readonly definition: ServiceDefinition;
@@ -20,11 +23,14 @@ export interface GrpcServerOptions {
   readonly port: number;
   readonly credentials: ServerCredentials;
   readonly services: readonly GrpcService[];
+  /** Who has connected and not called yet. */
+  readonly newcomers?: Newcomers;
 }
 
 const scope = log.scope("grpc");
 
-const listeners = 8;
+/** Agents that may connect in one moment; the kernel gives no more than net.core.somaxconn. */
+const backlog = 4096;
 
 export class GrpcServer implements AsyncDisposable {
   readonly port: number;
@@ -35,8 +41,14 @@ export class GrpcServer implements AsyncDisposable {
     this.#parts = parts;
   }
 
-  static async start({ host, port, credentials, services }: GrpcServerOptions): Promise<GrpcServer> {
+  static async start({ host, port, credentials, services, newcomers }: GrpcServerOptions): Promise<GrpcServer> {
+    const hear: ServerInterceptor = (_, call) => {
+      newcomers?.onHeard(call.getPeer());
+      // As it is, and not wrapped: behind it is the connection, in which peer-certificate.ts looks for the issuers.
+      return call as ServerInterceptingCall;
+    };
     const server = new Server({
+      interceptors: [hear],
       "grpc.max_receive_message_length": 4 * 1024 * 1024,
       "grpc.max_send_message_length": -1,
       "grpc.max_concurrent_streams": 100_000,
@@ -57,21 +69,22 @@ export class GrpcServer implements AsyncDisposable {
     });
     const connections = server.createConnectionInjector(credentials);
     const take = (socket: Socket) => {
+      const peer = `${socket.remoteAddress}:${socket.remotePort}`;
       sockets.add(socket);
-      socket.once("close", () => sockets.delete(socket));
+      newcomers?.onTaken(peer);
+      socket.once("close", () => {
+        sockets.delete(socket);
+        newcomers?.onHeard(peer);
+      });
       connections.injectConnection(socket);
     };
-    const open = async (at: number, sharing: PortSharing): Promise<number> => {
-      const listener: Listener = createServer({ noDelay: true }, take);
-      await listenOn(listener, { host, port: at }, sharing);
-      // Of one connection that could not be taken.
-      listener.on("error", (error) => scope.warn("a connection is lost", { port: at, reason: error.message }));
-      parts.defer(() => void listener.close());
-      return (listener.address() as AddressInfo).port;
-    };
-    const bound = await open(port, "first");
-    for (let more = 1; more < listeners; more++) await open(bound, "beside");
-    return new GrpcServer(bound, parts.move());
+    // One, and not several on the same port: it takes connections in the order in which they came, so nobody's second is before another's first.
+    const listener = createServer({ noDelay: true }, take);
+    await listenOn(listener, { host, port, backlog }, "alone");
+    // Of one connection that could not be taken.
+    listener.on("error", (error) => scope.warn("a connection is lost", { port, reason: error.message }));
+    parts.defer(() => void listener.close());
+    return new GrpcServer((listener.address() as AddressInfo).port, parts.move());
   }
 
   /** Streams are told by the discovery server; what is left after that is cut. */

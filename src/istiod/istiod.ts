@@ -154,6 +154,7 @@ export class Istiod implements AsyncDisposable {
         ...anywhere(options.grpc),
         credentials: ServerCredentials.createInsecure(),
         services: [adsService(discovery)],
+        newcomers: discovery.newcomers,
       }),
     );
     const secure = options.secureGrpc

@@ -1,6 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { createHmac, X509Certificate } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { connect as connectTcp } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect } from "node:tls";
@@ -59,6 +60,18 @@ describe("the secure port", () => {
     const shown = execFileSync("openssl", ["x509", "-noout", "-text", "-in", join(directory, "leaf.pem")], { encoding: "utf8" });
     expect(shown).toMatch(/Subject Alternative Name: critical\s+URI:spiffe:\/\/cluster\.local\/ns\/vm\/sa\/default/);
     expect(shown).toMatch(/Key Usage: critical\s+Digital Signature, Key Encipherment/);
+  });
+
+  it.each([
+    ["certificates", () => istiod.secure!.port],
+    ["plaintext", () => istiod.grpcPort],
+  ])("counts who connects to the port of %s among those to whom answers give way", async (_, port) => {
+    const { newcomers } = istiod.discovery;
+    await expect.poll(() => newcomers.areWaiting()).toBe(false);
+    const silent = connectTcp(port(), "127.0.0.1");
+    await expect.poll(() => newcomers.areWaiting(), { interval: 5 }).toBe(true);
+    silent.destroy();
+    await expect.poll(() => newcomers.areWaiting()).toBe(false);
   });
 
   it("renews by the present certificate, without a token", async () => {

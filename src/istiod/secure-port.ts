@@ -100,6 +100,7 @@ export class SecurePort implements AsyncDisposable {
       await GrpcServer.start({
         host,
         port,
+        newcomers: discovery.newcomers,
         // A client certificate is asked for and may be missing: a first start has a token only.
         credentials: experimental.createCertificateProviderServerCredentials(identity, identity, false),
         services: [

@@ -40,4 +40,26 @@ describe("Turns", () => {
     });
     expect(seen).toEqual([1, 2, 3]);
   });
+
+  it("gives way to what is more urgent, but not for ever", async () => {
+    let now = 0;
+    vi.spyOn(performance, "now").mockImplementation(() => now);
+    let isUrgent = true;
+    const turns = new Turns(5, { while: () => isUrgent, maxMs: 2000 });
+    const seen: string[] = [];
+    const pass = () => new Promise((resolve) => setTimeout(resolve, 20));
+    turns.add(() => seen.push("a"));
+    await pass();
+    now = 1999;
+    turns.add(() => seen.push("b"));
+    await pass();
+    expect(seen).toEqual([]);
+    now = 2000;
+    await vi.waitFor(() => expect(seen).toEqual(["a", "b"]));
+    turns.add(() => seen.push("c"));
+    await pass();
+    expect(seen).toEqual(["a", "b"]);
+    isUrgent = false;
+    await vi.waitFor(() => expect(seen).toEqual(["a", "b", "c"]));
+  });
 });
