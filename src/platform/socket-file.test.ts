@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { connect, createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -27,4 +27,19 @@ it("is another's once he has taken it, and goes with its last owner", async () =
   await theirs[Symbol.asyncDispose]();
   expect(existsSync(path)).toBe(false);
   second.close();
+});
+
+it("is there for whoever comes, also when one goes in the moment in which another takes it", async () => {
+  const path = join(directory, "moment");
+  for (let round = 0; round < 200; round++) {
+    const [first, second] = [createServer((socket) => socket.end("first")), createServer((socket) => socket.end("second"))];
+    const ours = await SocketFile.make(path, listenOn(first));
+    first.close();
+    const [theirs] = await Promise.all([SocketFile.make(path, listenOn(second)), ours[Symbol.asyncDispose]()]);
+    const [answer] = (await once(connect(path), "data")) as [Buffer];
+    expect(answer.toString()).toBe("second");
+    second.close();
+    await theirs[Symbol.asyncDispose]();
+  }
+  expect(readdirSync(directory)).toEqual(["below"]);
 });
