@@ -4,7 +4,7 @@
  */
 import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
 import { ownLoopback } from "../lib/loopback.ts";
-import { wildcardAddress } from "../lib/wildcard-address.ts";
+import { wildcardAddresses } from "../lib/wildcard-address.ts";
 import type { AgentEnvironment } from "./environment.ts";
 import type { NodeIdentity } from "./node.ts";
 
@@ -28,10 +28,11 @@ export interface ProxySockets {
 }
 
 type Json = Record<string, unknown>;
+type Binds = readonly [string, ...string[]];
 
 export function bootstrap({ node, environment, proxyConfig, sockets }: BootstrapOptions): Json {
   const { region, zone, subZone } = node.locality;
-  const bind = environment.bindAddress ?? wildcardAddress(node.addresses);
+  const binds = environment.bindAddress ? ([environment.bindAddress] as const) : wildcardAddresses(node.addresses, environment.isDualStack);
   const loopback = ownLoopback(environment.bindAddress);
   return {
     node: {
@@ -73,9 +74,9 @@ export function bootstrap({ node, environment, proxyConfig, sockets }: Bootstrap
         ...(sockets.credentials === undefined ? [] : [socketCluster("sds-external", sockets.credentials)]),
       ],
       listeners: [
-        staticListener(bind, environment.prometheusPort, "/stats/prometheus", "prometheus_stats", "stats"),
-        staticListener(bind, environment.statusListenerPort, "/healthz/ready", "agent", "agent"),
-        ...secureListeners(bind, environment),
+        staticListener(binds, environment.prometheusPort, "/stats/prometheus", "prometheus_stats", "stats"),
+        staticListener(binds, environment.statusListenerPort, "/healthz/ready", "agent", "agent"),
+        ...secureListeners(binds, environment),
       ],
     },
   };
@@ -84,8 +85,14 @@ export function bootstrap({ node, environment, proxyConfig, sockets }: Bootstrap
 const adsSource = { ads: {}, initial_fetch_timeout: "0s", resource_api_version: "V3" };
 
 function socketAddress(address: string, port: number): Json {
-  // The agent asks its proxy by 127.0.0.1, on a machine of IPv6 too.
-  return { socket_address: { address, port_value: port, ...(address === "::" ? { ipv4_compat: true } : {}) } };
+  return { socket_address: { address, port_value: port } };
+}
+
+/** Where a listener listens; on a machine of IPv6 alone to IPv4 as well, by which the agent asks its proxy: at 127.0.0.1. */
+function listensOn([first, ...others]: Binds, port: number): Json {
+  if (first === "::") return { address: { socket_address: { address: first, port_value: port, ipv4_compat: true } } };
+  const additional = others.map((address) => ({ address: socketAddress(address, port) }));
+  return { address: socketAddress(first, port), ...(additional.length > 0 ? { additional_addresses: additional } : {}) };
 }
 
 /** The `;` ends the name for the tag regexes below. */
@@ -128,19 +135,19 @@ function socketCluster(name: string, path: string): Json {
   };
 }
 
-function staticListener(bind: string, port: number, prefix: string, cluster: string, statPrefix: string): Json {
+function staticListener(binds: Binds, port: number, prefix: string, cluster: string, statPrefix: string): Json {
   return {
-    name: `${bind}_${port}`,
-    address: socketAddress(bind, port),
+    name: `${binds[0]}_${port}`,
+    ...listensOn(binds, port),
     filter_chains: [{ filters: httpTo(statPrefix, [prefix], cluster) }],
   };
 }
 
 /** Metrics for a scraper that has a certificate of the mesh. What is no TLS finds no filter chain. */
-function secureListeners(bind: string, { secureMetricsPort, secureMergedMetricsPort }: AgentEnvironment): Json[] {
+function secureListeners(binds: Binds, { secureMetricsPort, secureMergedMetricsPort }: AgentEnvironment): Json[] {
   const secure = (port: number, filters: Json[]) => ({
-    name: `${bind}_${port}`,
-    address: socketAddress(bind, port),
+    name: `${binds[0]}_${port}`,
+    ...listensOn(binds, port),
     listener_filters: [
       {
         name: "envoy.filters.listener.tls_inspector",

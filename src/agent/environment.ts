@@ -49,6 +49,8 @@ export interface AgentEnvironment {
    * live on loopback: one of 127.0.0.0/8 has the admin interface as well.
    */
   readonly bindAddress: string | undefined;
+  /** Whether a machine with addresses of both families is of IPv6 too, or of IPv4 alone. ISTIO_DUAL_STACK, true. */
+  readonly isDualStack: boolean;
   /** Address of the certificate authority; default the control plane's. `CA_PROVIDER` can only be `Citadel`, the protocol of Istio's. */
   readonly caAddress: string | undefined;
   /** Name that the control plane's certificate must bear, where it is called by an address. */
@@ -162,6 +164,7 @@ export function readEnvironment(env: Variables): AgentEnvironment {
     fileDebounceMs: parseMilliseconds("FILE_DEBOUNCE_DURATION", env.FILE_DEBOUNCE_DURATION, 100),
     deltaXds: parseBoolean("ISTIO_DELTA_XDS", env.ISTIO_DELTA_XDS, true),
     bindAddress: env.TOPSAIL_BIND_ADDRESS || undefined,
+    isDualStack: parseBoolean("ISTIO_DUAL_STACK", env.ISTIO_DUAL_STACK, true),
     caAddress: env.CA_ADDR || undefined,
     istiodName: env.ISTIOD_SAN || undefined,
     caHeaders,

@@ -62,6 +62,7 @@ export function nodeIdentity(options: NodeOptions): NodeIdentity {
     ...(options.hasCredentialSocket ? { credential: "true" } : {}),
     ...(environment.dnsProxyAddress ? { DNS_PROXY_ADDR: environment.dnsProxyAddress } : {}),
     ...(environment.bindAddress ? { TOPSAIL_BIND_ADDRESS: environment.bindAddress } : {}),
+    ...(environment.isDualStack && !environment.bindAddress ? { DUAL_STACK: "true" } : {}),
   };
   const localityLabel = labels["topology.istio.io/locality"] ?? labels["istio-locality"] ?? "";
   return {

@@ -25,6 +25,8 @@ export interface ProxyNode {
   readonly type: ProxyType;
   /** First address is the one in the id unless INSTANCE_IPS says more. */
   readonly ipAddresses: readonly string[];
+  /** Of a machine with addresses of both families it listens to both, and all of them are captured. */
+  readonly isDualStack: boolean;
   /** Third part of the id, by convention `<name>.<namespace>`; shown by proxy-status. */
   readonly id: string;
   readonly dnsDomain: string;
@@ -81,6 +83,7 @@ export function parseNode(node: Node | undefined): ProxyNode {
     nodeId: node.id,
     type,
     ipAddresses,
+    isDualStack: metadata.DUAL_STACK === "true" || proxyConfig?.proxyMetadata?.ISTIO_DUAL_STACK === "true",
     id,
     dnsDomain,
     namespace: text(metadata.NAMESPACE) || namespaceOfDomain(dnsDomain),
@@ -112,6 +115,7 @@ function certificateFiles(metadata: Record<string, unknown>, side: "SERVER" | "C
 /** What of a node's ProxyConfig is looked at here; nobody has checked it. */
 interface ProxyConfigOfNode {
   readonly controlPlaneAuthPolicy?: unknown;
+  readonly proxyMetadata?: { readonly ISTIO_DUAL_STACK?: unknown };
   readonly proxyHeaders?: { readonly metadataExchangeHeaders?: { readonly mode?: unknown } };
 }
 

@@ -1,11 +1,13 @@
 import { expect, it } from "vitest";
-import { wildcardAddress } from "./wildcard-address.ts";
+import { wildcardAddresses } from "./wildcard-address.ts";
 
 it.each([
-  [["10.0.0.1"], "0.0.0.0"],
-  [["10.0.0.1", "fd00::1"], "0.0.0.0"],
-  [["fd00::1", "2001:db8::1"], "::"],
-  [[], "0.0.0.0"],
-])("is where others come to: %j", (addresses, expected) => {
-  expect(wildcardAddress(addresses)).toBe(expected);
+  [["10.0.0.1"], true, ["0.0.0.0"]],
+  [["10.0.0.1", "fd00::1"], true, ["0.0.0.0", "::"]],
+  [["fd00::1", "10.0.0.1"], true, ["0.0.0.0", "::"]],
+  [["10.0.0.1", "fd00::1"], false, ["0.0.0.0"]],
+  [["fd00::1", "2001:db8::1"], false, ["::"]],
+  [[], true, ["0.0.0.0"]],
+])("are where others come to: %j, both families %j", (addresses, isDualStack, expected) => {
+  expect(wildcardAddresses(addresses, isDualStack)).toEqual(expected);
 });

@@ -246,7 +246,7 @@ export class WorkerState implements AsyncDisposable {
       config.bindsToPort &&
       old.config.reusesPort === config.reusesPort &&
       old.config.isTransparent === config.isTransparent &&
-      old.config.addresses.map(addressText).join() === config.addresses.map(addressText).join();
+      JSON.stringify(old.config.addresses) === JSON.stringify(config.addresses);
     if (sameAddress) listener.adopt(old);
     else await listener.listen();
     this.#showHealth(listener);
@@ -292,12 +292,13 @@ export class WorkerState implements AsyncDisposable {
   }
 
   #listenerFor(ip: string, port: number): Listener | null {
+    const isIpv6 = ip.includes(":");
     let wildcard: Listener | null = null;
     for (const listener of this.#listeners.values()) {
       for (const address of listener.config.addresses) {
         if (address.port !== port) continue;
         if (address.host === ip) return listener;
-        if (address.host === "0.0.0.0" || address.host === "::") wildcard = listener;
+        if (address.host === (isIpv6 ? "::" : "0.0.0.0") || (address.host === "::" && address.takesIpv4)) wildcard = listener;
       }
     }
     return wildcard;

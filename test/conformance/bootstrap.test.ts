@@ -75,6 +75,26 @@ const edits: readonly (readonly [name: string, from: string, to: string])[] = [
     "  - name: out",
     "  - name: out\n    lb_policy: MAGLEV\n    maglev_lb_config: {table_size: 100}",
   ],
+  ...(
+    [
+      ["", "extra_source_addresses: [{address: {address: 127.0.0.2, port_value: 0}}]"],
+      [
+        ", of one family",
+        'extra_source_addresses: [{address: {address: "::1", port_value: 0}}, {address: {address: "::2", port_value: 0}}]',
+      ],
+      [
+        ", said twice",
+        'extra_source_addresses: [{address: {address: "::1", port_value: 0}}], additional_source_addresses: [{address: "::1", port_value: 0}]',
+      ],
+    ] as const
+  ).map(
+    ([which, more]) =>
+      [
+        `more sources than a cluster can have${which}`,
+        "  - name: out",
+        `  - name: out\n    upstream_bind_config: {source_address: {address: 127.0.0.1, port_value: 0}, ${more}}`,
+      ] as const,
+  ),
   [
     "hashing by host names that the cluster doesn't have",
     "  - name: out",

@@ -1,6 +1,7 @@
 /**
  * Sidecars as on machines of their own: traffic captured by iptables in network namespaces, redirected or (inbound, TPROXY) handed over as
- * it is; Envoy and our proxy as caller and called, mutual TLS between them. The applications know nothing of it.
+ * it is; Envoy and our proxy as caller and called, mutual TLS between them. The applications know nothing of it. All machines have addresses
+ * of both families.
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -13,7 +14,7 @@ import { startControlPlane, type TestControlPlane } from "../support/control-pla
 import { envoyBinary, envoyPath } from "../support/envoy.ts";
 import { makeMeshCa } from "../support/mesh-ca.ts";
 import { meshBootstrap } from "../support/mesh-proxy.ts";
-import { type NetworkNamespace, namespacesProblem, startNamespaces } from "../support/network-namespace.ts";
+import { ipv6Of, type NetworkNamespace, namespacesProblem, startNamespaces } from "../support/network-namespace.ts";
 import { eventually } from "../support/proxies.ts";
 import { startSdsServer } from "../support/sds-server.ts";
 
@@ -37,7 +38,13 @@ const machines = (["client", "server"] as const).flatMap((role, row) =>
 type Machine = (typeof machines)[number];
 const machine = (role: Machine["role"], proxy: ProxyName) => machines.find((one) => one.role === role && one.proxy === proxy)!;
 const hubAddress = "10.77.0.1";
-const serviceAddress = { envoy: "10.96.0.1", topsail: "10.96.0.2" };
+/** By IPv6 there are services of their own, whose endpoints are the servers' addresses of that family. */
+const families = ["IPv4", "IPv6"] as const;
+type Family = (typeof families)[number];
+const serviceAddress = { IPv4: { envoy: "10.96.0.1", topsail: "10.96.0.2" }, IPv6: { envoy: "fd96::1", topsail: "fd96::2" } };
+const serviceName = (proxy: ProxyName, family: Family) => `server-${proxy}${family === "IPv4" ? "" : "-ipv6"}`;
+const addressOf = (address: string, family: Family) => (family === "IPv4" ? address : ipv6Of(address));
+const inUrl = (address: string) => (address.includes(":") ? `[${address}]` : address);
 
 const ports = [
   { name: "http", port: 80, targetPort: 8080, serves: "http", mode: "STRICT" },
@@ -61,7 +68,7 @@ describe.skipIf(problem !== undefined).each(["REDIRECT", "TPROXY"] as const)("si
   beforeAll(async () => {
     stack.defer(() => rmSync(directory, { recursive: true, force: true }));
     const proxyPorts = { outbound: 15001, inbound: 15006 };
-    const [first, ...others] = await startNamespaces([hubAddress, ...machines.map(({ address }) => address)], proxyPorts, mode);
+    const [first, ...others] = await startNamespaces([hubAddress, ...machines.map(({ address }) => address)], proxyPorts, mode, true);
     hub = stack.use(first!);
     for (const [index, namespace] of others.entries()) namespaces.set(machines[index]!.name, stack.use(namespace));
     controlPlane = stack.use(await startControlPlane(configuration()));
@@ -69,10 +76,14 @@ describe.skipIf(problem !== undefined).each(["REDIRECT", "TPROXY"] as const)("si
     const xdsPath = await shareControlPlane();
     const ca = makeMeshCa();
     const served = [...ports.map(({ serves, targetPort }) => `${serves}:${targetPort}`), `echo:${undeclaredPort}`];
-    await startProgram(hub, [node, application, "serve", hubAddress, "http:7000", "echo:7001"], "ready");
+    for (const family of families) {
+      await startProgram(hub, [node, application, "serve", addressOf(hubAddress, family), "http:7000", "echo:7001"], "ready");
+    }
     for (const one of machines) {
       const namespace = namespaces.get(one.name)!;
-      if (one.role === "server") await startProgram(namespace, [node, application, "serve", one.address, ...served], "ready");
+      for (const family of one.role === "server" ? families : []) {
+        await startProgram(namespace, [node, application, "serve", addressOf(one.address, family), ...served], "ready");
+      }
       const sds = stack.use(await startSdsServer(ca.issue(`spiffe://cluster.local/ns/shop/sa/${one.role}`), ca.root));
       const file = join(directory, `${one.name}.json`);
       writeFileSync(file, JSON.stringify(bootstrap(one, xdsPath, sds.path)));
@@ -81,7 +92,10 @@ describe.skipIf(problem !== undefined).each(["REDIRECT", "TPROXY"] as const)("si
     // Everybody has listeners when a request gets through.
     for (const client of ["envoy", "topsail"] as const) {
       for (const server of ["envoy", "topsail"] as const) {
-        await eventually(async () => (await get(client, server, 80)).startsWith("200") || undefined, `${client} to ${server}`, 30_000);
+        for (const family of families) {
+          const what = `${client} to ${server} by ${family}`;
+          await eventually(async () => (await get(client, server, 80, family)).startsWith("200") || undefined, what, 30_000);
+        }
       }
     }
   }, 120_000);
@@ -91,15 +105,21 @@ describe.skipIf(problem !== undefined).each(["REDIRECT", "TPROXY"] as const)("si
     const object = (apiVersion: string, kind: string, name: string, spec: unknown) =>
       stringify({ apiVersion, kind, metadata: { name, namespace: "shop" }, spec });
     return [
-      ...machines.map(({ name, role, address }) =>
-        object("networking.istio.io/v1", "WorkloadEntry", name, { address, serviceAccount: role, labels: { app: name, role } }),
-      ),
-      ...(["envoy", "topsail"] as const).map((proxy) =>
-        object("v1", "Service", `server-${proxy}`, {
-          clusterIP: serviceAddress[proxy],
-          selector: { app: `server-${proxy}` },
-          ports: ports.map(({ name, port, targetPort }) => ({ name, port, targetPort })),
+      ...machines.flatMap(({ name, role, proxy, address }) =>
+        families.map((family) => {
+          const app = role === "server" ? serviceName(proxy, family) : name;
+          const workload = { address: addressOf(address, family), serviceAccount: role, labels: { app, role } };
+          return object("networking.istio.io/v1", "WorkloadEntry", `${name}-${family.toLowerCase()}`, workload);
         }),
+      ),
+      ...families.flatMap((family) =>
+        (["envoy", "topsail"] as const).map((proxy) =>
+          object("v1", "Service", serviceName(proxy, family), {
+            clusterIP: serviceAddress[family][proxy],
+            selector: { app: serviceName(proxy, family) },
+            ports: ports.map(({ name, port, targetPort }) => ({ name, port, targetPort })),
+          }),
+        ),
       ),
       object("security.istio.io/v1", "PeerAuthentication", "shop", {
         selector: { matchLabels: { role: "server" } },
@@ -133,7 +153,12 @@ describe.skipIf(problem !== undefined).each(["REDIRECT", "TPROXY"] as const)("si
       xds: { pipe: { path: xdsPath } },
       isDelta: true,
       sdsPath,
-      metadata: { SERVICE_ACCOUNT: role, INTERCEPTION_MODE: mode },
+      metadata: {
+        SERVICE_ACCOUNT: role,
+        INTERCEPTION_MODE: mode,
+        INSTANCE_IPS: `${address},${ipv6Of(address)}`,
+        DUAL_STACK: "true",
+      },
     });
   }
 
@@ -172,18 +197,18 @@ describe.skipIf(problem !== undefined).each(["REDIRECT", "TPROXY"] as const)("si
   }
 
   const clientOf = (proxy: ProxyName) => namespaces.get(`client-${proxy}`)!;
-  const get = (client: ProxyName, server: ProxyName, port: number) =>
-    inside(clientOf(client), "get", `http://${serviceAddress[server]}:${port}/path`);
-  const send = (client: ProxyName, server: ProxyName, port: number, text: string) =>
-    inside(clientOf(client), "send", serviceAddress[server], String(port), text);
+  const get = (client: ProxyName, server: ProxyName, port: number, family: Family) =>
+    inside(clientOf(client), "get", `http://${inUrl(serviceAddress[family][server])}:${port}/path`);
+  const send = (client: ProxyName, server: ProxyName, port: number, text: string, family: Family) =>
+    inside(clientOf(client), "send", serviceAddress[family][server], String(port), text);
 
   const pairs = (["envoy", "topsail"] as const).flatMap((client) =>
-    (["envoy", "topsail"] as const).map((server) => [client, server] as const),
+    (["envoy", "topsail"] as const).flatMap((server) => families.map((family) => [client, server, family] as const)),
   );
 
-  describe.each(pairs)("%s calls %s", (client, server) => {
+  describe.each(pairs)("%s calls %s by %s", (client, server, family) => {
     it("HTTP by mutual TLS", async () => {
-      const answer = await get(client, server, 80);
+      const answer = await get(client, server, 80, family);
       expect(answer).toMatch(/^200 /);
       const { path, headers } = JSON.parse(answer.slice(4)) as { path: string; headers: Record<string, string> };
       expect(path).toBe("/path");
@@ -191,7 +216,7 @@ describe.skipIf(problem !== undefined).each(["REDIRECT", "TPROXY"] as const)("si
     });
 
     it("HTTP on a port of unknown protocol", async () => {
-      expect(await get(client, server, 81)).toMatch(/^200 /);
+      expect(await get(client, server, 81, family)).toMatch(/^200 /);
     });
 
     it.each([
@@ -200,21 +225,24 @@ describe.skipIf(problem !== undefined).each(["REDIRECT", "TPROXY"] as const)("si
       [9002, "hello", "echo:hello"],
       [9003, "", "greeting"],
     ])("TCP on port %i, whoever speaks first", async (port, text, expected) => {
-      expect(await send(client, server, port, text)).toBe(expected);
+      expect(await send(client, server, port, text, family)).toBe(expected);
     });
 
     it(`and the application sees ${mode === "TPROXY" ? "its caller's address" : "the proxy's"}`, async () => {
-      const peer = mode === "TPROXY" ? machine("client", client).address : "127.0.0.6";
-      expect(JSON.parse((await get(client, server, 80)).slice(4))).toMatchObject({ peer });
-      expect(await send(client, server, 9004, "")).toBe(`peer ${peer}`);
+      const proxys = family === "IPv4" ? "127.0.0.6" : "::6";
+      const peer = mode === "TPROXY" ? addressOf(machine("client", client).address, family) : proxys;
+      expect(JSON.parse((await get(client, server, 80, family)).slice(4))).toMatchObject({ peer });
+      expect(await send(client, server, 9004, "", family)).toBe(`peer ${peer}`);
     });
   });
 
-  describe.each(["envoy", "topsail"] as const)("%s as server, called from outside the mesh", (server) => {
-    const { address } = machine("server", server);
+  const proxiesByFamily = families.flatMap((family) => (["envoy", "topsail"] as const).map((proxy) => [proxy, family] as const));
+
+  describe.each(proxiesByFamily)("%s as server, called from outside the mesh by %s", (server, family) => {
+    const address = addressOf(machine("server", server).address, family);
 
     it("takes no plaintext where mutual TLS is required, declared port or not", async () => {
-      expect(await inside(hub, "get", `http://${address}:8080/`)).toMatch(/^failed /);
+      expect(await inside(hub, "get", `http://${inUrl(address)}:8080/`)).toMatch(/^failed /);
       expect(await inside(hub, "send", address, "9000", "hello")).toBe("");
       expect(await inside(hub, "send", address, String(undeclaredPort), "hello")).toBe("");
     });
@@ -229,9 +257,10 @@ describe.skipIf(problem !== undefined).each(["REDIRECT", "TPROXY"] as const)("si
     });
   });
 
-  it.each(["envoy", "topsail"] as const)("%s as client lets through what it does not know", async (client) => {
-    expect(await inside(clientOf(client), "get", `http://${hubAddress}:7000/out`)).toMatch(/^200 /);
-    expect(await inside(clientOf(client), "send", hubAddress, "7001", "hello")).toBe("echo:hello");
+  it.each(proxiesByFamily)("%s as client lets through what it does not know, by %s", async (client, family) => {
+    const address = addressOf(hubAddress, family);
+    expect(await inside(clientOf(client), "get", `http://${inUrl(address)}:7000/out`)).toMatch(/^200 /);
+    expect(await inside(clientOf(client), "send", address, "7001", "hello")).toBe("echo:hello");
   });
 
   it("has nothing refused by a proxy", async () => {

@@ -113,7 +113,7 @@ describe.skipIf(problem !== undefined)("capture rules", () => {
     expect(state()).toBe(before);
   });
 
-  it.each([[], ["--native-nftables"]])("are of IPv6 where the machine has nothing else, so that the proxy listens on it %j", (...flags) => {
+  it.each([[], ["--native-nftables"]])("are of the families that the machine has, in which the proxy listens %j", (...flags) => {
     if (!has("nft")) {
       process.stderr.write("skipped: nft is not there\n");
       return;
@@ -126,6 +126,8 @@ describe.skipIf(problem !== undefined)("capture rules", () => {
     expect(rules()).not.toContain("nfproto ipv6");
     run(["ip", "address", "add", "10.0.0.5/24", "dev", "eth0"]);
     capture(...everything, ...flags);
+    expect(rules()).toMatch(/::6(\/128)? /);
+    capture(...everything, ...flags, "--dual-stack=false");
     expect(rules()).not.toMatch(/::6(\/128)? /);
     expect(rules().includes("nfproto ipv6 return")).toBe(flags.length > 0);
     capture("--cleanup-only");

@@ -180,6 +180,33 @@ describe.skipIf(problem !== undefined)("packages on machines", { timeout: 120_00
     expect(await ratings.property("istio", "MainPID")).not.toBe(pid);
   });
 
+  it("are of both families on a machine that has addresses of both, unless the settings say otherwise", async () => {
+    const [own, theirs] = ["fd99::11", "fd99::10"];
+    await ratings.sh(`
+      ip -6 address add ${own}/64 dev host0 nodad
+      systemd-run --unit httpbin $(readlink -f /usr/local/bin/pilot-agent) sample httpbin --listen [::]:8000
+      systemctl reload istio`);
+    await control.sh(`ip -6 address add ${theirs}/64 dev host0 nodad`);
+    const serverOf = async (url: string) =>
+      (await control.sh(`curl -sS -o /dev/null -D - --retry 5 --retry-connrefused ${url} | grep -i ^server: || true`)).trim();
+    const own4 = `http://${ratings.address}:8000/get`;
+    const own6 = `http://[${own}]:8000/get`;
+    expect([await serverOf(own4), await serverOf(own6)]).toEqual(["server: istio-envoy", "server: istio-envoy"]);
+    await control.sh(`curl -sf http://[${own}]:15021/healthz/ready`);
+    // What goes out is captured too: nobody listens there, and the proxy is the one to find out.
+    expect(await ratings.sh(`curl -s -o /dev/null -w '%{http_code} %{errormsg}' http://[${theirs}]:9/ || true`)).toMatch(
+      /reset|Empty reply/i,
+    );
+    await ratings.sh("echo ISTIO_DUAL_STACK=false >> /var/lib/istio/envoy/cluster.env; systemctl reload istio");
+    expect([await serverOf(own4), await serverOf(own6)]).toEqual(["server: istio-envoy", ""]);
+    expect(await ratings.journal("istio")).toContain("IPv6 passes by the proxy");
+    await ratings.sh(`
+      sed -i /ISTIO_DUAL_STACK/d /var/lib/istio/envoy/cluster.env
+      systemctl stop httpbin
+      ip -6 address delete ${own}/64 dev host0
+      systemctl reload istio`);
+  });
+
   it("restart the sidecar when it was killed, and let no traffic past it meanwhile", async () => {
     const watch = `while [ ! -e /tmp/enough ]; do { ${rulesInForce}; } || echo missing; done; rm /tmp/enough`;
     const misses = ratings.sh(watch);

@@ -49,17 +49,26 @@ export function namespacesProblem(): string | undefined {
   return undefined;
 }
 
-/** The first address is the hub's, which redirects nothing; the others are machines. */
+/** Of a machine that has both: 10.77.0.11 and fd77::11. */
+export function ipv6Of(address: string): string {
+  return `fd77::${address.slice(address.lastIndexOf(".") + 1)}`;
+}
+
+/** The first address is the hub's, which redirects nothing; the others are machines. `hasIpv6`: all have one of that family as well. */
 export async function startNamespaces(
   addresses: readonly string[],
   proxyPorts: ProxyPorts,
   inboundMode: "REDIRECT" | "TPROXY" = "REDIRECT",
+  hasIpv6 = false,
 ): Promise<NetworkNamespace[]> {
   const processes = await Promise.all(addresses.map(startNamespace));
   const [hub] = processes;
   runIn(hub!, ["ip", "link", "add", "bridge", "type", "bridge"]);
   runIn(hub!, ["ip", "address", "add", `${addresses[0]}/24`, "dev", "bridge"]);
   for (const link of ["lo", "bridge"]) runIn(hub!, ["ip", "link", "set", link, "up"]);
+  const addIpv6 = (child: ChildProcess, address: string, link: string) =>
+    runIn(child, ["ip", "address", "add", `${ipv6Of(address)}/64`, "dev", link, "nodad"]);
+  if (hasIpv6) addIpv6(hub!, addresses[0]!, "bridge");
   for (const [index, child] of processes.entries()) {
     if (index === 0) continue;
     runIn(hub!, ["ip", "link", "add", `port${index}`, "type", "veth", "peer", "name", "eth0", "netns", String(child.pid)]);
@@ -68,6 +77,10 @@ export async function startNamespaces(
     for (const link of ["lo", "eth0"]) runIn(child, ["ip", "link", "set", link, "up"]);
     // Addresses of services are nobody's; they need a way out to be redirected.
     runIn(child, ["ip", "route", "add", "default", "dev", "eth0"]);
+    if (hasIpv6) {
+      addIpv6(child, addresses[index]!, "eth0");
+      runIn(child, ["ip", "-6", "route", "add", "default", "dev", "eth0"]);
+    }
     captureTraffic(child, proxyPorts, inboundMode);
   }
   return processes.map((child, index) => namespaceOf(child, addresses[index]!));

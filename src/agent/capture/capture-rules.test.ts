@@ -5,7 +5,7 @@ import { flagValues } from "./flags.ts";
 import { findResidue, iptablesText } from "./iptables-text.ts";
 import { nftablesText } from "./nftables-text.ts";
 
-const machine: MachineFacts = { proxyUser: { uid: "998", gid: "997" }, hasIpv6: false, nameServers: ["127.0.0.53"] };
+const machine: MachineFacts = { proxyUser: { uid: "998", gid: "997" }, addresses: ["10.0.0.5"], nameServers: ["127.0.0.53"] };
 
 function rulesOf(flags: FlagValues, env: FlagValues = {}, facts: Partial<MachineFacts> = {}) {
   return captureRules(captureSettings(flags, env, { ...machine, ...facts }));
@@ -78,9 +78,18 @@ describe("rules of capture", () => {
     expect(raw.findIndex((line) => line.includes("--uid-owner 998"))).toBeLessThan(raw.findIndex((line) => line.includes("-d 127.0.0.53")));
   });
 
-  it("are made for IPv6 where the machine has it", () => {
-    expect(iptablesText(rulesOf({}), 6)).not.toContain("::1");
-    const ipv6 = iptablesText(rulesOf({ "istio-service-cidr": "10.0.0.0/8,2001:db8::/32" }, {}, { hasIpv6: true }), 6);
+  it.each([
+    [["10.0.0.5"], {}, false],
+    [["10.0.0.5"], { "dual-stack": "true" }, true],
+    [["10.0.0.5", "fd00::5"], {}, true],
+    [["10.0.0.5", "fd00::5"], { "dual-stack": "false" }, false],
+    [["fd00::5"], { "dual-stack": "false" }, true],
+  ])("are made for IPv6 where the proxy listens on it: %j %j", (addresses, flags, expected) => {
+    expect(iptablesText(rulesOf(flags, {}, { addresses }), 6).includes("::1")).toBe(expected);
+  });
+
+  it("are of IPv6 for its ranges", () => {
+    const ipv6 = iptablesText(rulesOf({ "istio-service-cidr": "10.0.0.0/8,2001:db8::/32" }, {}, { addresses: ["fd00::5"] }), 6);
     expect(ipv6).toContain("-A ISTIO_OUTPUT -d ::1/128 -j RETURN");
     expect(ipv6).toContain("-A ISTIO_OUTPUT -d 2001:db8::/32 -j ISTIO_REDIRECT");
     expect(ipv6).not.toContain("10.0.0.0");

@@ -1,6 +1,7 @@
 /** What is to be captured: the settings of `istio-iptables`, checked, with the defaults filled in. */
 import { isIP } from "node:net";
 import { parseDurationMs } from "../../api/schema/duration.ts";
+import { wildcardAddresses } from "../../lib/wildcard-address.ts";
 import { type IpFamily, isOwnChain } from "./rule.ts";
 
 export interface CaptureSettings {
@@ -28,6 +29,7 @@ export interface CaptureSettings {
   readonly ownerGroups: { readonly except: readonly string[] } | { readonly only: readonly string[] };
   readonly dropInvalid: boolean;
   readonly dns: DnsCapture | undefined;
+  /** IPv6 as well. Of a family on whose port nobody listens all connections would be refused. */
   readonly ipv6: boolean;
   /** IPv4 addresses by which applications of this machine call each other directly. */
   readonly loopbackCidr: string;
@@ -49,8 +51,7 @@ export interface DnsCapture {
 export interface MachineFacts {
   /** Numbers of the proxy's user and of its own group; undefined when there is no such user. */
   readonly proxyUser: { readonly uid: string; readonly gid: string } | undefined;
-  /** Whether this is the family by which others call it. */
-  readonly hasIpv6: boolean;
+  readonly addresses: readonly string[];
   /** Of /etc/resolv.conf. */
   readonly nameServers: readonly string[];
 }
@@ -108,7 +109,7 @@ export function captureSettings(flags: FlagValues, env: FlagValues, machine: Mac
     ownerGroups: ownerGroups(env),
     dropInvalid: flags["drop-invalid"] === "true",
     dns: dnsCapture(flags, machine),
-    ipv6: machine.hasIpv6 || flags["dual-stack"] === "true",
+    ipv6: flags["dual-stack"] === "true" || wildcardAddresses(machine.addresses, flags["dual-stack"] !== "false").includes("::"),
     loopbackCidr: loopbackCidr(env),
     probe: { port: Number(port(flags, "iptables-probe-port", "15002")), timeoutMs: probeTimeout(flags) },
   };

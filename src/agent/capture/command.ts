@@ -59,7 +59,7 @@ export async function runCapture(flags: FlagValues, env: Environment): Promise<v
   }
   const settings = captureSettings(flags, env, await loadMachineFacts(runCommand, env.ENVOY_USER || "istio-proxy"));
   if (!settings.ipv6 && machineAddresses().some(({ family }) => family === "IPv6"))
-    scope.warn("IPv6 passes by the proxy, which listens on IPv4 on a machine that has addresses of both");
+    scope.warn("IPv6 passes by the proxy, as dual-stack=false says");
   if (flags["redirect-dns"] === "true" && !settings.dns) scope.warn("name look-ups are not captured: /etc/resolv.conf names no server");
   if (settings.dns && passesByNameServers(await loadNameServices()))
     scope.warn("names of the mesh will not be found: programs ask systemd-resolved past the nameservers; leave resolve away", {

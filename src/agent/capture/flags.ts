@@ -35,7 +35,12 @@ export const captureFlags: readonly CaptureFlag[] = [
   },
   { name: "capture-all-dns", isSwitch: true, help: "... to any name server" },
   { name: "drop-invalid", isSwitch: true, help: "drop packets that belong to no connection", variables: ["INVALID_DROP"] },
-  { name: "dual-stack", isSwitch: true, help: "IPv6 too, whatever addresses there are", variables: ["ISTIO_DUAL_STACK"] },
+  {
+    name: "dual-stack",
+    isSwitch: true,
+    help: "IPv6 too, whatever addresses there are; false: not beside IPv4 (default: by what addresses there are)",
+    variables: ["ISTIO_DUAL_STACK"],
+  },
   { name: "dry-run", short: "n", isSwitch: true, help: "print the rules and change nothing" },
   { name: "cleanup-only", isSwitch: true, help: "take all rules away" },
   { name: "skip-rule-apply", isSwitch: true, help: "set no rules; to validate those that are there" },

@@ -1,13 +1,13 @@
 /** What capture has to know of the machine it runs on. */
 import { readFile } from "node:fs/promises";
 import { isIP } from "node:net";
-import { wildcardAddress } from "../../lib/wildcard-address.ts";
 import { machineAddresses } from "../machine-addresses.ts";
 import type { MachineFacts } from "./capture-settings.ts";
 import { CommandError, type CommandRunner } from "./command-runner.ts";
 
 export async function loadMachineFacts(run: CommandRunner, proxyUser: string): Promise<MachineFacts> {
-  return { proxyUser: await findUser(run, proxyUser), hasIpv6: hasIpv6(), nameServers: await loadNameServers() };
+  const addresses = machineAddresses().map(({ address }) => address);
+  return { proxyUser: await findUser(run, proxyUser), addresses, nameServers: await loadNameServers() };
 }
 
 export async function findUser(run: CommandRunner, name: string): Promise<MachineFacts["proxyUser"]> {
@@ -18,14 +18,6 @@ export async function findUser(run: CommandRunner, name: string): Promise<Machin
     if (error instanceof CommandError) return undefined;
     throw error;
   }
-}
-
-/**
- * Rules for a family whose port nobody listens on would have all of its connections refused, and the control plane has a proxy listen on IPv6
- * where its machine has nothing else. Of a machine that has both IPv6 passes by the proxy, as Istio's does.
- */
-function hasIpv6(): boolean {
-  return wildcardAddress(machineAddresses().map(({ address }) => address)) === "::";
 }
 
 async function loadNameServers(): Promise<string[]> {

@@ -34,7 +34,7 @@ export class AudienceKeys {
     const { INTERCEPTION_MODE, UNPRIVILEGED_POD, "file-credential": fileCredential, credential } = proxy.metadata;
     const families = [...new Set(proxy.ipAddresses.map((address) => (address.includes(":") ? "v6" : "v4")))].sort().join("");
     const labels = this.#labels.map((label) => proxy.labels[label]);
-    const capture = [INTERCEPTION_MODE, UNPRIVILEGED_POD, usesAllocated];
+    const capture = [INTERCEPTION_MODE, UNPRIVILEGED_POD, usesAllocated, proxy.isDualStack];
     // Where clusters say that certificates come from.
     const secrets = [proxy.hasIdentity, fileCredential, credential, proxy.serverFiles, proxy.clientFiles];
     const filters = [proxy.hasIstioFilters, proxy.tellsOnlyMesh];

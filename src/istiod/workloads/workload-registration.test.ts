@@ -331,6 +331,7 @@ function nodeOf(over: Partial<ProxyNode>): ProxyNode {
     nodeId: "sidecar~10.0.0.5~vm.shop~shop.svc.cluster.local",
     type: "sidecar",
     ipAddresses: ["10.0.0.5"],
+    isDualStack: false,
     id: "vm.shop",
     dnsDomain: "shop.svc.cluster.local",
     namespace: "shop",

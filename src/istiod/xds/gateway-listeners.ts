@@ -14,35 +14,35 @@ import { type GatewayListener, type GatewayServer, terminatesTls } from "../push
 import type { PushContext } from "../push/push-context.ts";
 import { listenerAccessLogs } from "./access-log.ts";
 import { authFilters } from "./auth-filters.ts";
-import { wildcardAddress } from "./bind-address.ts";
+import { type Addresses, wildcardAddresses } from "./bind-address.ts";
 import { downstreamTls } from "./downstream-tls.ts";
 import { gatewayTopology } from "./gateway-topology.ts";
 import { httpConnectionManager } from "./http-connection-manager.ts";
 import { type RouteContext, serviceHash } from "./http-routes.ts";
 import { connectionExchange, istioTcpFilters } from "./istio-filters.ts";
 import { proxyProtocol, tlsInspector } from "./listener-filters.ts";
-import { configMetadata, duration, socketAddress } from "./messages.ts";
+import { configMetadata, duration, listensOn } from "./messages.ts";
 import { meshAlpn } from "./mutual-tls.ts";
 import { routeHash, routeTargets, type TcpForwarding, tcpProxy, type WeightedTarget } from "./tcp-proxy.ts";
 import { tunnelOfRoutes } from "./tunnel.ts";
 
 /** Metadata TOPSAIL_BIND_ADDRESS keeps a gateway for trying out on loopback. */
-function defaultAddress(proxy: ProxyNode): string {
+function defaultAddresses(proxy: ProxyNode): Addresses {
   const told = proxy.metadata.TOPSAIL_BIND_ADDRESS;
-  return typeof told === "string" && told !== "" ? told : wildcardAddress(proxy);
+  return typeof told === "string" && told !== "" ? [told] : wildcardAddresses(proxy);
 }
 
 export function gatewayListeners(proxy: ProxyNode, push: PushContext): Listener[] {
   const { wantsProxyHeader } = gatewayTopology(proxy, push.mesh);
   return push.mergedGateway(proxy).listeners.flatMap((listener) => {
-    const bind = listener.bind || defaultAddress(proxy);
-    const name = `${bind}_${listener.port}`;
+    const binds: Addresses = listener.bind ? [listener.bind] : defaultAddresses(proxy);
+    const name = `${binds[0]}_${listener.port}`;
     const chains = filterChains(listener, name, proxy, push);
     if (chains.length === 0) return [];
     return [
       create(ListenerSchema, {
         name,
-        address: socketAddress(bind, listener.port),
+        ...listensOn(binds, listener.port),
         filterChains: chains,
         listenerFilters: [
           ...(wantsProxyHeader ? [proxyProtocol()] : []),

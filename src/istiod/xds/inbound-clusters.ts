@@ -5,13 +5,13 @@
 import { create } from "@bufbuild/protobuf";
 import { inboundCluster } from "../../api/cluster-name.ts";
 import { type Cluster, Cluster_DiscoveryType, Cluster_LbPolicy, ClusterSchema } from "../../api/gen/envoy/config/cluster/v3/cluster_pb.js";
-import { type BindConfig, BindConfigSchema } from "../../api/gen/envoy/config/core/v3/address_pb.js";
+import { type BindConfig, BindConfigSchema, SocketAddressSchema } from "../../api/gen/envoy/config/core/v3/address_pb.js";
 import { ClusterLoadAssignmentSchema } from "../../api/gen/envoy/config/endpoint/v3/endpoint_pb.js";
 import type { ConnectionPoolSettings, TrafficPolicy } from "../../api/kinds/destination-rule.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import { policyForPort } from "../push/destination-rules.ts";
 import type { PushContext } from "../push/push-context.ts";
-import { loopbackAddress } from "./bind-address.ts";
+import { captureAddresses, loopbackAddress, type Wildcard } from "./bind-address.ts";
 import { type InboundTarget, inboundTargets } from "./inbound-targets.ts";
 import { endpointAddress, istioMetadata, statName } from "./messages.ts";
 import { applyTrafficPolicy } from "./traffic-policy.ts";
@@ -56,10 +56,14 @@ export function inboundClusters(proxy: ProxyNode, push: PushContext): InboundClu
   });
 }
 
+const passthroughSources: Readonly<Record<Wildcard, string>> = { "0.0.0.0": "127.0.0.6", "::": "::6" };
+
 /** The proxy's own traffic to the application comes from an address that its redirect rules let pass. */
 export function inboundSource(proxy: ProxyNode): BindConfig {
-  const address = loopbackAddress(proxy) === "::1" ? "::6" : "127.0.0.6";
-  return create(BindConfigSchema, { sourceAddress: { address, portSpecifier: { case: "portValue", value: 0 } } });
+  const [first, ...others] = captureAddresses(proxy).map((captured) =>
+    create(SocketAddressSchema, { address: passthroughSources[captured], portSpecifier: { case: "portValue", value: 0 } }),
+  );
+  return create(BindConfigSchema, { sourceAddress: first!, extraSourceAddresses: others.map((address) => ({ address })) });
 }
 
 /** What comes from loopback to loopback or to a socket is not redirected. */

@@ -8,7 +8,7 @@ import type { ProxyNode } from "../../api/node.ts";
 import { type Protocol, parseProtocol } from "../../registry/protocol.ts";
 import type { Service } from "../../registry/service.ts";
 import type { PushContext } from "../push/push-context.ts";
-import { wildcardAddress } from "./bind-address.ts";
+import { type Addresses, wildcardAddresses } from "./bind-address.ts";
 
 export interface InboundTarget {
   /** Of the workload. */
@@ -22,8 +22,8 @@ export interface InboundTarget {
   /** All services that are served there, the oldest first; its DestinationRule is the one that counts. */
   readonly services: readonly Service[];
   readonly ingress: IstioIngressListener | undefined;
-  /** Address that the proxy listens on itself; undefined: traffic is redirected to it. */
-  readonly bind: string | undefined;
+  /** Addresses that the proxy listens on itself; undefined: traffic is redirected to it. */
+  readonly binds: Addresses | undefined;
 }
 
 /** Sorted by port, each once. */
@@ -32,7 +32,7 @@ export function inboundTargets(proxy: ProxyNode, push: PushContext): readonly In
   const targets = object && object.spec.ingress.length > 0 ? ofSidecar(object, proxy, push) : ofServices(proxy, push);
   const reserved = reservedPorts(proxy, push);
   return targets
-    .filter(({ port, bind }) => !reserved.has(port) && (bind === undefined || mayBind(port, proxy)))
+    .filter(({ port, binds }) => !reserved.has(port) && (binds === undefined || mayBind(port, proxy)))
     .sort((a, b) => a.port - b.port);
 }
 
@@ -64,7 +64,7 @@ function ofServices(proxy: ProxyNode, push: PushContext): InboundTarget[] {
       host: service.host,
       services: [service],
       ingress: undefined,
-      bind: undefined,
+      binds: undefined,
     });
   }
   return [...byPort.values()];
@@ -88,7 +88,7 @@ function ofSidecar({ spec, metadata }: SidecarObject, proxy: ProxyNode, push: Pu
         host: `${metadata.name}.${metadata.namespace}`,
         services: [...new Set(own.filter(({ endpoint }) => endpoint.port === number).map(({ service }) => service))],
         ingress,
-        bind: binds ? ingress.bind || ownAddress(proxy) : undefined,
+        binds: binds ? (ingress.bind ? [ingress.bind] : ownAddresses(proxy)) : undefined,
       },
     ];
   });
@@ -99,9 +99,9 @@ function insideTls(protocol: Protocol): Protocol {
 }
 
 /** Several workloads of one machine may have an address of 127.0.0.0/8 each, so such a one is as good as any other. */
-function ownAddress(proxy: ProxyNode): string {
+function ownAddresses(proxy: ProxyNode): Addresses {
   const [first] = proxy.ipAddresses;
-  return first === undefined || first === "127.0.0.1" || first === "::1" ? wildcardAddress(proxy) : first;
+  return first === undefined || first === "127.0.0.1" || first === "::1" ? wildcardAddresses(proxy) : [first];
 }
 
 /** Of the listeners that every sidecar has. */

@@ -3,6 +3,7 @@ import { create, type DescMessage, type JsonObject, type MessageInitShape, toBin
 import { type Any, AnySchema, type Duration, durationFromMs } from "@bufbuild/protobuf/wkt";
 import { type Address, AddressSchema } from "../../api/gen/envoy/config/core/v3/address_pb.js";
 import { type Metadata, MetadataSchema } from "../../api/gen/envoy/config/core/v3/base_pb.js";
+import { AdditionalAddressSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
 import type { StringMatcher } from "../../api/gen/envoy/type/matcher/v3/string_pb.js";
 import { StringMatcherSchema } from "../../api/gen/envoy/type/matcher/v3/string_pb.js";
 import type { ConfigObject } from "../../api/kinds/object.ts";
@@ -20,6 +21,14 @@ export function socketAddress(address: string, port: number): Address {
   return create(AddressSchema, {
     address: { case: "socketAddress", value: { address, portSpecifier: { case: "portValue", value: port } } },
   });
+}
+
+/** Where a listener listens: the fields of its message. */
+export function listensOn([first, ...others]: readonly [string, ...string[]], port: number) {
+  return {
+    address: endpointAddress(first, port),
+    additionalAddresses: others.map((address) => create(AdditionalAddressSchema, { address: socketAddress(address, port) })),
+  };
 }
 
 /** An endpoint's address: `unix:///path` or an IP with its port. */

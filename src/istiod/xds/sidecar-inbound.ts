@@ -14,7 +14,7 @@ import { type MutualTlsMode, modeOfPort, type WorkloadMutualTls } from "../push/
 import type { PushContext } from "../push/push-context.ts";
 import { listenerAccessLogs } from "./access-log.ts";
 import { type AuthFilters, authFilters } from "./auth-filters.ts";
-import { wildcardAddress } from "./bind-address.ts";
+import { type Addresses, captureAddresses, wildcardAddress } from "./bind-address.ts";
 import { downstreamTls } from "./downstream-tls.ts";
 import { patchRoutes } from "./envoy-filter/patch-routes.ts";
 import { inboundSide } from "./envoy-filter/patched-side.ts";
@@ -24,7 +24,7 @@ import { type InboundTarget, inboundTargets, isIntercepted, isTransparent } from
 import { inspectorsFor } from "./inspectors.ts";
 import { connectionExchange, istioTcpFilters } from "./istio-filters.ts";
 import { originalDst, originalSrc } from "./listener-filters.ts";
-import { configMetadata, duration, socketAddress } from "./messages.ts";
+import { configMetadata, duration, listensOn } from "./messages.ts";
 import { mutualTlsServer } from "./mutual-tls.ts";
 import { inboundRoutes } from "./sidecar-routes.ts";
 import { tcpProxy } from "./tcp-proxy.ts";
@@ -36,8 +36,8 @@ export function inboundListeners(proxy: ProxyNode, push: PushContext): Listener[
   const bound: Listener[] = [];
   for (const target of targets) {
     const chains = targetChains(target, mutualTls, proxy, push);
-    if (target.bind === undefined) captured.push(...chains);
-    else bound.push(listener(`${target.bind}_${target.port}`, target.bind, target.port, chains, "bound", push));
+    if (target.binds === undefined) captured.push(...chains);
+    else bound.push(listener(`${target.binds[0]}_${target.port}`, target.binds, target.port, chains, "bound", push));
   }
   if (!isIntercepted(proxy)) return bound;
   const port = push.mesh.proxyInboundListenPort || 15006;
@@ -47,7 +47,7 @@ export function inboundListeners(proxy: ProxyNode, push: PushContext): Listener[
     ...captured,
   ];
   return [
-    listener("virtualInbound", wildcardAddress(proxy), port, chains, isTransparent(proxy) ? "handed over" : "redirected", push),
+    listener("virtualInbound", captureAddresses(proxy), port, chains, isTransparent(proxy) ? "handed over" : "redirected", push),
     ...bound,
   ];
 }
@@ -61,7 +61,7 @@ function possible({ mode, portModes }: WorkloadMutualTls, { hasIdentity }: Proxy
 
 function listener(
   name: string,
-  address: string,
+  addresses: Addresses,
   port: number,
   filterChains: FilterChain[],
   traffic: "redirected" | "handed over" | "bound",
@@ -69,7 +69,7 @@ function listener(
 ): Listener {
   return create(ListenerSchema, {
     name,
-    address: socketAddress(address, port),
+    ...listensOn(addresses, port),
     trafficDirection: TrafficDirection.INBOUND,
     accessLog: listenerAccessLogs(mesh),
     filterChains,
@@ -126,7 +126,7 @@ function passthroughChains(
 
 function targetChains(target: InboundTarget, mutualTls: WorkloadMutualTls, proxy: ProxyNode, push: PushContext): FilterChain[] {
   const { port, protocol, ingress } = target;
-  const name = `${target.bind ?? wildcardAddress(proxy)}_${port}`;
+  const name = `${target.binds?.[0] ?? wildcardAddress(proxy)}_${port}`;
   const cluster = inboundCluster(port);
   const mode = modeOfPort(mutualTls, port);
   const auth = authFilters(proxy, push);

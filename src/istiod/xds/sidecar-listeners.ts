@@ -11,10 +11,10 @@ import { type Listener, ListenerSchema } from "../../api/gen/envoy/config/listen
 import type { ProxyNode } from "../../api/node.ts";
 import type { PushContext } from "../push/push-context.ts";
 import { listenerAccessLogs } from "./access-log.ts";
-import { wildcardAddress } from "./bind-address.ts";
+import { captureAddresses } from "./bind-address.ts";
 import { isIntercepted, isTransparent } from "./inbound-targets.ts";
 import { istioTcpFilters } from "./istio-filters.ts";
-import { socketAddress } from "./messages.ts";
+import { listensOn } from "./messages.ts";
 import { tcpProxy } from "./tcp-proxy.ts";
 
 /** Empty without interception: there is nothing to redirect, listeners take their ports themselves. */
@@ -25,7 +25,7 @@ export function virtualOutbound(proxy: ProxyNode, push: PushContext): Listener[]
   const { catchAllCluster: catchAll } = push.sidecarScope(proxy);
   const listener = create(ListenerSchema, {
     name: "virtualOutbound",
-    address: socketAddress(wildcardAddress(proxy), port),
+    ...listensOn(captureAddresses(proxy), port),
     useOriginalDst: true,
     ...(isTransparent(proxy) ? { transparent: true } : {}),
     trafficDirection: TrafficDirection.OUTBOUND,

@@ -18,12 +18,12 @@ import { isHttp, type Protocol } from "../../registry/protocol.ts";
 import type { Service, ServicePort } from "../../registry/service.ts";
 import type { EgressListener } from "../push/egress-listener.ts";
 import type { PushContext } from "../push/push-context.ts";
-import { loopbackAddress, wildcardAddress } from "./bind-address.ts";
+import { type Addresses, loopbackAddresses, type Wildcard, wildcardAddresses } from "./bind-address.ts";
 import { httpConnectionManager } from "./http-connection-manager.ts";
 import { isIntercepted } from "./inbound-targets.ts";
 import { istioTcpFilters } from "./istio-filters.ts";
 import { httpInspector, tlsInspector } from "./listener-filters.ts";
-import { duration, endpointAddress } from "./messages.ts";
+import { duration, listensOn } from "./messages.ts";
 import { type Chain, tcpChains } from "./sidecar-tcp-chains.ts";
 import { tcpProxy } from "./tcp-proxy.ts";
 
@@ -35,7 +35,7 @@ export function outboundListeners(proxy: ProxyNode, push: PushContext): Listener
 }
 
 interface Entry {
-  readonly bind: string;
+  readonly binds: Addresses;
   readonly port: number;
   readonly bindsToPort: boolean;
   /** Of the first service; `unsupported` when HTTP and other bytes have to be told apart. */
@@ -48,13 +48,13 @@ class OutboundTable {
   readonly #byAddress = new Map<string, Entry>();
   readonly #proxy: ProxyNode;
   readonly #push: PushContext;
-  readonly #wildcard: string;
+  readonly #wildcards: Addresses<Wildcard>;
   readonly #reserved: ReadonlySet<number>;
 
   constructor(proxy: ProxyNode, push: PushContext) {
     this.#proxy = proxy;
     this.#push = push;
-    this.#wildcard = wildcardAddress(proxy);
+    this.#wildcards = wildcardAddresses(proxy);
     // Listeners of the proxy's own.
     this.#reserved = new Set([push.mesh.proxyListenPort || 15001, push.mesh.proxyInboundListenPort || 15006, 15021, 15090]);
   }
@@ -74,31 +74,34 @@ class OutboundTable {
     if (port.protocol === "UDP") return;
     const bindsToPort = listener.capturesNothing || !isIntercepted(this.#proxy);
     if (bindsToPort && port.number > 0 && port.number < 1024 && this.#proxy.metadata.UNPRIVILEGED_POD === "true") return;
-    const chosen = listener.bind || (bindsToPort ? loopbackAddress(this.#proxy) : "");
-    for (const bind of chosen ? [chosen] : this.#ownAddresses(service, port)) {
-      if (bind === this.#wildcard && this.#reserved.has(port.number)) continue;
+    const chosen: Addresses | undefined = listener.bind ? [listener.bind] : bindsToPort ? loopbackAddresses(this.#proxy) : undefined;
+    const [wildcard] = this.#wildcards;
+    for (const binds of chosen ? [chosen] : this.#ownAddresses(service, port)) {
+      const [bind] = binds;
+      if (bind === wildcard && this.#reserved.has(port.number)) continue;
       const key = `${bind}_${port.number}`;
       const known = this.#byAddress.get(key);
       if (known && !mayJoin(known, port.protocol)) continue;
-      const chains = this.#chains(service, port, bind, chosen !== "" && bind !== this.#wildcard, listener);
+      const chains = this.#chains(service, port, bind, chosen !== undefined && bind !== wildcard, listener);
       if (known) join(known, port.protocol, chains);
       else {
         const mixes = kindOf(port.protocol) === "sniffed" || chains.some(({ message }) => message.filterChainMatch?.transportProtocol);
         const protocol = mixes ? "unsupported" : port.protocol;
-        this.#byAddress.set(key, { bind, port: port.number, bindsToPort, protocol, chains, isLocked: false });
+        this.#byAddress.set(key, { binds, port: port.number, bindsToPort, protocol, chains, isLocked: false });
       }
     }
   }
 
   /** HTTP is told apart by its Host, so that one listener serves for all addresses. */
-  #ownAddresses(service: Service, port: ServicePort): string[] {
-    if (isHttp(port.protocol)) return [this.#wildcard];
+  #ownAddresses(service: Service, port: ServicePort): Addresses[] {
+    if (isHttp(port.protocol)) return [this.#wildcards];
     const own = this.#push.registry.addressesFor(service, this.#proxy).filter((address) => !address.includes("/"));
-    return own.length > 0 ? own : [this.#wildcard];
+    return own.length > 0 ? own.map((address) => [address]) : [this.#wildcards];
   }
 
   #chains(service: Service, port: ServicePort, bind: string, isBoundElsewhere: boolean, listener: EgressListener): Chain[] {
     const { virtualServices } = listener;
+    const [wildcard] = this.#wildcards;
     const tcp = () => tcpChains(service, { proxy: this.#proxy, push: this.#push, port, virtualServices, isBoundElsewhere });
     const http = (looks: boolean, routes: string) => httpChain(`${bind}_${port.number}`, routes, looks, this.#proxy, this.#push);
     const sharedRoutes = port.number === 0 ? bind : String(port.number);
@@ -106,11 +109,11 @@ class OutboundTable {
     switch (kind) {
       case "http":
         // What comes to a wildcard may be no HTTP at all: it is looked at, and let through.
-        return [http(bind === this.#wildcard && port.protocol !== "HTTP_PROXY", sharedRoutes)];
+        return [http(bind === wildcard && port.protocol !== "HTTP_PROXY", sharedRoutes)];
       case "tcp":
         return tcp();
       case "sniffed":
-        return [...tcp(), http(true, bind === this.#wildcard || port.number === 0 ? sharedRoutes : `${service.host}:${port.number}`)];
+        return [...tcp(), http(true, bind === wildcard || port.number === 0 ? sharedRoutes : `${service.host}:${port.number}`)];
       default:
         return kind satisfies never;
     }
@@ -168,8 +171,8 @@ function outboundListener(entry: Entry, catchAllCluster: string, proxy: ProxyNod
   const looksForHttp = chains.some((chain) => chain.filterChainMatch!.applicationProtocols.length > 0);
   const looksForNames = chains.some((chain) => chain.filterChainMatch!.serverNames.length > 0);
   return create(ListenerSchema, {
-    name: `${entry.bind}_${entry.port}`,
-    address: endpointAddress(entry.bind, entry.port),
+    name: `${entry.binds[0]}_${entry.port}`,
+    ...listensOn(entry.binds, entry.port),
     ...(entry.bindsToPort ? { maxConnectionsToAcceptPerSocketEvent: 1 } : { bindToPort: false }),
     trafficDirection: TrafficDirection.OUTBOUND,
     filterChains: chains.length === 0 && rest ? [rest] : chains,

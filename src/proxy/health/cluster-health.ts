@@ -34,7 +34,7 @@ import { withRetained } from "./retained-endpoints.ts";
 
 export interface ClusterHealthOptions {
   readonly message: Cluster;
-  readonly config: Pick<ClusterConfig, "name" | "statName" | "outlier" | "healthChecks" | "keepAlive" | "bindAddress">;
+  readonly config: Pick<ClusterConfig, "name" | "statName" | "outlier" | "healthChecks" | "keepAlive" | "bindAddresses">;
   readonly stats: StatsStore;
   /** One counter or gauge of all threads. */
   readonly readStat: (name: string) => number;
@@ -236,7 +236,7 @@ export class ClusterHealth implements Disposable {
 
   #makeChecker(config: HealthCheckConfig, prefix: string): HealthChecker {
     const { message, stats, readStat, secrets, sinks } = this.#options;
-    const { name, keepAlive, bindAddress } = this.#options.config;
+    const { name, keepAlive, bindAddresses } = this.#options.config;
     const logs = config.logPaths.map((path) => {
       const sink = sinks.open(path);
       this.#stack.defer(() => sink.release());
@@ -245,7 +245,7 @@ export class ClusterHealth implements Disposable {
     return new HealthChecker({
       config,
       clusterName: name,
-      socket: { keepAlive, bindAddress },
+      socket: { keepAlive, bindAddresses },
       transportSockets: compileTransportSockets(message, { secrets, stats }),
       stats: new HealthCheckStats(stats, prefix, config.name),
       events: logs.length === 0 ? null : new HealthCheckEventLog(logs, name, config.check.kind),

@@ -37,6 +37,6 @@ export interface ProbeTarget {
   /** It is told by a PROXY header that the proxy itself asks. */
   readonly announcement: ProxyAnnouncement | null;
   readonly alpn: AlpnOffer | null;
-  readonly socket: Pick<ClusterConfig, "keepAlive" | "bindAddress">;
+  readonly socket: Pick<ClusterConfig, "keepAlive" | "bindAddresses">;
   readonly reusesConnection: boolean;
 }

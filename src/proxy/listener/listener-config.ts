@@ -29,6 +29,8 @@ export interface BindAddress {
   /** IP address, or a path with port -1. */
   readonly host: string;
   readonly port: number;
+  /** IPv4 comes to this address of IPv6 too. */
+  readonly takesIpv4: boolean;
 }
 
 /** A chain as it runs. It outlives its listener's replacement when the new one has the very same chain. */
@@ -130,16 +132,16 @@ function listenerFiltersOf({ listenerFilters, filterChains, defaultFilterChain }
 }
 
 function bindAddress(listener: string, address: Address | undefined): BindAddress {
-  if (address?.address.case === "pipe") return { host: address.address.value.path, port: -1 };
+  if (address?.address.case === "pipe") return { host: address.address.value.path, port: -1, takesIpv4: false };
   if (address?.address.case !== "socketAddress") throw new ConfigError(`listener ${listener}: address: value is required`);
   const socket = address.address.value;
   if (socket.portSpecifier.case !== "portValue") throw new ConfigError(`listener ${listener}: address must have a port_value`);
   if (socket.portSpecifier.value > 65535) throw new ConfigError("SocketAddress: port_value: value must be less than or equal to 65535");
   if (isIP(socket.address) === 0) throw new ConfigError(`malformed IP address: ${socket.address}`);
-  return { host: socket.address, port: socket.portSpecifier.value };
+  return { host: socket.address, port: socket.portSpecifier.value, takesIpv4: socket.ipv4Compat };
 }
 
-export function addressText({ host, port }: BindAddress): string {
+export function addressText({ host, port }: Pick<BindAddress, "host" | "port">): string {
   if (port < 0) return host;
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }

@@ -129,7 +129,14 @@ export class Listener {
         const options =
           address.port < 0
             ? { path: address.host, backlog }
-            : { host: address.host, port: address.port, backlog, reusePort: this.config.reusesPort, exclusive: true };
+            : {
+                host: address.host,
+                port: address.port,
+                backlog,
+                ipv6Only: address.host.includes(":") && !address.takesIpv4,
+                reusePort: this.config.reusesPort,
+                exclusive: true,
+              };
         await listen(server, options);
       } catch (error) {
         this.stopListening();

@@ -53,7 +53,8 @@ export interface ClusterConfig extends LoadBalancing {
   readonly autoSniHeader: string;
   readonly transportSockets: TransportSockets;
   readonly keepAlive: { readonly idleMs: number } | null;
-  readonly bindAddress: string;
+  /** Of which connections come: of the endpoint's family, or else the first. Empty: of whichever the system chooses. */
+  readonly bindAddresses: readonly string[];
   readonly closesOnHealthFailure: boolean;
   readonly outlier: OutlierConfig | null;
   readonly healthChecks: readonly HealthCheckConfig[];
@@ -122,7 +123,7 @@ export function compileCluster(message: ClusterMessage, context: CompileContext)
     autoSniHeader: upstream?.overrideAutoSniHeader.toLowerCase() ?? "",
     transportSockets: compileTransportSockets(message, context),
     keepAlive: keepAlive === undefined ? null : { idleMs: (keepAlive.keepaliveTime ?? 7200) * 1000 },
-    bindAddress: message.upstreamBindConfig?.sourceAddress?.address ?? "",
+    bindAddresses: bindAddresses(message),
     closesOnHealthFailure: message.closeConnectionsOnHostHealthFailure,
     outlier: compileOutlierDetection(message.outlierDetection, errorMatcher === undefined ? null : compileErrorMatcher(errorMatcher)),
     healthChecks: compileHealthChecks(message, protocol !== "http1"),
@@ -130,6 +131,29 @@ export function compileCluster(message: ClusterMessage, context: CompileContext)
     mesh: compileMeshMetadata(message),
     peerExchange: compileFilters(message, context),
   };
+}
+
+/** One of each family at most. Throws ConfigError in Envoy's words. */
+function bindAddresses({ name, upstreamBindConfig: config }: ClusterMessage): readonly string[] {
+  if (!config?.sourceAddress) return [];
+  const [old, own] = [config.additionalSourceAddresses, config.extraSourceAddresses];
+  const fields = "extra_source_addresses/additional_source_addresses";
+  const where = `${name === "" ? "Bootstrap" : `Cluster ${name}`}'s upstream binding config`;
+  const problem = (text: string) => new ConfigError(`${where} has ${text}`);
+  if (old.length > 0 && own.length > 0)
+    throw new ConfigError(`Can't specify both \`extra_source_addresses\` and \`additional_source_addresses\` in the ${where}`);
+  if (old.length > 1 || own.length > 1)
+    throw problem(
+      `more than one extra/additional source addresses. Only one extra/additional source can be supported in BindConfig's ${fields} field`,
+    );
+  const first = config.sourceAddress.address;
+  const [second] = [...own.flatMap(({ address }) => address ?? []), ...old].map(({ address }) => address);
+  if (second === undefined) return [first];
+  if (first.includes(":") === second.includes(":"))
+    throw problem(
+      `two same IP version source addresses. Only two different IP version source addresses can be supported in BindConfig's source_address and ${fields} fields`,
+    );
+  return [first, second];
 }
 
 /** `filters`, of connections to endpoints: there is one kind. */

@@ -7,7 +7,7 @@ import type { HostDescription } from "./host.ts";
 import type { TransportSocketChoice } from "./transport-socket.ts";
 
 export interface SocketOptions {
-  readonly config: Pick<ClusterConfig, "keepAlive" | "bindAddress">;
+  readonly config: Pick<ClusterConfig, "keepAlive" | "bindAddresses">;
   /** What is shown of it goes before the cluster's own address; null: the connection is the proxy's own. */
   readonly client: ClientView | null;
   readonly allowHalfOpen?: boolean;
@@ -36,7 +36,7 @@ function connect(
   { config, client, allowHalfOpen = false }: SocketOptions,
 ): net.Socket {
   if (port < 0) return net.connect({ path: address, allowHalfOpen });
-  const { keepAlive, bindAddress } = config;
+  const { keepAlive, bindAddresses } = config;
   const options = {
     host: address,
     port,
@@ -46,7 +46,7 @@ function connect(
   const source = client?.originalSource ?? null;
   if (source === null) {
     const others = otherAddresses.length === 0 ? {} : oneOf([address, ...otherAddresses]);
-    return net.connect({ ...options, ...others, allowHalfOpen, ...(bindAddress === "" ? {} : { localAddress: bindAddress }) });
+    return net.connect({ ...options, ...others, allowHalfOpen, ...boundFor(address, bindAddresses) });
   }
   const fd = openTransparent(source.ip, source.mark);
   if (fd === null) {
@@ -56,6 +56,14 @@ function connect(
   }
   // Nothing is read before it is connected, `manualStart` says; the type does not know it.
   return new net.Socket({ fd, allowHalfOpen, manualStart: true } as net.SocketConstructorOpts).connect(options);
+}
+
+/** From IPv4 nobody gets to IPv6, nor back. */
+function boundFor(address: string, bindAddresses: readonly string[]): { localAddress?: string } {
+  const [first] = bindAddresses;
+  if (first === undefined) return {};
+  const isIpv6 = address.includes(":");
+  return { localAddress: bindAddresses.find((own) => own.includes(":") === isIpv6) ?? first };
 }
 
 /** The first that answers. What is looked up is known already: Node tries several addresses of a name alone. */
