@@ -8,6 +8,7 @@ import {
   type ServiceDefinition,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
+import { listenAnywhere } from "../lib/listen-anywhere.ts";
 import { log } from "../lib/log.ts";
 import { listenOn } from "../platform/port-sharing.ts";
 import type { Newcomers } from "./newcomers.ts";
@@ -18,6 +19,7 @@ export interface GrpcService {
 }
 
 export interface GrpcServerOptions {
+  /** Empty: all addresses. */
   readonly host: string;
   /** 0 for any. */
   readonly port: number;
@@ -80,7 +82,8 @@ export class GrpcServer implements AsyncDisposable {
     };
     // One, and not several on the same port: it takes connections in the order in which they came, so nobody's second is before another's first.
     const listener = createServer({ noDelay: true }, take);
-    await listenOn(listener, { host, port, backlog }, "alone");
+    if (host === "") parts.use(await listenAnywhere(listener, { port, backlog }));
+    else await listenOn(listener, { host, port, backlog }, "alone");
     // Of one connection that could not be taken.
     listener.on("error", (error) => scope.warn("a connection is lost", { port, reason: error.message }));
     parts.defer(() => void listener.close());

@@ -151,7 +151,7 @@ export class Istiod implements AsyncDisposable {
     const monitoring = parts.use(await MonitoringServer.start(discovery, options.monitoring.host || "0.0.0.0", options.monitoring.port));
     const grpc = parts.use(
       await GrpcServer.start({
-        ...anywhere(options.grpc),
+        ...options.grpc,
         credentials: ServerCredentials.createInsecure(),
         services: [adsService(discovery)],
         newcomers: discovery.newcomers,
@@ -160,7 +160,7 @@ export class Istiod implements AsyncDisposable {
     const secure = options.secureGrpc
       ? parts.use(
           await SecurePort.start({
-            ...anywhere(options.secureGrpc),
+            ...options.secureGrpc,
             discovery,
             dataDir: options.dataDir,
             authorityDir: options.authorityDir,
@@ -195,11 +195,6 @@ export class Istiod implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#parts.disposeAsync();
   }
-}
-
-/** No host in an address means every one. */
-function anywhere({ host, port }: HostPort): HostPort {
-  return { host: host || "0.0.0.0", port };
 }
 
 async function openStore(options: IstiodOptions): Promise<AggregateStore> {

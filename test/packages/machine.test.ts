@@ -193,6 +193,8 @@ describe.skipIf(problem !== undefined)("packages on machines", { timeout: 120_00
     const own6 = `http://[${own}]:8000/get`;
     expect([await serverOf(own4), await serverOf(own6)]).toEqual(["server: istio-envoy", "server: istio-envoy"]);
     await control.sh(`curl -sf http://[${own}]:15021/healthz/ready`);
+    const agentsPort = await control.sh("ss -Htln 'sport = :15012' | awk '{print $4}' | sort");
+    expect(agentsPort.trim().split("\n")).toEqual(["0.0.0.0:15012", "[::]:15012"]);
     // What goes out is captured too: nobody listens there, and the proxy is the one to find out.
     expect(await ratings.sh(`curl -s -o /dev/null -w '%{http_code} %{errormsg}' http://[${theirs}]:9/ || true`)).toMatch(
       /reset|Empty reply/i,

@@ -30,6 +30,7 @@ export class MonitoringServer implements AsyncDisposable {
   static async start(server: DiscoveryServer, host: string, port: number): Promise<MonitoringServer> {
     const made = new MonitoringServer(server);
     await listenHttp(made.#http, host, port);
+    made.#http.on("error", (error) => scope.warn("a connection is lost", { reason: error.message }));
     return made;
   }
 

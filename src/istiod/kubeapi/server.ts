@@ -9,6 +9,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { createServer, type Server } from "node:https";
 import type { AddressInfo } from "node:net";
 import { closeHttp, listenHttp } from "../../lib/http-listen.ts";
+import { listenAnywhere } from "../../lib/listen-anywhere.ts";
 import { log } from "../../lib/log.ts";
 import type { ServerIdentity } from "../ca/server-identity.ts";
 import type { ApiContext, ApiRequest } from "./context.ts";
@@ -24,6 +25,7 @@ const maxConnections = 4096;
 const maxWatchesPerUser = 2048;
 
 export interface KubeApiOptions {
+  /** Empty: all addresses. */
   readonly host: string;
   readonly port: number;
   readonly identity: ServerIdentity;
@@ -34,6 +36,7 @@ export interface KubeApiOptions {
 
 export class KubeApiServer implements AsyncDisposable {
   readonly #http: Server;
+  readonly #parts = new DisposableStack();
   readonly #context: ApiContext;
   readonly #watches = new WatchLimit(maxWatchesPerUser);
 
@@ -51,7 +54,10 @@ export class KubeApiServer implements AsyncDisposable {
 
   static async start(options: KubeApiOptions): Promise<KubeApiServer> {
     const made = new KubeApiServer(options);
-    await listenHttp(made.#http, options.host, options.port);
+    const { host, port } = options;
+    if (host === "") made.#parts.use(await listenAnywhere(made.#http, { port }));
+    else await listenHttp(made.#http, host, port);
+    made.#http.on("error", (error) => scope.warn("a connection is lost", { reason: error.message }));
     return made;
   }
 
@@ -60,6 +66,7 @@ export class KubeApiServer implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#parts.dispose();
     await closeHttp(this.#http);
   }
 

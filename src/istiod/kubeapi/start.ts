@@ -54,8 +54,7 @@ export async function startKubeApi(options: KubeApiStartOptions): Promise<AsyncD
   const clientAuthority = await openClientAuthority(dataDir);
   const server = parts.use(
     await KubeApiServer.start({
-      host: address.host || "0.0.0.0",
-      port: address.port,
+      ...address,
       identity: secure.identity,
       clientRoots: clientAuthority.trustBundle,
       context: {
