@@ -15,6 +15,7 @@ import type { ProxyConfig } from "../api/mesh/proxy-config.ts";
 import type { ProxyType } from "../api/node.ts";
 import { log } from "../lib/log.ts";
 import { ownLoopback } from "../lib/loopback.ts";
+import { wildcardAddresses } from "../lib/wildcard-address.ts";
 import type { PortSharing } from "../platform/port-sharing.ts";
 import type { WorkerThread } from "../proxy/worker-thread.ts";
 import { bootstrap } from "./bootstrap.ts";
@@ -165,7 +166,13 @@ export class Agent implements AsyncDisposable {
         ? undefined
         : voice.use(ControlPlaneRelay.start({ access, node: current, ports: ownPorts({ environment, config, statusHost }) }));
     if (environment.instanceIp === undefined && options.addresses === undefined) {
+      const isCaptured = options.type === "sidecar" && environment.metadata.INTERCEPTION_MODE !== "NONE";
+      const captured = wildcardAddresses(addresses.addresses, environment.isDualStack);
       addresses.follow((now) => {
+        const passes = wildcardAddresses(now, environment.isDualStack).some((wildcard) => !captured.includes(wildcard));
+        if (isCaptured && passes)
+          troubles.report(passesBy, "this machine had no address of it when the rules were made: systemctl reload istio");
+        else troubles.clear(passesBy);
         current.moveTo(now);
         lastGood.rename(current.id);
         xdsProxy.reconnect("the address of this machine has changed");
@@ -311,6 +318,8 @@ export class Agent implements AsyncDisposable {
     await this.#parts.disposeAsync();
   }
 }
+
+const passesBy = "a family of addresses passes by the proxy";
 
 /** Of the application, told to the control plane; undefined when its WorkloadGroup has no probe. */
 function startHealthChecks(

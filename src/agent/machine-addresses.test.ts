@@ -41,6 +41,18 @@ describe("AddressWatch", () => {
     expect(moves).toEqual([]);
   });
 
+  it("tells of another family that comes or goes, and of nothing else beside the first", async () => {
+    begin(at("eth0", "10.0.0.5"));
+    present = [at("eth0", "10.0.0.5"), at("eth0", "fd00::5")];
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(moves).toEqual([]);
+    await becomes(at("eth0", "10.0.0.5"), at("eth0", "fd00::5"));
+    await becomes(at("eth0", "10.0.0.5"), at("eth0", "fd00::6"), docker);
+    expect(moves).toEqual([["10.0.0.5", "fd00::5"]]);
+    await becomes(at("eth0", "10.0.0.5"));
+    expect(moves.slice(1)).toEqual([["10.0.0.5"]]);
+  });
+
   it("waits for an interface that is down, and does not go to another one's address", async () => {
     begin(at("eth0", "10.0.0.5"), docker);
     await becomes(docker);

@@ -1,6 +1,7 @@
 /** Addresses of this machine, and how the one that the mesh knows is followed when it changes. */
 import { networkInterfaces } from "node:os";
 import { log } from "../lib/log.ts";
+import { wildcardAddresses } from "../lib/wildcard-address.ts";
 
 const scope = log.scope("address");
 
@@ -22,7 +23,7 @@ export function machineAddresses(): MachineAddress[] {
 const loopback: MachineAddress = { interface: "", family: "IPv4", address: "127.0.0.1" };
 const defaultPollMs = 1000;
 
-/** The machine is called by another address from now on: the first of these. */
+/** The machine is called by another address from now on, the first of these; or it has addresses of other families than before. */
 export type OnMoved = (addresses: readonly string[]) => void;
 
 export interface AddressWatchOptions {
@@ -33,7 +34,8 @@ export interface AddressWatchOptions {
 /**
  * The machine's address in the mesh is its first one, for as long as it is there. When it is gone, another one of the same interface takes its
  * place; one of another interface does not, because that may be a bridge of containers that nobody else can reach. While an interface is
- * down there is nothing to follow: it comes back with the old address, or with a new one.
+ * down there is nothing to follow: it comes back with the old address, or with a new one. Of the others only the families count, to which the
+ * proxy listens.
  */
 export class AddressWatch implements Disposable {
   readonly #options: AddressWatchOptions;
@@ -73,18 +75,20 @@ export class AddressWatch implements Disposable {
     const present = this.#present;
     const all = this.#read();
     const isThere = present !== loopback && all.some(({ address }) => address === present.address);
-    const next = isThere ? undefined : successorOf(present, all);
-    if (!next || next.address !== this.#candidate) {
-      this.#candidate = next?.address;
-      if (isThere || present === loopback) this.#isMissed = false;
-      else this.#miss(present);
-      return;
-    }
+    const next = isThere ? present : successorOf(present, all);
+    if (next || present === loopback) this.#isMissed = false;
+    else this.#miss(present);
+    const others = all.flatMap(({ address }) => (address === next?.address ? [] : [address]));
+    const seen = next && summaryOf([next.address, ...others]);
+    const isNew = seen !== undefined && seen !== summaryOf(this.addresses);
+    const wasSeen = seen === this.#candidate;
+    this.#candidate = isNew ? seen : undefined;
+    if (!next || !isNew || !wasSeen) return;
     this.#candidate = undefined;
-    this.#isMissed = false;
     this.#present = next;
-    this.#others = all.flatMap(({ address }) => (address === next.address ? [] : [address]));
-    scope.warn("the address of this machine has changed", { from: present.address, to: next.address, interface: next.interface });
+    this.#others = others;
+    if (isThere) scope.info("this machine has addresses of other families now", { addresses: this.addresses.join(",") });
+    else scope.warn("the address of this machine has changed", { from: present.address, to: next.address, interface: next.interface });
     onMoved(this.addresses);
   }
 
@@ -93,6 +97,11 @@ export class AddressWatch implements Disposable {
     this.#isMissed = true;
     scope.warn("the address of this machine is gone", { address, interface: name });
   }
+}
+
+/** What of them counts for others. */
+function summaryOf(addresses: readonly string[]): string {
+  return [addresses[0], ...wildcardAddresses(addresses, true)].join();
 }
 
 function successorOf(present: MachineAddress, all: readonly MachineAddress[]): MachineAddress | undefined {

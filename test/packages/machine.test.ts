@@ -183,9 +183,11 @@ describe.skipIf(problem !== undefined)("packages on machines", { timeout: 120_00
   it("are of both families on a machine that has addresses of both, unless the settings say otherwise", async () => {
     const [own, theirs] = ["fd99::11", "fd99::10"];
     await ratings.sh(`
-      ip -6 address add ${own}/64 dev host0 nodad
       systemd-run --unit httpbin $(readlink -f /usr/local/bin/pilot-agent) sample httpbin --listen [::]:8000
-      systemctl reload istio`);
+      ip -6 address add ${own}/64 dev host0 nodad`);
+    const passesBy = 'systemctl show -P StatusText istio | grep -q "passes by the proxy: .*systemctl reload istio"';
+    await ratings.until(passesBy);
+    await ratings.sh(`systemctl reload istio; ! ${passesBy}`);
     await control.sh(`ip -6 address add ${theirs}/64 dev host0 nodad`);
     const serverOf = async (url: string) =>
       (await control.sh(`curl -sS -o /dev/null -D - --retry 5 --retry-connrefused ${url} | grep -i ^server: || true`)).trim();
