@@ -70,8 +70,8 @@ async function measureMemory(print: Print): Promise<void> {
 }
 
 /**
- * Where the page cache holds a file in huge pages, as newer kernels' does, one touch maps 2 MiB of it into the process. Which of them are there
- * depends on how the file was written.
+ * Where the page cache holds a file in large pieces, as newer kernels' does, one touch maps a piece into the process. How large they are
+ * depends on how the file was written: see docs/decisions/0017.
  */
 function hugeFileMiB(pid: number): number {
   const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
