@@ -96,8 +96,9 @@ export class Service implements AsyncDisposable {
     });
     await agent.ready(signal);
     this.#say();
-    manager.ready();
+    // Who has waited for it to be ready may want a reload at once.
     await this.#listen();
+    if (!signal.aborted) manager.ready();
   }
 
   async #listen(): Promise<void> {
