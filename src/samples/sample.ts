@@ -110,7 +110,8 @@ export class SampleServer implements AsyncDisposable {
   }
 
   static async start(handler: SampleHandler, options: SampleOptions, host: string, port: number): Promise<SampleServer> {
-    const http = createServer((request, response) => void serve(handler, options, request, response));
+    // A server that closes what is idle after five seconds, as Node's, closes in the moment in which a proxy asks again: that is a 503.
+    const http = createServer({ keepAliveTimeout: 0 }, (request, response) => void serve(handler, options, request, response));
     const bound = await listenHttp(http, host, port);
     return new SampleServer(http, bound);
   }

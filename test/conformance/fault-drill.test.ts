@@ -24,7 +24,7 @@ class Endpoint implements AsyncDisposable {
   resets = 0;
   readonly #inHand = new Map<Socket, Set<string>>();
   readonly #tcp = createTcpServer((socket) => this.#taken(socket));
-  readonly #http1 = createServer((request, response) => this.#onHttp1(request, response));
+  readonly #http1 = createServer({ keepAliveTimeout: 600_000 }, (request, response) => this.#onHttp1(request, response));
   readonly #http2 = http2.createServer();
   readonly #speaksHttp2: boolean;
   #port = 0;

@@ -33,7 +33,7 @@ class Upstream implements AsyncDisposable {
   readonly #server: Server;
 
   constructor() {
-    this.#server = createServer((request, response) => this.#handle(request, response));
+    this.#server = createServer({ keepAliveTimeout: 600_000 }, (request, response) => this.#handle(request, response));
   }
 
   async listen(): Promise<number> {

@@ -124,7 +124,7 @@ describe.each(variants)("pilot-agent with $name", ({ binaryPath }) => {
     directory = mkdtempSync(join(tmpdir(), "agent-test-"));
     const first = await freePortRow(7);
     ports = { http: first, xds: first + 1, monitoring: first + 2, admin: first + 3, status: first + 4, ready: first + 5, stats: first + 6 };
-    upstream = createServer((request, response) =>
+    upstream = createServer({ keepAliveTimeout: 600_000 }, (request, response) =>
       setTimeout(() => response.end(`upstream saw ${request.url}`), request.url === "/slow" ? 1500 : 0),
     );
     await new Promise<void>((resolve) => upstream.listen(0, "127.0.0.1", resolve));

@@ -64,7 +64,7 @@ async function start(change: (bootstrap: string) => string = (text) => text): Pr
   stack.defer(() => rmSync(directory, { recursive: true }));
   const waiting: (() => void)[] = [];
   const arrivals: (() => void)[] = [];
-  const upstream = http.createServer((request, response) => {
+  const upstream = http.createServer({ keepAliveTimeout: 600_000 }, (request, response) => {
     if (request.url === "/slow") {
       waiting.push(() => response.end("slow"));
       for (const arrived of arrivals.splice(0)) arrived();

@@ -28,7 +28,7 @@ async function startExternal(stack: AsyncDisposableStack, isTls: boolean): Promi
     });
   const server: Server = isTls
     ? createHttpsServer({ cert: certificate.certificate, key: certificate.key }, (request, response) => response.end(answer(request)))
-    : createServer((request, response) => response.end(answer(request)));
+    : createServer({ keepAliveTimeout: 600_000 }, (request, response) => response.end(answer(request)));
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   stack.defer(() => {

@@ -81,7 +81,7 @@ describe.skipIf(problem !== undefined)("hand-over on machines", { timeout: 120_0
     await buildPackages(["--arch", process.arch === "arm64" ? "arm64" : "amd64", "--only", "deb"]);
     network = await MachineNetwork.start();
     [edge, app] = await Promise.all([network.boot("edge", 10), network.boot("app", 11)]);
-    http = createServer((_, response) => response.end("web"));
+    http = createServer({ keepAliveTimeout: 600_000 }, (_, response) => response.end("web"));
     http.on("upgrade", (_, socket) => {
       socket.write(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",

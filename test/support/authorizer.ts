@@ -28,7 +28,7 @@ const reason = "said the authorizer";
 
 export async function startHttpAuthorizer(): Promise<TestAuthorizer> {
   const seen: SeenCheck[] = [];
-  const server = createServer((request: IncomingMessage, response) => {
+  const server = createServer({ keepAliveTimeout: 600_000 }, (request: IncomingMessage, response) => {
     const chunks: Buffer[] = [];
     request.on("data", (chunk: Buffer) => chunks.push(chunk));
     request.on("end", () => {

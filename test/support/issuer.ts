@@ -12,7 +12,7 @@ export interface TestIssuer extends AsyncDisposable {
 
 export async function startIssuer(keys: string | undefined): Promise<TestIssuer> {
   const asked: string[] = [];
-  const server = createServer((request, response) => {
+  const server = createServer({ keepAliveTimeout: 600_000 }, (request, response) => {
     asked.push(request.url!);
     const text = request.url === "/keys" ? issuer.keys : JSON.stringify({ issuer: issuer.url, jwks_uri: `${issuer.url}/keys` });
     if (text === undefined || !["/keys", "/.well-known/openid-configuration"].includes(request.url!)) response.writeHead(503).end();

@@ -20,7 +20,7 @@ export async function startNamedUpstreams(count: number): Promise<NamedUpstreams
     const name = `e${index}`;
     const waiting: ServerResponse[] = [];
     held[name] = waiting;
-    const server = createServer((incoming, response) => {
+    const server = createServer({ keepAliveTimeout: 600_000 }, (incoming, response) => {
       response.setHeader("x-upstream", name);
       if (incoming.url?.endsWith("/hold")) waiting.push(response);
       else response.writeHead(incoming.url?.endsWith("/fail") ? 503 : 200).end(name);

@@ -14,7 +14,7 @@ const patienceMs = 4000;
 const servers: Record<string, (address: string, port: number) => Promise<unknown>> = {
   http: (address, port) =>
     new Promise<void>((resolve) => {
-      createHttpServer(({ url: path, headers, socket }, response) =>
+      createHttpServer({ keepAliveTimeout: 600_000 }, ({ url: path, headers, socket }, response) =>
         response.end(JSON.stringify({ path, headers, peer: socket.remoteAddress, name: process.env.NAME })),
       ).listen(port, address, resolve);
     }),
