@@ -14,7 +14,9 @@ export interface ListenAnywhereOptions {
 /** Also for servers of HTTP. `server` is closed by itself, the other socket by what is returned. Rejects when the port can't be had. */
 export async function listenAnywhere(server: Server, { port, ...options }: ListenAnywhereOptions): Promise<Disposable> {
   await listen(server, { ...options, host: "0.0.0.0", port, exclusive: true });
-  const other = createServer({ noDelay: true, allowHalfOpen: true }, (socket) => void server.emit("connection", socket));
+  // How a server takes connections is known to all of Node's kinds of servers, though not to their types.
+  const { noDelay, allowHalfOpen } = server as Server & { noDelay: boolean; allowHalfOpen: boolean };
+  const other = createServer({ noDelay, allowHalfOpen }, (socket) => void server.emit("connection", socket));
   other.maxConnections = server.maxConnections;
   try {
     await listen(other, { ...options, host: "::", ipv6Only: true, port: (server.address() as AddressInfo).port, exclusive: true });
