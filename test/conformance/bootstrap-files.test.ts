@@ -198,8 +198,17 @@ async function runSide(name: string, start: (bootstrap: unknown) => Promise<Runn
   }
   // The log tells that connections have ended, so that what is counted then has been.
   const logLines = await readLog(values.log!, file, mask);
+  if (JSON.stringify(file).includes("request_mirror_policies")) await noneActive(proxy);
   const stats = file.stats === undefined ? "" : await proxy.admin(`/stats?filter=${encodeURIComponent(file.stats)}`);
   return { effects, logLines, stats: stats.split("\n").filter(Boolean).sort() };
+}
+
+/** For what is mirrored nobody waits: it may be under way when the request has been answered. */
+async function noneActive(proxy: RunningProxy): Promise<void> {
+  await eventually(async () => {
+    const lines = (await proxy.admin("/stats?filter=upstream_rq_active")).split("\n").filter(Boolean);
+    return lines.every((line) => line.endsWith(": 0")) || undefined;
+  }, "the end of all requests to upstreams");
 }
 
 /** Line by line, fields sorted, without what is never twice the same. */
