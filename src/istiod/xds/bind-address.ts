@@ -1,8 +1,6 @@
 /** Where a proxy listens that is told no address. */
 import type { ProxyNode } from "../../api/node.ts";
-import { wildcardAddresses as wildcardsOf } from "../../lib/wildcard-address.ts";
-
-export type Wildcard = "0.0.0.0" | "::";
+import { type Wildcard, wildcardAddresses as wildcardsOf } from "../../lib/wildcard-address.ts";
 
 /** The first, or only one, of an `Addresses` is the one by which a listener is called. */
 export type Addresses<Address extends string = string> = readonly [Address, ...Address[]];

@@ -9,9 +9,10 @@ import { type BindConfig, BindConfigSchema, SocketAddressSchema } from "../../ap
 import { ClusterLoadAssignmentSchema } from "../../api/gen/envoy/config/endpoint/v3/endpoint_pb.js";
 import type { ConnectionPoolSettings, TrafficPolicy } from "../../api/kinds/destination-rule.ts";
 import type { ProxyNode } from "../../api/node.ts";
+import type { Wildcard } from "../../lib/wildcard-address.ts";
 import { policyForPort } from "../push/destination-rules.ts";
 import type { PushContext } from "../push/push-context.ts";
-import { captureAddresses, loopbackAddress, type Wildcard } from "./bind-address.ts";
+import { captureAddresses, loopbackAddress } from "./bind-address.ts";
 import { type InboundTarget, inboundTargets } from "./inbound-targets.ts";
 import { endpointAddress, istioMetadata, statName } from "./messages.ts";
 import { applyTrafficPolicy } from "./traffic-policy.ts";

@@ -14,11 +14,12 @@ import { TrafficDirection } from "../../api/gen/envoy/config/core/v3/base_pb.js"
 import { FilterChainSchema } from "../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
 import { type Listener, ListenerSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
 import type { ProxyNode } from "../../api/node.ts";
+import type { Wildcard } from "../../lib/wildcard-address.ts";
 import { isHttp, type Protocol } from "../../registry/protocol.ts";
 import type { Service, ServicePort } from "../../registry/service.ts";
 import type { EgressListener } from "../push/egress-listener.ts";
 import type { PushContext } from "../push/push-context.ts";
-import { type Addresses, loopbackAddresses, type Wildcard, wildcardAddresses } from "./bind-address.ts";
+import { type Addresses, loopbackAddresses, wildcardAddresses } from "./bind-address.ts";
 import { httpConnectionManager } from "./http-connection-manager.ts";
 import { isIntercepted } from "./inbound-targets.ts";
 import { istioTcpFilters } from "./istio-filters.ts";
