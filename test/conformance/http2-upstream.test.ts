@@ -171,9 +171,11 @@ const cases: Readonly<Record<string, Ask>> = {
   cookies: { headers: { cookie: "a=b; c=d" } },
   "a reset before the response": reply("reset 8"),
   "a reset before the response, an internal error": reply("reset 2"),
+  "a reset before the response, without an error": reply("reset 0"),
   "a stream that is refused": reply("reset 7"),
   "a stream that is refused, and tried again": reply("reset 7", { path: "retry" }),
   "a reset in the response": reply("reset-late 8"),
+  "a reset in the response, without an error": reply("reset-late 0"),
   "a reset in a gRPC response": reply("reset-late 2", grpc),
   "a connection that is cut": reply("cut"),
   "a connection that says goodbye": reply("goaway"),
@@ -253,7 +255,7 @@ describe.skipIf(!envoyBinary)("HTTP/2 towards upstreams, beside Envoy", () => {
 
   it("counts what the codec saw", async () => {
     const shown = async (name: string) => {
-      const text = await running.get(name)!.admin("/stats?filter=http2%5C.");
+      const text = await running.get(name)!.admin("/stats?filter=http2%5C.|_[rt]x_reset");
       return new Map(
         text
           .split("\n")

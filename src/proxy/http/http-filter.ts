@@ -37,8 +37,8 @@ export interface HttpFilter {
   dispose?(): void;
 }
 
-/** Of the whole response, of an attempt, or between an attempt's signs of life. */
-export type TimeoutKind = "route" | "try" | "tryIdle";
+/** Of the whole response, of an attempt, between an attempt's signs of life, or of an attempt with its response (the cluster's limit). */
+export type TimeoutKind = "route" | "try" | "tryIdle" | "tryDuration";
 
 /** The last filter of a chain: it has the request answered. */
 export interface TerminalFilter {

@@ -9,6 +9,7 @@
  * the end. Hot: one object per request, no closures.
  */
 
+import { grpcStatusNumber } from "../../api/grpc-status.ts";
 import type { RouterRequest } from "../filters/http/router-request.ts";
 import type { DownstreamConnection } from "../listener/downstream-connection.ts";
 import { type ClusterChoice, chooseCluster, isGrpc, type Route } from "../router/route.ts";
@@ -48,6 +49,7 @@ export interface ServerCodec {
 }
 
 const never = Number.POSITIVE_INFINITY;
+const deadlineExceeded = grpcStatusNumber("DEADLINE_EXCEEDED");
 /** Response body that a stopped filter may hold before upstream has to wait. */
 const heldBytesLimit = 1024 * 1024;
 
@@ -94,6 +96,8 @@ export class HttpStream {
   tryDeadline = never;
   /** For the next sign of life from the endpoint. */
   tryIdleDeadline = never;
+  /** The attempt must have ended by then, its response too. */
+  tryDurationDeadline = never;
   durationDeadline = never;
   requestDeadline = never;
 
@@ -332,6 +336,8 @@ export class HttpStream {
   /** The router has an answer: `info.responseHeaders` and the status. */
   respond(status: number, headers: HeaderList, endStream: boolean): void {
     this.responseStatus = status;
+    // Who answers before the end of the request has stopped waiting for it.
+    this.requestDeadline = never;
     this.info.responseHeaders = headers;
     this.info.responseCode = status;
     this.#runResponseHeaders(this.manager.filters.length - 1, endStream);
@@ -481,6 +487,8 @@ export class HttpStream {
   resetDownstream(details: string): void {
     if (this.isEnded) return;
     this.info.responseCodeDetails = details;
+    const { store, at } = this.manager.stats;
+    store.add(at.downstream_rq_tx_reset, 1);
     this.codec.reset(this);
     this.end();
   }
@@ -521,6 +529,8 @@ export class HttpStream {
     if (this.isEnded) return;
     this.isEnded = true;
     const { info, manager } = this;
+    // Envoy's name for every stream that a half is missing of, whoever cut it off.
+    if (!this.requestIsComplete || !this.responseIsComplete) manager.stats.store.add(manager.stats.at.downstream_rq_rx_reset, 1);
     info.endTime = this.connection.now;
     info.downstreamWireBytesReceived = this.codec.receivedBytes(this);
     manager.terminal.onStreamEnd(this);
@@ -537,10 +547,16 @@ export class HttpStream {
     let next = this.routeDeadline;
     if (this.tryDeadline < next) next = this.tryDeadline;
     if (this.tryIdleDeadline < next) next = this.tryIdleDeadline;
+    if (this.tryDurationDeadline < next) next = this.tryDurationDeadline;
     if (this.durationDeadline < next) next = this.durationDeadline;
     if (this.requestDeadline < next) next = this.requestDeadline;
     if (this.idleTimeoutMs > 0 && this.lastActivity + this.idleTimeoutMs < next) next = this.lastActivity + this.idleTimeoutMs;
     this.codec.setDeadline(next);
+  }
+
+  /** Who kept the other waiting: the client, with half a request, or what is behind us. */
+  get timeoutStatus(): number {
+    return this.requestIsComplete ? 504 : 408;
   }
 
   onDeadline(): void {
@@ -550,7 +566,8 @@ export class HttpStream {
     if (this.durationDeadline <= now) {
       this.durationDeadline = never;
       store.add(at.downstream_rq_max_duration_reached, 1);
-      this.sendLocalReply(504, "downstream duration timeout", "max_duration_timeout");
+      this.localReplyGrpcStatus = deadlineExceeded;
+      this.sendLocalReply(this.timeoutStatus, "downstream duration timeout", "max_duration_timeout");
     } else if (this.requestDeadline <= now) {
       this.requestDeadline = never;
       store.add(at.downstream_rq_timeout, 1);
@@ -565,11 +582,14 @@ export class HttpStream {
     } else if (this.tryIdleDeadline <= now) {
       this.tryIdleDeadline = never;
       this.manager.terminal.onTimeout(this, "tryIdle");
+    } else if (this.tryDurationDeadline <= now) {
+      this.tryDurationDeadline = never;
+      this.manager.terminal.onTimeout(this, "tryDuration");
     } else if (this.idleTimeoutMs > 0 && this.lastActivity + this.idleTimeoutMs <= now) {
       this.idleTimeoutMs = 0;
       store.add(at.downstream_rq_idle_timeout, 1);
       this.info.flags |= responseFlags.StreamIdleTimeout;
-      this.sendLocalReply(504, "stream timeout", "stream_idle_timeout");
+      this.sendLocalReply(this.timeoutStatus, "stream timeout", "stream_idle_timeout");
     }
     if (!this.isEnded) this.schedule();
   }

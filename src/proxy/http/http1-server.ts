@@ -346,8 +346,6 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
 
   reset(_stream: HttpStream): void {
     this.flush();
-    const { store, at } = this.#manager.stats;
-    store.add(at.downstream_rq_tx_reset, 1);
     // What is already written still goes out; the missing end tells the client.
     this.#parser.stop();
     this.#isLingering = true;

@@ -18,10 +18,8 @@ type Counted =
   | "downstream_cx_protocol_error"
   | "downstream_flow_control_paused_reading_total"
   | "downstream_flow_control_resumed_reading_total"
-  | "downstream_rq_rx_reset"
   | "downstream_rq_too_large"
-  | "downstream_rq_too_many_premature_resets"
-  | "downstream_rq_tx_reset";
+  | "downstream_rq_too_many_premature_resets";
 
 export interface ConnectionLifeOwner {
   /** GOAWAY: `isFinal`, streams that begin now count for nothing. */

@@ -28,8 +28,6 @@ const counters = {
   paused: "downstream_flow_control_paused_reading_total",
   resumed: "downstream_flow_control_resumed_reading_total",
   protocolError: "downstream_cx_protocol_error",
-  resetReceived: "downstream_rq_rx_reset",
-  resetSent: "downstream_rq_tx_reset",
 } as const;
 
 export class Http2Server extends Http2Session<Http2ServerStream> implements ConnectionLifeOwner {

@@ -41,7 +41,7 @@ const connectionWord = word(0);
 /** Tells answers to our own questions from others. */
 const keepalivePayload = "topsail?";
 
-export type SessionEvent = "paused" | "resumed" | "protocolError" | "resetReceived" | "resetSent";
+export type SessionEvent = "paused" | "resumed" | "protocolError";
 
 export abstract class Http2Session<Stream extends Http2Stream = Http2Stream> implements TransportHandler, FrameSink {
   readonly initialReceiveWindow: number;
@@ -288,7 +288,6 @@ export abstract class Http2Session<Stream extends Http2Stream = Http2Stream> imp
     if (this.isIdleStream(streamId)) return void this.fail(errorCode.protocol, "RST_STREAM on an idle stream");
     const stream = this.streams.get(streamId);
     if (stream === undefined) return;
-    this.count("resetReceived");
     this.codecStats.count("rx_reset");
     this.onStreamReset(stream, payload.readUInt32BE(0));
   }
@@ -385,7 +384,6 @@ export abstract class Http2Session<Stream extends Http2Stream = Http2Stream> imp
 
   reset(streamId: number, code: ErrorCode): void {
     this.floods.resetByUs(streamId);
-    this.count("resetSent");
     this.codecStats.count("tx_reset");
     this.write(resetStream(word(streamId), code));
   }

@@ -181,13 +181,10 @@ export class Http1Client implements TransportHandler, Http1ParserSink, PooledCli
     this.#transport.start();
   }
 
-  /** HTTP/1.1 can only close. */
+  /** HTTP/1.1 can only close, which is counted as no reset. */
   reset(): void {
     this.#stream = null;
-    if (this.#isClosed) return;
-    const { stats } = this.#pool.cluster;
-    stats.store.add(stats.at.upstream_rq_tx_reset, 1);
-    this.close("local");
+    if (!this.#isClosed) this.close("local");
   }
 
   /** The connection can't be used again. */

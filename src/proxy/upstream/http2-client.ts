@@ -3,7 +3,7 @@
  *
  *      preface, SETTINGS -> open -> retired by GOAWAY, age or count: no more requests -> closed behind the last
  */
-import { errorCode, preface, setting } from "../http2/frames.ts";
+import { type ErrorCode, errorCode, preface, setting } from "../http2/frames.ts";
 import { Http2Session, type SessionEvent } from "../http2/session.ts";
 import { Transport } from "../transport.ts";
 import { ClientLife, type ClientLifeOwner } from "./client-life.ts";
@@ -22,8 +22,6 @@ const counters = {
   paused: "upstream_flow_control_paused_reading_total",
   resumed: "upstream_flow_control_resumed_reading_total",
   protocolError: "upstream_cx_protocol_error",
-  resetReceived: "upstream_rq_rx_reset",
-  resetSent: "upstream_rq_tx_reset",
 } as const;
 
 export class Http2Client extends Http2Session<Http2ClientStream> implements PooledClient, ClientLifeOwner {
@@ -104,6 +102,12 @@ export class Http2Client extends Http2Session<Http2ClientStream> implements Pool
     store.add(at[counters[event]], 1);
   }
 
+  override reset(streamId: number, code: ErrorCode): void {
+    const { store, at } = this.#pool.cluster.stats;
+    store.add(at.upstream_rq_tx_reset, 1);
+    super.reset(streamId, code);
+  }
+
   protected tick(): void {
     // Who is sent something asks the clock itself.
   }
@@ -138,8 +142,11 @@ export class Http2Client extends Http2Session<Http2ClientStream> implements Pool
   }
 
   protected onStreamReset(stream: Http2ClientStream, code: number): void {
+    const isRefused = code === errorCode.refusedStream;
+    const { store, at } = this.#pool.cluster.stats;
+    if (!isRefused) store.add(at.upstream_rq_rx_reset, 1);
     this.forget(stream);
-    stream.lost(code === errorCode.refusedStream ? "remoteRefusedStream" : "remoteReset");
+    stream.lost(isRefused ? "remoteRefusedStream" : "remoteReset");
   }
 
   protected onSetting(id: number, value: number): void {

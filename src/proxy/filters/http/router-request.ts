@@ -65,6 +65,7 @@ const timeoutDetails: Readonly<Record<TimeoutKind, string>> = {
   route: "response_timeout",
   try: "upstream_per_try_timeout",
   tryIdle: "upstream_per_try_idle_timeout",
+  tryDuration: "upstream_max_stream_duration_reached",
 };
 
 export class RouterRequest implements PoolWaiter {
@@ -378,6 +379,11 @@ export class RouterRequest implements PoolWaiter {
     info.upstreamProtocol = connection.protocol;
     info.upstreamFirstRequestByteTime = stream.connection.now;
     if (this.#requestEnded && this.#retry !== null && this.#limitTry(this.#retry, performance.now())) stream.schedule();
+    const { maxStreamDurationMs } = this.#cluster!.config;
+    if (maxStreamDurationMs > 0) {
+      stream.tryDurationDeadline = performance.now() + maxStreamDurationMs;
+      stream.schedule();
+    }
     const kept = this.#kept;
     const isHeadAlone = this.#requestEnded && kept.length === 0 && this.#trailers === null;
     this.#sentHead = true;
@@ -453,6 +459,13 @@ export class RouterRequest implements PoolWaiter {
     if (perTryTimeoutMs > 0) stream.tryDeadline = now + perTryTimeoutMs;
     if (perTryIdleTimeoutMs > 0) stream.tryIdleDeadline = now + perTryIdleTimeoutMs;
     return perTryTimeoutMs > 0 || perTryIdleTimeoutMs > 0;
+  }
+
+  #forgetTry(): void {
+    const stream = this.#stream;
+    stream.tryDeadline = never;
+    stream.tryIdleDeadline = never;
+    stream.tryDurationDeadline = never;
   }
 
   /** A sign of life. Who looks at the deadline sees that it has moved. */
@@ -615,8 +628,7 @@ export class RouterRequest implements PoolWaiter {
     this.#upstreamIsPaused = false;
     this.#exchange = null;
     this.#isOver = true;
-    this.#stream.tryDeadline = never;
-    this.#stream.tryIdleDeadline = never;
+    this.#forgetTry();
     if (!this.#requestEnded) exchange.abandonRequest();
   }
 
@@ -703,8 +715,7 @@ export class RouterRequest implements PoolWaiter {
       this.#hostChoice.avoid(this.#host);
     }
     this.#sentHead = false;
-    this.#stream.tryDeadline = never;
-    this.#stream.tryIdleDeadline = never;
+    this.#forgetTry();
     this.#retryTimer = setTimeout(() => this.#again(), backOffMs(retry, this.#attempts));
     return true;
   }
@@ -743,6 +754,10 @@ export class RouterRequest implements PoolWaiter {
     const { store, at } = cluster.stats;
     const host = this.#host;
     stream.connection.now = performance.now();
+    if (which === "tryDuration") {
+      this.#tookTooLong();
+      return;
+    }
     if (host !== null) host.stats.add(host.at.rq_timeout, 1);
     if (this.#exchange !== null && !this.#responseStarted) host?.monitor?.onTimeout(this.#altResponse ? 204 : 504);
     if (which !== "route") {
@@ -762,6 +777,18 @@ export class RouterRequest implements PoolWaiter {
     const details = timeoutDetails[which];
     if (this.#altResponse) stream.sendLocalReply(204, "", details);
     else stream.sendLocalReply(504, "upstream request timeout", details);
+  }
+
+  /** An attempt with its response, by the cluster's measure: ended as if by a reset of ours, which is no fault of the endpoint's. */
+  #tookTooLong(): void {
+    const stream = this.#stream;
+    const { store, at } = this.#cluster!.stats;
+    store.add(at.upstream_rq_max_duration_reached, 1);
+    this.#dropAttempt();
+    if (!this.#responseStarted && this.#wantsRetryOnReset("localReset") && this.#tryAgain()) return;
+    this.#isOver = true;
+    stream.info.flags |= responseFlags.UpstreamMaxStreamDurationReached;
+    stream.sendLocalReply(stream.timeoutStatus, "upstream max stream duration reached", timeoutDetails.tryDuration);
   }
 
   #dropAttempt(): void {
