@@ -28,7 +28,6 @@ export interface Kind<K extends KindName = KindName, Spec = unknown> {
   readonly group: string;
   /** Served versions, the preferred one first. */
   readonly versions: readonly [string, ...string[]];
-  readonly storageVersion: string;
   readonly plural: string;
   readonly singular: string;
   readonly shortNames: readonly string[];
@@ -59,7 +58,6 @@ export const ageColumn: PrinterColumn = {
 };
 
 type IstioKindOptions<K extends KindName, Spec> = Pick<Kind<K, Spec>, "kind" | "group" | "versions" | "plural" | "schema"> & {
-  readonly storageVersion?: string;
   readonly shortNames?: readonly string[];
   readonly columns?: readonly PrinterColumn[];
 };
@@ -70,7 +68,6 @@ export function defineIstioKind<K extends KindName, Spec>(options: IstioKindOpti
   return {
     shortNames: [],
     columns: [ageColumn],
-    storageVersion: options.versions[0],
     ...options,
     singular: options.kind.toLowerCase(),
     categories: ["istio-io", `${area}-istio-io`],
@@ -97,7 +94,6 @@ export function defineKubernetesKind<K extends KindName, Spec>(options: Kubernet
     selectableFields: {},
     ...options,
     versions,
-    storageVersion: versions[0],
     singular: options.kind.toLowerCase(),
   };
 }

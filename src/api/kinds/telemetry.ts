@@ -142,7 +142,6 @@ export const telemetry = defineIstioKind({
   kind: "Telemetry",
   group: "telemetry.istio.io",
   versions: ["v1", "v1alpha1"],
-  storageVersion: "v1alpha1",
   plural: "telemetries",
   shortNames: ["telemetry"],
   schema: telemetrySchema,

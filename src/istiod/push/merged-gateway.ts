@@ -15,7 +15,6 @@ export interface GatewayServer {
   readonly server: Server;
   /** `namespace/name` of the Gateway. */
   readonly gateway: string;
-  readonly gatewayNamespace: string;
   /** Port on which the proxy listens: the target port where a Service of the gateway translates it. */
   readonly port: number;
   /** Hosts as `namespace/host`, `*` for any namespace. */
@@ -71,7 +70,6 @@ export function mergeGateways(gateways: readonly ConfigObject<Gateway>[], transl
       const entry: GatewayServer = {
         server,
         gateway,
-        gatewayNamespace: object.metadata.namespace,
         port,
         hosts: server.hosts.map((host) => parseGatewayHost(host, object.metadata.namespace)),
         routeName: routeNameOf(server, port, object),

@@ -10,7 +10,8 @@ export class ConnectionAccount {
   readonly #connection: DownstreamConnection;
   readonly #transport: Transport;
   readonly #startedAt = performance.now();
-  #protocol: HttpProtocol = "http1";
+  /** null: it has said nothing yet. */
+  #protocol: HttpProtocol | null = null;
   #onTooOld: () => void = () => {};
   #durationTimer: NodeJS.Timeout | null = null;
   #countedRead = 0;
@@ -23,7 +24,7 @@ export class ConnectionAccount {
   }
 
   /** `onTooOld`: it has been there for max_connection_duration. */
-  open(protocol: HttpProtocol, onTooOld: () => void): void {
+  open(onTooOld: () => void): void {
     const { store, at } = this.#manager.stats;
     store.add(at.downstream_cx_total, 1);
     store.add(at.downstream_cx_active, 1);
@@ -31,9 +32,7 @@ export class ConnectionAccount {
       store.add(at.downstream_cx_ssl_total, 1);
       store.add(at.downstream_cx_ssl_active, 1);
     }
-    this.#protocol = protocol;
     this.#onTooOld = onTooOld;
-    this.#countProtocol(1);
     if (this.#manager.maxConnectionDurationMs <= 0) return;
     this.#durationTimer = setTimeout(() => {
       store.add(at.downstream_cx_max_duration_reached, 1);
@@ -42,18 +41,13 @@ export class ConnectionAccount {
     this.#durationTimer.unref();
   }
 
-  /** It turns out to be of another protocol than it was opened as. */
-  speaks(protocol: HttpProtocol, onTooOld: () => void): void {
-    this.#countProtocol(-1);
+  /** Its first bytes have come, or its handshake has said so. */
+  speaks(protocol: HttpProtocol, onTooOld = this.#onTooOld): void {
     this.#protocol = protocol;
     this.#onTooOld = onTooOld;
-    this.#countProtocol(1);
-  }
-
-  #countProtocol(change: 1 | -1): void {
     const { store, at } = this.#manager.stats;
-    store.add(at[`downstream_cx_${this.#protocol}_total`], change);
-    store.add(at[`downstream_cx_${this.#protocol}_active`], change);
+    store.add(at[`downstream_cx_${protocol}_total`], 1);
+    store.add(at[`downstream_cx_${protocol}_active`], 1);
   }
 
   /** Hot. */
@@ -76,7 +70,7 @@ export class ConnectionAccount {
       store.add(at[`downstream_cx_destroy_${by}_active_rq`], 1);
     }
     store.add(at.downstream_cx_active, -1);
-    store.add(at[`downstream_cx_${this.#protocol}_active`], -1);
+    if (this.#protocol !== null) store.add(at[`downstream_cx_${this.#protocol}_active`], -1);
     if (this.#connection.isTls) store.add(at.downstream_cx_ssl_active, -1);
     store.add(at.downstream_cx_destroy, 1);
     store.add(at[`downstream_cx_destroy_${by}`], 1);

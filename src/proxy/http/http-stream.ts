@@ -184,12 +184,12 @@ export class HttpStream {
     this.resolveRoute();
   }
 
-  /** Limits of the connection manager, from the head on: for the client's part, which may be over, and for all of it. */
+  /** Limits of the connection manager, from the first byte on: for the client's part, which may be over, and for all of it. */
   startDeadlines(): void {
     const { requestTimeoutMs, maxStreamDurationMs } = this.manager;
-    const { now } = this.connection;
-    if (requestTimeoutMs > 0 && !this.requestIsComplete) this.requestDeadline = now + requestTimeoutMs;
-    if (maxStreamDurationMs > 0) this.durationDeadline = now + maxStreamDurationMs;
+    const { startTime } = this.info;
+    if (requestTimeoutMs > 0 && !this.requestIsComplete) this.requestDeadline = startTime + requestTimeoutMs;
+    if (maxStreamDurationMs > 0) this.durationDeadline = startTime + maxStreamDurationMs;
     this.schedule();
   }
 

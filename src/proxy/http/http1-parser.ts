@@ -164,6 +164,11 @@ export class Http1Parser {
     return this.#state === State.head && this.#pending === null;
   }
 
+  /** Less than a head of the next message has come. */
+  get isInHead(): boolean {
+    return this.#pending !== null && this.#state === State.head;
+  }
+
   get hasPending(): boolean {
     return this.#pending !== null;
   }

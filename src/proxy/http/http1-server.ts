@@ -40,9 +40,12 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
   #isChunked = false;
   #isBodiless = false;
   #inHead = false;
+  /** Of the present request less than its head has come. */
+  #awaitsHead = false;
   #requests = 0;
   #isClosed = false;
-  /** Nothing was said yet, neither in the handshake. */
+  #isSilent = true;
+  /** Its handshake did not say. */
   #mayBeHttp2: boolean;
   #isLingering = false;
   #tunnel: HttpStream | null = null;
@@ -65,7 +68,7 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
   }
 
   start(): void {
-    this.#account.open("http1", () => this.#softDrain());
+    this.#account.open(() => this.#softDrain());
     this.#becameIdle();
     this.#transport.start();
   }
@@ -87,20 +90,18 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
   onData(chunk: Buffer): void {
     if (this.#isLingering || this.#isClosed) return;
     this.#connection.now = performance.now();
-    if (this.#mayBeHttp2) {
-      this.#mayBeHttp2 = false;
-      if (beginsHttp2(chunk)) return void this.#becomeHttp2(chunk);
+    if (this.#isSilent) {
+      this.#isSilent = false;
+      if (this.#mayBeHttp2 && beginsHttp2(chunk)) return void this.#becomeHttp2(chunk);
+      this.#account.speaks("http1");
     }
     if (this.#tunnel !== null) {
       this.#tunnel.onRequestData(chunk, false);
       this.#tunnel?.onRequestReadComplete();
       return;
     }
-    if (this.#stream === null && this.#manager.requestHeadersTimeoutMs > 0 && this.#headersDeadline === never) {
-      this.#headersDeadline = this.#connection.now + this.#manager.requestHeadersTimeoutMs;
-      this.#timer.set(Math.min(this.#headersDeadline, this.#idleDeadline));
-    }
     this.#parser.execute(chunk);
+    if (this.#parser.isInHead) this.#headBegan();
     const stream = this.#stream;
     if (stream !== null) {
       stream.onRequestReadComplete();
@@ -138,9 +139,9 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
 
   onHead(parser: Http1Parser): void {
     this.#inHead = true;
+    const stream = this.#awaitsHead ? this.#stream! : this.#beginStream();
+    this.#awaitsHead = false;
     this.#headersDeadline = never;
-    this.#idleDeadline = never;
-    const stream = this.#beginStream();
     const { info } = stream;
     const manager = this.#manager;
     info.method = parser.method;
@@ -189,7 +190,18 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
     this.#inHead = false;
   }
 
+  /** The first bytes are a request already: its clocks run, and it has its line in the log however it ends. */
+  #headBegan(): void {
+    if (this.#stream !== null || this.#isLingering || this.#isClosed) return;
+    this.#awaitsHead = true;
+    const stream = this.#beginStream();
+    const { requestHeadersTimeoutMs } = this.#manager;
+    if (requestHeadersTimeoutMs > 0) this.#headersDeadline = this.#connection.now + requestHeadersTimeoutMs;
+    stream.startDeadlines();
+  }
+
   #beginStream(): HttpStream {
+    this.#idleDeadline = never;
     const manager = this.#manager;
     const { values } = manager.stats.store;
     const { at } = manager.stats;
@@ -227,13 +239,14 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
     store.add(at.downstream_cx_protocol_error, 1);
     if (status === 431) store.add(at.downstream_rq_too_large, 1);
     const active = this.#stream;
+    const hasNoHead = active === null || this.#awaitsHead;
     if (active?.responseHasStarted) {
       active.info.flags |= responseFlags.DownstreamProtocolError;
       active.resetDownstream(details);
       return;
     }
     const stream = active ?? this.#beginStream();
-    if (active === null) {
+    if (hasNoHead) {
       stream.info.requestHeaders = [];
       stream.info.requestEndTime = this.#connection.now;
     }
@@ -368,7 +381,7 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
   }
 
   setDeadline(deadline: number): void {
-    this.#timer.set(deadline);
+    this.#timer.set(Math.min(deadline, this.#headersDeadline));
   }
 
   upgrade(stream: HttpStream): void {
@@ -379,6 +392,8 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
   streamEnded(stream: HttpStream): void {
     if (this.#stream !== stream) return;
     this.#stream = null;
+    this.#awaitsHead = false;
+    this.#headersDeadline = never;
     this.#tunnel = null;
     this.#timer.set(never);
     if (this.#isClosed) return;
@@ -405,6 +420,7 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
     this.#becameIdle();
     this.#parser.next();
     if (this.#isClosed || this.#isLingering) return;
+    if (this.#parser.isInHead) this.#headBegan();
     const stream = this.#stream;
     if (stream !== null) {
       stream.onRequestReadComplete();
@@ -448,11 +464,13 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
     else if (stream.isHttp10) stream.info.responseHeaders.push("connection", "keep-alive");
   }
 
-  /** From now on responses say `connection: close`; after the drain timeout the next one also does it. */
+  /** From now on responses say `connection: close`; after the drain timeout the next one also does it, or nobody waits for another. */
   #softDrain(): void {
     if (this.#softDrainUntil !== never) return;
     this.#softDrainUntil = performance.now() + this.#manager.drainTimeoutMs;
-    if (this.#stream === null && this.#requests === 0) this.#close("local");
+    if (this.#stream !== null) return;
+    if (this.#isSilent) this.#close("local");
+    else this.#timer.set(Math.min(this.#softDrainUntil, this.#idleDeadline));
   }
 
   #shutdown(isForced: boolean): void {
@@ -462,29 +480,29 @@ export class Http1Server implements TransportHandler, Http1ParserSink, ServerCod
 
   #becameIdle(): void {
     const { idleTimeoutMs } = this.#manager;
-    if (idleTimeoutMs <= 0) return;
-    this.#idleDeadline = this.#connection.now + idleTimeoutMs;
-    this.#timer.set(this.#idleDeadline);
+    if (idleTimeoutMs > 0) this.#idleDeadline = this.#connection.now + idleTimeoutMs;
+    const deadline = Math.min(this.#softDrainUntil, this.#idleDeadline);
+    if (deadline !== never) this.#timer.set(deadline);
   }
 
   #expired(): void {
     this.#connection.now = performance.now();
     const stream = this.#stream;
-    if (stream !== null) {
-      stream.onDeadline();
-      return;
-    }
     const { store, at } = this.#manager.stats;
-    if (this.#headersDeadline <= this.#connection.now + 0.5) {
+    if (stream !== null) {
+      if (this.#headersDeadline > this.#connection.now + 0.5) {
+        stream.onDeadline();
+        return;
+      }
       this.#headersDeadline = never;
       store.add(at.downstream_rq_header_timeout, 1);
-      const made = this.#beginStream();
-      made.closesConnection = true;
+      stream.closesConnection = true;
       this.#parser.stop();
-      made.sendLocalReply(408, "request header timeout", "request_header_timeout");
+      stream.sendLocalReply(408, "request header timeout", "request_header_timeout");
       return;
     }
-    if (this.#idleDeadline <= this.#connection.now + 0.5) {
+    if (this.#softDrainUntil <= this.#connection.now + 0.5) this.#close("local");
+    else if (this.#idleDeadline <= this.#connection.now + 0.5) {
       store.add(at.downstream_cx_idle_timeout, 1);
       this.#connection.info.localCloseReason = "http1_idle_timeout";
       this.#close("local");

@@ -52,8 +52,8 @@ export class Http2Server extends Http2Session<Http2ServerStream> implements Conn
     const account = opened?.account ?? new ConnectionAccount(manager, connection, this.transport);
     this.life = new ConnectionLife(manager, connection, account, this);
     const onTooOld = () => this.life.startDrain();
-    if (opened) account.speaks("http2", onTooOld);
-    else account.open("http2", onTooOld);
+    if (!opened) account.open(onTooOld);
+    account.speaks("http2", onTooOld);
     connection.decideClose = () => this.life.decideClose();
     connection.announceDrain = () => this.life.drainAnnounced();
     connection.shutdown = (isForced) => this.#shutdown(isForced);

@@ -336,6 +336,7 @@ export class Http1Client implements TransportHandler, Http1ParserSink, PooledCli
   #settle(): void {
     if (this.#isClosed || !this.#isBusy || this.#isUpgraded) return;
     if (this.#closesAfterResponse || !this.#requestIsComplete || this.#parser.hasPending) {
+      if (this.#requestIsComplete) this.#releaseRequest();
       this.close("local");
       return;
     }

@@ -1,7 +1,7 @@
 /** The JSON of Kubernetes' messages, from their protobuf descriptors: the names are the same, a few types are written otherwise. */
 import { type DescField, type DescMessage, ScalarType } from "@bufbuild/protobuf";
 import { anyType, type JsonType, type ObjectType } from "./json-type.ts";
-import { atomicMaps, listRules, retainingKeys } from "./list-rules.ts";
+import { atomicMaps, listRules } from "./list-rules.ts";
 
 /** Messages whose fields stand in the JSON of the message that holds them. */
 export const inlinedFields: ReadonlySet<string> = new Set([
@@ -41,7 +41,7 @@ function objectType(message: DescMessage): ObjectType {
       fields.set(field.name, typeOfField(message, field));
     }
   }
-  return { kind: "object", name: message.name, fields, retainsKeys: retainingKeys.has(message.name) };
+  return { kind: "object", name: message.name, fields };
 }
 
 function typeOfField(message: DescMessage, field: DescField): JsonType {

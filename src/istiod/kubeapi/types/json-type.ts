@@ -38,8 +38,6 @@ export interface ObjectType {
   readonly fields: ReadonlyMap<string, JsonType>;
   /** Other spellings of a field that are taken, as proto JSON does. */
   readonly alias?: ((field: string) => string) | undefined;
-  /** A strategic merge patch may say which of its fields are to stay (`$retainKeys`). */
-  readonly retainsKeys?: boolean;
 }
 
 export const anyType: JsonType = { kind: "any" };

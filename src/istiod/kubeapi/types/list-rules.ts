@@ -60,6 +60,3 @@ export const listRules: Readonly<Record<string, ListRule>> = {
 
 /** Maps that are one value. */
 export const atomicMaps: ReadonlySet<string> = new Set(["PodSpec.nodeSelector", "ServiceSpec.selector"]);
-
-/** Messages of which a strategic merge patch may say which fields stay: the members of a choice. */
-export const retainingKeys: ReadonlySet<string> = new Set(["DeploymentStrategy", "Volume", "PodResourceClaim", "PodResourceClaimStatus"]);

@@ -28,6 +28,7 @@ import type { ClusterLookup } from "../../upstream/cluster-set.ts";
 import { ConnectedSocket } from "../../upstream/connected-socket.ts";
 import type { Host } from "../../upstream/host.ts";
 import { openSocket } from "../../upstream/open-socket.ts";
+import { UpstreamAccount } from "../../upstream/upstream-account.ts";
 import type { UpstreamConnection, UpstreamReset } from "../../upstream/upstream-stream.ts";
 import { TcpTunnel, TunnelSettings, type TunnelSink } from "./tcp-tunnel.ts";
 
@@ -165,8 +166,8 @@ class TcpSession implements TransportHandler, TunnelSink {
   #durationTimer: NodeJS.Timeout | null = null;
   #connectTimer: NodeJS.Timeout | null = null;
   #lastActivity = 0;
-  #holdsConnection = false;
-  #connectStarted = 0;
+  /** Of the connection to the endpoint, from the attempt on; null for a tunnel, whose connection is its pool's. */
+  #account: UpstreamAccount | null = null;
   /** Before the endpoint's bytes comes what its proxy says of itself. */
   #greeting: GreetingReader | null = null;
   #tunnel: TcpTunnel | null = null;
@@ -255,8 +256,8 @@ class TcpSession implements TransportHandler, TunnelSink {
       this.#tunnel.ask(cluster.pool(host, cluster.protocolFor(null), null, connection));
       return;
     }
-    this.#countConnection(1);
-    this.#connectStarted = performance.now();
+    this.#account = new UpstreamAccount(cluster, host, "default");
+    host.activeRequests++;
     const raw = openSocket(host, { config: cluster.config, client: connection, allowHalfOpen: true });
     this.#connecting = raw;
     const fail = (reason: string) => this.#connectFailed(reason);
@@ -293,19 +294,12 @@ class TcpSession implements TransportHandler, TunnelSink {
     return cluster.choose(hash(this.#info, scratch) ? scratch : null);
   }
 
-  #countConnection(amount: 1 | -1): void {
-    const cluster = this.#cluster!;
-    const { stats } = cluster;
-    const host = this.#host!;
-    this.#holdsConnection = amount === 1;
-    cluster.resources.default.addConnection(amount);
-    stats.store.add(stats.at.upstream_cx_active, amount);
-    stats.store.add(host.at.cx_active, amount);
-    host.activeRequests += amount;
-    if (amount === 1) {
-      stats.store.add(stats.at.upstream_cx_total, 1);
-      stats.store.add(host.at.cx_total, 1);
-    } else stats.store.add(stats.at.upstream_cx_destroy, 1);
+  #closeAccount(by: "local" | "remote", cutsOff: boolean): void {
+    const account = this.#account;
+    if (account === null) return;
+    this.#account = null;
+    this.#host!.activeRequests--;
+    account.closed(by, cutsOff);
   }
 
   #connectFailed(reason: string): void {
@@ -316,13 +310,12 @@ class TcpSession implements TransportHandler, TunnelSink {
     socket.on("error", () => {});
     socket.destroy();
     const { stats } = this.#cluster!;
-    const host = this.#host!;
-    stats.store.add(stats.at.upstream_cx_connect_fail, 1);
-    stats.store.add(host.at.cx_connect_fail, 1);
-    if (reason === timedOut) host.monitor?.onTimeout();
-    else host.monitor?.onConnectFailed();
+    const { monitor } = this.#host!;
+    this.#account!.connectFailed();
+    if (reason === timedOut) monitor?.onTimeout();
+    else monitor?.onConnectFailed();
     if (reason.startsWith("TLS_error")) stats.ssl?.failed(reason);
-    this.#countConnection(-1);
+    this.#closeAccount(reason === timedOut ? "local" : "remote", false);
     this.#info.flags |= responseFlags.UpstreamConnectionFailure;
     this.#info.upstreamTransportFailureReason = reason;
     this.#connect();
@@ -333,7 +326,7 @@ class TcpSession implements TransportHandler, TunnelSink {
     this.#connecting = null;
     clearTimeout(this.#connectTimer ?? undefined);
     const { stats } = this.#cluster!;
-    stats.store.record(stats.at.upstream_cx_connect_ms, Math.round(performance.now() - this.#connectStarted));
+    this.#account!.connected();
     stats.store.add(stats.at.upstream_rq_total, 1);
     this.#host!.monitor?.onConnected();
     this.#info.upstreamLocalAddress = socket.localAddress === undefined ? "" : `${socket.localAddress}:${socket.localPort}`;
@@ -347,6 +340,7 @@ class TcpSession implements TransportHandler, TunnelSink {
     }
     const upstream = new Transport(new ConnectedSocket(socket, info !== null), new UpstreamSide(this));
     this.#upstream = upstream;
+    this.#account!.carriedBy(upstream);
     this.#touch();
     this.#greet(upstream, info === null ? false : (socket as tls.TLSSocket).alpnProtocol);
     upstream.start();
@@ -489,11 +483,11 @@ class TcpSession implements TransportHandler, TunnelSink {
     this.#downstreamEnded = true;
     if (!this.#isListening) {
       // The endpoint still gets what came before.
-      if (this.#held.length === 0) this.#finish(false, "remote");
+      if (this.#held.length === 0) this.#finish(false, "local");
       return;
     }
     this.#upstream!.end();
-    if (this.#upstreamEnded) this.#finish(false, "remote");
+    if (this.#upstreamEnded) this.#finish(false, "local");
   }
 
   upstreamEnded(): void {
@@ -511,7 +505,7 @@ class TcpSession implements TransportHandler, TunnelSink {
 
   onClose(error: NodeJS.ErrnoException | null): void {
     if (error?.code === "ECONNRESET") this.#upstream?.destroy(true);
-    this.#finish(false, "remote");
+    this.#finish(false, "local");
   }
 
   upstreamClosed(error: NodeJS.ErrnoException | null): void {
@@ -537,6 +531,7 @@ class TcpSession implements TransportHandler, TunnelSink {
     this.#finish(false, "local");
   }
 
+  /** `by`: what ended the endpoint's connection, which is ours to end when the client goes. */
   #finish(reset: boolean, by: "local" | "remote"): void {
     if (this.#isOver) return;
     this.#isOver = true;
@@ -558,15 +553,7 @@ class TcpSession implements TransportHandler, TunnelSink {
       info.upstreamWireBytesReceived = upstream.bytesRead;
       info.upstreamWireBytesSent = upstream.bytesWritten;
     }
-    // A tunnel's connection is the pool's.
-    if (upstream !== null && this.#tunnel === null) {
-      const { store, at: clusterAt } = this.#cluster!.stats;
-      store.add(clusterAt.upstream_cx_rx_bytes_total, upstream.bytesRead);
-      store.add(clusterAt.upstream_cx_tx_bytes_total, upstream.bytesWritten);
-      store.add(by === "local" ? clusterAt.upstream_cx_destroy_local : clusterAt.upstream_cx_destroy_remote, 1);
-      store.record(clusterAt.upstream_cx_length_ms, Math.round(info.endTime - this.#connectStarted));
-    }
-    if (this.#holdsConnection) this.#countConnection(-1);
+    this.#closeAccount(by, upstream !== null);
     upstream?.destroyWhenWritten();
     if (reset) this.#downstream.destroy(true);
     else this.#downstream.destroyWhenWritten();
