@@ -175,7 +175,7 @@ export class Agent implements AsyncDisposable {
         else troubles.clear(passesBy);
         current.moveTo(now);
         lastGood.rename(current.id);
-        xdsProxy.reconnect("the address of this machine has changed");
+        xdsProxy.reconnect("the addresses of this machine have changed");
         relay?.reconnect();
       });
     }
