@@ -95,7 +95,7 @@ describe.skipIf(!envoyBinary)("Health checks beside Envoy", { timeout: 120_000 }
   it("says of a host that does not answer in time that it did not", async () => {
     const outcome = await onBoth(
       [good, "silent"],
-      cluster({ ...http, timeout: "0.2s", unhealthy_threshold: 1 }),
+      cluster({ ...http, timeout: "1s", unhealthy_threshold: 1 }),
       async (watched, [first]) => {
         await watched.until({ b: `${failed}/active_hc_timeout` });
         const json = await watched.healthStatus();
@@ -244,7 +244,7 @@ describe.skipIf(!envoyBinary)("Health checks beside Envoy", { timeout: 120_000 }
       ["echo:ping", 1],
       ["pong", undefined],
     ] as const) {
-      const check = { ...often, timeout: "0.3s", unhealthy_threshold: 1, tcp_health_check: { send: hex("ping"), receive: [hex(receive)] } };
+      const check = { ...often, timeout: "1s", unhealthy_threshold: 1, tcp_health_check: { send: hex("ping"), receive: [hex(receive)] } };
       const gauges = await onBoth([], cluster(check, at), (watched) => watched.stats(/^health_check\.healthy$/));
       expect(gauges["health_check.healthy"]).toBe(healthy);
     }

@@ -444,7 +444,7 @@ class RawClient implements Disposable {
 }
 
 describe.skipIf(!envoyBinary)("PINGs of HTTP/2, beside Envoy", () => {
-  const keepalive = { http2_protocol_options: { connection_keepalive: { interval: "0.1s", timeout: "0.5s" } } };
+  const keepalive = { http2_protocol_options: { connection_keepalive: { interval: "0.1s", timeout: "2s" } } };
 
   it.each(proxies.map((side) => [side.name, side] as const))(
     "end a connection that %s gets no answers on, and no other",

@@ -47,7 +47,7 @@ describe.skipIf(!envoyBinary)("Outlier detection beside Envoy", { timeout: 120_0
     ["lost connections", "reset" as const, { consecutive_5xx: 3 }],
     ["no answer in time", "silent" as const, { consecutive_5xx: 2 }],
   ])("ejects who fails several times in a row: %s", async (_name, mood, detection) => {
-    const options = { ...outlier({ ...forGood, max_ejection_percent: 50, ...detection }), route: { timeout: "0.2s" } };
+    const options = { ...outlier({ ...forGood, max_ejection_percent: 50, ...detection }), route: { timeout: "1s" } };
     const outcome = await onBoth([mood, good, good, good], options, async (cluster) => {
       await cluster.askUntil({ a: ejected });
       return { answers: await answersOf(cluster, 12), ...(await summary(cluster)) };

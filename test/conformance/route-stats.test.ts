@@ -36,8 +36,8 @@ function bootstrap(port: number): object {
           domains: ["*"],
           routes: [
             to("plain", "up"),
-            to("a.b:c", "up", { retry_policy, timeout: "0.4s" }),
-            to("try", "up", { retry_policy: { ...retry_policy, per_try_timeout: "0.1s" } }),
+            to("a.b:c", "up", { retry_policy, timeout: "1.5s" }),
+            to("try", "up", { retry_policy: { ...retry_policy, per_try_timeout: "0.5s" } }),
             to("none", "none"),
             to("dead", "dead", { retry_policy }),
             to("gone", "gone"),
@@ -56,7 +56,7 @@ function bootstrap(port: number): object {
   return httpBootstrap(clusters, manager);
 }
 
-const slow: Reply = { delayMs: 1500 };
+const slow: Reply = { delayMs: 4000 };
 
 /** Path and what the endpoint does. */
 const asks: readonly (readonly [path: string, reply: Reply])[] = [
