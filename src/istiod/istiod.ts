@@ -164,7 +164,7 @@ export class Istiod implements AsyncDisposable {
             discovery,
             dataDir: options.dataDir,
             authorityDir: options.authorityDir,
-            serverNames: options.serverNames ?? [],
+            serverNames: serverNames(options),
             foreignBundles: options.foreignBundles,
             bundles: { proxies: options.proxies, ...options.bundles },
             store,
@@ -195,6 +195,12 @@ export class Istiod implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#parts.disposeAsync();
   }
+}
+
+/** By what a client may know it: what it is told, and where it listens, for there the kubeconfig that it writes leads. */
+function serverNames({ serverNames: told = [], secureGrpc, kubeApi }: IstiodOptions): string[] {
+  const hosts = [secureGrpc, kubeApi].flatMap((address) => (address ? [address.host] : []));
+  return [...new Set([...told, ...hosts.filter((host) => host !== "" && host !== "0.0.0.0" && host !== "::")])];
 }
 
 async function openStore(options: IstiodOptions): Promise<AggregateStore> {

@@ -70,7 +70,10 @@ export async function main(args: string[]): Promise<number> {
     .option("--monitoringAddr <host:port>", "metrics, version, readiness; debug pages for loopback clients", "127.0.0.1:15014")
     .option("--secureGRPCAddr <host:port>", 'xDS and CA over TLS, every caller authenticated; "" turns it off', ":15012")
     .option("--caDir <dir>", "CA of your own: ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem", "./etc/cacerts")
-    .option("--serverName <name...>", "more DNS names and addresses by which agents call --secureGRPCAddr")
+    .option(
+      "--serverName <name...>",
+      "more DNS names and addresses by which --secureGRPCAddr and --kubeAPIAddr are called, beside those that they name",
+    )
     .addOption(
       new Option("--spiffeBundleEndpoints <list>", "roots of other trust domains whose workloads may call: DOMAIN|URL, more behind ||")
         .default("")

@@ -8,13 +8,13 @@ import { connect } from "node:tls";
 import { status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { loadSelfSigned } from "./ca/self-signed.ts";
-import { Istiod } from "./istiod.ts";
+import { Istiod, type IstiodOptions } from "./istiod.ts";
 import { type CallOptions, createCertificate, makeRequest } from "./testing/certificate-client.ts";
 
 const account = { namespace: "vm", serviceAccount: "default" };
 const identity = "spiffe://cluster.local/ns/vm/sa/default";
 
-const start = (directory: string, more: { authorityDir?: string } = {}) =>
+const start = (directory: string, more: Partial<IstiodOptions> = {}) =>
   Istiod.start({
     dataDir: join(directory, "data"),
     grpc: { host: "127.0.0.1", port: 0 },
@@ -170,6 +170,19 @@ describe("the secure port", () => {
     expect(names).toContain("IP Address:127.0.0.1");
   });
 
+  it("shows one that names where it and the API of Kubernetes listen", async () => {
+    const own = mkdtempSync(join(tmpdir(), "topsail-ca-"));
+    try {
+      await using there = await start(own, { secureGrpc: { host: "127.0.0.7", port: 0 }, kubeApi: { host: "127.0.0.8", port: 0 } });
+      const asked = { host: "127.0.0.7", port: there.secure!.port, root: there.secure!.authority.trustBundle };
+      const names = (await serverNames(asked)).split(", ");
+      expect(names).toEqual(expect.arrayContaining(["IP Address:127.0.0.1", "IP Address:127.0.0.7", "IP Address:127.0.0.8"]));
+      expect(new Set(names).size).toBe(names.length);
+    } finally {
+      rmSync(own, { recursive: true });
+    }
+  });
+
   it("keeps root and keys over a restart, readable by their owner alone", async () => {
     const old = await token();
     for (const name of ["ca-key.pem", "token-key.pem"]) {
@@ -234,9 +247,9 @@ function broken(csr: string): string {
   return `${lines[0]}\n${bytes.toString("base64")}\n${lines.at(-1)}\n`;
 }
 
-function serverNames({ port, root }: CallOptions): Promise<string> {
+function serverNames({ host = "127.0.0.1", port, root }: CallOptions & { readonly host?: string }): Promise<string> {
   return new Promise((resolve, reject) => {
-    const socket = connect({ port, host: "127.0.0.1", ca: root, servername: "istiod.istio-system.svc", ALPNProtocols: ["h2"] }, () => {
+    const socket = connect({ port, host, ca: root, servername: "istiod.istio-system.svc", ALPNProtocols: ["h2"] }, () => {
       resolve(socket.getPeerX509Certificate()!.subjectAltName!);
       socket.destroy();
     });
