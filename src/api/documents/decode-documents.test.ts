@@ -121,6 +121,19 @@ describe("decodeDocuments", () => {
     expect(objects[0]?.spec).toEqual({ type: "Opaque", data: { a: new Uint8Array([104, 105]), b: new TextEncoder().encode("text") } });
   });
 
+  it("takes null for an empty value of a Secret or a ConfigMap, as Go writes it", () => {
+    const { objects, errors } = read(
+      [
+        "apiVersion: v1\nkind: Secret\nmetadata: { name: s }\ndata: { a: null, b: aGk= }\nstringData: { c: null }",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: c }\ndata: { a: null, b: text }\nbinaryData: { c: null }",
+      ].join("\n---\n"),
+    );
+    const nothing = new Uint8Array(0);
+    expect(errors).toEqual([]);
+    expect(objects[0]?.spec).toEqual({ type: "", data: { a: nothing, b: new Uint8Array([104, 105]), c: nothing } });
+    expect(objects[1]?.spec).toEqual({ data: { a: "", b: "text" }, binaryData: { c: nothing } });
+  });
+
   it("reads a Pod's address from its status", () => {
     const { objects } = read(
       "apiVersion: v1\nkind: Pod\nmetadata: { name: p }\nspec: { serviceAccountName: sa, unknown: 1 }\nstatus: { podIP: 10.0.0.1, phase: Running }",

@@ -1,6 +1,6 @@
 import { bytes, type Infer, map, record, string } from "../schema/schema.ts";
 import { ageColumn, defineKubernetesKind } from "./kind.ts";
-import { objectAt, type RawObject } from "./raw-fields.ts";
+import { objectAt, type RawObject, withoutNulls } from "./raw-fields.ts";
 
 const configMapSchema = record("ConfigMap", { data: map(string()), binaryData: map(bytes()) });
 export type ConfigMap = Infer<typeof configMapSchema>;
@@ -13,6 +13,7 @@ export const configMap = defineKubernetesKind({
   columns: [{ name: "Data", type: "string", cell: entries, description: "How many entries it has" }, ageColumn],
   schema: configMapSchema,
   specAt: "root",
+  normalize: (raw) => withoutNulls(raw, "data", "binaryData"),
 });
 
 function entries(raw: RawObject): string {

@@ -29,6 +29,17 @@ export function numberAt(raw: unknown, ...path: readonly string[]): number | und
   return typeof value === "number" ? value : undefined;
 }
 
+/** Null stands for an empty value in a map of texts or bytes: that is how Go writes bytes that there are none of. */
+export function withoutNulls(raw: Record<string, unknown>, ...fields: readonly string[]): Record<string, unknown> {
+  const changed: Record<string, unknown> = {};
+  for (const field of fields) {
+    const map = raw[field];
+    if (!isPlainObject(map) || !Object.values(map).includes(null)) continue;
+    changed[field] = Object.fromEntries(Object.entries(map).map(([key, value]) => [key, value ?? ""]));
+  }
+  return Object.keys(changed).length === 0 ? raw : { ...raw, ...changed };
+}
+
 /** The objects of a list; whatever else stands in it is passed over. */
 export function objectsAt(raw: unknown, ...path: readonly string[]): readonly RawObject[] {
   const value = fieldAt(raw, ...path);

@@ -1,7 +1,7 @@
 import { isPlainObject } from "../schema/decode.ts";
 import { bytes, type Infer, map, record, string } from "../schema/schema.ts";
 import { ageColumn, defineKubernetesKind } from "./kind.ts";
-import { objectAt, textAt } from "./raw-fields.ts";
+import { objectAt, textAt, withoutNulls } from "./raw-fields.ts";
 
 const secretSchema = record("Secret", {
   /** `kubernetes.io/tls`, `Opaque` (when it isn't written), ... */
@@ -32,7 +32,8 @@ export const secret = defineKubernetesKind({
 });
 
 /** `stringData` is for writing alone: its texts go into `data` and win over what stands there. */
-function withStringData(raw: Record<string, unknown>): Record<string, unknown> {
+function withStringData(written: Record<string, unknown>): Record<string, unknown> {
+  const raw = withoutNulls(written, "data", "stringData");
   const { stringData, ...rest } = raw;
   if (!isPlainObject(stringData)) return raw;
   const encoded = Object.entries(stringData).map(([key, text]) => [
