@@ -114,6 +114,12 @@ export class FilterState extends Map<string, string> {
   readonly headers = new Map<string, HeaderList>();
 }
 
+/** Envoy's filter state `envoy.filters.http.grpc_stats`: how many have begun. */
+export interface GrpcMessages {
+  requests: number;
+  responses: number;
+}
+
 /** The stream's own object of that name, else its connection's. */
 export function filterStateOf(info: StreamInfo, key: string): string | undefined {
   return info.filterState?.get(key) ?? info.connection.filterState?.get(key);
@@ -213,4 +219,6 @@ export interface StreamInfo {
   dynamicMetadata: DynamicMetadata | null;
   /** The stream's own, see `filterStateOf`; null until a filter sets some. */
   filterState: FilterState | null;
+  /** null for what is no gRPC, or isn't looked into. */
+  readonly grpcMessages?: GrpcMessages | null;
 }

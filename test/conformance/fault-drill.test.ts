@@ -115,7 +115,7 @@ function bootstrap(endpoints: readonly Endpoint[], speaksHttp2: boolean): object
               match: { prefix: "/" },
               route: {
                 cluster: "up",
-                timeout: "1s",
+                timeout: "2.5s",
                 // What Istio says where nobody says anything.
                 retry_policy: {
                   retry_on: "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes",
@@ -194,7 +194,7 @@ async function drill(
   third.mood = "silent";
   await delay(250);
   third.mood = "well";
-  await delay(1300);
+  await delay(2800);
   isOver = true;
   await Promise.all(clients);
   return { statuses, endpoints };

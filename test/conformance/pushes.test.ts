@@ -68,7 +68,10 @@ async function settled(...clients: AdsClient[]): Promise<void> {
 }
 
 /** Longer than debounce and push take: what has not come by then does not come. */
-const quiet = () => new Promise((resolve) => setTimeout(resolve, 400));
+const quiet = async () => {
+  // In many steps, so that a machine that stands still for a while does not pass over what it has yet to do.
+  for (let step = 0; step < 20; step++) await new Promise((resolve) => setTimeout(resolve, 20));
+};
 
 async function afterChange(name: string, yaml: string): Promise<{ router: Received[]; sidecar: Received[] }> {
   router.take();

@@ -2,11 +2,13 @@
  * gRPC on a small mesh: an application that is asked through the gateway and by another workload, over mutual TLS, as HTTP/2 all the way. What a
  * client must see of it is only its answers; what an operator sees is in the metrics and in `istioctl proxy-config`.
  */
+import { setTimeout as delay } from "node:timers/promises";
 import { Client, credentials, Metadata, status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { bytes, EchoServer, service } from "../support/grpc-echo.ts";
 import { istioObject, LabMesh, labDomain, labProxies } from "../support/lab-mesh.ts";
 import { samplesOf } from "../support/prometheus.ts";
+import { eventually } from "../support/proxies.ts";
 
 describe.each(labProxies)("gRPC on a mesh, run by $name", ({ binaryPath }) => {
   const stack = new AsyncDisposableStack();
@@ -91,6 +93,42 @@ describe.each(labProxies)("gRPC on a mesh, run by $name", ({ binaryPath }) => {
       }).reduce((sum, { value }) => sum + value, 0);
     await expect.poll(() => counted("7"), { timeout: 15_000 }).toBe(1);
     expect(await counted("0")).toBeGreaterThan(0);
+  });
+
+  it.skipIf(binaryPath !== undefined)("counts messages on both sides, while a call lasts too", async () => {
+    const counted = async (workload: string, reporter: string, name: string) =>
+      samplesOf(await lab.metrics(workload), `istio_${name}_messages_total`, {
+        reporter,
+        source_workload: "httpbin",
+        destination_workload: "customers",
+      }).reduce((sum, { value }) => sum + value, 0);
+    const all = async () =>
+      Promise.all(
+        [
+          ["httpbin", "source"],
+          ["customers", "destination"],
+        ].flatMap(([workload, reporter]) => ["request", "response"].map((name) => counted(workload!, reporter!, name))),
+      );
+    // Workers tell what they count every now and then: what calls before this one have sent must have been told.
+    const before = await eventually(async () => {
+      const counts = await all();
+      await delay(500);
+      return String(await all()) === String(counts) ? counts : undefined;
+    }, "counters that rest");
+    const call = neighbour().makeBidiStreamRequest(service.Bidi.path, bytes, bytes);
+    call.on("error", () => {});
+    let got = 0;
+    call.on("data", () => {
+      got++;
+    });
+    for (let sent = 0; sent < 3; sent++) call.write(Buffer.from("more"));
+    await expect.poll(() => got, { timeout: 15_000 }).toBe(3);
+    await expect.poll(all, { timeout: 30_000 }).toEqual(before.map((count) => count + 3));
+    const ended = new Promise((resolve) => call.on("status", resolve));
+    call.write(Buffer.from("last"));
+    call.end();
+    await ended;
+    await expect.poll(all, { timeout: 30_000 }).toEqual(before.map((count) => count + 4));
   });
 
   it("ends a call whose time is up, by the route's timeout", async () => {

@@ -48,7 +48,7 @@ spec:
   tls: [{match: [{sniHosts: [a.test]}], route: [{destination: {host: web, port: {number: 81}}}]}]
 `;
 
-/** `http: rbac fault cors router` or `tcp: rbac tcp_proxy` of a chain. */
+/** `http: rbac grpc_stats fault cors router` or `tcp: rbac tcp_proxy` of a chain. */
 function describeChain({ filters }: FilterChain): string {
   const names = filters.flatMap(({ name, configType }) => {
     const manager = configType.case === "typedConfig" ? anyUnpack(configType.value, HttpConnectionManagerSchema) : undefined;
@@ -64,7 +64,7 @@ describe("policies are enforced", () => {
   it("on all chains of a gateway", () => {
     const chains = chainsOf(listenersOf(routerNode(), pushContextOf(mesh)).values());
     expect(chains.length).toBeGreaterThanOrEqual(7);
-    expect(new Set(chains.map(describeChain))).toEqual(new Set(["http: rbac fault cors router", "rbac tcp_proxy"]));
+    expect(new Set(chains.map(describeChain))).toEqual(new Set(["http: rbac grpc_stats fault cors router", "rbac tcp_proxy"]));
   });
 
   it("on all inbound chains of a sidecar, except the one that leads nowhere", () => {
@@ -72,7 +72,7 @@ describe("policies are enforced", () => {
     const [blackHole, ...others] = filterChains;
     expect(describeChain(blackHole!)).toBe("tcp_proxy");
     expect(others.length).toBeGreaterThanOrEqual(10);
-    expect(new Set(others.map(describeChain))).toEqual(new Set(["http: rbac fault cors router", "rbac tcp_proxy"]));
+    expect(new Set(others.map(describeChain))).toEqual(new Set(["http: rbac grpc_stats fault cors router", "rbac tcp_proxy"]));
   });
 
   it("on no outbound chain of a sidecar", () => {

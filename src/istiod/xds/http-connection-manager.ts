@@ -4,6 +4,7 @@ import { type Filter, FilterSchema } from "../../api/gen/envoy/config/listener/v
 import type { RouteConfiguration } from "../../api/gen/envoy/config/route/v3/route_pb.js";
 import { CorsSchema } from "../../api/gen/envoy/extensions/filters/http/cors/v3/cors_pb.js";
 import { HTTPFaultSchema } from "../../api/gen/envoy/extensions/filters/http/fault/v3/fault_pb.js";
+import { FilterConfigSchema as GrpcStatsSchema } from "../../api/gen/envoy/extensions/filters/http/grpc_stats/v3/config_pb.js";
 import { GrpcWebSchema } from "../../api/gen/envoy/extensions/filters/http/grpc_web/v3/grpc_web_pb.js";
 import { RouterSchema } from "../../api/gen/envoy/extensions/filters/http/router/v3/router_pb.js";
 import {
@@ -66,6 +67,15 @@ export function httpConnectionManager(options: HttpConnectionManagerOptions): Fi
   });
 }
 
+/** What of it all methods are together; messages are counted by istio.stats, which reads what this one leaves. */
+const grpcStats = create(HttpFilterSchema, {
+  name: "envoy.filters.http.grpc_stats",
+  configType: {
+    case: "typedConfig",
+    value: any(GrpcStatsSchema, { emitFilterState: true, perMethodStatSpecifier: { case: "statsForAllMethods", value: { value: false } } }),
+  },
+});
+
 function httpFilters({ class: listenerClass, proxy, mesh, authFilters = [], takesGrpcWeb }: HttpConnectionManagerOptions): HttpFilter[] {
   const filter = (name: string, typedConfig: ReturnType<typeof any>) =>
     create(HttpFilterSchema, { name, configType: { case: "typedConfig", value: typedConfig } });
@@ -74,6 +84,7 @@ function httpFilters({ class: listenerClass, proxy, mesh, authFilters = [], take
     ...istio.first,
     ...authFilters,
     ...(takesGrpcWeb ? [filter("envoy.filters.http.grpc_web", any(GrpcWebSchema, {}))] : []),
+    grpcStats,
     ...istio.beforeFault,
     filter(faultFilterName, any(HTTPFaultSchema, {})),
     filter(corsFilterName, any(CorsSchema, {})),

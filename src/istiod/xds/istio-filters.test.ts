@@ -63,12 +63,12 @@ describe("Istio's own filters", () => {
   it("go to a proxy that has them, in Istio's order", () => {
     const { http, tcp } = inbound();
     expect(names(http?.filters)).toEqual(["istio.metadata_exchange", "http_connection_manager"]);
-    expect(names(managerOf(http).httpFilters)).toEqual(["istio.metadata_exchange", "fault", "cors", "istio.stats", "router"]);
+    expect(names(managerOf(http).httpFilters)).toEqual(["istio.metadata_exchange", "grpc_stats", "fault", "cors", "istio.stats", "router"]);
     expect(names(tcp?.filters)).toEqual(["istio.metadata_exchange", "istio.stats", "tcp_proxy"]);
 
     const listeners = listenersOf(sidecar(true), pushContextOf(yaml));
     const outbound = managerOf(listeners.get("0.0.0.0_80")?.filterChains[0]).httpFilters;
-    expect(names(outbound)).toEqual(["istio.metadata_exchange", "istio.alpn", "fault", "cors", "istio.stats", "router"]);
+    expect(names(outbound)).toEqual(["istio.metadata_exchange", "grpc_stats", "istio.alpn", "fault", "cors", "istio.stats", "router"]);
     expect(names(listeners.get("virtualOutbound")?.filterChains.at(-1)?.filters)).toEqual(["istio.stats", "tcp_proxy"]);
 
     const gateway = listenersOf(routerNode({ hasIstioFilters: true }), pushContextOf(yaml));

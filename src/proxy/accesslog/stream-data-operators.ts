@@ -1,9 +1,11 @@
 /** Operators that show what filters left on a stream: dynamic metadata and filter state. */
 import { ConfigError } from "../../api/config-error.ts";
 import { valueAt } from "../router/metadata-matcher.ts";
-import { filterStateOf, type HeaderList, headerStateOf } from "../stream-info.ts";
+import { filterStateOf, type GrpcMessages, type HeaderList, headerStateOf } from "../stream-info.ts";
 import type { FormatValue, Operator } from "./operators.ts";
 import { utf8AsLatin1 } from "./sinks.ts";
+
+const grpcStatsKey = "envoy.filters.http.grpc_stats";
 
 /** `namespace:key:key`. */
 export function compileDynamicMetadata(parameter: string): Operator {
@@ -26,6 +28,10 @@ function sorted(value: unknown): FormatValue {
 /** Objects are strings or headers here. `PLAIN` shows a string as it is, `TYPED`, the default, all as JSON: in text logs strings have quotes. */
 export function compileFilterState(parameter: string): Operator {
   const [key = "", form = "TYPED", ...more] = parameter.split(":");
+  if (key === grpcStatsKey && more.length === 0) {
+    if (form === "PLAIN") return ({ grpcMessages }) => (grpcMessages ? `${grpcMessages.requests},${grpcMessages.responses}` : null);
+    if (form === "TYPED") return ({ grpcMessages }) => (grpcMessages ? countsOf(grpcMessages) : null);
+  }
   if (form === "PLAIN" && more.length === 0) return (info) => filterStateOf(info, key) ?? null;
   if (form === "TYPED" && more.length === 0) {
     return (info) => {
@@ -37,6 +43,14 @@ export function compileFilterState(parameter: string): Operator {
   }
   if (form === "FIELD") throw new ConfigError(`FILTER_STATE(${parameter}) is not supported by this proxy`);
   throw new ConfigError("Invalid filter state serialize type, only support PLAIN/TYPED/FIELD.");
+}
+
+/** As JSON writes 64 bits, and without those that are 0. */
+function countsOf({ requests, responses }: GrpcMessages): Record<string, string> {
+  return {
+    ...(requests > 0 ? { requestMessageCount: String(requests) } : {}),
+    ...(responses > 0 ? { responseMessageCount: String(responses) } : {}),
+  };
 }
 
 function pairsOf(headers: HeaderList): { key: string; value: string }[] {

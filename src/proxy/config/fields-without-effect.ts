@@ -18,7 +18,7 @@ const fieldsWithoutEffect: Readonly<Record<string, string>> = {
   "config.cluster.Cluster.CommonLbConfig.ZoneAwareLbConfig": "routing_enabled min_cluster_size",
   "config.cluster.Cluster.OriginalDstLbConfig": "metadata_key",
   "config.cluster.UpstreamConnectionOptions": "set_local_interface_name_on_upstream_connections happy_eyeballs_config",
-  "config.core.BindConfig": "freebind socket_options extra_source_addresses additional_source_addresses local_address_selector",
+  "config.core.BindConfig": "freebind socket_options local_address_selector",
   "config.core.DnsResolverOptions": "use_tcp_for_dns_lookups",
   "config.core.Http1ProtocolOptions": "send_fully_qualified_url",
   "config.core.Http2ProtocolOptions": "allow_metadata custom_settings_parameters hpack_table_size",

@@ -3,6 +3,7 @@ import {
   type ConnectionInfo,
   type DynamicMetadata,
   type FilterState,
+  type GrpcMessages,
   type HeaderList,
   type StreamInfo,
   setMetadata,
@@ -61,6 +62,7 @@ export class RequestInfo implements StreamInfo {
   isHealthCheck = false;
   dynamicMetadata: DynamicMetadata | null = null;
   filterState: FilterState | null = null;
+  grpcMessages: GrpcMessages | null = null;
 
   constructor(connection: ConnectionInfo) {
     this.connection = connection;

@@ -102,6 +102,15 @@ export class ClusterStats {
     return names.map((name) => this.store.gauge(this.#prefix + group + name));
   }
 
+  /** What only some requests bring, behind the cluster's prefix; slow. */
+  counter(name: string): StatIndex {
+    return this.store.counter(this.#prefix + name);
+  }
+
+  histogram(name: string): StatIndex {
+    return this.store.histogram(this.#prefix + name);
+  }
+
   /** Counts an answer under its status, its class, and the same for internal or external requests. Hot. */
   countResponse(status: number, isInternal: boolean): void {
     const key = isInternal ? status : -status;

@@ -12,6 +12,7 @@ import { cors } from "./cors.ts";
 import { disabledFilter } from "./disabled-filter.ts";
 import { extAuthz } from "./ext-authz/ext-authz.ts";
 import { fault } from "./fault.ts";
+import { grpcStats } from "./grpc-stats.ts";
 import { grpcWeb } from "./grpc-web.ts";
 import { headerMutation } from "./header-mutation.ts";
 import { healthCheck } from "./health-check.ts";
@@ -31,6 +32,7 @@ export const httpFilters: readonly HttpFilterDefinition[] = [
   cors,
   extAuthz,
   fault,
+  grpcStats,
   grpcWeb,
   headerMutation,
   healthCheck,

@@ -8,11 +8,21 @@ import { defineHttpFilter, type FilterCompileContext, type FilterStatus, type Ht
 import type { HttpStream } from "../../http/http-stream.ts";
 import type { RequestInfo } from "../../http/request-info.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
-import { compileStatsConfig, httpMetric, type StatsConfig } from "../istio-stats/stats-config.ts";
+import { compileStatsConfig, grpcMetric, httpMetric, type StatsConfig } from "../istio-stats/stats-config.ts";
 import { type Traffic, TrafficTable } from "../istio-stats/traffic-table.ts";
+
+/** What has been told of a call's messages. */
+interface Told {
+  requests: number;
+  responses: number;
+}
 
 class IstioStatsFilter implements HttpFilter {
   readonly name: string;
+  readonly #slot: number;
+  /** Calls under way that are told of while they last. */
+  readonly #calls = new Set<HttpStream>();
+  #timer: NodeJS.Timeout | null = null;
   readonly #config: StatsConfig;
   readonly #telemetry: Telemetry;
   readonly #table: TrafficTable;
@@ -20,6 +30,7 @@ class IstioStatsFilter implements HttpFilter {
 
   constructor(message: PluginConfig, context: FilterCompileContext, name: string) {
     this.name = name;
+    this.#slot = context.slot;
     this.#config = compileStatsConfig(message, context, context.trafficDirection);
     this.#telemetry = context.telemetry;
     this.#isServer = this.#config.reporter === "destination";
@@ -31,13 +42,47 @@ class IstioStatsFilter implements HttpFilter {
   /** Who is at the ends can't be asked any more when the client is gone. */
   onRequestHeaders(stream: HttpStream): FilterStatus {
     if (this.#isServer) this.#telemetry.principals.of(stream.connection.info.tls);
+    if (stream.isGrpc) {
+      stream.filterState ??= [];
+      stream.filterState[this.#slot] = { requests: 0, responses: 0 } satisfies Told;
+      if (this.#config.reportMs > 0) this.#follow(stream);
+    }
     return "continue";
+  }
+
+  dispose(): void {
+    clearInterval(this.#timer ?? undefined);
+  }
+
+  #follow(stream: HttpStream): void {
+    this.#calls.add(stream);
+    this.#timer ??= setInterval(() => {
+      for (const call of this.#calls) {
+        // Before an answer a client does not know of whom it is.
+        if (this.#isServer || call.responseHasStarted) this.#tellMessages(call, this.#traffic(call, call.info));
+      }
+    }, this.#config.reportMs).unref();
+  }
+
+  #tellMessages(stream: HttpStream, traffic: Traffic): void {
+    const told = stream.filterState?.[this.#slot] as Told | undefined;
+    const { grpcMessages } = stream.info;
+    if (told === undefined || grpcMessages === null) return;
+    const series = this.#table.messages(traffic, this.#config.grpc);
+    series.uses++;
+    const { store } = this.#telemetry.series;
+    for (const direction of ["requests", "responses"] as const) {
+      const index = series.at[grpcMetric[direction]]!;
+      if (index >= 0) store.add(index, grpcMessages[direction] - told[direction]);
+      told[direction] = grpcMessages[direction];
+    }
   }
 
   onStreamEnd(stream: HttpStream): void {
     const { info } = stream;
     const { series: labelled } = this.#telemetry;
     const traffic = this.#traffic(stream, info);
+    if (this.#calls.delete(stream) || info.grpcMessages !== null) this.#tellMessages(stream, traffic);
     const series = stream.isGrpc
       ? this.#table.grpc(traffic, info.responseCode, info.flags, grpcStatusOf(info))
       : this.#table.http(traffic, info.responseCode, info.flags);

@@ -10,14 +10,18 @@ import type { Reporter } from "../../telemetry/traffic-labels.ts";
 export interface StatsConfig {
   readonly reporter: Reporter;
   readonly usesHostHeader: boolean;
-  readonly tcpReportMs: number;
+  /** Of what lasts: connections, and calls of gRPC. 0: never. */
+  readonly reportMs: number;
   /** In the order of `httpMetric`. */
   readonly http: SeriesShape;
+  /** In the order of `grpcMetric`. */
+  readonly grpc: SeriesShape;
   /** In the order of `tcpMetric`. */
   readonly tcp: SeriesShape;
 }
 
 export const httpMetric = { requests: 0, duration: 1, requestBytes: 2, responseBytes: 3 } as const;
+export const grpcMetric = { requests: 0, responses: 1 } as const;
 export const tcpMetric = { opened: 0, closed: 1, sent: 2, received: 3 } as const;
 
 const httpMetrics = [
@@ -25,6 +29,11 @@ const httpMetrics = [
   ["request_duration_milliseconds", "histogram"],
   ["request_bytes", "histogram"],
   ["response_bytes", "histogram"],
+] as const;
+
+const grpcMetrics = [
+  ["request_messages_total", "counter"],
+  ["response_messages_total", "counter"],
 ] as const;
 
 const tcpMetrics = [
@@ -46,8 +55,9 @@ export function compileStatsConfig(config: PluginConfig, context: CompileContext
   return {
     reporter: direction === "inbound" ? "destination" : "source",
     usesHostHeader: !config.disableHostHeaderFallback,
-    tcpReportMs: durationMs(config.tcpReportingDuration, 5000),
+    reportMs: durationMs(config.tcpReportingDuration, 5000),
     http: shapeOf("http", httpMetrics, config),
+    grpc: shapeOf("grpc", grpcMetrics, config),
     tcp: shapeOf("tcp", tcpMetrics, config),
   };
 }

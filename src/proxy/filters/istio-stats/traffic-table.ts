@@ -75,6 +75,16 @@ export class TrafficTable {
     return traffic.byOutcome.get(outcome) ?? this.#addOutcome(traffic, outcome, "grpc", labels, flags);
   }
 
+  /** Counted while a call lasts: of its outcome nothing is known. */
+  messages(traffic: Traffic, shape: SeriesShape): Series {
+    const found = traffic.byOutcome.get("messages");
+    if (found !== undefined) return found;
+    const { series } = this.#options;
+    const made = series.find(shape, traffic.labels);
+    if (this.#generation === series.generation) traffic.byOutcome.set("messages", made);
+    return made;
+  }
+
   tcp(traffic: Traffic, flags: number): Series {
     return traffic.byOutcome.get(flags) ?? this.#addOutcome(traffic, flags, "tcp", [], flags);
   }

@@ -31,8 +31,8 @@ class IstioStatsFilter implements NetworkReadFilter {
     // Who is at the ends can't be asked any more when the client is gone.
     if (this.#config.reporter === "destination") this.#telemetry.principals.of(connection.info.tls);
     const told: Told = { traffic: null, flags: 0, sent: 0, received: 0 };
-    const { tcpReportMs } = this.#config;
-    const timer = tcpReportMs > 0 ? setInterval(() => this.#tell(connection, told, false), tcpReportMs).unref() : undefined;
+    const { reportMs } = this.#config;
+    const timer = reportMs > 0 ? setInterval(() => this.#tell(connection, told, false), reportMs).unref() : undefined;
     const before = connection.onceClosed;
     connection.onceClosed = () => {
       clearInterval(timer);
