@@ -1,7 +1,7 @@
 import { configDefaults, defineConfig } from "vitest/config";
 
-/** What takes a whole release, or a scanner ten minutes: `npm run test:release` runs these, and `npm test` all others. */
-const release = ["test/packages/release.test.ts", "test/conformance/testssl.test.ts"];
+/** What takes a whole release, a scanner ten minutes, or gigabytes of Istio's modules: `npm run test:release` runs these, and `npm test` all others. */
+const release = ["test/packages/release.test.ts", "test/conformance/testssl.test.ts", "test/interop/istio-agent.test.ts"];
 const isRelease = process.env.TOPSAIL_TEST_RELEASE === "1";
 
 export default defineConfig({
