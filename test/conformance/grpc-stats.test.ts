@@ -167,4 +167,31 @@ describe.skipIf(!envoyBinary)("Statistics of gRPC", () => {
   it("are shown to the access log as by Envoy", () => {
     expect(lines("topsail")).toEqual(lines("envoy"));
   });
+
+  it("have room for so many methods that outsiders name, in our proxy", async () => {
+    const ours = running[1]!;
+    const session = http2.connect(`http://127.0.0.1:${await ours.listenerPort("undotted")}`);
+    const headers = { ":method": "POST", "content-type": "application/grpc", te: "trailers" };
+    const methods = async () => {
+      const lines = (await ours.admin("/stats?filter=cluster.undotted.grpc.many")).split("\n");
+      return lines.filter((line) => line.includes(".total: ")).map((line) => Number(line.split(": ")[1]));
+    };
+    const ask = (from: number, to: number) =>
+      Promise.all(
+        Array.from({ length: to - from }, (_, index) => askHttp2(session, { headers: { ...headers, ":path": `/many/m${from + index}` } })),
+      );
+    for (let from = 0; from < 1100; from += 100) await ask(from, from + 100);
+    const counted = await eventually(async () => {
+      const found = await methods();
+      return found.length > 1000 ? found : undefined;
+    }, "counters of methods");
+    expect(counted.length).toBeLessThanOrEqual(1024);
+    // Who was there before is told apart still.
+    await ask(0, 100);
+    await eventually(
+      async () => ((await methods()).filter((total) => total === 2).length === 100 ? true : undefined),
+      "the first to be counted twice",
+    );
+    session.close();
+  });
 });

@@ -32,7 +32,7 @@ class GrpcStatsFilter implements HttpFilter {
   readonly #replacesDots: boolean;
   /** null: all. */
   readonly #methods: ReadonlySet<string> | null;
-  readonly #byCluster = new Map<ClusterStats, Map<string, Counters>>();
+  readonly #byCluster = new WeakMap<ClusterStats, Map<string, Counters>>();
 
   constructor(config: FilterConfig, name: string, slot: number) {
     this.name = name;
@@ -121,8 +121,9 @@ class GrpcStatsFilter implements HttpFilter {
       byMethod = new Map();
       this.#byCluster.set(cluster.stats, byMethod);
     }
-    const isToldApart = this.#methods === null ? byMethod.size < maxMethods : this.#methods.has(`${service}/${method}`);
-    const prefix = isToldApart ? `${this.#replacesDots ? service.replaceAll(".", "_") : service}.${method}.` : "";
+    const isToldApart = this.#methods === null || this.#methods.has(`${service}/${method}`);
+    let prefix = isToldApart ? `${this.#replacesDots ? service.replaceAll(".", "_") : service}.${method}.` : "";
+    if (byMethod.size >= maxMethods && !byMethod.has(prefix)) prefix = "";
     let counters = byMethod.get(prefix);
     if (counters === undefined) {
       counters = new Counters(cluster.stats, `grpc.${prefix}`);
