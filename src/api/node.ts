@@ -3,6 +3,7 @@
  * Source: Istio pkg/model/proxy.go, pilot/pkg/model/context.go.
  */
 import type { Node } from "./gen/envoy/config/core/v3/base_pb.js";
+import { FilterConfigSchema as GrpcStatsSchema } from "./gen/envoy/extensions/filters/http/grpc_stats/v3/config_pb.js";
 import { MetadataExchangeSchema } from "./gen/envoy/tcp/metadataexchange/config/metadata_exchange_pb.js";
 import { FilterConfigSchema as AlpnSchema } from "./gen/istio/alpn/config_pb.js";
 import { ConfigSchema as PeerMetadataSchema } from "./gen/istio/http/peer_metadata/config_pb.js";
@@ -41,6 +42,8 @@ export interface ProxyNode {
   readonly hasIdentity: boolean;
   /** The proxy has Istio's own filters, which a stock Envoy refuses: istio.stats, istio.alpn and both of metadata exchange. */
   readonly hasIstioFilters: boolean;
+  /** It has envoy.filters.http.grpc_stats, as every Envoy, which our proxy once had not. */
+  readonly hasGrpcStats: boolean;
   /** It is to say nothing of its workload to servers outside of the mesh (proxyHeaders.metadataExchangeHeaders IN_MESH). */
   readonly tellsOnlyMesh: boolean;
   /** Certificates on the proxy's machine that it is to use in place of the mesh's: as a server, and as a client. */
@@ -94,7 +97,9 @@ export function parseNode(node: Node | undefined): ProxyNode {
     serviceAccount: text(metadata.SERVICE_ACCOUNT),
     istioVersion: text(metadata.ISTIO_VERSION),
     hasIdentity: proxyConfig?.controlPlaneAuthPolicy !== "NONE",
-    hasIstioFilters: hasIstioFilters(node),
+    hasIstioFilters: canHave(node, istioFilterTypes),
+    // Who says nothing is taken for an Envoy.
+    hasGrpcStats: node.extensions.length === 0 || canHave(node, [GrpcStatsSchema.typeName]),
     tellsOnlyMesh: proxyConfig?.proxyHeaders?.metadataExchangeHeaders?.mode === "IN_MESH",
     serverFiles: certificateFiles(metadata, "SERVER"),
     clientFiles: certificateFiles(metadata, "CLIENT"),
@@ -122,9 +127,9 @@ interface ProxyConfigOfNode {
 const istioFilterTypes = [PeerMetadataSchema.typeName, MetadataExchangeSchema.typeName, StatsSchema.typeName, AlpnSchema.typeName];
 
 /** Every Envoy lists the types that it can be configured with. */
-function hasIstioFilters({ extensions }: Node): boolean {
+function canHave({ extensions }: Node, wanted: readonly string[]): boolean {
   const types = new Set(extensions.flatMap(({ typeUrls }) => typeUrls));
-  return istioFilterTypes.every((type) => types.has(type));
+  return wanted.every((type) => types.has(type));
 }
 
 /** `region/zone/subzone`, missing parts left away; the form of Istio's `locality` fields. */

@@ -37,7 +37,7 @@ export class AudienceKeys {
     const capture = [INTERCEPTION_MODE, UNPRIVILEGED_POD, usesAllocated, proxy.isDualStack];
     // Where clusters say that certificates come from.
     const secrets = [proxy.hasIdentity, fileCredential, credential, proxy.serverFiles, proxy.clientFiles];
-    const filters = [proxy.hasIstioFilters, proxy.tellsOnlyMesh];
+    const filters = [proxy.hasIstioFilters, proxy.hasGrpcStats, proxy.tellsOnlyMesh];
     return JSON.stringify([proxy.type, scope, proxy.dnsDomain, families, capture, secrets, filters, labels, patches]);
   }
 }

@@ -343,6 +343,7 @@ function nodeOf(over: Partial<ProxyNode>): ProxyNode {
     istioVersion: "1.30",
     hasIdentity: true,
     hasIstioFilters: false,
+    hasGrpcStats: true,
     tellsOnlyMesh: false,
     metadata: { AUTO_REGISTER_GROUP: "ratings" },
     ...over,

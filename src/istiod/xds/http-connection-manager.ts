@@ -84,7 +84,7 @@ function httpFilters({ class: listenerClass, proxy, mesh, authFilters = [], take
     ...istio.first,
     ...authFilters,
     ...(takesGrpcWeb ? [filter("envoy.filters.http.grpc_web", any(GrpcWebSchema, {}))] : []),
-    grpcStats,
+    ...(proxy.hasGrpcStats ? [grpcStats] : []),
     ...istio.beforeFault,
     filter(faultFilterName, any(HTTPFaultSchema, {})),
     filter(corsFilterName, any(CorsSchema, {})),

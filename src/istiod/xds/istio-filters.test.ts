@@ -90,6 +90,19 @@ describe("Istio's own filters", () => {
     expect(text).not.toMatch(/istio\.(metadata_exchange|stats|alpn)/);
   });
 
+  it("go without grpc_stats to a proxy of ours that is older than that, in the same push as to others", () => {
+    const push = pushContextOf(yaml);
+    const now = sidecar(true);
+    const older = sidecarNode({ ip: "10.9.1.1", labels: { app: "web" }, hasIstioFilters: true, lacks: "envoy.filters.http.grpc_stats" });
+    const httpFilters = (node: typeof now) =>
+      [listenersOf(node, push).get("0.0.0.0_80")?.filterChains[0], inbound(node).http].map((chain) => names(managerOf(chain).httpFilters));
+    for (const filters of httpFilters(older)) {
+      expect(filters).toContain("fault");
+      expect(filters).not.toContain("grpc_stats");
+    }
+    for (const filters of httpFilters(now)) expect(filters).toContain("grpc_stats");
+  });
+
   it("are different bytes for both kinds of proxies in one push", () => {
     const push = pushContextOf(yaml);
     const filtersOf = (node = sidecar(true)) => clustersOf(node, push).get("outbound|90||web.default.svc.cluster.local")?.filters.length;
