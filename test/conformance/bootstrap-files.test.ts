@@ -18,6 +18,7 @@ import { envoyBinary } from "../support/envoy.ts";
 import { describeSeen, type Exchange, exchange, type Outcome, type RequestSpec } from "../support/exchange.ts";
 import { type SeenCall, startGrpcUpstream } from "../support/grpc-upstream.ts";
 import { type JwtSpec, makeTokens } from "../support/jwt.ts";
+import { maskPort } from "../support/mask.ts";
 import { eventually, type RunningProxy, startOurProxy, startRealEnvoy } from "../support/proxies.ts";
 import { type Reply, type SeenRequest, startTcpUpstream, startUpstream, type TestUpstream } from "../support/upstream.ts";
 import { expectedOf } from "./known-differences.ts";
@@ -155,7 +156,8 @@ async function runSide(name: string, start: (bootstrap: unknown) => Promise<Runn
   const known: [string, string][] = [...ports].map(([listener, port]) => [String(port), `<port of ${listener}>`]);
   for (const upstream of upstreams) known.push([String(upstream.port), `<port of ${upstream.name}>`]);
   known.push([values.tcp!, "<port of tcp>"], [workDirectory, "<directory>"]);
-  const mask = (text: string) => known.reduce((masked, [value, word]) => masked.replaceAll(value, word), text);
+  const mask = (text: string) =>
+    known.reduce((masked, [value, word]) => (/^\d+$/.test(value) ? maskPort(masked, value, word) : masked.replaceAll(value, word)), text);
 
   const describe = (request: SeenRequest) => {
     const described = describeSeen(request, mask);

@@ -18,6 +18,7 @@ import { startControlPlane, type TestControlPlane } from "../support/control-pla
 import { envoyBinary } from "../support/envoy.ts";
 import { describeWithoutPeer, type Exchange, exchange, type RequestSpec } from "../support/exchange.ts";
 import { type Effect, type Expectation, problemsOf } from "../support/expectation.ts";
+import { maskPort } from "../support/mask.ts";
 import { makeMeshCa } from "../support/mesh-ca.ts";
 import { meshBootstrap } from "../support/mesh-proxy.ts";
 import { freePortRow } from "../support/ports.ts";
@@ -170,8 +171,8 @@ describe.skipIf(!envoyBinary)("Envoy and our proxy attached to our control plane
 
   function mask(text: string): string {
     let masked = text;
-    for (const name of portNames) masked = masked.replaceAll(values.get(name)!, `<${name}>`);
-    for (const { name, port } of upstreams) masked = masked.replaceAll(String(port), `<${name}>`);
+    for (const name of portNames) masked = maskPort(masked, values.get(name)!, `<${name}>`);
+    for (const { name, port } of upstreams) masked = maskPort(masked, port, `<${name}>`);
     for (const side of sides) {
       masked = masked.replaceAll(side.address, "<proxy>").replaceAll(side.name, "<side>");
     }

@@ -13,6 +13,7 @@ import { startControlPlane, type TestControlPlane } from "../support/control-pla
 import { envoyBinary } from "../support/envoy.ts";
 import { describeWithoutPeer, exchange, type RequestSpec } from "../support/exchange.ts";
 import { type Effect, type Expectation, problemsOf } from "../support/expectation.ts";
+import { maskPort } from "../support/mask.ts";
 import { meshBootstrap } from "../support/mesh-proxy.ts";
 import { freePortRow } from "../support/ports.ts";
 import { eventually, type RunningProxy, startOurProxy, startRealEnvoy } from "../support/proxies.ts";
@@ -123,7 +124,7 @@ describe.skipIf(!envoyBinary)("EnvoyFilters in Envoy and our proxy", () => {
 
   function mask(text: string): string {
     let masked = text;
-    for (const [name, port] of values) masked = masked.replaceAll(port, `<${name}>`);
+    for (const [name, port] of values) masked = maskPort(masked, port, `<${name}>`);
     for (const { name, address } of sides) masked = masked.replaceAll(address, "<proxy>").replaceAll(name, "<side>");
     return masked;
   }

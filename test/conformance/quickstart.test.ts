@@ -15,6 +15,7 @@ import { startControlPlane, type TestControlPlane } from "../support/control-pla
 import { envoyBinary } from "../support/envoy.ts";
 import { exchange, type Outcome, type RequestSpec } from "../support/exchange.ts";
 import { type Expectation, problemsOf } from "../support/expectation.ts";
+import { maskPort } from "../support/mask.ts";
 import { makeMeshCa } from "../support/mesh-ca.ts";
 import { meshBootstrap } from "../support/mesh-proxy.ts";
 import { freePortRow } from "../support/ports.ts";
@@ -78,7 +79,7 @@ describe.skipIf(!envoyBinary)("The quickstart's proxies", () => {
     const { ports } = sides.get(name)!;
     const portNames = Object.keys(ports) as (keyof QuickstartPorts)[];
     const mask = (text: string) =>
-      portNames.reduce((masked, port) => masked.replaceAll(String(ports[port]), `<${port}>`), text.replace(uuid, "<uuid>"));
+      portNames.reduce((masked, port) => maskPort(masked, ports[port], `<${port}>`), text.replace(uuid, "<uuid>"));
     const spec = { ...request, host: (request.host ?? "localhost").replace("{{http}}", String(ports.http)) };
     const workload = meshNodes().find((node) => node.name === request.from);
     const port = workload ? ports.outbound : ports.http;
