@@ -239,6 +239,7 @@ function checkingFilters({ checks }: BenchCase): unknown[] {
       const config = { downstream_discovery: byHeaders, downstream_propagation: byHeaders };
       return [
         istio("istio.metadata_exchange", "io.istio.http.peer_metadata.Config", config),
+        filter("grpc_stats", "FilterConfig", { emit_filter_state: true, stats_for_all_methods: false }),
         istio("istio.stats", "stats.PluginConfig", { disable_host_header_fallback: true }),
       ];
     }
