@@ -12,6 +12,7 @@ import { SqliteStore } from "../config/sqlite.ts";
 import type { ConfigStore } from "../config/store.ts";
 import type { HostPort } from "../lib/host-port.ts";
 import { log } from "../lib/log.ts";
+import { isWildcard } from "../lib/wildcard-address.ts";
 import { AddressAllocator } from "./addresses/address-allocator.ts";
 import type { ForeignBundles } from "./ca/trust-bundle.ts";
 import { MonitoringServer } from "./debug/http-server.ts";
@@ -200,7 +201,7 @@ export class Istiod implements AsyncDisposable {
 /** By what a client may know it: what it is told, and where it listens, for there the kubeconfig that it writes leads. */
 function serverNames({ serverNames: told = [], secureGrpc, kubeApi }: IstiodOptions): string[] {
   const hosts = [secureGrpc, kubeApi].flatMap((address) => (address ? [address.host] : []));
-  return [...new Set([...told, ...hosts.filter((host) => host !== "" && host !== "0.0.0.0" && host !== "::")])];
+  return [...new Set([...told, ...hosts.filter((host) => host !== "" && !isWildcard(host))])];
 }
 
 async function openStore(options: IstiodOptions): Promise<AggregateStore> {

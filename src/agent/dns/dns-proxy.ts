@@ -15,6 +15,7 @@ import type { NameTable } from "../../api/gen/istio/networking/nds/v1/nds_pb.js"
 import { formatHostPort, type HostPort, HostPortError, parseHostPort } from "../../lib/host-port.ts";
 import { maskedIp, parseIp } from "../../lib/ip-range.ts";
 import { log } from "../../lib/log.ts";
+import { isWildcard } from "../../lib/wildcard-address.ts";
 import type { PortSharing } from "../../platform/port-sharing.ts";
 import { EnvironmentError } from "../environment-values.ts";
 import { Answerer } from "./answerer.ts";
@@ -185,7 +186,7 @@ export class DnsProxy implements AsyncDisposable {
 
   #isOurselves({ host, port }: HostPort): boolean {
     return this.#listensOn.some(
-      (own) => own.port === port && (isSameIp(own.host, host) || (isAnyAddress(own.host) && isOfThisMachine(host))),
+      (own) => own.port === port && (isSameIp(own.host, host) || (isWildcard(own.host) && isOfThisMachine(host))),
     );
   }
 
@@ -200,10 +201,6 @@ export class DnsProxy implements AsyncDisposable {
 function isSameIp(a: string, b: string): boolean {
   const canonical = (address: string) => (isIP(address) ? maskedIp(address, parseIp(address)!.length * 32) : address);
   return canonical(a) === canonical(b);
-}
-
-function isAnyAddress(host: string): boolean {
-  return host === "0.0.0.0" || host === "::";
 }
 
 function isOfThisMachine(address: string): boolean {

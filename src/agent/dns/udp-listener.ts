@@ -3,6 +3,7 @@ import { createSocket, type Socket } from "node:dgram";
 import { isIPv6 } from "node:net";
 import { setImmediate } from "node:timers/promises";
 import { log } from "../../lib/log.ts";
+import { isWildcard } from "../../lib/wildcard-address.ts";
 import type { PortSharing } from "../../platform/port-sharing.ts";
 import type { Answerer } from "./answerer.ts";
 import { noLookup } from "./no-lookup.ts";
@@ -84,8 +85,7 @@ export class UdpListener implements AsyncDisposable {
 
   /** The kernel gives a socket that has a peer only what that peer sends, and all else to the others on the port. What it has it keeps. */
   #turnAway(): void {
-    const isAnyAddress = this.#host === "0.0.0.0" || this.#host === "::";
-    const nobody = !isAnyAddress ? this.#host : isIPv6(this.#host) ? "::1" : "127.0.0.1";
+    const nobody = !isWildcard(this.#host) ? this.#host : isIPv6(this.#host) ? "::1" : "127.0.0.1";
     this.#socket.connect(discardPort, nobody);
     clearTimeout(this.#closeTimer);
     this.#closeTimer = setTimeout(() => void this.#closeOnceRead(), quietMs);

@@ -1,6 +1,7 @@
 /** What of this machine the control plane may ask by way of the agent: four ports on it, to read; and of the proxy two things more. */
 import type { ProxyConfig } from "../../api/mesh/proxy-config.ts";
 import { ownLoopback } from "../../lib/loopback.ts";
+import { isWildcard } from "../../lib/wildcard-address.ts";
 import type { AgentEnvironment } from "../environment.ts";
 
 export interface OwnPort {
@@ -24,7 +25,7 @@ export interface OwnPortsOptions {
 export function ownPorts({ environment, config, statusHost }: OwnPortsOptions): ReadonlyMap<number, OwnPort> {
   const loopback = ownLoopback(environment.bindAddress);
   const listenerHost = environment.bindAddress ?? loopback;
-  const isAny = statusHost === "" || statusHost === "0.0.0.0" || statusHost === "::";
+  const isAny = statusHost === "" || isWildcard(statusHost);
   const usual: readonly (readonly [number, OwnPort])[] = [
     [15000, { host: loopback, port: config.proxyAdminPort, posts: adminPosts }],
     [15020, { host: isAny ? loopback : statusHost, port: config.statusPort, posts: none }],

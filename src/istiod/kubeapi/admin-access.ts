@@ -3,6 +3,7 @@ import { generateKeyPairSync } from "node:crypto";
 import { join } from "node:path";
 import { stringify } from "yaml";
 import { formatHostPort } from "../../lib/host-port.ts";
+import { isWildcard } from "../../lib/wildcard-address.ts";
 import { writeWhole } from "../../lib/write-whole.ts";
 import { CertificateAuthority } from "../ca/certificate-authority.ts";
 import { loadSelfSigned } from "../ca/self-signed.ts";
@@ -28,7 +29,7 @@ export async function writeKubeconfig({ path, host, port, clientAuthority, serve
   const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
   const { chain } = await clientAuthority.sign(publicKey, [], adminDays * 24 * 3600, { O: adminGroup, CN: "topsail-admin" });
   const data = (text: string) => Buffer.from(text).toString("base64");
-  const reachable = host === "" || host === "0.0.0.0" || host === "::" ? "127.0.0.1" : host;
+  const reachable = host === "" || isWildcard(host) ? "127.0.0.1" : host;
   const config = {
     apiVersion: "v1",
     kind: "Config",

@@ -15,7 +15,6 @@ import {
   HttpConnectionManager_UpgradeConfigSchema,
   HttpConnectionManagerSchema,
   type HttpFilter,
-  HttpFilterSchema,
 } from "../../api/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import { UuidRequestIdConfigSchema } from "../../api/gen/envoy/extensions/request_id/uuid/v3/uuid_pb.js";
 import type { MeshConfig } from "../../api/mesh/mesh-config.ts";
@@ -24,7 +23,7 @@ import { accessLogs } from "./access-log.ts";
 import { adsSource } from "./clusters.ts";
 import { gatewayTopology } from "./gateway-topology.ts";
 import { istioHttpFilters } from "./istio-filters.ts";
-import { any, duration, statName } from "./messages.ts";
+import { any, duration, httpFilter, statName } from "./messages.ts";
 import { corsFilterName, faultFilterName } from "./route-filters.ts";
 
 export type ListenerClass = "sidecarOutbound" | "sidecarInbound" | "gateway";
@@ -68,28 +67,23 @@ export function httpConnectionManager(options: HttpConnectionManagerOptions): Fi
 }
 
 /** What of it all methods are together; messages are counted by istio.stats, which reads what this one leaves. */
-const grpcStats = create(HttpFilterSchema, {
-  name: "envoy.filters.http.grpc_stats",
-  configType: {
-    case: "typedConfig",
-    value: any(GrpcStatsSchema, { emitFilterState: true, perMethodStatSpecifier: { case: "statsForAllMethods", value: { value: false } } }),
-  },
+const grpcStats = httpFilter("envoy.filters.http.grpc_stats", GrpcStatsSchema, {
+  emitFilterState: true,
+  perMethodStatSpecifier: { case: "statsForAllMethods", value: { value: false } },
 });
 
 function httpFilters({ class: listenerClass, proxy, mesh, authFilters = [], takesGrpcWeb }: HttpConnectionManagerOptions): HttpFilter[] {
-  const filter = (name: string, typedConfig: ReturnType<typeof any>) =>
-    create(HttpFilterSchema, { name, configType: { case: "typedConfig", value: typedConfig } });
   const istio = istioHttpFilters(listenerClass, proxy, mesh);
   return [
     ...istio.first,
     ...authFilters,
-    ...(takesGrpcWeb ? [filter("envoy.filters.http.grpc_web", any(GrpcWebSchema, {}))] : []),
+    ...(takesGrpcWeb ? [httpFilter("envoy.filters.http.grpc_web", GrpcWebSchema, {})] : []),
     ...(proxy.hasGrpcStats ? [grpcStats] : []),
     ...istio.beforeFault,
-    filter(faultFilterName, any(HTTPFaultSchema, {})),
-    filter(corsFilterName, any(CorsSchema, {})),
+    httpFilter(faultFilterName, HTTPFaultSchema, {}),
+    httpFilter(corsFilterName, CorsSchema, {}),
     ...istio.beforeRouter,
-    filter("envoy.filters.http.router", any(RouterSchema, {})),
+    httpFilter("envoy.filters.http.router", RouterSchema, {}),
   ];
 }
 

@@ -2,13 +2,10 @@
  * The filters that Istio's proxy and ours have beyond Envoy's, for proxies that have them: metadata exchange, by which each side learns which
  * workload the other is of, Istio's metrics, and the ALPN of the mesh. Source: Istio pilot/pkg/xds/filters/filters.go, pilot/pkg/model/telemetry.go.
  */
-import { create, type DescMessage, type MessageInitShape } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 import { type Filter as ClusterFilter, FilterSchema as ClusterFilterSchema } from "../../api/gen/envoy/config/cluster/v3/filter_pb.js";
 import { type Filter, FilterSchema } from "../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
-import {
-  type HttpFilter,
-  HttpFilterSchema,
-} from "../../api/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
+import type { HttpFilter } from "../../api/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import { MetadataExchangeSchema } from "../../api/gen/envoy/tcp/metadataexchange/config/metadata_exchange_pb.js";
 import { FilterConfigSchema, FilterConfig_Protocol as Protocol } from "../../api/gen/istio/alpn/config_pb.js";
 import { ConfigSchema as PeerMetadataSchema } from "../../api/gen/istio/http/peer_metadata/config_pb.js";
@@ -16,7 +13,7 @@ import { PluginConfigSchema } from "../../api/gen/istio/stats/plugin_config_pb.j
 import type { MeshConfig } from "../../api/mesh/mesh-config.ts";
 import type { ProxyNode } from "../../api/node.ts";
 import type { ListenerClass } from "./http-connection-manager.ts";
-import { any } from "./messages.ts";
+import { any, httpFilter } from "./messages.ts";
 import { peerExchangeProtocol } from "./mutual-tls.ts";
 
 const exchangeName = "istio.metadata_exchange";
@@ -59,10 +56,6 @@ const exchangeConfig = { protocol: peerExchangeProtocol, enableDiscovery: true }
 
 function networkFilter(name: string, typedConfig: ReturnType<typeof any>): Filter {
   return create(FilterSchema, { name, configType: { case: "typedConfig", value: typedConfig } });
-}
-
-function httpFilter<Desc extends DescMessage>(name: string, schema: Desc, config: MessageInitShape<Desc>): HttpFilter {
-  return create(HttpFilterSchema, { name, configType: { case: "typedConfig", value: any(schema, config) } });
 }
 
 const byHeaders = { methodSpecifier: { case: "istioHeaders", value: {} } } as const;

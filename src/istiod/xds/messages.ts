@@ -4,6 +4,10 @@ import { type Any, AnySchema, type Duration, durationFromMs } from "@bufbuild/pr
 import { type Address, AddressSchema } from "../../api/gen/envoy/config/core/v3/address_pb.js";
 import { type Metadata, MetadataSchema } from "../../api/gen/envoy/config/core/v3/base_pb.js";
 import { AdditionalAddressSchema } from "../../api/gen/envoy/config/listener/v3/listener_pb.js";
+import {
+  type HttpFilter,
+  HttpFilterSchema,
+} from "../../api/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import type { StringMatcher } from "../../api/gen/envoy/type/matcher/v3/string_pb.js";
 import { StringMatcherSchema } from "../../api/gen/envoy/type/matcher/v3/string_pb.js";
 import type { ConfigObject } from "../../api/kinds/object.ts";
@@ -11,6 +15,10 @@ import type { StringMatch } from "../../api/kinds/virtual-service.ts";
 
 export function any<Desc extends DescMessage>(schema: Desc, init: MessageInitShape<Desc>): Any {
   return create(AnySchema, { typeUrl: `type.googleapis.com/${schema.typeName}`, value: toBinary(schema, create(schema, init)) });
+}
+
+export function httpFilter<Desc extends DescMessage>(name: string, schema: Desc, init: MessageInitShape<Desc>): HttpFilter {
+  return create(HttpFilterSchema, { name, configType: { case: "typedConfig", value: any(schema, init) } });
 }
 
 export function duration(milliseconds: number): Duration {

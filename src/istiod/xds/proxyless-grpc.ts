@@ -11,10 +11,7 @@ import { type Listener, ListenerSchema } from "../../api/gen/envoy/config/listen
 import { RouteSchema, VirtualHostSchema } from "../../api/gen/envoy/config/route/v3/route_components_pb.js";
 import { type RouteConfiguration, RouteConfigurationSchema } from "../../api/gen/envoy/config/route/v3/route_pb.js";
 import { RouterSchema } from "../../api/gen/envoy/extensions/filters/http/router/v3/router_pb.js";
-import {
-  HttpConnectionManagerSchema,
-  HttpFilterSchema,
-} from "../../api/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
+import { HttpConnectionManagerSchema } from "../../api/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import type { ProxyNode } from "../../api/node.ts";
 import { typeUrls } from "../../api/type-urls.ts";
 import type { Service } from "../../registry/service.ts";
@@ -24,7 +21,7 @@ import { adsSource } from "./clusters.ts";
 import { loadAssignment } from "./endpoints.ts";
 import type { Generator } from "./generators.ts";
 import { virtualServiceRoutes } from "./http-routes.ts";
-import { any, duration } from "./messages.ts";
+import { any, duration, httpFilter } from "./messages.ts";
 import { serviceDomains } from "./service-domains.ts";
 
 export const proxylessGenerators: Partial<Record<string, Generator>> = {
@@ -64,12 +61,7 @@ function apiListener(name: string, routeConfigName: string): Listener {
       apiListener: any(HttpConnectionManagerSchema, {
         statPrefix: name,
         routeSpecifier: { case: "rds", value: { configSource: adsSource(), routeConfigName } },
-        httpFilters: [
-          create(HttpFilterSchema, {
-            name: "envoy.filters.http.router",
-            configType: { case: "typedConfig", value: any(RouterSchema, {}) },
-          }),
-        ],
+        httpFilters: [httpFilter("envoy.filters.http.router", RouterSchema, {})],
       }),
     },
   });

@@ -15,37 +15,28 @@ import {
   JwtRequirementSchema,
   RemoteJwksSchema,
 } from "../../api/gen/envoy/extensions/filters/http/jwt_authn/v3/config_pb.js";
-import {
-  type HttpFilter,
-  HttpFilterSchema,
-} from "../../api/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
+import type { HttpFilter } from "../../api/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import type { JWTRule } from "../../api/kinds/request-authentication.ts";
 import { type JwksSource, jwksSourceOf } from "../jwks/jwks-source.ts";
 import { problemOfJwks } from "../jwks/usable-keys.ts";
 import type { PushContext } from "../push/push-context.ts";
 import { jwtFilterName, jwtPayloadKey } from "./authorization/claim-matcher.ts";
-import { any, duration } from "./messages.ts";
+import { duration, httpFilter } from "./messages.ts";
 
 /** Undefined without rules. `clearsRouteCache`: routes are chosen anew when the claims are known. */
 export function jwtFilter(rules: readonly JWTRule[], push: PushContext, clearsRouteCache: boolean): HttpFilter | undefined {
   if (rules.length === 0) return undefined;
   const names = rules.map((_, index) => `origins-${index}`);
   const providers = rules.map((rule, index) => [names[index]!, jwtProvider(rule, push, clearsRouteCache)] as const);
-  return create(HttpFilterSchema, {
-    name: jwtFilterName,
-    configType: {
-      case: "typedConfig",
-      value: any(JwtAuthenticationSchema, {
-        providers: Object.fromEntries(providers),
-        rules: [
-          {
-            match: { pathSpecifier: { case: "prefix", value: "/" } },
-            requirementType: { case: "requires", value: requirementOf(names, rules) },
-          },
-        ],
-        bypassCorsPreflight: true,
-      }),
-    },
+  return httpFilter(jwtFilterName, JwtAuthenticationSchema, {
+    providers: Object.fromEntries(providers),
+    rules: [
+      {
+        match: { pathSpecifier: { case: "prefix", value: "/" } },
+        requirementType: { case: "requires", value: requirementOf(names, rules) },
+      },
+    ],
+    bypassCorsPreflight: true,
   });
 }
 

@@ -6,6 +6,7 @@ import { lookup } from "node:dns/promises";
 import { networkInterfaces } from "node:os";
 import type { WritableConfigStore } from "../../../config/store.ts";
 import type { HostPort } from "../../../lib/host-port.ts";
+import { isWildcard } from "../../../lib/wildcard-address.ts";
 import type { ClusterAddresses } from "../admission/cluster-addresses.ts";
 import { keepObject } from "./own-object.ts";
 
@@ -55,7 +56,7 @@ export async function keepControlPlaneService(
 
 /** Of a port that is served on all addresses, the machine's first one that others can call. */
 async function reachableAt(host: string): Promise<string> {
-  if (host !== "" && host !== "0.0.0.0" && host !== "::") return (await lookup(host)).address;
+  if (host !== "" && !isWildcard(host)) return (await lookup(host)).address;
   const own = Object.values(networkInterfaces()).flatMap((list) => list ?? []);
   return own.find(({ internal, family }) => !internal && family === "IPv4")?.address ?? "127.0.0.1";
 }

@@ -9,14 +9,11 @@ import { create } from "@bufbuild/protobuf";
 import { type Filter, FilterSchema } from "../../../api/gen/envoy/config/listener/v3/listener_components_pb.js";
 import { type RBAC, RBAC_Action, RBACSchema } from "../../../api/gen/envoy/config/rbac/v3/rbac_pb.js";
 import { RBACSchema as HttpRbacSchema } from "../../../api/gen/envoy/extensions/filters/http/rbac/v3/rbac_pb.js";
-import {
-  type HttpFilter,
-  HttpFilterSchema,
-} from "../../../api/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
+import type { HttpFilter } from "../../../api/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import { RBACSchema as TcpRbacSchema } from "../../../api/gen/envoy/extensions/filters/network/rbac/v3/rbac_pb.js";
 import type { PushContext } from "../../push/push-context.ts";
 import type { PolicyObject, SelectedPolicies } from "../../push/security-policies.ts";
-import { any } from "../messages.ts";
+import { any, httpFilter } from "../messages.ts";
 import { type Authorizer, authorizer } from "./authorizers.ts";
 import { customRulePrefix, customStatPrefix, httpExtAuthz, tcpExtAuthz } from "./ext-authz.ts";
 import { type BuiltRules, buildRules, type RulesTarget } from "./rbac-rules.ts";
@@ -33,15 +30,9 @@ interface FilterKind<F> {
 const http: FilterKind<HttpFilter> = {
   protocol: "http",
   rbac: ({ enforced, shadow }, shadowRulesStatPrefix) =>
-    create(HttpFilterSchema, {
-      name: "envoy.filters.http.rbac",
-      configType: {
-        case: "typedConfig",
-        value: any(HttpRbacSchema, {
-          ...(enforced ? { rules: enforced } : {}),
-          ...(shadow ? { shadowRules: shadow, shadowRulesStatPrefix } : {}),
-        }),
-      },
+    httpFilter("envoy.filters.http.rbac", HttpRbacSchema, {
+      ...(enforced ? { rules: enforced } : {}),
+      ...(shadow ? { shadowRules: shadow, shadowRulesStatPrefix } : {}),
     }),
   extAuthz: httpExtAuthz,
 };

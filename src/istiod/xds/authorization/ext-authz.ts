@@ -16,15 +16,12 @@ import {
   HttpServiceSchema,
 } from "../../../api/gen/envoy/extensions/filters/http/ext_authz/v3/ext_authz_pb.js";
 import { ExtAuthzSchema as TcpExtAuthzSchema } from "../../../api/gen/envoy/extensions/filters/network/ext_authz/v3/ext_authz_pb.js";
-import {
-  type HttpFilter,
-  HttpFilterSchema,
-} from "../../../api/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
+import type { HttpFilter } from "../../../api/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import type { MetadataMatcher } from "../../../api/gen/envoy/type/matcher/v3/metadata_pb.js";
 import { type ListStringMatcher, ListStringMatcherSchema } from "../../../api/gen/envoy/type/matcher/v3/string_pb.js";
 import { HttpStatusSchema, type StatusCode } from "../../../api/gen/envoy/type/v3/http_status_pb.js";
 import type { EnvoyExternalAuthorizationRequestBody } from "../../../api/mesh/mesh-config.ts";
-import { any, duration } from "../messages.ts";
+import { any, duration, httpFilter } from "../messages.ts";
 import type { Authorizer } from "./authorizers.ts";
 import { metadataMatcher, textValue } from "./claim-matcher.ts";
 import { exactMatcher, prefixMatcher, suffixMatcher } from "./value-matchers.ts";
@@ -60,10 +57,7 @@ export function httpExtAuthz(provider: string, authorizer: Authorizer): HttpFilt
     const allowed = headerNames(includeRequestHeadersInCheck.length > 0 ? includeRequestHeadersInCheck : includeHeadersInCheck);
     if (allowed) filter.allowedHeaders = allowed;
   }
-  return create(HttpFilterSchema, {
-    name: "envoy.filters.http.ext_authz",
-    configType: { case: "typedConfig", value: any(ExtAuthzSchema, filter) },
-  });
+  return httpFilter("envoy.filters.http.ext_authz", ExtAuthzSchema, filter);
 }
 
 /** Only gRPC has words for a connection that carries no requests. */
