@@ -82,6 +82,8 @@ export function parseNode(node: Node | undefined): ProxyNode {
   const instanceIps = text(metadata.INSTANCE_IPS).split(",").filter(Boolean);
   const ipAddresses = instanceIps.length > 0 ? instanceIps : ip ? [ip] : [];
   if (ipAddresses.length === 0) throw new NodeError(`no valid IP address in the service node "${node.id}"`);
+  // Every Envoy lists the types that it can be configured with.
+  const filterTypes = new Set(node.extensions.flatMap(({ typeUrls }) => typeUrls));
   return {
     nodeId: node.id,
     type,
@@ -97,9 +99,9 @@ export function parseNode(node: Node | undefined): ProxyNode {
     serviceAccount: text(metadata.SERVICE_ACCOUNT),
     istioVersion: text(metadata.ISTIO_VERSION),
     hasIdentity: proxyConfig?.controlPlaneAuthPolicy !== "NONE",
-    hasIstioFilters: canHave(node, istioFilterTypes),
+    hasIstioFilters: istioFilterTypes.every((filter) => filterTypes.has(filter)),
     // Who says nothing is taken for an Envoy.
-    hasGrpcStats: node.extensions.length === 0 || canHave(node, [GrpcStatsSchema.typeName]),
+    hasGrpcStats: node.extensions.length === 0 || filterTypes.has(GrpcStatsSchema.typeName),
     tellsOnlyMesh: proxyConfig?.proxyHeaders?.metadataExchangeHeaders?.mode === "IN_MESH",
     serverFiles: certificateFiles(metadata, "SERVER"),
     clientFiles: certificateFiles(metadata, "CLIENT"),
@@ -125,12 +127,6 @@ interface ProxyConfigOfNode {
 }
 
 const istioFilterTypes = [PeerMetadataSchema.typeName, MetadataExchangeSchema.typeName, StatsSchema.typeName, AlpnSchema.typeName];
-
-/** Every Envoy lists the types that it can be configured with. */
-function canHave({ extensions }: Node, wanted: readonly string[]): boolean {
-  const types = new Set(extensions.flatMap(({ typeUrls }) => typeUrls));
-  return wanted.every((type) => types.has(type));
-}
 
 /** `region/zone/subzone`, missing parts left away; the form of Istio's `locality` fields. */
 export function parseLocality(path: string, separator = "/"): Locality {

@@ -116,8 +116,8 @@ export class FilterState extends Map<string, string> {
 
 /** Envoy's filter state `envoy.filters.http.grpc_stats`: how many have begun. */
 export interface GrpcMessages {
-  requests: number;
-  responses: number;
+  readonly requests: { readonly total: number };
+  readonly responses: { readonly total: number };
 }
 
 /** The stream's own object of that name, else its connection's. */

@@ -29,7 +29,8 @@ function sorted(value: unknown): FormatValue {
 export function compileFilterState(parameter: string): Operator {
   const [key = "", form = "TYPED", ...more] = parameter.split(":");
   if (key === grpcStatsKey && more.length === 0) {
-    if (form === "PLAIN") return ({ grpcMessages }) => (grpcMessages ? `${grpcMessages.requests},${grpcMessages.responses}` : null);
+    if (form === "PLAIN")
+      return ({ grpcMessages }) => (grpcMessages ? `${grpcMessages.requests.total},${grpcMessages.responses.total}` : null);
     if (form === "TYPED") return ({ grpcMessages }) => (grpcMessages ? countsOf(grpcMessages) : null);
   }
   if (form === "PLAIN" && more.length === 0) return (info) => filterStateOf(info, key) ?? null;
@@ -48,8 +49,8 @@ export function compileFilterState(parameter: string): Operator {
 /** As JSON writes 64 bits, and without those that are 0. */
 function countsOf({ requests, responses }: GrpcMessages): Record<string, string> {
   return {
-    ...(requests > 0 ? { requestMessageCount: String(requests) } : {}),
-    ...(responses > 0 ? { responseMessageCount: String(responses) } : {}),
+    ...(requests.total > 0 ? { requestMessageCount: String(requests.total) } : {}),
+    ...(responses.total > 0 ? { responseMessageCount: String(responses.total) } : {}),
   };
 }
 

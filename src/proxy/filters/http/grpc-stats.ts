@@ -8,12 +8,12 @@ import { defineHttpFilter, type FilterStatus, type HttpFilter } from "../../http
 import type { HttpStream } from "../../http/http-stream.ts";
 import { isGrpcContentType } from "../../router/route.ts";
 import type { StatIndex } from "../../stats/store.ts";
-import type { HeaderList } from "../../stream-info.ts";
+import type { GrpcMessages, HeaderList } from "../../stream-info.ts";
 import type { ClusterStats } from "../../upstream/cluster-stats.ts";
 import { MessageCounter } from "./message-counter.ts";
 
 /** Of one call. */
-interface Call {
+interface Call extends GrpcMessages {
   readonly requests: MessageCounter;
   readonly responses: MessageCounter;
   /** null: there is nobody to count for. */
@@ -62,11 +62,7 @@ class GrpcStatsFilter implements HttpFilter {
 
   onRequestData(stream: HttpStream, chunk: Buffer): FilterStatus {
     const call = stream.filterState?.[this.#slot] as Call | undefined;
-    if (call === undefined) return "continue";
-    const more = call.requests.count(chunk);
-    if (more === 0) return "continue";
-    this.#show(stream, call);
-    call.counters?.add("request_message_count", more);
+    if (call !== undefined) this.#count(stream, call, "request", call.requests.count(chunk));
     return "continue";
   }
 
@@ -85,11 +81,7 @@ class GrpcStatsFilter implements HttpFilter {
 
   onResponseData(stream: HttpStream, chunk: Buffer): FilterStatus {
     const call = stream.filterState?.[this.#slot] as Call | undefined;
-    if (call === undefined || !call.answersInGrpc) return "continue";
-    const more = call.responses.count(chunk);
-    if (more === 0) return "continue";
-    this.#show(stream, call);
-    call.counters?.add("response_message_count", more);
+    if (call?.answersInGrpc) this.#count(stream, call, "response", call.responses.count(chunk));
     return "continue";
   }
 
@@ -105,11 +97,11 @@ class GrpcStatsFilter implements HttpFilter {
     if (this.#timesUpstream && from >= 0 && to >= 0) counters?.took(Math.round(to - from));
   }
 
-  #show({ info }: HttpStream, { requests, responses }: Call): void {
-    if (!this.#emitsFilterState) return;
-    info.grpcMessages ??= { requests: 0, responses: 0 };
-    info.grpcMessages.requests = requests.total;
-    info.grpcMessages.responses = responses.total;
+  /** `begun`: messages of a chunk, often none. The first makes the call's counts known to others. */
+  #count({ info }: HttpStream, call: Call, direction: "request" | "response", begun: number): void {
+    if (begun === 0) return;
+    if (this.#emitsFilterState) info.grpcMessages = call;
+    call.counters?.add(`${direction}_message_count`, begun);
   }
 
   #countersOf({ info, cluster }: HttpStream): Counters | null {
@@ -133,20 +125,19 @@ class GrpcStatsFilter implements HttpFilter {
   }
 }
 
-type Name = "success" | "failure" | "total" | "request_message_count" | "response_message_count";
-
 /** Of a method, or of all. Each is there from the first time that it counts. */
 class Counters {
   readonly #stats: ClusterStats;
   readonly #prefix: string;
   readonly #byName = new Map<string, StatIndex>();
+  #time: StatIndex | null = null;
 
   constructor(stats: ClusterStats, prefix: string) {
     this.#stats = stats;
     this.#prefix = prefix;
   }
 
-  add(name: Name | string, amount: number): void {
+  add(name: string, amount: number): void {
     let index = this.#byName.get(name);
     if (index === undefined) {
       index = this.#stats.counter(this.#prefix + name);
@@ -166,7 +157,8 @@ class Counters {
   }
 
   took(ms: number): void {
-    this.#stats.store.record(this.#stats.histogram(`${this.#prefix}upstream_rq_time`), ms);
+    this.#time ??= this.#stats.histogram(`${this.#prefix}upstream_rq_time`);
+    this.#stats.store.record(this.#time, ms);
   }
 }
 

@@ -19,9 +19,8 @@ interface Told {
 
 class IstioStatsFilter implements HttpFilter {
   readonly name: string;
-  readonly #slot: number;
-  /** Calls under way that are told of while they last. */
-  readonly #calls = new Set<HttpStream>();
+  /** Calls of gRPC under way. */
+  readonly #calls = new Map<HttpStream, Told>();
   #timer: NodeJS.Timeout | null = null;
   readonly #config: StatsConfig;
   readonly #telemetry: Telemetry;
@@ -30,7 +29,6 @@ class IstioStatsFilter implements HttpFilter {
 
   constructor(message: PluginConfig, context: FilterCompileContext, name: string) {
     this.name = name;
-    this.#slot = context.slot;
     this.#config = compileStatsConfig(message, context, context.trafficDirection);
     this.#telemetry = context.telemetry;
     this.#isServer = this.#config.reporter === "destination";
@@ -43,9 +41,8 @@ class IstioStatsFilter implements HttpFilter {
   onRequestHeaders(stream: HttpStream): FilterStatus {
     if (this.#isServer) this.#telemetry.principals.of(stream.connection.info.tls);
     if (stream.isGrpc) {
-      stream.filterState ??= [];
-      stream.filterState[this.#slot] = { requests: 0, responses: 0 } satisfies Told;
-      if (this.#config.reportMs > 0) this.#follow(stream);
+      this.#calls.set(stream, { requests: 0, responses: 0 });
+      if (this.#config.reportMs > 0) this.#timer ??= setInterval(() => this.#tellWhileTheyLast(), this.#config.reportMs).unref();
     }
     return "continue";
   }
@@ -54,27 +51,23 @@ class IstioStatsFilter implements HttpFilter {
     clearInterval(this.#timer ?? undefined);
   }
 
-  #follow(stream: HttpStream): void {
-    this.#calls.add(stream);
-    this.#timer ??= setInterval(() => {
-      for (const call of this.#calls) {
-        // Before an answer a client does not know of whom it is.
-        if (this.#isServer || call.responseHasStarted) this.#tellMessages(call, this.#traffic(call, call.info));
-      }
-    }, this.#config.reportMs).unref();
+  #tellWhileTheyLast(): void {
+    for (const [stream, told] of this.#calls) {
+      // Before an answer a client does not know of whom it is.
+      if (this.#isServer || stream.responseHasStarted) this.#tellMessages(stream.info, told, this.#traffic(stream, stream.info));
+    }
   }
 
-  #tellMessages(stream: HttpStream, traffic: Traffic): void {
-    const told = stream.filterState?.[this.#slot] as Told | undefined;
-    const { grpcMessages } = stream.info;
-    if (told === undefined || grpcMessages === null) return;
+  #tellMessages({ grpcMessages }: RequestInfo, told: Told, traffic: Traffic): void {
+    if (grpcMessages === null) return;
     const series = this.#table.messages(traffic, this.#config.grpc);
     series.uses++;
     const { store } = this.#telemetry.series;
     for (const direction of ["requests", "responses"] as const) {
       const index = series.at[grpcMetric[direction]]!;
-      if (index >= 0) store.add(index, grpcMessages[direction] - told[direction]);
-      told[direction] = grpcMessages[direction];
+      const { total } = grpcMessages[direction];
+      if (index >= 0) store.add(index, total - told[direction]);
+      told[direction] = total;
     }
   }
 
@@ -82,7 +75,11 @@ class IstioStatsFilter implements HttpFilter {
     const { info } = stream;
     const { series: labelled } = this.#telemetry;
     const traffic = this.#traffic(stream, info);
-    if (this.#calls.delete(stream) || info.grpcMessages !== null) this.#tellMessages(stream, traffic);
+    const told = this.#calls.size === 0 ? undefined : this.#calls.get(stream);
+    if (told !== undefined) {
+      this.#calls.delete(stream);
+      this.#tellMessages(info, told, traffic);
+    }
     const series = stream.isGrpc
       ? this.#table.grpc(traffic, info.responseCode, info.flags, grpcStatusOf(info))
       : this.#table.http(traffic, info.responseCode, info.flags);
