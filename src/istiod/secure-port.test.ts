@@ -178,6 +178,12 @@ describe("the secure port", () => {
       const names = (await serverNames(asked)).split(", ");
       expect(names).toEqual(expect.arrayContaining(["IP Address:127.0.0.1", "IP Address:127.0.0.7", "IP Address:127.0.0.8"]));
       expect(new Set(names).size).toBe(names.length);
+      await using anywhere = await start(join(own, "anywhere"), {
+        secureGrpc: { host: "0.0.0.0", port: 0 },
+        kubeApi: { host: "", port: 0 },
+      });
+      const all = await serverNames({ port: anywhere.secure!.port, root: anywhere.secure!.authority.trustBundle });
+      expect(all).not.toMatch(/0\.0\.0\.0|IP Address:0:0|DNS:(,|$)/);
     } finally {
       rmSync(own, { recursive: true });
     }

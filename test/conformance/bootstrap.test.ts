@@ -1,6 +1,7 @@
 /** The same bootstraps given to Envoy and to us: accepted by both, or refused by both for the same reason. */
 import { describe, expect, it } from "vitest";
 import { envoyBinary, envoyValidates } from "../support/envoy.ts";
+import { fileLog } from "../support/static-bootstrap.ts";
 import { comparableReason, ourVerdict } from "../support/verdict.ts";
 
 const base = `
@@ -166,15 +167,7 @@ function dnsCluster(settings: string): string {
 }
 
 function accessLog(format: string, file = "/dev/null"): string {
-  const config = {
-    name: "file",
-    typed_config: {
-      "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
-      path: file,
-      log_format: { text_format_source: { inline_string: format } },
-    },
-  };
-  return `stat_prefix: in\n          access_log: [${JSON.stringify(config)}]`;
+  return `stat_prefix: in\n          access_log: [${JSON.stringify(fileLog(file, format))}]`;
 }
 
 describe.skipIf(!envoyBinary)("Bootstrap, beside Envoy", () => {

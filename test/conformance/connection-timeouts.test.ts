@@ -12,7 +12,17 @@ import { makeCertificate } from "../support/certificate.ts";
 import { envoyBinary } from "../support/envoy.ts";
 import { eventually, type RunningProxy } from "../support/proxies.ts";
 import { parseResponses, RawConnection } from "../support/raw-client.ts";
-import { address, http2Only, proxies, staticCluster, type } from "../support/static-bootstrap.ts";
+import {
+  address,
+  fileLog,
+  http2Only,
+  managerFilter,
+  proxies,
+  routerFilter,
+  staticBootstrap,
+  staticCluster,
+  type,
+} from "../support/static-bootstrap.ts";
 
 /** Much longer than a busy machine needs for a request and its answer. */
 const short = "1s";
@@ -292,12 +302,7 @@ describe.skipIf(!envoyBinary)("A connection that ends by a clock or a count", ()
           { ...chain, filters: [manager ? httpFilter(name, manager, log(name, side)) : tcpFilter(name, tcp!, log(name, side))] },
         ],
       }));
-      const bootstrap = {
-        node: { id: "static", cluster: "static" },
-        admin: { address: address(0) },
-        static_resources: { clusters, listeners },
-      };
-      running.push(stack.use(await start(bootstrap)));
+      running.push(stack.use(await start(staticBootstrap(clusters, listeners))));
     }
     for (const [name, { act }] of Object.entries(cases)) {
       const outcome = Promise.all(running.map(async (proxy) => act(await proxy.listenerPort(name))));
@@ -308,30 +313,20 @@ describe.skipIf(!envoyBinary)("A connection that ends by a clock or a count", ()
   }, 60_000);
   afterAll(() => stack.disposeAsync());
 
-  const log = (name: string, side: string) => ({
-    name: "file",
-    typed_config: {
-      "@type": type("access_loggers.file.v3.FileAccessLog"),
-      path: join(directory, side),
-      log_format: {
-        text_format_source: {
-          inline_string: `${name}: %PROTOCOL% %REQ(:METHOD)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %BYTES_SENT%\n`,
-        },
-      },
-    },
-  });
-  const httpFilter = (name: string, manager: object, accessLog: object) => ({
-    name: "envoy.filters.network.http_connection_manager",
-    typed_config: {
-      "@type": type("filters.network.http_connection_manager.v3.HttpConnectionManager"),
+  const log = (name: string, side: string) =>
+    fileLog(
+      join(directory, side),
+      `${name}: %PROTOCOL% %REQ(:METHOD)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %BYTES_SENT%\n`,
+    );
+  const httpFilter = (name: string, manager: object, accessLog: object) =>
+    managerFilter({
       stat_prefix: name,
       drain_timeout: "0.3s",
       access_log: [accessLog],
       ...manager,
       route_config: { virtual_hosts: [{ name: "all", domains: ["*"], routes: [{ match: { prefix: "/" }, route: { cluster: name } }] }] },
-      http_filters: [{ name: "envoy.filters.http.router", typed_config: { "@type": type("filters.http.router.v3.Router") } }],
-    },
-  });
+      http_filters: [routerFilter],
+    });
   const tcpFilter = (name: string, tcp: object, accessLog: object) => ({
     name: "envoy.filters.network.tcp_proxy",
     typed_config: {

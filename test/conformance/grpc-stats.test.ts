@@ -9,7 +9,16 @@ import { envoyBinary } from "../support/envoy.ts";
 import { bytes, EchoServer, service } from "../support/grpc-echo.ts";
 import { askHttp2 } from "../support/http2-ask.ts";
 import { eventually, type RunningProxy } from "../support/proxies.ts";
-import { address, proxies, staticCluster, type } from "../support/static-bootstrap.ts";
+import {
+  address,
+  fileLog,
+  managerFilter,
+  proxies,
+  routerFilter,
+  staticBootstrap,
+  staticCluster,
+  type,
+} from "../support/static-bootstrap.ts";
 
 const configurations: Readonly<Record<string, object>> = {
   "as-istio": { emit_filter_state: true, stats_for_all_methods: false },
@@ -87,31 +96,18 @@ describe.skipIf(!envoyBinary)("Statistics of gRPC", () => {
       const listeners = Object.entries(configurations).map(([name, config]) => ({
         name,
         address: address(0),
-        filter_chains: [
-          { filters: [{ name: "envoy.filters.network.http_connection_manager", typed_config: manager(name, config, side) }] },
-        ],
+        filter_chains: [{ filters: [managerFilter(manager(name, config, side))] }],
       }));
-      const bootstrap = {
-        node: { id: "static", cluster: "static" },
-        admin: { address: address(0) },
-        static_resources: { clusters, listeners },
-      };
-      running.push(stack.use(await start(bootstrap)));
+      running.push(stack.use(await start(staticBootstrap(clusters, listeners))));
     }
   }, 60_000);
   afterAll(() => stack.disposeAsync());
 
   function manager(name: string, config: object, side: string): object {
     const format = `${name} %REQ(:PATH)% %REQ(content-type)% %RESPONSE_CODE% %FILTER_STATE(envoy.filters.http.grpc_stats)% %FILTER_STATE(envoy.filters.http.grpc_stats:PLAIN)%\n`;
-    const log = {
-      "@type": type("access_loggers.file.v3.FileAccessLog"),
-      path: join(directory, side),
-      log_format: { text_format_source: { inline_string: format } },
-    };
     return {
-      "@type": type("filters.network.http_connection_manager.v3.HttpConnectionManager"),
       stat_prefix: "in",
-      access_log: [{ name: "file", typed_config: log }],
+      access_log: [fileLog(join(directory, side), format)],
       route_config: {
         virtual_hosts: [
           {
@@ -126,7 +122,7 @@ describe.skipIf(!envoyBinary)("Statistics of gRPC", () => {
       },
       http_filters: [
         { name: "envoy.filters.http.grpc_stats", typed_config: { "@type": type("filters.http.grpc_stats.v3.FilterConfig"), ...config } },
-        { name: "envoy.filters.http.router", typed_config: { "@type": type("filters.http.router.v3.Router") } },
+        routerFilter,
       ],
     };
   }

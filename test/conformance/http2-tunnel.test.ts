@@ -9,7 +9,7 @@ import { envoyBinary } from "../support/envoy.ts";
 import { entries } from "../support/http2-upstream.ts";
 import { eventually, type RunningProxy } from "../support/proxies.ts";
 import { RawConnection } from "../support/raw-client.ts";
-import { address, proxies, staticCluster, type } from "../support/static-bootstrap.ts";
+import { address, fileLog, proxies, staticCluster, type } from "../support/static-bootstrap.ts";
 import { talkThrough } from "../support/tunnel-client.ts";
 
 interface Tunnel {
@@ -152,14 +152,7 @@ describe.skipIf(!envoyBinary)("A tunnel over HTTP/2", () => {
     const operators =
       "%FILTER_CHAIN_NAME%|%RESPONSE_FLAGS%|%UPSTREAM_CLUSTER%|%UPSTREAM_HOST%|%BYTES_RECEIVED%|%BYTES_SENT%|%UPSTREAM_TRANSPORT_FAILURE_REASON%|" +
       "%FILTER_STATE(envoy.tcp_proxy.propagate_response_headers)%|%FILTER_STATE(envoy.tcp_proxy.propagate_response_trailers)%\n";
-    const log = {
-      name: "file",
-      typed_config: {
-        "@type": type("access_loggers.file.v3.FileAccessLog"),
-        path: join(directory, side),
-        log_format: { text_format_source: { inline_string: operators } },
-      },
-    };
+    const log = fileLog(join(directory, side), operators);
     const proxy = (tunneling_config: object) => ({
       name: "tcp",
       typed_config: {

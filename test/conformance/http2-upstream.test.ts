@@ -10,7 +10,7 @@ import { envoyBinary } from "../support/envoy.ts";
 import { askHttp2 } from "../support/http2-ask.ts";
 import { digest, entries, Http2Upstream } from "../support/http2-upstream.ts";
 import { eventually, type RunningProxy } from "../support/proxies.ts";
-import { httpBootstrap, proxies, staticCluster, type } from "../support/static-bootstrap.ts";
+import { fileLog, httpBootstrap, proxies, staticCluster, type } from "../support/static-bootstrap.ts";
 
 const certificate = makeCertificate("h2.test");
 const logFormat =
@@ -35,16 +35,7 @@ type ClusterName = keyof typeof clusters;
 
 function bootstrap(ports: Readonly<Record<string, number>>, logFile: string): object {
   const manager = {
-    access_log: [
-      {
-        name: "envoy.access_loggers.file",
-        typed_config: {
-          "@type": type("access_loggers.file.v3.FileAccessLog"),
-          path: logFile,
-          log_format: { text_format_source: { inline_string: logFormat } },
-        },
-      },
-    ],
+    access_log: [fileLog(logFile, logFormat)],
     http_protocol_options: { enable_trailers: true },
     upgrade_configs: [{ upgrade_type: "websocket" }],
     route_config: {

@@ -15,7 +15,7 @@ import { h2specProgram } from "../support/h2spec.ts";
 import { askHttp2, type Http2Ask } from "../support/http2-ask.ts";
 import { digest } from "../support/http2-upstream.ts";
 import { eventually, type RunningProxy, startOurProxy } from "../support/proxies.ts";
-import { address, proxies, type } from "../support/static-bootstrap.ts";
+import { address, fileLog, proxies, type } from "../support/static-bootstrap.ts";
 
 const certificate = makeCertificate("h2.test");
 
@@ -124,16 +124,7 @@ function bootstrap(upstream: number, codec: string, logFile = "/dev/null", more:
     stat_prefix: "h2",
     codec_type: codec,
     stream_idle_timeout: "5s",
-    access_log: [
-      {
-        name: "envoy.access_loggers.file",
-        typed_config: {
-          "@type": type("access_loggers.file.v3.FileAccessLog"),
-          path: logFile,
-          log_format: { text_format_source: { inline_string: logFormat } },
-        },
-      },
-    ],
+    access_log: [fileLog(logFile, logFormat)],
     http_protocol_options: { enable_trailers: true },
     http2_protocol_options: { max_concurrent_streams: 5 },
     max_request_headers_kb: 10,

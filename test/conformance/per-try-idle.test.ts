@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { envoyBinary } from "../support/envoy.ts";
 import { eventually, type RunningProxy } from "../support/proxies.ts";
-import { httpBootstrap, proxies, staticCluster, type } from "../support/static-bootstrap.ts";
+import { fileLog, httpBootstrap, proxies, routerFilter, staticCluster } from "../support/static-bootstrap.ts";
 
 /** Ways of an endpoint, by path; the second attempt of `/better` is well. */
 const upstream = createServer({ keepAliveTimeout: 600_000 }, async (request, response) => {
@@ -57,17 +57,9 @@ describe.skipIf(!envoyBinary)("A timeout between an attempt's signs of life", ()
     const http1 = { explicit_http_config: { http_protocol_options: {} } };
     const cluster = staticCluster("up", [port], http1, { circuit_breakers: { thresholds: [{ max_retries: 100 }] } });
     for (const side of proxies) {
-      const log = {
-        "@type": type("access_loggers.file.v3.FileAccessLog"),
-        path: join(directory, side.name),
-        log_format: {
-          text_format_source: {
-            inline_string: "%REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %UPSTREAM_REQUEST_ATTEMPT_COUNT%\n",
-          },
-        },
-      };
+      const format = "%REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %UPSTREAM_REQUEST_ATTEMPT_COUNT%\n";
       const manager = {
-        access_log: [{ name: "file", typed_config: log }],
+        access_log: [fileLog(join(directory, side.name), format)],
         route_config: {
           virtual_hosts: [
             {
@@ -81,7 +73,7 @@ describe.skipIf(!envoyBinary)("A timeout between an attempt's signs of life", ()
             },
           ],
         },
-        http_filters: [{ name: "envoy.filters.http.router", typed_config: { "@type": type("filters.http.router.v3.Router") } }],
+        http_filters: [routerFilter],
       };
       running.push(stack.use(await side.start(httpBootstrap([cluster], manager))));
     }

@@ -11,7 +11,7 @@ import { envoyBinary } from "../support/envoy.ts";
 import { eventually, type RunningProxy, startOurProxy, startRealEnvoy } from "../support/proxies.ts";
 import { binaryHeader } from "../support/proxy-header.ts";
 import { RawConnection } from "../support/raw-client.ts";
-import { address, answeringFilters, type } from "../support/static-bootstrap.ts";
+import { address, answeringFilters, fileLog, type } from "../support/static-bootstrap.ts";
 import { startTcpUpstream, startUpstream, type TestTcpUpstream, type TestUpstream } from "../support/upstream.ts";
 
 const text = "PROXY TCP4 10.1.2.3 10.9.8.7 1111 2222\r\n";
@@ -48,14 +48,7 @@ describe.skipIf(!envoyBinary)("What follows from a PROXY header", () => {
     const format =
       "%DOWNSTREAM_REMOTE_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT% " +
       "%DYNAMIC_METADATA(envoy.filters.listener.proxy_protocol)% %DYNAMIC_METADATA(own.space)%\n";
-    const log = (what: string) => ({
-      name: "file",
-      typed_config: {
-        "@type": type("access_loggers.file.v3.FileAccessLog"),
-        path: logFile(side),
-        log_format: { text_format_source: inline(`${what} ${format}`) },
-      },
-    });
+    const log = (what: string) => fileLog(logFile(side), `${what} ${format}`);
     const tcp = (more: object[] = []) => ({
       filters: [
         ...more,

@@ -10,7 +10,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { envoyBinary } from "../support/envoy.ts";
 import { askHttp2 } from "../support/http2-ask.ts";
 import { eventually, type RunningProxy } from "../support/proxies.ts";
-import { address, proxies, staticCluster, type } from "../support/static-bootstrap.ts";
+import { address, fileLog, managerFilter, proxies, routerFilter, staticBootstrap, staticCluster } from "../support/static-bootstrap.ts";
 
 /** Much longer than a busy machine needs to have every request at its endpoint and the first half of its answer back. */
 const patience = "1.5s";
@@ -93,53 +93,40 @@ describe.skipIf(!envoyBinary)("A stream that takes too long", () => {
     for (const side of proxies) {
       const format =
         "%REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %GRPC_STATUS% %UPSTREAM_REQUEST_ATTEMPT_COUNT%\n";
-      const log = {
-        "@type": type("access_loggers.file.v3.FileAccessLog"),
-        path: join(directory, side.name),
-        log_format: { text_format_source: { inline_string: format } },
-      };
+      const log = fileLog(join(directory, side.name), format);
       const listener = (name: string, more: object) => ({
         name,
         address: address(0),
         filter_chains: [
           {
             filters: [
-              {
-                name: "envoy.filters.network.http_connection_manager",
-                typed_config: {
-                  "@type": type("filters.network.http_connection_manager.v3.HttpConnectionManager"),
-                  stat_prefix: "in",
-                  ...more,
-                  access_log: [{ name: "file", typed_config: log }],
-                  route_config: {
-                    virtual_hosts: [
-                      {
-                        name: "all",
-                        domains: ["*"],
-                        routes: [
-                          ...Object.entries(routes).map(([clock, route]) => ({
-                            match: { prefix: `/${encodeURIComponent(clock)}/` },
-                            route: { cluster: "up", timeout: "0s", ...route },
-                          })),
-                          { match: { prefix: "/" }, route: { cluster: "up", timeout: "0s" } },
-                        ],
-                      },
-                    ],
-                  },
-                  http_filters: [{ name: "envoy.filters.http.router", typed_config: { "@type": type("filters.http.router.v3.Router") } }],
+              managerFilter({
+                stat_prefix: "in",
+                ...more,
+                access_log: [log],
+                route_config: {
+                  virtual_hosts: [
+                    {
+                      name: "all",
+                      domains: ["*"],
+                      routes: [
+                        ...Object.entries(routes).map(([clock, route]) => ({
+                          match: { prefix: `/${encodeURIComponent(clock)}/` },
+                          route: { cluster: "up", timeout: "0s", ...route },
+                        })),
+                        { match: { prefix: "/" }, route: { cluster: "up", timeout: "0s" } },
+                      ],
+                    },
+                  ],
                 },
-              },
+                http_filters: [routerFilter],
+              }),
             ],
           },
         ],
       });
       const listeners = [listener("in", {}), ...Object.entries(managers).map(([name, more]) => listener(name, more))];
-      const bootstrap = {
-        node: { id: "static", cluster: "static" },
-        admin: { address: address(0) },
-        static_resources: { clusters, listeners },
-      };
-      running.push(stack.use(await side.start(bootstrap)));
+      running.push(stack.use(await side.start(staticBootstrap(clusters, listeners))));
     }
   }, 60_000);
   afterAll(() => stack.disposeAsync());

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { envoyBinary } from "../support/envoy.ts";
 import { eventually, type RunningProxy, startOurProxy, startRealEnvoy } from "../support/proxies.ts";
 import { RawConnection } from "../support/raw-client.ts";
-import { address, type } from "../support/static-bootstrap.ts";
+import { address, fileLog, type } from "../support/static-bootstrap.ts";
 import { talkThrough } from "../support/tunnel-client.ts";
 
 /** By the host that a tunnel is asked for: what is answered, before bytes are sent back as `echo:`. */
@@ -109,19 +109,10 @@ describe.skipIf(!envoyBinary)("A tunnel", () => {
   };
 
   function bootstrap(side: string, port: number): unknown {
-    const log = {
-      name: "file",
-      typed_config: {
-        "@type": type("access_loggers.file.v3.FileAccessLog"),
-        path: join(directory, side),
-        log_format: {
-          text_format_source: {
-            inline_string:
-              "%FILTER_CHAIN_NAME% %RESPONSE_FLAGS% %UPSTREAM_CLUSTER% %BYTES_RECEIVED% %BYTES_SENT% %UPSTREAM_TRANSPORT_FAILURE_REASON%\n",
-          },
-        },
-      },
-    };
+    const log = fileLog(
+      join(directory, side),
+      "%FILTER_CHAIN_NAME% %RESPONSE_FLAGS% %UPSTREAM_CLUSTER% %BYTES_RECEIVED% %BYTES_SENT% %UPSTREAM_TRANSPORT_FAILURE_REASON%\n",
+    );
     return {
       admin: { address: address(0) },
       static_resources: {

@@ -14,7 +14,6 @@ export const address = (port: number) => ({ socket_address: { address: "127.0.0.
 /** Filters of a chain that answers every request with `in`. `more`: fields of the connection manager. */
 export function answeringFilters(statPrefix: string, more: object = {}): object[] {
   const manager = {
-    "@type": type("filters.network.http_connection_manager.v3.HttpConnectionManager"),
     stat_prefix: statPrefix,
     ...more,
     route_config: {
@@ -26,9 +25,23 @@ export function answeringFilters(statPrefix: string, more: object = {}): object[
         },
       ],
     },
-    http_filters: [{ name: "envoy.filters.http.router", typed_config: { "@type": type("filters.http.router.v3.Router") } }],
+    http_filters: [routerFilter],
   };
-  return [{ name: "envoy.filters.network.http_connection_manager", typed_config: manager }];
+  return [managerFilter(manager)];
+}
+
+export const routerFilter = { name: "envoy.filters.http.router", typed_config: { "@type": type("filters.http.router.v3.Router") } };
+
+/** The network filter. `manager`: what its connection manager has beside the type. */
+export function managerFilter(manager: object): object {
+  const typed = { "@type": type("filters.network.http_connection_manager.v3.HttpConnectionManager"), ...manager };
+  return { name: "envoy.filters.network.http_connection_manager", typed_config: typed };
+}
+
+/** An access log; `format` has its own end of the line. */
+export function fileLog(path: string, format: string): object {
+  const log_format = { text_format_source: { inline_string: format } };
+  return { name: "file", typed_config: { "@type": type("access_loggers.file.v3.FileAccessLog"), path, log_format } };
 }
 
 /** As Promise.all, but nothing is left running when one of them fails. */
@@ -60,11 +73,10 @@ export const http2Only = { explicit_http_config: { http2_protocol_options: {} } 
 
 /** One listener, `in`, for HTTP. `manager`: what its connection manager has beside the type. */
 export function httpBootstrap(clusters: readonly object[], manager: object): object {
-  const typed = { "@type": type("filters.network.http_connection_manager.v3.HttpConnectionManager"), stat_prefix: "in", ...manager };
-  const filters = [{ name: "envoy.filters.network.http_connection_manager", typed_config: typed }];
-  return {
-    node: { id: "static", cluster: "static" },
-    admin: { address: address(0) },
-    static_resources: { clusters, listeners: [{ name: "in", address: address(0), filter_chains: [{ filters }] }] },
-  };
+  const filters = [managerFilter({ stat_prefix: "in", ...manager })];
+  return staticBootstrap(clusters, [{ name: "in", address: address(0), filter_chains: [{ filters }] }]);
+}
+
+export function staticBootstrap(clusters: readonly object[], listeners: readonly object[]): object {
+  return { node: { id: "static", cluster: "static" }, admin: { address: address(0) }, static_resources: { clusters, listeners } };
 }
